@@ -26,11 +26,15 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
         os.close(handle)
         temporary = Path(name)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private; a result should be as readable as any other
+        os.chmod(
+            temporary, 0o666 & ~_umask()
+        )  # mkstemp makes files private; a result should be as readable as any other
         yield temporary
         os.replace(temporary, target)
     except OSError as error:
-        raise DataError(f"cannot write {target}: {error.strerror or error}; free space or choose another folder") from error
+        raise DataError(
+            f"cannot write {target}: {error.strerror or error}; free space or choose another folder"
+        ) from error
     finally:
         if temporary is not None and temporary.exists():
             temporary.unlink()

@@ -91,7 +91,9 @@ def regression(range: tuple[float, float] = (-3, 3), metrics: MetricSet | None =
     by_range: dict[tuple[float, float], MetricSet] = {(-3, 3): "mosi", (-1, 1): "sims", (1, 5): "mmmo"}
     chosen = metrics or by_range.get((low, high))
     if chosen is None:
-        raise ConfigError(f"no metric set is known for labels in ({low}, {high}); pass metrics='mosi', 'sims' or 'mmmo'")
+        raise ConfigError(
+            f"no metric set is known for labels in ({low}, {high}); pass metrics='mosi', 'sims' or 'mmmo'"
+        )
     return Task(kind="regression", metrics=chosen, range=(low, high))
 
 

@@ -103,7 +103,9 @@ class Method(nn.Module, ABC):
         elif self.dims.get("text") == 0:
             raise ConfigError("the text of this data is token ids; set text_encoder='bert' or load text features")
         if not self.dims:
-            raise ConfigError(f"{self.id} uses {', '.join(self.modalities_used)}; the data has {', '.join(dims) or 'nothing'}")
+            raise ConfigError(
+                f"{self.id} uses {', '.join(self.modalities_used)}; the data has {', '.join(dims) or 'nothing'}"
+            )
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -218,6 +220,8 @@ def finite_log(raw: Mapping[str, Tensor], weighted: Mapping[str, Tensor]) -> dic
     log = dict(zip(names, values.tolist(), strict=True))
     broken = [name for name, good in zip(names, values.isfinite().tolist(), strict=True) if not good]
     if broken:
-        raise RunError(f"loss term {broken[0]} is {log[broken[0]]}; lower the learning rate or look at the input features")
+        raise RunError(
+            f"loss term {broken[0]} is {log[broken[0]]}; lower the learning rate or look at the input features"
+        )
     log["loss/total"] = sum(log[f"loss/{name}"] for name in weighted)
     return log

@@ -27,7 +27,9 @@ class Sourced(NamedTuple):
 
 def evidence(default: Any, *, tag: Tag, source: str, meaning: str, unit: str = "", **constraints: Any) -> Any:
     """A config field with its meaning, unit and evidence; ``constraints`` are pydantic's (``gt``, ``le`` …)."""
-    return Field(default, description=meaning, json_schema_extra={"tag": tag, "source": source, "unit": unit}, **constraints)
+    return Field(
+        default, description=meaning, json_schema_extra={"tag": tag, "source": source, "unit": unit}, **constraints
+    )
 
 
 class EvidencedConfig(BaseModel):
