@@ -1,7 +1,7 @@
 """An utterance as tensors: one :class:`Batch` for a step, one :class:`Utterances` for a whole split.
 
-*Missing is not padding.* A padded frame is not ``valid``. A missing frame is ``valid`` but not ``observed``; its features
-are zeros. Sequences are always padded on the right.
+*Missing is not padding.* A padded frame is not ``valid``. A missing frame is ``valid`` but not ``observed``; its
+features are zeros. Sequences are always padded on the right.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Batch:
     """Some utterances, ready for a method.
 
     Attributes:
-        features: per modality ``(B, T_m, d_m)`` float32, zeros at padding and at missing frames. With ``tokens`` the text
-            entry has width 0 until a text encoder fills it.
+        features: per modality ``(B, T_m, d_m)`` float32, zeros at padding and at missing frames. With ``tokens`` the
+            text entry has width 0 until a text encoder fills it.
         valid: per modality ``(B, T_m)`` bool, False on padding.
         observed: per modality ``(B, T_m)`` bool, False where a valid frame is missing; a subset of ``valid``.
         labels: ``(B,)`` sentiment or ``(B, K)`` emotions.
@@ -192,8 +192,8 @@ class Utterances:
     ) -> Iterator[Batch]:
         """Iterate over all samples once, ``size`` at a time; the last batch may be smaller.
 
-        Each batch is trimmed to its own longest sample per modality: trailing frames that are padding in every sample of
-        the batch are cut, which changes no result and saves most of the work on short utterances.
+        Each batch is trimmed to its own longest sample per modality: trailing frames that are padding in every sample
+        of the batch are cut, which changes no result and saves most of the work on short utterances.
 
         Args:
             size: samples per batch.

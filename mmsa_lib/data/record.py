@@ -25,8 +25,8 @@ class FeatureSet:
             is not observed).
         observed: ``(sum of lengths,)`` bool, False at missing frames.
         level: what one frame is.
-        label_trained_on: empty, or ``"<fold>:<split>"`` where the extractor was trained on the labels of that split; such
-            features leak into every fold whose evaluation samples lie in it.
+        label_trained_on: empty, or ``"<fold>:<split>"`` where the extractor was trained on the labels of that split;
+            such features leak into every fold whose evaluation samples lie in it.
         description: what the numbers are and where they come from.
     """
 

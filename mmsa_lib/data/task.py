@@ -49,7 +49,7 @@ class Task:
         return (self.range[1] - self.range[0]) / 2
 
     def shape_prediction(self, raw: Tensor) -> Tensor:
-        """Shape a head's output ``(B, outputs)`` as a prediction: ``(B,)`` for regression, ``(B, K, 2)`` for emotions."""
+        """Shape a head's output ``(B, outputs)``: ``(B,)`` for regression, ``(B, K, 2)`` for emotions."""
         return raw.squeeze(-1) if self.kind == "regression" else raw.unflatten(-1, (len(self.names), 2))
 
     def loss(self, prediction: Tensor, labels: Tensor) -> Tensor:

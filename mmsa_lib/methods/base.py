@@ -50,8 +50,8 @@ class MethodConfig(EvidencedConfig):
         meaning="how token states become one text vector: mean over valid tokens, or the first token",
     )  # fmt: skip
     learning_rate_text: float = evidence(
-        5e-5, tag="C", source="MMSA config_regression.json, Self-MM", meaning="learning rate of a fine-tuned text encoder",
-        unit="per step", gt=0,
+        5e-5, tag="C", source="MMSA config_regression.json, Self-MM",
+        meaning="learning rate of a fine-tuned text encoder", unit="per step", gt=0,
     )  # fmt: skip
     weight_decay_text: float = evidence(
         1e-3, tag="C", source="MMSA config_regression.json, Self-MM on MOSI",
@@ -151,7 +151,7 @@ class Method(nn.Module, ABC):
         ]
 
     def text_parameter_groups(self) -> list[dict]:
-        """The text encoder's parameters; biases and norm weights without decay [C: Self-MM]. Empty without an encoder."""
+        """The text encoder's parameters; biases and norm weights without decay [C: Self-MM]; empty without one."""
         if self.text_encoder is None:
             return []
         decayed, plain = split_by_decay(self.text_encoder.named_parameters())
