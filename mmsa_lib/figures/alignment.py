@@ -53,7 +53,7 @@ def noise_floor(measured: pd.DataFrame, formula: pd.DataFrame, signal: Mapping[s
     axis.set(
         xscale="log",
         yscale="log",
-        xlabel="samples in the covariance (B)",
+        xlabel="samples per covariance (B)",
         ylabel="covariance loss",
         title="Noise floor",
     )

@@ -1,4 +1,4 @@
-"""One colour per modality and per method, the same in every figure; the Okabe-Ito palette, safe for colour blindness."""
+"""One colour per modality and per method in every figure; the Okabe-Ito palette, safe for colour blindness."""
 
 from __future__ import annotations
 
