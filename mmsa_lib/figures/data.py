@@ -71,7 +71,7 @@ def availability(frame: pd.DataFrame) -> Figure:
     image = axis.imshow(wide.to_numpy(dtype=float), vmin=0, vmax=1, cmap=palette.SEQUENTIAL, aspect="auto")
     for i in range(len(wide)):
         for j in range(wide.shape[1]):
-            value = wide.iat[i, j]
+            value = wide.iloc[i, j]
             text = "absent" if pd.isna(value) else f"{100 * value:.1f} %"
             axis.text(j, i, text, ha="center", va="center", color="black" if value > 0.6 or pd.isna(value) else "white")
     axis.set_xticks(range(wide.shape[1]), list(wide.columns))

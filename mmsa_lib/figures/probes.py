@@ -22,7 +22,7 @@ def probe_table(frame: pd.DataFrame, title: str = "") -> Figure:
     image = axis.imshow(wide.clip(lower=0).to_numpy(), cmap=palette.SEQUENTIAL, vmin=0, vmax=1, aspect="auto")
     for i in range(rows):
         for j in range(columns):
-            value = wide.iat[i, j]
+            value = wide.iloc[i, j]
             axis.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value < 0.6 else "black")
     axis.set_xticks(range(columns), [str(c).replace("_", "\n") for c in wide.columns])
     axis.set_yticks(range(rows), list(wide.index))

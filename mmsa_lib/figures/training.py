@@ -14,7 +14,7 @@ def learning_curves(history: pd.DataFrame, best_epoch: int | None = None, unit: 
 
     Args:
         history: tidy columns ``epoch, split, name, value``; ``loss/total`` and ``loss/<term>`` for split ``train``, the
-            selection criterion ``loss`` for split ``valid``.
+            selection criterion ``loss/task`` for split ``valid``.
         best_epoch: the epoch that was kept; marked.
         unit: unit of the validation loss, for the axis label.
     """
@@ -23,7 +23,7 @@ def learning_curves(history: pd.DataFrame, best_epoch: int | None = None, unit: 
     train, valid = history[history["split"] == "train"], history[history["split"] == "valid"]
     total = train[train["name"] == "loss/total"]
     left.plot(total["epoch"], total["value"], color=palette.SPLIT["train"], label="training loss (sum of terms)")
-    criterion = valid[valid["name"] == "loss"]
+    criterion = valid[valid["name"] == "loss/task"]
     left.plot(
         criterion["epoch"], criterion["value"], color=palette.SPLIT["valid"], marker="o", ms=3, label="validation"
     )
