@@ -1,0 +1,67 @@
+"""A trained method applied to a whole split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from mmsa_lib.data.batch import Utterances
+from mmsa_lib.errors import RunError
+from mmsa_lib.methods.base import Method, Output
+
+
+def predict(method: Method, data: Utterances, batch_size: int = 256) -> Tensor:
+    """Predictions for all samples of ``data``, in their order, float32 on the CPU.
+
+    Returns:
+        ``(N,)`` sentiment, or ``(N, K, 2)`` emotion logits.
+
+    Raises:
+        RunError: a prediction is not finite; names the sample.
+    """
+    parts: list[Tensor] = []
+    _evaluate(method, data, batch_size, lambda output: parts.append(output.prediction.float().cpu()))
+    prediction = torch.cat(parts)
+    finite = prediction.isfinite().reshape(len(data), -1).all(dim=1)
+    if not finite.all():
+        bad = (~finite).nonzero().flatten().tolist()
+        raise RunError(
+            f"{method.id} predicts a value that is not finite for {len(bad)} of {len(data)} {data.split} samples "
+            f"(first {data.ids[bad[0]]!r}); lower the learning rate or look at the input features"
+        )
+    return prediction
+
+
+def represent(method: Method, data: Utterances, batch_size: int = 256) -> dict[str, Tensor]:
+    """Named representations of all samples, each ``(N, d)`` float32 on the CPU: what probes and figures read."""
+    parts: dict[str, list[Tensor]] = {}
+
+    def keep(output: Output) -> None:
+        for name, values in output.representations.items():
+            parts.setdefault(name, []).append(values.float().cpu())
+
+    _evaluate(method, data, batch_size, keep)
+    return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def _evaluate(method: Method, data: Utterances, batch_size: int, take: Callable[[Output], None]) -> None:
+    """Hand the output of every batch, in the order of the samples, to ``take``."""
+    device = next(method.parameters()).device
+    with evaluation_mode(method):
+        for batch in data.batches(batch_size):
+            take(method(batch.to(device)))
+
+
+@contextmanager
+def evaluation_mode(method: Method) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards the method is in the mode in which it was before."""
+    training = method.training
+    method.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        method.train(training)

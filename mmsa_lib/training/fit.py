@@ -1,0 +1,232 @@
+"""The only training loop: phases of epochs, selection on validation data, early stop, exact resumption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from mmsa_lib.data.batch import Utterances
+from mmsa_lib.data.task import Task
+from mmsa_lib.errors import ConfigError, RunError
+from mmsa_lib.methods.base import Method
+from mmsa_lib.training.checkpoint import Optimizers, Progress, read_checkpoint, save_checkpoint
+from mmsa_lib.training.evaluate import predict
+from mmsa_lib.training.progress import Reporter, Show
+from mmsa_lib.training.seeding import seed_everything
+from mmsa_lib.training.settings import TrainSettings, as_settings
+from mmsa_lib.training.tensors import cpu_copy
+
+HISTORY_COLUMNS = ("phase", "epoch", "split", "name", "value")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What training left behind; the method itself holds its best state.
+
+    Attributes:
+        history: tidy, columns phase, epoch, split (train or valid), name (``loss/…`` weighted, ``raw/…`` not), value.
+            Training values are means over the samples of the epoch while the weights move; validation values are
+            computed over all validation samples after the epoch.
+        best_epoch, best_value: of the last phase: the epoch with the lowest validation task loss, and that loss.
+        stopped: why the last phase ended.
+        seconds: training time over all interruptions.
+        resumed_after: epochs of the resumed phase that a checkpoint spared, or 0.
+    """
+
+    history: pd.DataFrame
+    best_epoch: int
+    best_value: float
+    stopped: str
+    seconds: float
+    resumed_after: int = 0
+
+
+def fit(
+    method: Method,
+    train: Utterances,
+    valid: Utterances,
+    *,
+    task: Task | None = None,
+    settings: TrainSettings | Mapping[str, Any] | None = None,
+    seed: int,
+    checkpoint: Path | str | None = None,
+    on_epoch: Callable[[Progress], None] | None = None,
+    progress: Show = "auto",
+) -> FitResult:
+    """Train ``method`` and leave it in the state of its best epoch.
+
+    The best epoch has the lowest task loss over all validation samples: one mean over samples, where MMSA [C] takes
+    the mean of batch means, which depends on how the samples are cut into batches. An improvement must exceed
+    ``settings.min_delta``; a phase ends after ``patience`` epochs without one (evaluation.md, 5.1).
+
+    Args:
+        method: a fresh method; it is moved to the device of ``settings``.
+        train, valid: the splits; the test split is never seen here.
+        task: by default that of ``train``.
+        settings: by default the method's own batch size, epochs and patience on the best device.
+        seed: seeds all random sources and the order of the samples.
+        checkpoint: file to resume from and to save to; a damaged or foreign one is ignored, with a note.
+        on_epoch: called after each epoch and its checkpoint.
+        progress: ``"auto"``, ``"line"`` or ``"none"``.
+
+    Raises:
+        RunError: a loss or a prediction is not finite; names the term, the epoch and the step.
+        ConfigError: the settings don't fit this machine, or a split is empty.
+    """
+    for split in (train, valid):
+        if len(split) == 0:
+            raise ConfigError(f"the {split.split or 'given'} split is empty; training needs samples in train and valid")
+    return _Loop(
+        method=method,
+        train=train,
+        valid=valid,
+        task=task or train.task,
+        settings=as_settings(settings).resolve(method),
+        seed=seed,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+        on_epoch=on_epoch,
+        reporter=Reporter(progress, f"{method.id} seed {seed}"),
+    ).run()
+
+
+@dataclass
+class _Loop:
+    """One call of :func:`fit`: its inputs, and how far it is."""
+
+    method: Method
+    train: Utterances
+    valid: Utterances
+    task: Task
+    settings: TrainSettings
+    seed: int
+    checkpoint: Path | None
+    on_epoch: Callable[[Progress], None] | None
+    reporter: Reporter
+    state: Progress = field(default_factory=Progress)
+
+    def run(self) -> FitResult:
+        seed_everything(self.seed)
+        self.device = torch.device(self.settings.device)
+        self.shuffling = torch.Generator().manual_seed(self.seed)
+        self.method.to(self.device)
+        self.train, self.valid = self.train.to(self.device), self.valid.to(self.device)
+        found, note = (None, "") if self.checkpoint is None else read_checkpoint(self.checkpoint, self.identity())
+        if note:
+            self.reporter.note(note)
+        if found is not None:
+            self.state = found.progress
+            self.reporter.note(f"resuming after epoch {self.state.epoch}")
+        resumed_after = self.state.epoch
+        for position, phase in enumerate(self.method.phases):
+            # The phases before a resumed one are started too: they may create what later ones use.
+            self.method.start_phase(phase, self.train)
+            if position < self.state.phase:
+                continue
+            optimizers = self.method.optimizers()
+            if found is not None:
+                found.restore(self.method, optimizers, self.shuffling)
+                found = None
+            elif position > self.state.phase:
+                self.state = Progress(phase=position, history=self.state.history, seconds=self.state.seconds)
+            self.run_phase(phase, optimizers)
+        return FitResult(
+            history=pd.DataFrame(self.state.history, columns=list(HISTORY_COLUMNS)),
+            best_epoch=self.state.best_epoch,
+            best_value=self.state.best_value,
+            stopped=self.state.stopped,
+            seconds=self.state.seconds,
+            resumed_after=resumed_after,
+        )
+
+    def run_phase(self, phase: str, optimizers: Optimizers) -> None:
+        state, limit = self.state, self.settings.max_epochs
+        self.reporter.start(phase, state.epoch, limit)
+        try:
+            while not state.stopped:
+                started = time.perf_counter()
+                state.epoch += 1
+                logged = self.train_epoch(phase, optimizers)
+                value = self.validate(phase)
+                self.record(phase, "train", logged)
+                self.record(phase, "valid", {"loss/task": value})
+                best = value < state.best_value - self.settings.min_delta
+                if best:
+                    state.best_epoch, state.best_value, state.best_state = state.epoch, value, cpu_copy(self.method)
+                if state.epoch - state.best_epoch >= self.settings.patience:
+                    state.stopped = f"no improvement in {self.settings.patience} epochs"
+                elif state.epoch >= limit:
+                    state.stopped = f"limit of {limit} epochs"
+                state.seconds += time.perf_counter() - started
+                self.save(optimizers)
+                self.reporter.epoch(state.epoch, logged.get("loss/total", math.nan), value, best)
+                if self.on_epoch is not None:
+                    self.on_epoch(state)
+        finally:
+            self.reporter.close()
+        self.method.load_state_dict(state.best_state)
+        self.reporter.note(f"{phase} stopped: {state.stopped}; best epoch {state.best_epoch}")
+
+    def train_epoch(self, phase: str, optimizers: Optimizers) -> dict[str, float]:
+        """One pass over the training samples; the mean of each logged value over samples."""
+        epoch, settings = self.state.epoch, self.settings
+        self.method.train()
+        self.method.start_epoch(epoch)
+        sums: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        batches = self.train.batches(
+            settings.batch_size, shuffle=True, generator=self.shuffling, bucket=bool(settings.bucket)
+        )
+        for step, batch in enumerate(batches, start=1):
+            try:
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+                    log = self.method.training_step(batch.to(self.device), optimizers)
+            except RunError as error:
+                raise RunError(f"{error} ({self.where(phase)}, step {step})") from error
+            for name, value in log.items():
+                if not math.isfinite(value):
+                    raise RunError(f"{name} is {value}; lower the learning rate ({self.where(phase)}, step {step})")
+                sums[name] = sums.get(name, 0.0) + value * len(batch)
+                counts[name] = counts.get(name, 0) + len(batch)
+        return {name: total / counts[name] for name, total in sums.items()} | self.method.end_epoch(epoch, optimizers)
+
+    def validate(self, phase: str) -> float:
+        """Task loss over all validation samples at once."""
+        try:
+            prediction = predict(self.method, self.valid, self.settings.evaluation_batch_size)
+        except RunError as error:
+            raise RunError(f"{error} ({self.where(phase)})") from error
+        return float(self.task.loss(prediction, self.valid.labels.cpu()))
+
+    def record(self, phase: str, split: str, values: Mapping[str, float]) -> None:
+        rows = ({"split": split, "name": name, "value": float(value)} for name, value in values.items())
+        self.state.history.extend({"phase": phase, "epoch": self.state.epoch, **row} for row in rows)
+
+    def save(self, optimizers: Optimizers) -> None:
+        due = self.state.stopped or self.state.epoch % self.settings.checkpoint_every == 0
+        if self.checkpoint is not None and due:
+            save_checkpoint(self.checkpoint, self.identity(), self.state, self.method, optimizers, self.shuffling)
+
+    def where(self, phase: str) -> str:
+        return f"{self.method.id}, seed {self.seed}, {phase}, epoch {self.state.epoch}"
+
+    def identity(self) -> str:
+        """What decides the course of training; a checkpoint of anything else is not resumed."""
+        parts = {
+            "method": self.method.id,
+            "config": self.method.config.model_dump(mode="json"),
+            "dims": self.method.dims,
+            "task": repr(self.task),
+            "settings": self.settings.identity(),
+            "seed": self.seed,
+            "data": [[d.name, d.fold, d.split, len(d), d.fingerprint] for d in (self.train, self.valid)],
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

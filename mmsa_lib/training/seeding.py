@@ -1,0 +1,73 @@
+"""One place that seeds every random source and that saves and restores their states."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmsa_lib.errors import ConfigError
+
+
+def seed_everything(seed: int) -> dict[str, Any]:
+    """Seed python, numpy and torch (all devices) and ask cuDNN for deterministic kernels.
+
+    CPU results are then equal from run to run for the same number of threads. On CUDA some scatter operations stay
+    non-deterministic; the flags that are returned go into a run's ``environment.json``.
+
+    Raises:
+        ConfigError: the seed is not in 0 … 2**32 - 1, the range that numpy accepts.
+    """
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"seed={seed} is out of range; choose a whole number from 0 to {2**32 - 1}")
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  (libraries that draw from numpy's global state are to be covered too)
+    torch.manual_seed(seed)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    return determinism_flags()
+
+
+def determinism_flags() -> dict[str, Any]:
+    """Everything that decides whether equal seeds give equal numbers on this machine."""
+    return {
+        "threads": torch.get_num_threads(),
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "cublas_workspace_config": os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""),
+    }
+
+
+def random_states(shuffling: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """States of torch, CUDA, numpy, python and of the ``shuffling`` generator: tensors, and what is plain JSON."""
+    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    version, internal, gauss = random.getstate()
+    tensors = {
+        "torch": torch.get_rng_state(),
+        "shuffling": shuffling.get_state(),
+        "numpy": torch.from_numpy(keys.astype(np.int64)),
+        "python": torch.tensor(internal, dtype=torch.int64),
+    }
+    if torch.cuda.is_available():
+        tensors |= {f"cuda-{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    return tensors, {"numpy": [kind, position, has_gauss, cached], "python": [version, gauss]}
+
+
+def restore_random_states(tensors: dict[str, Tensor], plain: dict[str, Any], shuffling: torch.Generator) -> None:
+    """Put back what :func:`random_states` returned."""
+    kind, position, has_gauss, cached = plain["numpy"]
+    version, gauss = plain["python"]
+    torch.set_rng_state(tensors["torch"])
+    shuffling.set_state(tensors["shuffling"])
+    np.random.set_state((kind, tensors["numpy"].numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    random.setstate((version, tuple(tensors["python"].tolist()), gauss))
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            if f"cuda-{i}" in tensors:
+                torch.cuda.set_rng_state(tensors[f"cuda-{i}"], i)

@@ -1,0 +1,116 @@
+"""How a method is trained, apart from the method's own values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from mmsa_lib.errors import ConfigError, unknown_name
+from mmsa_lib.methods.base import Method
+
+IN_EFFECT_ONLY = frozenset({"checkpoint_every"})
+"""Settings that change no number of a result, and so are no part of a run's identity."""
+
+
+class TrainSettings(BaseModel):
+    """Settings of the training loop. ``None`` means: what the method's own config says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    device: str = Field("auto", description="auto (CUDA where there is one), cpu, cuda or cuda:<number>")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="number format of the training step; validation and tests always run in float32"
+    )
+    batch_size: int | None = Field(None, ge=1, description="samples per step")
+    max_epochs: int | None = Field(None, ge=1, description="upper limit of epochs in each phase")
+    patience: int | None = Field(None, ge=1, description="epochs without improvement before a phase ends")
+    min_delta: float = Field(
+        1e-6, ge=0, allow_inf_nan=False, description="an improvement must exceed this [C: MMSA, Self-MM]"
+    )
+    bucket: bool | Literal["auto"] = Field(
+        "auto", description="batch texts of similar length; auto: only where a text encoder is fine-tuned"
+    )
+    evaluation_batch_size: int = Field(256, ge=1, description="samples at a time in validation and tests")
+    checkpoint_every: int = Field(1, ge=1, description="epochs between two checkpoints")
+
+    def __init__(self, **values: Any):
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise one_line(error, "training setting", type(self)) from error
+
+    @field_validator("precision")
+    @classmethod
+    def _refuse_unscaled(cls, value: str) -> str:
+        # float16 gradients underflow unless the loss is scaled, and each method calls backward and step on its own.
+        if value == "float16":
+            raise ValueError("float16 needs a gradient scaler, which the methods do not have; use bfloat16")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if value == "auto":
+            return value
+        try:
+            kind = torch.device(value).type
+        except RuntimeError as error:
+            raise ValueError("choose auto, cpu, cuda or cuda:<number>") from error
+        if kind not in ("cpu", "cuda"):
+            raise ValueError("choose auto, cpu, cuda or cuda:<number>")
+        return value
+
+    def resolve(self, method: Method) -> TrainSettings:
+        """The same settings with every ``None`` and ``"auto"`` replaced by what is used for ``method`` here.
+
+        Raises:
+            ConfigError: a CUDA device is asked for and there is none.
+        """
+        own = method.config
+        return TrainSettings(
+            **{
+                **self.model_dump(),
+                "device": str(resolve_device(self.device)),
+                "batch_size": self.batch_size or own.batch_size,
+                "max_epochs": self.max_epochs or own.max_epochs,
+                "patience": self.patience or own.patience,
+                "bucket": method.text_encoder is not None if self.bucket == "auto" else self.bucket,
+            }
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that can change a number."""
+        return self.model_dump(exclude=set(IN_EFFECT_ONLY))
+
+
+def as_settings(settings: TrainSettings | Mapping[str, Any] | None) -> TrainSettings:
+    """Accept settings, a mapping of some of them, or ``None`` for the defaults."""
+    return settings if isinstance(settings, TrainSettings) else TrainSettings(**(settings or {}))
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` becomes CUDA where there is one, else the CPU.
+
+    Raises:
+        ConfigError: the device does not exist on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device={name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use device=cpu")
+    return device
+
+
+def one_line(error: ValidationError, kind: str, model: type[BaseModel]) -> ConfigError:
+    """The first problem of a pydantic error as one line; an unknown name is answered with the nearest known ones."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return unknown_name(kind, where, model.model_fields)
+    if first["type"] == "missing":
+        return ConfigError(f"{kind} {where!r} is missing")
+    return ConfigError(f"{where}={first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}")

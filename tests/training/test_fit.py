@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mmsa_lib.errors import ConfigError, RunError
+from mmsa_lib.training import fit, predict, represent
+
+
+def values(result, split, name):
+    rows = result.history.query("split == @split and name == @name")
+    return rows["value"].tolist()
+
+
+def test_training_lowers_the_validation_loss_and_keeps_the_best_epoch(splits, new_method):
+    method = new_method(max_epochs=12)
+    result = fit(method, *splits, seed=3, progress="none")
+    curve = values(result, "valid", "loss/task")
+    assert curve[-1] < 0.8 * curve[0]
+    assert result.best_value == min(curve)
+    assert result.best_epoch == 1 + int(np.argmin(curve))
+    assert list(result.history.columns) == ["phase", "epoch", "split", "name", "value"]
+
+
+def test_the_method_is_left_in_the_state_of_its_best_epoch(splits, new_method):
+    method = new_method(max_epochs=8, learning_rate=1.0)  # so large a rate that the last epoch is not the best one
+    result = fit(method, *splits, seed=3, progress="none")
+    prediction = predict(method, splits[1])
+    by_hand = sum(abs(p - y) for p, y in zip(prediction.tolist(), splits[1].labels.tolist(), strict=True)) / 17
+    assert result.best_epoch < 8
+    assert by_hand == pytest.approx(result.best_value, rel=1e-5)
+
+
+def test_validation_loss_is_a_mean_over_samples_however_they_are_batched(splits, new_method):
+    """17 samples in batches of 16: a mean of batch means would weigh the last sample 16 times."""
+    curves = [
+        values(
+            fit(new_method(), *splits, seed=3, settings={"evaluation_batch_size": size}, progress="none"),
+            "valid", "loss/task",
+        )
+        for size in (1, 16, 256)
+    ]  # fmt: skip
+    assert curves[0] == pytest.approx(curves[1], rel=1e-5)
+    assert curves[1] == pytest.approx(curves[2], rel=1e-5)
+
+
+def test_training_values_are_means_over_samples(splits, new_method):
+    """40 samples in batches of 24 and 16, at a learning rate too small to move anything, without dropout."""
+    method = new_method(batch_size=24, max_epochs=1, learning_rate=1e-12, weight_decay=0.0)
+    method.dropout.p = 0.0
+    before = predict(method, splits[0])
+    result = fit(method, *splits, seed=3, progress="none")
+    assert values(result, "train", "loss/task")[0] == pytest.approx((before - splits[0].labels).abs().mean().item())
+    assert values(result, "train", "raw/task") == values(result, "train", "loss/total")
+
+
+def test_patience_ends_training(splits, new_method):
+    result = fit(new_method(learning_rate=1e-9), *splits, seed=3, progress="none",
+                 settings={"patience": 2, "max_epochs": 30, "min_delta": 0.5})  # fmt: skip
+    assert result.best_epoch == 1
+    assert result.history["epoch"].max() == 3
+    assert "no improvement in 2 epochs" in result.stopped
+
+
+def test_settings_overrule_the_config_and_none_means_the_config(splits, new_method):
+    own = fit(new_method(max_epochs=2), *splits, seed=3, progress="none")
+    overruled = fit(new_method(max_epochs=2), *splits, seed=3, settings={"max_epochs": 4}, progress="none")
+    assert own.history["epoch"].max() == 2
+    assert overruled.history["epoch"].max() == 4
+
+
+def test_equal_seeds_give_equal_predictions_and_other_seeds_do_not(splits, new_method):
+    def trained(seed):
+        method = new_method()
+        fit(method, *splits, seed=seed, progress="none")
+        return predict(method, splits[1])
+
+    assert torch.equal(trained(3), trained(3))
+    assert not torch.equal(trained(3), trained(4))
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 6])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(splits, new_method, tmp_path, stop_after):
+    whole_method = new_method()
+    whole = fit(whole_method, *splits, seed=3, progress="none")
+
+    def interrupt(state):
+        if state.epoch == stop_after:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        fit(new_method(), *splits, seed=3, checkpoint=path, on_epoch=interrupt, progress="none")
+    torch.rand(7)  # the state of the random sources in between must not matter
+    method = new_method(seed=99)
+    resumed = fit(method, *splits, seed=3, checkpoint=path, progress="none")
+    assert resumed.resumed_after == stop_after
+    pd.testing.assert_frame_equal(resumed.history, whole.history, check_exact=True)
+    assert (resumed.best_epoch, resumed.best_value) == (whole.best_epoch, whole.best_value)
+    assert torch.equal(predict(method, splits[1]), predict(whole_method, splits[1]))
+    assert method.steps == whole_method.steps
+
+
+@pytest.mark.parametrize("change", [{"seed": 4}, {"settings": {"batch_size": 5}}])
+def test_a_checkpoint_of_another_run_is_not_resumed(splits, new_method, tmp_path, change, capsys):
+    path = tmp_path / "checkpoint.safetensors"
+    fit(new_method(), *splits, seed=3, checkpoint=path, progress="none")
+    result = fit(new_method(), *splits, **({"seed": 3} | change), checkpoint=path, progress="line")
+    assert result.resumed_after == 0
+    assert "belongs to another run; starting clean" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_starts_clean_with_a_note(splits, new_method, tmp_path, capsys):
+    path = tmp_path / "checkpoint.safetensors"
+    whole = fit(new_method(), *splits, seed=3, checkpoint=path, progress="none")
+    path.write_bytes(path.read_bytes()[:-50])
+    again = fit(new_method(), *splits, seed=3, checkpoint=path, progress="line")
+    assert again.resumed_after == 0
+    assert "damaged; starting clean" in capsys.readouterr().err
+    pd.testing.assert_frame_equal(again.history, whole.history, check_exact=True)
+
+
+def test_a_loss_that_is_not_finite_names_term_epoch_and_step(splits, new_method, tiny_method):
+    class Breaking(tiny_method):
+        def loss_terms(self, batch, output):
+            scale = math.nan if self.steps == 7 else 1.0
+            return super().loss_terms(batch, output) | {"side": scale * output.prediction.sum()}
+
+    with pytest.raises(RunError, match=r"raw/side is nan.*tiny, seed 3, train, epoch 2, step 2"):
+        fit(new_method(Breaking), *splits, seed=3, progress="none")
+
+
+def test_a_prediction_that_is_not_finite_names_the_epoch(splits, new_method, tiny_method):
+    class Exploding(tiny_method):
+        def end_epoch(self, epoch, optimizers):
+            if epoch == 2:
+                self.head.bias.data.fill_(math.inf)
+            return {}
+
+    with pytest.raises(RunError, match=r"17 of 17 valid samples .*'valid-0'.*epoch 2"):
+        fit(new_method(Exploding), *splits, seed=3, progress="none")
+
+
+class TestPhases:
+    @pytest.fixture
+    def two_phases(self, tiny_method):
+        class TwoPhases(tiny_method):
+            """Trains its bias alone first, then everything."""
+
+            phases = ("bias", "all")
+
+            def start_phase(self, phase, train):
+                self.started = [*getattr(self, "started", []), phase]
+                self.head.weight.requires_grad_(phase == "all")
+
+        return TwoPhases
+
+    def test_each_phase_has_its_own_epochs_and_starts_from_the_best_state_before(self, splits, new_method, two_phases):
+        method = new_method(two_phases, max_epochs=3)
+        result = fit(method, *splits, seed=3, progress="none")
+        assert method.started == ["bias", "all"]
+        counts = result.history.query("split == 'valid'").groupby("phase")["epoch"].agg(["min", "max"])
+        assert counts.loc["bias"].tolist() == [1, 3]
+        assert counts.loc["all"].tolist() == [1, 3]
+
+    @pytest.mark.parametrize(("phase", "epoch"), [(0, 2), (0, 3), (1, 2)])
+    def test_resuming_inside_any_phase_is_exact(self, splits, new_method, two_phases, tmp_path, phase, epoch):
+        whole_method = new_method(two_phases, max_epochs=3)
+        whole = fit(whole_method, *splits, seed=3, progress="none")
+
+        def interrupt(state):
+            if (state.phase, state.epoch) == (phase, epoch):
+                raise KeyboardInterrupt
+
+        path = tmp_path / "checkpoint.safetensors"
+        with pytest.raises(KeyboardInterrupt):
+            fit(new_method(two_phases, max_epochs=3), *splits, seed=3, checkpoint=path, on_epoch=interrupt,
+                progress="none")  # fmt: skip
+        method = new_method(two_phases, max_epochs=3)
+        resumed = fit(method, *splits, seed=3, checkpoint=path, progress="none")
+        pd.testing.assert_frame_equal(resumed.history, whole.history, check_exact=True)
+        assert torch.equal(predict(method, splits[1]), predict(whole_method, splits[1]))
+
+
+def test_resuming_between_two_checkpoints_repeats_only_the_epochs_after_the_last_one(splits, new_method, tmp_path):
+    whole = fit(new_method(), *splits, seed=3, progress="none")
+
+    def interrupt(state):
+        if state.epoch == 5:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        fit(new_method(), *splits, seed=3, checkpoint=path, settings={"checkpoint_every": 2}, on_epoch=interrupt,
+            progress="none")  # fmt: skip
+    # How often to save is no part of what is trained: another value still resumes.
+    resumed = fit(new_method(), *splits, seed=3, checkpoint=path, progress="none")
+    assert resumed.resumed_after == 4
+    pd.testing.assert_frame_equal(resumed.history, whole.history, check_exact=True)
+
+
+def test_bfloat16_changes_the_training_step(splits, new_method):
+    exact = fit(new_method(), *splits, seed=3, settings={"device": "cpu"}, progress="none")
+    coarse = fit(new_method(), *splits, seed=3, settings={"device": "cpu", "precision": "bfloat16"}, progress="none")
+    assert coarse.best_value != exact.best_value
+    assert coarse.best_value == pytest.approx(exact.best_value, rel=0.05)
+
+
+def test_bucket_changes_the_batches(splits, new_method):
+    plain, bucketed = (
+        fit(new_method(), *splits, seed=3, settings={"bucket": bucket}, progress="none") for bucket in (False, True)
+    )
+    assert values(plain, "train", "loss/task") != values(bucketed, "train", "loss/task")
+
+
+def test_an_empty_split_is_refused(splits, new_method):
+    empty = splits[1].select(torch.arange(0))
+    with pytest.raises(ConfigError, match="valid split is empty"):
+        fit(new_method(), splits[0], empty, seed=3)
+
+
+def test_progress_is_one_line_per_epoch_on_stderr_or_nothing(splits, new_method, capsys):
+    fit(new_method(max_epochs=2), *splits, seed=3, progress="auto")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 3  # two epochs and why training stopped
+    assert "tiny seed 3: train 1/2 train " in err
+    fit(new_method(max_epochs=2), *splits, seed=3, progress="none")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_predict_and_represent_keep_the_order_and_the_mode(splits, new_method):
+    method = new_method().train()
+    train = splits[0]
+    prediction = predict(method, train, batch_size=7)
+    representations = represent(method, train, batch_size=7)
+    assert method.training
+    assert prediction.shape == (40,)
+    assert representations["fusion/feature"].shape == (40, 8)
+    one = predict(method, train.select(torch.tensor([33])))
+    assert one.item() == pytest.approx(prediction[33].item(), rel=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_agrees_with_the_cpu(splits, new_method):
+    def trained(device):
+        method = new_method()
+        method.dropout.p = 0.0
+        return fit(method, *splits, seed=3, settings={"device": device}, progress="none")
+
+    assert trained("cuda").best_value == pytest.approx(trained("cpu").best_value, rel=1e-3)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from mmsa_lib.errors import ConfigError, UnknownNameError
+from mmsa_lib.training import TrainSettings, seed_everything
+from mmsa_lib.training.seeding import random_states, restore_random_states
+from mmsa_lib.training.settings import as_settings
+
+
+def test_unknown_setting_names_the_nearest():
+    with pytest.raises(UnknownNameError, match=r"did you mean .*batch_size"):
+        TrainSettings(batchsize=3)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"precision": "float16"}, "gradient scaler.*bfloat16"),
+        ({"device": "tpu:0:1"}, "device='tpu:0:1'"),
+        ({"device": "meta"}, "choose auto, cpu, cuda"),
+        ({"min_delta": float("nan")}, "min_delta"),
+        ({"max_epochs": "many"}, "max_epochs='many'"),
+    ],
+)
+def test_bad_values_are_one_clear_line(values, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        TrainSettings(**values)
+    assert "\n" not in str(caught.value)
+
+
+def test_resolve_takes_the_methods_values_where_none_are_given(new_method):
+    resolved = TrainSettings(patience=2).resolve(new_method(batch_size=5, max_epochs=7, patience=9))
+    assert (resolved.batch_size, resolved.max_epochs, resolved.patience) == (5, 7, 2)
+    assert resolved.bucket is False
+    assert resolved.device in ("cpu", "cuda")
+
+
+def test_identity_leaves_out_what_changes_no_number():
+    assert TrainSettings(checkpoint_every=1).identity() == TrainSettings(checkpoint_every=5).identity()
+    assert TrainSettings(batch_size=1).identity() != TrainSettings(batch_size=5).identity()
+
+
+def test_as_settings_accepts_all_forms():
+    assert as_settings(None) == TrainSettings()
+    assert as_settings({"patience": 3}) == as_settings(TrainSettings(patience=3))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_refused(new_method):
+    with pytest.raises(ConfigError, match="0 CUDA devices; use device=cpu"):
+        TrainSettings(device="cuda").resolve(new_method())
+
+
+def draw():
+    return random.random(), np.random.rand(), torch.rand(()).item()  # noqa: NPY002
+
+
+def test_seed_everything_seeds_all_three_and_reports_flags():
+    flags = seed_everything(5)
+    first = draw()
+    assert all(a != b for a, b in zip(first, draw(), strict=True))
+    seed_everything(5)
+    assert draw() == first
+    assert flags["threads"] == torch.get_num_threads()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seed_out_of_range(seed):
+    with pytest.raises(ConfigError, match="seed="):
+        seed_everything(seed)
+
+
+def test_random_states_come_back():
+    shuffling = torch.Generator().manual_seed(1)
+    np.random.randn(1)  # noqa: NPY002  (leaves a cached second Gaussian)
+    random.gauss(0, 1)
+    tensors, plain = random_states(shuffling)
+    drawn = (*draw(), random.gauss(0, 1), np.random.randn(), torch.randperm(9, generator=shuffling).tolist())  # noqa: NPY002
+    restore_random_states(tensors, plain, shuffling)
+    again = (*draw(), random.gauss(0, 1), np.random.randn(), torch.randperm(9, generator=shuffling).tolist())  # noqa: NPY002
+    assert drawn == again
