@@ -1,0 +1,230 @@
+"""What would break or silently falsify training: a data set with such errors is neither written nor read.
+
+Every problem says where it is, what it is and how to repair it. What a user should merely know is in ``check.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mmsa_lib.data.batch import MODALITIES
+from mmsa_lib.data.record import DatasetRecord, FeatureSet
+from mmsa_lib.errors import DataError
+
+SPLITS = ("train", "valid", "test")
+COMPUTED_TEXT = ("words", "tokens", "sentence")
+"""Text that is computed from the transcripts when a data set is loaded."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where, what, and how to repair it."""
+
+    severity: Literal["error", "warning"]
+    where: str
+    what: str
+    repair: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}; {self.repair}"
+
+
+def refuse_problems(record: DatasetRecord, place: str) -> None:
+    """Raise the first problem that would break training, in one line.
+
+    Args:
+        record: what to look at.
+        place: file or data set to name in the message.
+
+    Raises:
+        DataError: shapes disagree, a value is not finite, a label is out of range, a split is missing, ...
+    """
+    problems = blocking_problems(record)
+    if problems:
+        more = f" ({len(problems) - 1} more: mmsa-lib data check {place})" if len(problems) > 1 else ""
+        raise DataError(f"{place}: {problems[0]}{more}")
+
+
+def blocking_problems(record: DatasetRecord) -> list[Problem]:
+    """The errors that would break training: shapes first, and only where all agree the values."""
+    shapes = [_error(*found) for found in _shapes(record)]
+    return shapes or [
+        _error(*found) for found in [*_labels(record), *_folds(record), *_features(record), *_rest(record)]
+    ]
+
+
+def _error(where: str, what: str, repair: str) -> Problem:
+    return Problem("error", where, what, repair)
+
+
+Found = Iterator[tuple[str, str, str]]
+
+
+def _shapes(record: DatasetRecord) -> Found:
+    """Do all parts have one entry per sample?"""
+    count = len(record.ids)
+    if count == 0:
+        yield "ids", "there are no samples", "choose a file that holds some"
+    columns = () if record.task.kind == "regression" else (len(record.task.names),)
+    expected = {"labels": (record.labels, (count, *columns))}
+    expected |= {f"folds/{name}": (splits, (count,)) for name, splits in record.folds.items()}
+    expected |= {f"unimodal_labels/{m}": (values, (count,)) for m, values in record.unimodal_labels.items()}
+    if record.times is not None:
+        expected["times"] = (record.times, (count, 2))
+    for where, (values, shape) in expected.items():
+        if np.shape(values) != shape:
+            yield where, f"shape {np.shape(values)}, expected {shape}", "give one entry per sample"
+    texts = {"groups": record.groups, **{f"other_transcripts/{k}": v for k, v in record.other_transcripts.items()}}
+    if record.transcripts is not None:
+        texts["transcripts"] = record.transcripts
+    for where, values in texts.items():
+        if len(values) != count:
+            yield where, f"{len(values)} entries for {count} samples", "give one entry per sample"
+    for name, values in record.factors.items():
+        if np.ndim(values) != 2 or len(values) != count:
+            yield f"factors/{name}", f"shape {np.shape(values)}, expected ({count}, k)", "give one row per sample"
+    for name, features in record.features.items():
+        yield from _feature_shapes(f"features/{name}", features, count)
+    yield from _word_shapes(record, count)
+
+
+def _feature_shapes(where: str, features: FeatureSet, count: int) -> Found:
+    lengths = np.asarray(features.lengths)
+    if features.modality not in MODALITIES:
+        yield where, f"modality {features.modality!r}", f"use one of {', '.join(MODALITIES)}"
+    if np.ndim(features.values) != 2:
+        yield where, f"values have shape {np.shape(features.values)}, expected (frames, width)", "reshape them"
+    elif lengths.shape != (count,):
+        yield where, f"{lengths.size} lengths for {count} samples", "give every sample a length (1 where it is missing)"
+    elif lengths.min(initial=1) < 1:
+        yield where, f"a length of {lengths.min()}", "keep one frame that is not observed where nothing is there"
+    elif int(lengths.sum()) != len(features.values) or len(features.observed) != len(features.values):
+        what = f"lengths add up to {int(lengths.sum())}, values have {len(features.values)} rows, observed has "
+        yield where, f"{what}{len(features.observed)}", "make the three agree (the file was cut short or mixed up)"
+
+
+def _word_shapes(record: DatasetRecord, count: int) -> Found:
+    if record.words is not None:
+        words = record.words
+        offset = np.asarray(words.offset)
+        if (
+            offset.shape != (count + 1,)
+            or offset[0] != 0
+            or (np.diff(offset) < 0).any()
+            or offset[-1] != len(words.word)
+        ):
+            yield "words", "offsets don't cut the words into one run per sample", "rebuild the word table"
+        elif np.shape(words.interval) != (len(words.word), 2):
+            yield "words", f"intervals have shape {np.shape(words.interval)}", f"expected ({len(words.word)}, 2)"
+    if record.token_ids is not None:
+        ids, valid = np.shape(record.token_ids.ids), np.shape(record.token_ids.valid)
+        if len(ids) != 2 or ids[0] != count or ids != valid:
+            yield "token_ids", f"ids {ids} and valid {valid}", f"give both the shape ({count}, L)"
+
+
+def _labels(record: DatasetRecord) -> Found:
+    if record.task.kind == "regression":
+        low, high = record.task.range
+        yield from _out_of_range("labels", record.labels, low, high, record.ids)
+        for modality, values in record.unimodal_labels.items():
+            yield from _out_of_range(f"unimodal_labels/{modality}", values, low, high, record.ids)
+        return
+    wrong = np.argwhere(~np.isin(record.labels, (0, 1)))
+    if len(wrong):
+        row, column = wrong[0]
+        first = f"first {record.task.names[column]!r} of sample {record.ids[row]!r}"
+        yield "labels", f"{len(wrong)} labels are neither 0 nor 1, {first}", "turn them into 0 or 1"
+
+
+def _out_of_range(where: str, labels: np.ndarray, low: float, high: float, ids: list[str]) -> Found:
+    wrong = np.flatnonzero(~((labels >= low) & (labels <= high)))  # a NaN is out of range too
+    if len(wrong):
+        first = f"first {labels[wrong[0]]:g} of sample {ids[wrong[0]]!r}"
+        yield where, f"{len(wrong)} labels are outside [{low:g}, {high:g}], {first}", "correct them or the task's range"
+
+
+def _folds(record: DatasetRecord) -> Found:
+    if not record.folds:
+        yield "folds", "there is no fold", "assign every sample to train, valid or test"
+    for name, splits in record.folds.items():
+        unknown = sorted(set(map(str, splits)) - {*SPLITS, ""})
+        missing = [split for split in SPLITS if not (np.asarray(splits) == split).any()]
+        if unknown:
+            yield (
+                f"folds/{name}",
+                f"unknown split {unknown[0]!r}",
+                "use train, valid, test, or nothing for unused samples",
+            )
+        elif missing:
+            yield f"folds/{name}", f"no sample in {' and '.join(missing)}", "assign some samples (whole videos) to it"
+    for fold, chosen in record.defaults.items():
+        if fold != "*" and fold not in record.folds:
+            yield "defaults", f"unknown fold {fold!r}", f"known: {', '.join(record.folds)}"
+        for modality, name in chosen.items():
+            computed = modality == "text" and name in COMPUTED_TEXT
+            if not computed and name not in record.features:
+                yield "defaults", f"{modality} of fold {fold!r} is {name!r}, which is not here", "name a feature set"
+            elif computed and record.transcripts is None and record.token_ids is None:
+                yield "defaults", f"text {name!r} needs transcripts, and there are none", "add them or drop the default"
+
+
+def _features(record: DatasetRecord) -> Found:
+    for name, features in record.features.items():
+        where = f"features/{name}"
+        bad = ~np.isfinite(features.values).all(axis=1)
+        if bad.any():
+            count, first = int(bad.sum()), _sample_of(record, features, int(np.flatnonzero(bad)[0]))
+            what = f"{count} frames hold NaN or infinite values, first in sample {first!r}"
+            yield where, what, "set such frames to 0 and mark them as not observed (data import does this)"
+            continue
+        hidden = ~np.asarray(features.observed, bool) & features.values.any(axis=1)
+        if hidden.any():
+            first = _sample_of(record, features, int(np.flatnonzero(hidden)[0]))
+            what = f"{int(hidden.sum())} frames are not observed and yet not zero, first in sample {first!r}"
+            yield where, what, "set them to 0 or mark them as observed"
+        trained_on = features.label_trained_on.split(":")
+        if trained_on != [""] and (len(trained_on) != 2 or trained_on[0] not in record.folds):
+            what = f"label_trained_on is {features.label_trained_on!r}"
+            yield where, what, f"write it as FOLD:SPLIT with a fold of {', '.join(record.folds)}"
+
+
+def _sample_of(record: DatasetRecord, features: FeatureSet, frame: int) -> str:
+    return record.ids[int(np.searchsorted(features.offsets, frame, side="right")) - 1]
+
+
+def _rest(record: DatasetRecord) -> Found:
+    seen: set[str] = set()
+    twice = [name for name in record.ids if name in seen or seen.add(name)]
+    if twice:
+        splits = {fold: ", ".join(_splits_of(record, fold, twice[0])) for fold in record.folds}
+        found = "; ".join(f"in {where} of fold {fold}" for fold, where in splits.items())
+        yield "ids", f"{len(twice)} ids are used twice, first {twice[0]!r} ({found})", "make every id unique"
+    numbers = {f"factors/{name}": values for name, values in record.factors.items()}
+    numbers |= {"times": record.times} if record.times is not None else {}
+    numbers |= {"words": record.words.interval} if record.words is not None else {}
+    for where, values in numbers.items():
+        if not np.isfinite(values).all():
+            yield (
+                where,
+                f"{int((~np.isfinite(values)).sum())} values are NaN or infinite",
+                "leave the part out or mend it",
+            )
+    for where, texts in [("ids", record.ids), ("transcripts", record.transcripts or [])]:
+        wrong = next((i for i, text in enumerate(texts) if not _storable(text)), None)
+        if wrong is not None:
+            yield where, f"the text of sample {record.ids[wrong]!r} is not valid Unicode", "correct it"
+
+
+def _splits_of(record: DatasetRecord, fold: str, name: str) -> list[str]:
+    return [str(record.folds[fold][i]) or "no split" for i, other in enumerate(record.ids) if other == name]
+
+
+def _storable(text: str) -> bool:
+    try:
+        return not text.encode("utf-8").endswith(b"\0")
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,277 @@
+"""The one HDF5 layout of a data set; it is written and read here only.
+
+Layout (N samples; ragged arrays are concatenated over samples)::
+
+    attributes      format, version, library (release that wrote it), name, task, defaults, terms, citation, sources,
+                    repairs, notes, digests (one SHA-256 per part), fingerprint; JSON where they are not text
+    ids, groups     (N,) text             labels   (N,) or (N, K) float32
+    folds/<fold>    (N,) text: train, valid, test or empty
+    features/<set>/ values (rows, d) float32, lengths (N,) int64, observed (rows,) bool;
+                    attributes modality, level, label_trained_on, description
+    transcripts, other_transcripts/<language>    (N,) text
+    words/          word (W,) text, interval (W, 2) float32 seconds, offset (N+1,) int32
+    token_ids/      ids (N, L) int64, valid (N, L) bool; attribute model
+    unimodal_labels/<modality> (N,) float32      factors/<name> (N, k) float32      times (N, 2) float32 seconds
+
+Feature sets, folds and the other named parts are stored under percent-encoded names, so that any name is allowed; they
+are read back in alphabetical order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import h5py
+import numpy as np
+
+import mmsa_lib
+from mmsa_lib.data.fingerprint import DTYPES, combine, digests, fingerprint
+from mmsa_lib.data.hdf5 import add_array, add_texts, read_hdf5, read_texts, write_hdf5
+from mmsa_lib.data.problems import refuse_problems
+from mmsa_lib.data.record import DatasetRecord, FeatureSet, TokenIds, Words
+from mmsa_lib.data.task import Task
+from mmsa_lib.errors import DataError, unknown_name
+
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "changed_parts",
+    "fingerprint",
+    "read_frames",
+    "read_header",
+    "read_store",
+    "write_store",
+]
+
+FORMAT = "mmsa_lib data set"
+VERSION = 1
+REMEDY = "build or import the data set again"
+_JSON_FIELDS = ("task", "defaults", "sources", "repairs", "notes", "digests")
+
+
+def write_store(record: DatasetRecord, path: Path | str) -> str:
+    """Write ``record`` to ``path``, atomically; equal records give equal bytes with the same library versions.
+
+    Returns:
+        The fingerprint of the record.
+
+    Raises:
+        DataError: the record has an error that would break training, the folder can't be written or the disk is full.
+            Nothing is left behind.
+    """
+    refuse_problems(record, str(path))
+    parts = digests(record)
+    write_hdf5(path, lambda file: _write(file, record, parts))
+    return combine(parts)
+
+
+def read_store(path: Path | str, features: Collection[str] | None = None, *, validate: bool = True) -> DatasetRecord:
+    """Read a store back.
+
+    Args:
+        path: the file.
+        features: names of the feature sets to read, by default all; ``()`` for none. Defaults that name a feature set
+            which is not read are left out.
+        validate: refuse what would break training and what changed since it was written.
+
+    Raises:
+        DataError: the file is missing, foreign, truncated, newer than this library, or holds what would break training;
+            the message names file, field, sample and remedy.
+        UnknownNameError: there is no such feature set.
+    """
+    with read_hdf5(path, REMEDY) as file:
+        header = _header(file, path)
+        record = _read(file, header, path, features)
+    if validate:
+        refuse_problems(record, str(path))
+        changed = _changed(header, record)
+        if changed:
+            raise DataError(f"{path}: {', '.join(changed)} changed since the store was written; {REMEDY}")
+    return record
+
+
+def read_header(path: Path | str) -> dict[str, Any]:
+    """The attributes of a store, without its arrays: name, task, terms, citation, sources, fingerprint, ...
+
+    Raises:
+        DataError: as :func:`read_store`.
+    """
+    with read_hdf5(path, REMEDY) as file:
+        return _header(file, path)
+
+
+def read_frames(path: Path | str, feature_set: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows ``start:stop`` of a feature set, for sets that don't fit in memory.
+
+    Returns:
+        ``values`` ``(stop - start, d)`` float32 and ``observed`` ``(stop - start,)`` bool. Which rows belong to which
+        sample follows from the lengths.
+
+    Raises:
+        DataError: as :func:`read_store`.
+        UnknownNameError: there is no such feature set.
+    """
+    with read_hdf5(path, REMEDY) as file:
+        _header(file, path)
+        group = file["features"]
+        if _encode(feature_set) not in group:
+            raise unknown_name("feature set", feature_set, map(unquote, group))
+        chosen = group[_encode(feature_set)]
+        return chosen["values"][start:stop], chosen["observed"][start:stop]
+
+
+def changed_parts(path: Path | str, record: DatasetRecord) -> list[str]:
+    """The parts of ``record`` whose digest differs from the one that was written into the store at ``path``."""
+    return _changed(read_header(path), record)
+
+
+# Writing
+
+
+def _write(file: h5py.File, record: DatasetRecord, parts: Mapping[str, str]) -> None:
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "library": mmsa_lib.__version__,
+        "name": record.name,
+        "task": asdict(record.task),
+        "defaults": record.defaults,
+        "terms": record.terms,
+        "citation": record.citation,
+        "sources": list(record.sources),
+        "repairs": dict(record.repairs),
+        "notes": list(record.notes),
+        "digests": dict(parts),
+        "fingerprint": combine(parts),
+    }
+    for key, value in header.items():
+        file.attrs[key] = json.dumps(value, ensure_ascii=False, sort_keys=True) if key in _JSON_FIELDS else value
+    add_texts(file, "ids", record.ids)
+    add_texts(file, "groups", record.groups)
+    _add(file, "labels", "labels", record.labels)
+    for name, splits in record.folds.items():
+        add_texts(file.require_group("folds"), _encode(name), [str(split) for split in splits])
+    for name, features in record.features.items():
+        _write_features(file.require_group("features").create_group(_encode(name)), features)
+    _write_texts(file, record)
+    for modality, values in record.unimodal_labels.items():
+        _add(file.require_group("unimodal_labels"), _encode(modality), "unimodal_labels", values)
+    for name, values in record.factors.items():
+        _add(file.require_group("factors"), _encode(name), "factors", values)
+    if record.times is not None:
+        _add(file, "times", "times", record.times)
+
+
+def _write_features(group: h5py.Group, features: FeatureSet) -> None:
+    for key in ("modality", "level", "label_trained_on", "description"):
+        group.attrs[key] = getattr(features, key)
+    for key in ("values", "lengths", "observed"):
+        _add(group, key, key, getattr(features, key))
+
+
+def _write_texts(file: h5py.File, record: DatasetRecord) -> None:
+    if record.transcripts is not None:
+        add_texts(file, "transcripts", record.transcripts)
+    for language, texts in record.other_transcripts.items():
+        add_texts(file.require_group("other_transcripts"), _encode(language), texts)
+    if record.words is not None:
+        group = file.create_group("words")
+        add_texts(group, "word", [str(word) for word in record.words.word])
+        _add(group, "interval", "interval", record.words.interval)
+        _add(group, "offset", "offset", record.words.offset)
+    if record.token_ids is not None:
+        group = file.create_group("token_ids")
+        group.attrs["model"] = record.token_ids.model
+        _add(group, "ids", "token_ids", record.token_ids.ids)
+        _add(group, "valid", "token_valid", record.token_ids.valid)
+
+
+def _add(group: h5py.Group, name: str, kind: str, values: np.ndarray) -> None:
+    add_array(group, name, np.asarray(values, dtype=DTYPES[kind]))
+
+
+# Reading
+
+
+def _header(file: h5py.File, path: Path | str) -> dict[str, Any]:
+    attributes = dict(file.attrs)
+    if attributes.get("format") != FORMAT:
+        raise DataError(
+            f"{path} is HDF5, but not a data set of mmsa_lib; bring it in with mmsa-lib data build or import"
+        )
+    if int(attributes["version"]) > VERSION:
+        written = f"layout {attributes['version']}, by mmsa_lib {attributes.get('library')}"
+        raise DataError(f"{path} was written by a newer release ({written}); upgrade mmsa_lib or {REMEDY}")
+    try:
+        return {k: json.loads(v) if k in _JSON_FIELDS else v for k, v in attributes.items()}
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is damaged (its attributes can't be read: {error}); {REMEDY}") from error
+
+
+def _read(
+    file: h5py.File, header: Mapping[str, Any], path: Path | str, wanted: Collection[str] | None
+) -> DatasetRecord:
+    stored = {unquote(name): group for name, group in file.get("features", {}).items()}
+    for name in wanted or ():
+        if name not in stored:
+            raise unknown_name(f"feature set of {path}", name, stored)
+    features = {name: _read_features(stored[name]) for name in stored if wanted is None or name in wanted}
+    return DatasetRecord(
+        name=header["name"],
+        task=_task(header["task"]),
+        ids=read_texts(file["ids"]),
+        groups=read_texts(file["groups"]),
+        labels=file["labels"][()],
+        folds={name: np.array(read_texts(node), dtype=str) for name, node in _children(file, "folds")},
+        features=features,
+        defaults=_defaults(header["defaults"], left_out=set(stored) - set(features)),
+        transcripts=read_texts(file["transcripts"]) if "transcripts" in file else None,
+        other_transcripts={name: read_texts(node) for name, node in _children(file, "other_transcripts")},
+        words=_read_words(file["words"]) if "words" in file else None,
+        token_ids=_read_tokens(file["token_ids"]) if "token_ids" in file else None,
+        unimodal_labels={name: node[()] for name, node in _children(file, "unimodal_labels")},
+        factors={name: node[()] for name, node in _children(file, "factors")},
+        times=file["times"][()] if "times" in file else None,
+        **{key: header[key] for key in ("terms", "citation", "sources", "repairs", "notes")},
+    )
+
+
+def _children(file: h5py.File, name: str) -> list[tuple[str, h5py.Dataset]]:
+    return [(unquote(child), node) for child, node in file.get(name, {}).items()]
+
+
+def _defaults(defaults: dict[str, dict], left_out: Collection[str]) -> dict[str, dict]:
+    return {fold: {m: name for m, name in chosen.items() if name not in left_out} for fold, chosen in defaults.items()}
+
+
+def _task(fields: dict[str, Any]) -> Task:
+    return Task(**{**fields, "range": tuple(fields["range"]), "names": tuple(fields["names"])})
+
+
+def _read_features(group: h5py.Group) -> FeatureSet:
+    arrays = {key: group[key][()] for key in ("values", "lengths", "observed")}
+    return FeatureSet(**arrays, **{key: group.attrs[key] for key in group.attrs})
+
+
+def _read_words(group: h5py.Group) -> Words:
+    return Words(np.array(read_texts(group["word"]), dtype=object), group["interval"][()], group["offset"][()])
+
+
+def _read_tokens(group: h5py.Group) -> TokenIds:
+    return TokenIds(group["ids"][()], group["valid"][()], str(group.attrs["model"]))
+
+
+def _changed(header: Mapping[str, Any], record: DatasetRecord) -> list[str]:
+    # Defaults that name a feature set which was not read were left out above, so their digest is not compared then.
+    stored, found = header["digests"], digests(record)
+    partial = any(name.startswith("features/") and name not in found for name in stored)
+    return sorted(name for name in found if found[name] != stored.get(name) and not (partial and name == "defaults"))
+
+
+def _encode(name: str) -> str:
+    return quote(name, safe=" ") if name.strip(".") else name.replace(".", "%2E")
