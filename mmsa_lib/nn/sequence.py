@@ -1,0 +1,78 @@
+"""Sequences to vectors: masked mean, last valid state, a one-directional LSTM, resampling to other steps.
+
+Sequences are ``(B, T, d)``, right-padded; ``valid`` is ``(B, T)`` bool and False on padding only. A *missing* frame is
+a zero vector that stays valid, so it counts in a mean and in a length like any other frame.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def masked_mean(sequence: Tensor, valid: Tensor) -> Tensor:
+    """Mean over valid frames.
+
+    Args:
+        sequence: ``(B, T, d)``.
+        valid: ``(B, T)`` bool.
+
+    Returns:
+        ``(B, d)``; zeros for a sample without a valid frame.
+    """
+    total = sequence.masked_fill(~valid.unsqueeze(-1), 0).sum(dim=1)
+    return total / valid.sum(dim=1, keepdim=True).clamp_min(1).to(sequence.dtype)
+
+
+def last_valid(sequence: Tensor, valid: Tensor) -> Tensor:
+    """The state at the last valid frame of each sample: ``(B, T, d)``, ``(B, T)`` to ``(B, d)``."""
+    position = (valid.sum(dim=1) - 1).clamp_min(0)
+    return sequence[torch.arange(len(sequence), device=sequence.device), position]
+
+
+class LSTMEncoder(nn.Module):
+    """One-layer, one-directional LSTM, last valid state, linear output (Self-MM's audio and video sub-networks [C]).
+
+    The LSTM runs over the padding and the last valid state is gathered. Since sequences are right-padded and the
+    recurrence only looks back, that equals packing the sequences, without moving lengths off the device.
+
+    Args:
+        in_dim: width of a frame.
+        hidden: LSTM state size.
+        out_dim: width of the result.
+    """
+
+    def __init__(self, in_dim: int, hidden: int, out_dim: int):
+        super().__init__()
+        self.lstm = nn.LSTM(in_dim, hidden, batch_first=True)
+        self.project = nn.Linear(hidden, out_dim)
+
+    def forward(self, sequence: Tensor, valid: Tensor) -> Tensor:
+        """``(B, T, in_dim)``, ``(B, T)`` to ``(B, out_dim)``."""
+        states, _ = self.lstm(sequence)
+        return self.project(last_valid(states, valid))
+
+
+def resample(sequence: Tensor, valid: Tensor, target_valid: Tensor) -> Tensor:
+    """Bring each sample to the number of steps of another sequence, by averages in proportion to time overlap.
+
+    A sample of ``L`` frames and a target of ``L'`` steps are laid over the same stretch of time; step ``j`` is the
+    average of the frames under it, weighted by overlap. Equal lengths give the same frames back; a single
+    (utterance-level) frame is repeated on every step; more frames than steps are averaged.
+
+    Args:
+        sequence: ``(B, T, d)``.
+        valid: ``(B, T)`` bool.
+        target_valid: ``(B, T')`` bool.
+
+    Returns:
+        ``(B, T', d)``, zeros on the target's padding.
+    """
+    frames, steps = valid.sum(dim=1).view(-1, 1, 1), target_valid.sum(dim=1).view(-1, 1, 1)
+    step = torch.arange(target_valid.shape[1], device=valid.device).view(1, -1, 1)
+    frame = torch.arange(valid.shape[1], device=valid.device).view(1, 1, -1)
+    # In units of 1/(L L') of the utterance all borders are integers, so equal lengths give exactly the identity.
+    end = torch.minimum((step + 1) * frames, (frame + 1) * steps)
+    overlap = (end - torch.maximum(step * frames, frame * steps)).clamp_min(0)
+    overlap = overlap * (target_valid.unsqueeze(2) & valid.unsqueeze(1))
+    return (overlap / frames.clamp_min(1)).to(sequence.dtype) @ sequence.masked_fill(~valid.unsqueeze(-1), 0)
