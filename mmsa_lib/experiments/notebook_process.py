@@ -1,0 +1,87 @@
+"""One process per notebook: a private folder, a private environment, a time limit and a journal to read afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmsa_lib.experiments import notebook_worker
+
+# A Unix socket has at most 104 (macOS) or 108 (Linux) bytes of path; "/mmsa-xxxxxxxx/socket-5" and a zero take 24.
+_PARENT_LIMIT = 80
+# Settings of the user that would make a run differ from one machine to the next.
+_NOT_INHERITED = ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH", "PYTHONSTARTUP")
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """A new folder whose path is short enough for sockets; removed afterwards."""
+    parent = tempfile.gettempdir()
+    if len(os.fsencode(parent)) > _PARENT_LIMIT:
+        parent = "/tmp"  # TMPDIR may be anything; this is short on every Unix
+    folder = Path(tempfile.mkdtemp(prefix="mmsa-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_worker(
+    notebook: Path, parameters: dict[str, Any], folder: Path, timeout: float, environment: Mapping[str, str]
+) -> tuple[list[dict[str, Any]], str]:
+    """Run the worker process in ``folder``; its journal, and how the process ended (one line, empty if well)."""
+    files = {key: str(folder / name) for key, name in (("output", "executed.ipynb"), ("journal", "journal.jsonl"))}
+    request = {"notebook": str(notebook), "parameters": parameters, "socket": str(folder / "socket"), **files}
+    (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+    (folder / "work").mkdir()
+    # By path, because the module needs nothing of this package; -P keeps the modules beside it from shadowing others.
+    command = [sys.executable, "-P", notebook_worker.__file__, str(folder / "request.json")]
+    with (folder / "stderr.txt").open("wb") as stderr:
+        process = subprocess.Popen(
+            command,
+            cwd=folder / "work",
+            env=_environment(folder, environment),
+            stdin=subprocess.PIPE,  # closes when this process ends, and the worker ends with it
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        )
+        try:
+            code = process.wait(timeout)
+            end = "" if code == 0 else f"the process ended with exit code {code}: {_last_line(folder / 'stderr.txt')}"
+        except subprocess.TimeoutExpired:
+            end = f"Timeout: not finished after {timeout:g} s"
+        finally:
+            process.kill()  # its kernel notices within a second and ends as well
+            process.wait()
+            process.stdin.close()
+    journal = Path(files["journal"])
+    lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
+    return [json.loads(line) for line in lines], end
+
+
+def _environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:
+    """Variables of the worker: no settings, start-up files or kernels of the user, no dates in figures."""
+    private = {
+        "JUPYTER_DATA_DIR": "jupyter",
+        "JUPYTER_CONFIG_DIR": "jupyter",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "IPYTHONDIR": "ipython",
+    }
+    inherited = {
+        name: value for name, value in os.environ.items() if name not in ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH")
+    }
+    private_paths = {name: str(folder / place) for name, place in private.items()}
+    return {**inherited, **private_paths, "SOURCE_DATE_EPOCH": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1", **extra}
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "no message"

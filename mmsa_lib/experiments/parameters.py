@@ -1,0 +1,143 @@
+"""What a notebook may be asked: its ``parameters`` cell read as a typed model, and values checked against it.
+
+Papermill only warns of a parameter that it does not know and then runs with the default, it turns ``3e-4`` from YAML
+into text, and it overlooks annotations such as ``int | None``. So the cell is read here with :mod:`ast`, nothing in it
+is run, and every value is checked before a kernel starts.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Optional, Union
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from mmsa_lib.errors import ConfigError, unknown_name
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+PARAMETERS_TAG = "parameters"
+PROFILES = ("smoke", "cpu", "full")
+
+# What an annotation may be made of: types whose values are plain JSON, and ways to combine them.
+_TYPES: dict[str, Any] = {name: getattr(builtins, name) for name in ("bool", "int", "float", "str", "list", "dict")}
+_TYPES |= {"Literal": Literal, "Optional": Optional, "Union": Union}
+
+
+def read_notebook(path: Path | str) -> NotebookNode:
+    """The notebook in ``path``, in the newest minor version of format 4.
+
+    Raises:
+        ConfigError: there is no such file, or it is not a notebook.
+    """
+    import nbformat
+
+    path = Path(path)
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except FileNotFoundError:
+        raise ConfigError(f"no notebook {path}; give the path of an .ipynb file") from None
+    except Exception as error:  # nbformat raises many kinds, and a bare ValueError for broken JSON
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"{path} is not a Jupyter notebook: {reason}") from None
+    return nbformat.v4.upgrade(notebook)
+
+
+def parameters_model(notebook: NotebookNode, name: str = "notebook") -> type[BaseModel]:
+    """The ``parameters`` cell of ``notebook`` as a pydantic model; fields keep the order of the cell.
+
+    The cell holds nothing but ``name: type = literal`` lines; types are built from ``bool``, ``int``, ``float``,
+    ``str``, ``list``, ``dict``, ``Literal``, ``Optional`` and ``None``.
+
+    Args:
+        notebook: the notebook, as :func:`read_notebook` returns it.
+        name: what error messages call it.
+
+    Raises:
+        ConfigError: none or several ``parameters`` cells, another statement in it, a default that is no literal or
+            that its own annotation forbids.
+    """
+    cells = [cell for cell in notebook.cells if PARAMETERS_TAG in cell.metadata.get("tags", [])]
+    if len(cells) != 1 or cells[0].cell_type != "code":
+        raise ConfigError(f"{name}: exactly one code cell must be tagged 'parameters', found {len(cells)}")
+    try:
+        statements = ast.parse(cells[0].source).body
+    except SyntaxError as error:
+        raise ConfigError(f"{name}: the parameters cell is not Python, line {error.lineno}: {error.msg}") from None
+    fields: dict[str, Any] = {}
+    for statement in statements:
+        field, annotation, default = _read_line(statement, name)
+        if field in fields:
+            raise ConfigError(f"{name}: parameter {field!r} is defined twice; keep one line")
+        fields[field] = (annotation, default)
+    config = ConfigDict(extra="forbid", validate_default=True, protected_namespaces=())
+    model = create_model("Parameters", __config__=config, **fields)
+    try:
+        model()
+    except ValidationError as error:
+        raise ConfigError(f"{name}: the default of {_first_problem(error)}") from None
+    return model
+
+
+def resolve_parameters(notebook: NotebookNode, given: Mapping[str, Any], name: str = "notebook") -> dict[str, Any]:
+    """All parameters of a run: the values ``given``, typed as the notebook says, and defaults for the others.
+
+    Text is read as the annotated type where it spells one (``"7"`` as ``int``), since command lines and YAML deliver
+    text; anything else of another type is an error.
+
+    Returns:
+        Plain values by name, in the order of the cell.
+
+    Raises:
+        UnknownNameError: a name that the notebook does not define; lists the nearest ones.
+        ConfigError: a value of the wrong type, or an unknown ``profile``.
+    """
+    model = parameters_model(notebook, name)
+    for key in given:
+        if key not in model.model_fields:
+            raise unknown_name(f"parameter of {name}", key, model.model_fields)
+    try:
+        values = model(**given).model_dump()
+    except ValidationError as error:
+        raise ConfigError(f"{name}: parameter {_first_problem(error)}") from None
+    if values.get("profile", PROFILES[0]) not in PROFILES:
+        raise unknown_name("profile", values["profile"], PROFILES)
+    return values
+
+
+def _read_line(statement: ast.stmt, name: str) -> tuple[str, Any, Any]:
+    """Name, type and default of one ``name: type = literal`` line."""
+    where = f"{name}: line {statement.lineno} of the parameters cell"
+    if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name) or not statement.value:
+        raise ConfigError(f"{where} must read `name: type = literal`, not `{ast.unparse(statement)}`")
+    field = statement.target.id
+    if field.startswith("_"):
+        raise ConfigError(f"{where}: parameter {field!r} must not start with an underscore")
+    try:
+        default = ast.literal_eval(statement.value)
+    except ValueError:
+        raise ConfigError(f"{where}: the default of {field!r} must be a literal") from None
+    return field, _read_annotation(statement.annotation, where), default
+
+
+def _read_annotation(node: ast.expr, where: str) -> Any:
+    """The type that an annotation names; only names of ``_TYPES``, subscripts, ``|`` and constants are read."""
+    allowed = (ast.Name, ast.Subscript, ast.Tuple, ast.BinOp, ast.BitOr, ast.Constant, ast.Load)
+    for part in ast.walk(node):
+        if not isinstance(part, allowed) or (isinstance(part, ast.Name) and part.id not in _TYPES):
+            raise ConfigError(f"{where}: annotation `{ast.unparse(node)}` may only use {', '.join(_TYPES)} and None")
+    try:
+        return eval(compile(ast.Expression(node), "annotation", "eval"), {"__builtins__": {}}, _TYPES)
+    except TypeError as error:
+        raise ConfigError(f"{where}: annotation `{ast.unparse(node)}` is not a type: {error}") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    """The first complaint of pydantic in one line: field, value, reason."""
+    problem = error.errors()[0]
+    field = ".".join(str(part) for part in problem["loc"])
+    return f"{field!r} cannot be {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"

@@ -1,0 +1,259 @@
+"""The strict runner against each way in which papermill was seen to hide a failure."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import nbformat
+import pytest
+
+from mmsa_lib.errors import ConfigError, RunError, UnknownNameError
+from mmsa_lib.experiments import notebooks
+from mmsa_lib.experiments.notebook_cleaning import clean
+from mmsa_lib.experiments.notebook_process import private_folder
+from mmsa_lib.experiments.notebooks import execute, notebook_paths, run_all
+
+PARAMETERS = 'profile: str = "smoke"\nseed: int | None = None'
+
+
+def write(path, *cells, kernel="mmsa"):
+    """A notebook with a title, a parameters cell and ``cells``, saved under a kernel that exists nowhere."""
+    book = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": kernel, "display_name": kernel}})
+    book.cells = [
+        nbformat.v4.new_markdown_cell("# Title"),
+        nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+        *[nbformat.v4.new_code_cell(source) for source in cells],
+    ]
+    nbformat.write(book, path)
+    return path
+
+
+def printed(path):
+    book = nbformat.read(path, as_version=4)
+    return ["".join(output.get("text", "") for output in cell.get("outputs", [])).strip() for cell in book.cells]
+
+
+@pytest.fixture
+def no_kernel(monkeypatch):
+    """Any attempt to start a kernel fails the test."""
+    monkeypatch.setattr(notebooks, "run_worker", lambda *_: pytest.fail("a kernel was started"))
+
+
+def test_wrong_parameters_are_refused_before_a_kernel_starts(tmp_path, no_kernel):
+    path = write(tmp_path / "a.ipynb")
+    with pytest.raises(UnknownNameError, match="did you mean seed"):
+        execute(path, {"sed": 3}, tmp_path / "out.ipynb")
+    with pytest.raises(ConfigError, match=r"parameter 'seed' cannot be 1\.5"):
+        execute(path, {"seed": 1.5}, tmp_path / "out.ipynb")
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_parallel_runs_are_typed_separate_and_byte_identical(tmp_path):
+    path = write(
+        tmp_path / "a.ipynb",
+        "import os, sys, pathlib, time\npathlib.Path('mark').write_text(str(seed)); time.sleep(0.5)",
+        "print(repr(seed), pathlib.Path('mark').read_text(), os.listdir(), sep='|')",
+        "print('progress', file=sys.stderr)\nprint(os.getcwd())",
+        "",
+        "seed",
+    )
+
+    def run(seed):
+        return execute(path, {"seed": seed}, tmp_path / f"out{seed}.ipynb", timeout=120)
+
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(run, ["3", 4, None]))
+    assert [result.failure for result in results] == [None] * 3
+    assert results[0].parameters == {"profile": "smoke", "seed": 3}
+    # Nothing is injected where the value is the default, and the position of cells is then unchanged.
+    assert printed(tmp_path / "out3.ipynb")[4:6] == ["3|3|['mark']", "."]
+    assert printed(tmp_path / "outNone.ipynb")[3:5] == ["None|None|['mark']", "."]
+    assert results[0].machine_paths == (6,)
+    assert results[2].machine_paths == (5,)
+
+    again = execute(path, {"seed": 3}, tmp_path / "again.ipynb", timeout=120)
+    assert again.ok
+    assert (tmp_path / "again.ipynb").read_bytes() == (tmp_path / "out3.ipynb").read_bytes()
+    book = nbformat.read(tmp_path / "again.ipynb", as_version=4)
+    nbformat.validate(book)
+    assert [cell.execution_count for cell in book.cells if cell.cell_type == "code"] == [1, 2, 3, 4, 5, None, 6]
+    assert book.metadata.kernelspec.name == "python3"
+    assert str(tmp_path) not in (tmp_path / "again.ipynb").read_text()
+    assert not (tmp_path / "mark").exists()
+
+
+def test_an_exception_is_reported_with_its_cell_and_leaves_no_output(tmp_path):
+    path = write(tmp_path / "a.ipynb", "x = 1", "def f():\n    raise ValueError('no\\nluck')\nf()", "print('after')")
+    (tmp_path / "out.ipynb").write_text("an older good copy")
+    result = execute(path, {"seed": 1}, tmp_path / "out.ipynb")
+    assert (result.failure.cell, result.failure.error, result.failure.message) == (4, "ValueError", "no luck")
+    assert result.failure.source == "def f():"
+    assert "raise ValueError" in result.failure.traceback
+    assert (tmp_path / "out.ipynb").read_text() == "an older good copy"
+    assert result.output == tmp_path / "out.failed.ipynb"
+    assert printed(result.output)[-1] == ""
+    with pytest.raises(RunError, match=r"a\.ipynb, cell 4 \(`def f\(\):`\): ValueError: no luck"):
+        result.raise_for_failure()
+
+
+@pytest.mark.parametrize("leave", ["import sys; sys.exit(0)", "exit()"])
+def test_leaving_the_kernel_early_is_a_failure(tmp_path, leave):
+    result = execute(write(tmp_path / "a.ipynb", "x = 1", leave, "y = 2"), {}, tmp_path / "out.ipynb")
+    assert (result.failure.cell, result.failure.error) == (4, "SystemExit")
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_a_killed_kernel_is_a_failure_although_the_notebook_says_completed(tmp_path):
+    path = write(tmp_path / "a.ipynb", "x = 1", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "y = 2")
+    result = execute(path, {}, tmp_path / "out.ipynb")
+    assert (result.failure.cell, result.failure.error) == (4, "DeadKernelError")
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_a_killed_worker_is_a_failure(tmp_path):
+    path = write(
+        tmp_path / "a.ipynb", "import os, signal; os.kill(os.getppid(), signal.SIGKILL)\nimport time; time.sleep(60)"
+    )
+    result = execute(path, {}, tmp_path / "out.ipynb", timeout=60)
+    assert (result.failure.cell, result.failure.error) == (3, "WorkerDied")
+    assert "exit code -9" in result.failure.message
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_a_notebook_that_takes_too_long_is_stopped_with_its_kernel(tmp_path):
+    pid = tmp_path / "pid"
+    cell = f"import os, time, pathlib\npathlib.Path({str(pid)!r}).write_text(str(os.getpid()))\ntime.sleep(300)"
+    path = write(tmp_path / "a.ipynb", cell)
+    for seconds in (6, 60):  # six are enough for a kernel to start, unless the machine is very busy
+        result = execute(path, {}, tmp_path / "out.ipynb", timeout=seconds)
+        if pid.exists():
+            break
+    assert (result.failure.cell, result.failure.error) == (3, "Timeout")
+    assert result.failure.message == f"not finished after {seconds} s"
+    assert result.seconds < seconds + 20
+    assert not (tmp_path / "out.ipynb").exists()
+    assert _gone(int(pid.read_text()))
+
+
+def test_the_kernel_ends_with_whoever_started_it(tmp_path):
+    pid = tmp_path / "pid"
+    cell = f"import os, time, pathlib\npathlib.Path({str(pid)!r}).write_text(str(os.getpid()))\ntime.sleep(300)"
+    path = write(tmp_path / "a.ipynb", cell)
+    code = f"from mmsa_lib.experiments.notebooks import execute; execute({str(path)!r})"
+    driver = subprocess.Popen([sys.executable, "-c", code])
+    _wait_for(lambda: pid.exists() and pid.read_text())
+    driver.kill()
+    driver.wait()
+    assert _gone(int(pid.read_text()))
+
+
+def test_a_long_temporary_folder_leaves_room_for_sockets(tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    with private_folder() as folder:
+        assert folder.is_dir()
+        assert len(os.fsencode(folder / "socket-5")) < 104
+    assert not folder.exists()
+
+
+def test_run_all_reports_goes_on_after_a_failure_and_updates_good_notebooks(tmp_path):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    good = write(folder / "00_good.ipynb", "print(profile)")
+    bad = write(folder / "01_bad.ipynb", "1 / 0")
+    write(folder / "helper.ipynb", "never run")
+    before, lines = bad.read_text(), []
+    results = run_all(folder=folder, output=tmp_path / "out", update=True, jobs=2, report=lines.append)
+    assert [result.ok for result in results] == [True, False]
+    assert printed(good)[2] == "smoke"
+    assert good.read_bytes() == (tmp_path / "out" / "00_good.ipynb").read_bytes()
+    assert bad.read_text() == before
+    assert any("FAILED" in line and "01_bad.ipynb" in line for line in lines)
+    assert any("ZeroDivisionError" in line for line in lines)
+
+
+def test_run_all_refuses_what_it_cannot_do_before_it_starts(tmp_path, no_kernel):
+    write(tmp_path / "00_a.ipynb")
+    with pytest.raises(UnknownNameError, match=r"unknown profile 'ful'; did you mean full"):
+        run_all(profile="ful", folder=tmp_path)
+    with pytest.raises(ConfigError, match=r"cannot update 00_a\.ipynb"):
+        run_all(profile="cpu", update=True, folder=tmp_path)
+    with pytest.raises(UnknownNameError, match="unknown notebook '00_b'"):
+        run_all(["00_b"], folder=tmp_path)
+
+
+def test_update_refuses_outputs_that_show_this_machine(tmp_path):
+    path = write(tmp_path / "00_a.ipynb", "import pathlib; print(pathlib.Path.home())")
+    before = path.read_text()
+    with pytest.raises(RunError, match=r"00_a\.ipynb: an output of cell 3 shows a path of this machine"):
+        run_all(folder=tmp_path, output=tmp_path / "out", update=True, report=lambda line: None)
+    assert path.read_text() == before
+
+
+def test_notebooks_are_named_by_stem_or_number(tmp_path):
+    for name in ("00_start_here", "01_data", "02_a", "02_b"):
+        write(tmp_path / f"{name}.ipynb")
+    names = [path.stem for path in notebook_paths(["01", "00_start_here.ipynb", "02_b"], tmp_path)]
+    assert names == ["01_data", "00_start_here", "02_b"]
+    with pytest.raises(UnknownNameError, match="unknown notebook '02'"):
+        notebook_paths(["02"], tmp_path)
+
+
+def test_cleaning_removes_what_changes_between_runs():
+    book = nbformat.v4.new_notebook(metadata={"papermill": {"start_time": "now"}, "widgets": {"state": 1}})
+    cell = nbformat.v4.new_code_cell("x", execution_count=7, metadata={"execution": {}, "tags": []}, id="keep-me")
+    cell.outputs = [
+        nbformat.v4.new_output("stream", name="stderr", text="100%|###|"),
+        nbformat.v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "bar"}),
+        nbformat.v4.new_output(
+            "execute_result", {"text/plain": "/home/me/x", "image/png": "ab/home/me=="}, execution_count=7
+        ),
+    ]
+    marker = nbformat.v4.new_markdown_cell("An exception", metadata={"tags": ["papermill-error-cell-tag"]})
+    book.cells = [marker, cell]
+    assert clean(book, {"/home/me": "~"}) == [1]
+    (kept,) = book.cells
+    assert json.loads(json.dumps(kept)) == {
+        "cell_type": "code",
+        "execution_count": 1,
+        "id": "keep-me",
+        "metadata": {},
+        "outputs": [
+            {
+                "data": {"image/png": "ab/home/me==", "text/plain": "~/x"},
+                "execution_count": 1,
+                "metadata": {},
+                "output_type": "execute_result",
+            }
+        ],
+        "source": "x",
+    }
+    assert set(book.metadata) == {"kernelspec", "language_info"}
+
+
+def _wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.1)
+
+
+def _gone(pid):
+    """Whether process ``pid`` ends within ten seconds (a zombie has ended)."""
+
+    def ended():
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        state = subprocess.run(
+            ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+        ).stdout
+        return state.strip().startswith("Z")
+
+    _wait_for(ended, 10)
+    return True
