@@ -6,6 +6,8 @@ a zero vector that stays valid, so it counts in a mean and in a length like any 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +30,15 @@ def last_valid(sequence: Tensor, valid: Tensor) -> Tensor:
     """The state at the last valid frame of each sample: ``(B, T, d)``, ``(B, T)`` to ``(B, d)``."""
     position = (valid.sum(dim=1) - 1).clamp_min(0)
     return sequence[torch.arange(len(sequence), device=sequence.device), position]
+
+
+def pool(sequence: Tensor, valid: Tensor, pooling: Literal["mean", "first"]) -> Tensor:
+    """One vector ``(B, d)`` per text: the mean over valid tokens or words, or the first of them ([CLS] of BERT).
+
+    A missing word is a zero vector that counts in the mean, so a half-missing text is a shorter vector; a missing token
+    of a fine-tuned encoder is the state of its unknown token.
+    """
+    return sequence[:, 0] if pooling == "first" else masked_mean(sequence, valid)
 
 
 class LSTMEncoder(nn.Module):
