@@ -1,0 +1,243 @@
+"""``modal_alignment``: Self-MM with a covariance-alignment branch between chosen modalities.
+
+Source: Lai, Li, Guo, ..., Liu, "Shared and Private Information Learning in Multimodal Sentiment Analysis with Deep
+Modal Alignment and Self-supervised Multi-Task Learning", arXiv 2305.08473 v2, IJCNN 2024. Known are the abstracts and
+the architecture figure [A]; sub-networks, label generation and loop are those of the parent Self-MM [P], the covariance
+formula is Deep CORAL's [P], the rest is our reconstruction [R]. The figure's "sLSTM" is a one-directional LSTM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mmsa_lib.data.batch import Batch, Modality, Utterances
+from mmsa_lib.data.task import Task
+from mmsa_lib.errors import ConfigError
+from mmsa_lib.losses.coral import covariance_alignment, covariance_distance, moving_covariance, private_alignment
+from mmsa_lib.methods.accumulation import AccumulatingMethod
+from mmsa_lib.methods.base import Method, Output, finite_log, sum_terms
+from mmsa_lib.methods.fusion_baselines import LateFusion
+from mmsa_lib.methods.modal_alignment_config import ModalAlignmentConfig, pair_name
+from mmsa_lib.methods.self_mm import SelfMM
+
+__all__ = ["CovarianceBranch", "ModalAlignment", "ModalAlignmentConfig"]
+
+_ACTIVATIONS = {None: nn.Identity, "relu": nn.ReLU, "tanh": nn.Tanh}
+
+
+class CovarianceBranch(nn.Module):
+    """The plug-and-play module: projections ``M`` of any network's features, and the distances of their covariances.
+
+    Args:
+        dims: width of each modality's feature.
+        modes: ``"shared"``, ``"private"`` or ``"off"`` per pair name, for instance ``{"audio-vision": "shared"}``.
+        width: ``d_M``, common width of the projections.
+        activation: ``None``, ``"relu"`` or ``"tanh"``.
+        norm: ``None`` or ``"layernorm"``.
+        ema_decay: weight of the past in moving covariances; ``None`` takes each batch by itself.
+        min_samples: smaller batches give 0.
+    """
+
+    def __init__(
+        self,
+        dims: Mapping[Modality, int],
+        modes: Mapping[str, str],
+        width: int = 32,
+        *,
+        activation: str | None = None,
+        norm: str | None = None,
+        ema_decay: float | None = None,
+        min_samples: int = 1,
+    ):
+        super().__init__()
+        self.modes, self.ema_decay, self.min_samples = dict(modes), ema_decay, min_samples
+        self.project = nn.ModuleDict()
+        for modality, in_dim in dims.items():
+            normalise = nn.LayerNorm(width) if norm else nn.Identity()
+            self.project[modality] = nn.Sequential(nn.Linear(in_dim, width), normalise, _ACTIVATIONS[activation]())
+        if ema_decay is not None:
+            for modality in dims:
+                self.register_buffer(f"covariance_{modality}", torch.zeros(width, width))
+            self.register_buffer("started", torch.tensor(False))
+
+    def forward(self, features: Mapping[Modality, Tensor]) -> dict[Modality, Tensor]:
+        """``M``, ``(B, d_M)`` per modality."""
+        return {modality: layer(features[modality]) for modality, layer in self.project.items()}
+
+    def distances(self, shared: Mapping[Modality, Tensor]) -> dict[str, Tensor]:
+        """Distance of the covariances of each pair that is not off: a scalar each, 0 (with graph) for small batches.
+
+        With ``ema_decay``, a call in training mode moves the averages.
+        """
+        pairs = {pair: pair.split("-") for pair, mode in self.modes.items() if mode != "off"}
+        if len(next(iter(shared.values()))) < max(2, self.min_samples):
+            return {pair: 0 * (shared[x].sum() + shared[y].sum()) for pair, (x, y) in pairs.items()}
+        if self.ema_decay is None:
+            return {pair: covariance_alignment(shared[x], shared[y]) for pair, (x, y) in pairs.items()}
+        names = {name for pair in pairs.values() for name in pair}
+        moving = {name: self._moving_covariance(name, shared[name]) for name in sorted(names)}
+        if self.training:
+            self.started.fill_(True)
+        return {pair: covariance_distance(moving[x], moving[y]) for pair, (x, y) in pairs.items()}
+
+    def terms(self, distances: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What is minimised: the distance of a shared pair, the bounded opposite of a private one."""
+        return {
+            pair: distance if self.modes[pair] == "shared" else private_alignment(distance)
+            for pair, distance in distances.items()
+        }
+
+    def _moving_covariance(self, modality: Modality, x: Tensor) -> Tensor:
+        previous = getattr(self, f"covariance_{modality}")
+        moved = moving_covariance(previous, x, self.ema_decay, self.started)
+        if self.training:
+            previous.copy_(moved.detach())
+        return moved
+
+
+class ModalAlignment(AccumulatingMethod):
+    """A host network (Self-MM, or late fusion) and the covariance branch on its unimodal features.
+
+    ``L = L2 + L1 + lambda L3``: the multimodal loss, the private losses on generated labels, the shared loss.
+
+    Attributes:
+        host: the network; ``host.bank`` holds the generated labels with the default host.
+        branch: the covariance branch.
+        variant: empty, or what differs from the authors' figure because of the data.
+
+    Representations: those of the host, and ``"<modality>/shared"`` (M).
+
+    Raises:
+        ConfigError: a pair names a modality that the data lacks, or there are fewer than two modalities.
+    """
+
+    id = "modal_alignment"
+    Config = ModalAlignmentConfig
+    config: ModalAlignmentConfig
+
+    def __init__(self, dims: Mapping[Modality, int], task: Task, config: ModalAlignmentConfig):
+        super().__init__(dims, task, config)
+        self.variant = ""
+        modes = self._pair_modes()
+        # The text encoder belongs to this method; its states reach the host as features.
+        self.host = _host(self.dims, task, config)
+        self.branch = CovarianceBranch(
+            self.host.feature_dims, modes, config.d_M, activation=config.activation, norm=config.norm,
+            ema_decay=config.ema_decay if config.cov_batch == "ema" else None, min_samples=config.min_cov_samples,
+        )  # fmt: skip
+        self._held: list[tuple[Tensor, dict[Modality, Tensor]]] = []
+
+    def forward(self, batch: Batch) -> Output:
+        """Predict as the host does; the projections M are added to its representations, no covariance is computed."""
+        output = self.host(self.encode_text(batch))
+        shared = self.branch({m: output.representations[f"{m}/feature"] for m in self.modalities})
+        representations = output.representations | {f"{m}/shared": x for m, x in shared.items()}
+        return Output(output.prediction, representations, output.auxiliary)
+
+    def loss_terms(self, batch: Batch, output: Output) -> dict[str, Tensor]:
+        """The host's terms, and in training ``covariance_<pair>`` per pair."""
+        terms = self.host.loss_terms(batch, output)
+        return terms | self._alignment_terms(self._shared(output)) if self.training else terms
+
+    def loss_weights(self) -> dict[str, float]:
+        """``lambda_cov`` for every pair; 0 with ``no_alignment``."""
+        weight = 0.0 if self.config.no_alignment else self.config.lambda_cov
+        return self.host.loss_weights() | {f"covariance_{pair}": weight for pair in self.branch.modes}
+
+    def training_step(self, batch: Batch, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
+        """As Self-MM's; with ``cov_batch="accumulated"`` one backward per group, over covariances of the whole group.
+
+        The log also holds ``norm/M_<modality>``, the mean length of the rows of M: L3 falls when M merely shrinks.
+        """
+        if self.config.cov_batch != "accumulated":
+            return super().training_step(batch, optimizers)
+        output = self(batch)
+        raw = self.host.loss_terms(batch, output)
+        weighted = self.weigh(raw)
+        log = finite_log(raw, weighted)
+        self._held.append((sum_terms(weighted), self._shared(output)))
+        log |= self.after_backward(batch, output)
+        if len(self._held) == self.config.update_epochs:
+            log |= self._backward_held()
+        self.count_micro_batch(optimizers)
+        return log
+
+    def after_backward(self, batch: Batch, output: Output) -> dict[str, float]:
+        """Update the host's label bank; returns the mean norm of each M."""
+        if isinstance(self.host, AccumulatingMethod):
+            self.host.after_backward(batch, output)
+        shared = self._shared(output)
+        norms = torch.stack([x.detach().float().norm(dim=-1).mean() for x in shared.values()]).tolist()
+        return {f"norm/M_{m}": norm for m, norm in zip(shared, norms, strict=True)}
+
+    def parameter_groups(self) -> list[dict]:
+        """The text encoder's and the host's groups [P]; the branch joins the host's last one (all other parameters)."""
+        *groups, others = self.host.parameter_groups()
+        others = {**others, "params": [*others["params"], *self.branch.parameters()]}
+        return [*self.text_parameter_groups(), *groups, others]
+
+    def start_phase(self, phase: str, train: Utterances) -> None:
+        """Prepare the host (its label bank)."""
+        self.host.start_phase(phase, train)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Forget an incomplete group and prepare the host."""
+        super().start_epoch(epoch)
+        self._held.clear()
+        self.host.start_epoch(epoch)
+
+    def end_epoch(self, epoch: int, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
+        """What the host logs, after a step with an incomplete last group where ``flush_last_group`` says so."""
+        if self._held and self.config.flush_last_group:
+            self._backward_held()
+        self._held.clear()
+        return super().end_epoch(epoch, optimizers) | self.host.end_epoch(epoch, optimizers)
+
+    def _shared(self, output: Output) -> dict[Modality, Tensor]:
+        return {m: output.representations[f"{m}/shared"] for m in self.modalities}
+
+    def _alignment_terms(self, shared: Mapping[Modality, Tensor]) -> dict[str, Tensor]:
+        terms = self.branch.terms(self.branch.distances(shared))
+        return {f"covariance_{pair}": term for pair, term in terms.items()}
+
+    def _backward_held(self) -> dict[str, float]:
+        """One backward over the micro-batches held, with the covariances of all their samples."""
+        losses, parts = zip(*self._held, strict=True)
+        self._held.clear()
+        raw = self._alignment_terms({m: torch.cat([part[m] for part in parts]) for m in self.modalities})
+        weighted = self.weigh(raw)
+        log = finite_log(raw, weighted) if raw else {}
+        sum_terms({**dict(enumerate(losses)), **weighted}).backward()
+        return log
+
+    def _pair_modes(self) -> dict[str, str]:
+        """Mode of each pair in use; sets ``variant`` where the data cannot give the figure's pair."""
+        if len(self.modalities) < 2:
+            raise ConfigError(f"{self.id} aligns pairs of modalities; the data has only {self.modalities[0]}")
+        pairs = self.config.pairs
+        if pairs is None:
+            pairs = (pair_name(self.modalities[-2:]),)
+            if len(self.modalities) == 2 and pairs != ("audio-vision",):
+                self.variant = f"{pairs[0]} is aligned instead of audio-vision: the data has no other modality"
+        mode = self.config.pair_mode
+        named = dict.fromkeys(pairs, mode) if isinstance(mode, str) else dict(mode)
+        for pair in (*pairs, *named):
+            if lacking := [m for m in pair.split("-") if m not in self.modalities]:
+                raise ConfigError(f"pair {pair} needs {lacking[0]}; the data has {', '.join(self.modalities)}")
+        if unused := [pair for pair in named if pair not in pairs]:
+            raise ConfigError(f"pair_mode names {unused[0]}, which is not in pairs={', '.join(pairs)}; add it there")
+        return {pair: named.get(pair, "shared") for pair in pairs}
+
+
+def _host(dims: Mapping[Modality, int], task: Task, config: ModalAlignmentConfig) -> Method:
+    """The host network, with those of its settings that ``config`` has."""
+    cls: type[Method] = {"self_mm": SelfMM, "late_fusion": LateFusion}[config.host]
+    own = {name: getattr(config, name) for name in cls.Config.model_fields if hasattr(config, name)}
+    own["text_encoder"] = "precomputed"
+    if config.host == "self_mm" and config.no_ulgm:
+        own["single_task"] = True
+    return cls(dims, task, cls.Config(**own))
