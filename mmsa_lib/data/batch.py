@@ -124,6 +124,7 @@ class Utterances:
         transcripts: per sample the transcript, or empty.
         fingerprint: SHA-256 of everything that was loaded, options included; equal data give equal fingerprints.
         text_model: name of the transformers model behind ``tokens`` or the text features, or ``""``.
+        notes: what a reader of results should know about this data, such as features that have seen labels.
     """
 
     data: Batch
@@ -137,6 +138,7 @@ class Utterances:
     transcripts: tuple[str, ...] = ()
     fingerprint: str = ""
     text_model: str = ""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.data)

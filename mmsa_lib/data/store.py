@@ -20,7 +20,7 @@ are read back in alphabetical order.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,10 @@ __all__ = [
     "VERSION",
     "changed_parts",
     "fingerprint",
+    "list_features",
     "read_frames",
     "read_header",
+    "read_spans",
     "read_store",
     "write_store",
 ]
@@ -123,6 +125,42 @@ def read_frames(path: Path | str, feature_set: str, start: int, stop: int) -> tu
             raise unknown_name("feature set", feature_set, map(unquote, group))
         chosen = group[_encode(feature_set)]
         return chosen["values"][start:stop], chosen["observed"][start:stop]
+
+
+def list_features(path: Path | str) -> dict[str, FeatureSet]:
+    """Every feature set of a store without its values.
+
+    Returns:
+        Feature-set name to its modality, level, lengths, observed frames and remarks. ``values`` has the right shape and
+        takes no memory; each of its entries is NaN.
+
+    Raises:
+        DataError: as :func:`read_store`.
+    """
+    with read_hdf5(path, REMEDY) as file:
+        _header(file, path)
+        return {unquote(name): _read_features(group, values=False) for name, group in file.get("features", {}).items()}
+
+
+def read_spans(path: Path | str, feature_set: str, spans: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+    """Several runs of rows of a feature set, for batches of sets that don't fit in memory; the file is opened once.
+
+    Args:
+        spans: first row and row behind the last one, in ascending order for the fewest disk reads.
+
+    Returns:
+        ``(rows, d)`` float32 per span. Values are not checked against the store's digests, which cover whole sets.
+
+    Raises:
+        DataError: as :func:`read_store`.
+        UnknownNameError: there is no such feature set.
+    """
+    with read_hdf5(path, REMEDY) as file:
+        group = file["features"]
+        if _encode(feature_set) not in group:
+            raise unknown_name("feature set", feature_set, map(unquote, group))
+        values = group[_encode(feature_set)]["values"]
+        return [values[start:stop] for start, stop in spans]
 
 
 def changed_parts(path: Path | str, record: DatasetRecord) -> list[str]:
@@ -253,9 +291,14 @@ def _task(fields: dict[str, Any]) -> Task:
     return Task(**{**fields, "range": tuple(fields["range"]), "names": tuple(fields["names"])})
 
 
-def _read_features(group: h5py.Group) -> FeatureSet:
-    arrays = {key: group[key][()] for key in ("values", "lengths", "observed")}
-    return FeatureSet(**arrays, **{key: group.attrs[key] for key in group.attrs})
+def _read_features(group: h5py.Group, values: bool = True) -> FeatureSet:
+    frames = group["values"]
+    return FeatureSet(
+        values=frames[()] if values else np.broadcast_to(np.float32("nan"), frames.shape),
+        lengths=group["lengths"][()],
+        observed=group["observed"][()],
+        **{key: group.attrs[key] for key in group.attrs},
+    )
 
 
 def _read_words(group: h5py.Group) -> Words:
