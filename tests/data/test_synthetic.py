@@ -1,0 +1,343 @@
+"""The synthetic data set: its contract, its planted structure, its switches, and its exact posterior."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from mmsa_lib.data.batch import MODALITIES
+from mmsa_lib.data.sources import synthetic_model as model
+from mmsa_lib.data.sources.synthetic import Settings, bayes_error, bayes_predict, build
+from mmsa_lib.data.sources.synthetic_bayes import factor_posteriors
+from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
+
+SMALL = {"samples": (60, 20, 40), "dims": (12, 10, 9), "length": 8}
+
+
+@pytest.fixture(scope="module")
+def default():
+    return build()
+
+
+def same(one, other):
+    """Whether two records hold equal labels, features and masks."""
+    return np.array_equal(one.labels, other.labels) and all(
+        np.array_equal(one.features[name].values, other.features[name].values)
+        and np.array_equal(one.features[name].observed, other.features[name].observed)
+        for name in one.features
+    )
+
+
+def test_default_shapes(default):
+    assert len(default) == 1200
+    assert {s: int((default.folds["standard"] == s).sum()) for s in ("train", "valid", "test")} == {
+        "train": 600,
+        "valid": 200,
+        "test": 400,
+    }
+    assert len(set(default.ids)) == 1200
+    assert {name: f.width for name, f in default.features.items()} == {
+        "planted_text": 300,
+        "planted_audio": 74,
+        "planted_vision": 35,
+    }
+    lengths = default.features["planted_text"].lengths
+    assert lengths.min() == 5
+    assert lengths.max() == 20
+    for feature in default.features.values():
+        assert feature.values.dtype == np.float32
+        assert feature.values.shape[0] == feature.observed.shape[0] == lengths.sum()
+        assert np.array_equal(feature.lengths, lengths)
+        assert np.isfinite(feature.values).all()
+        assert not feature.values[~feature.observed].any()
+        assert feature.values[feature.observed].any(axis=1).all()
+
+
+def test_speakers_are_disjoint_across_splits(default):
+    split = default.folds["standard"]
+    by_split = [{g for g, s in zip(default.groups, split, strict=True) if s == name} for name in set(split)]
+    assert sum(len(groups) for groups in by_split) == len(set(default.groups)) == 80
+
+
+def test_labels_look_like_ratings(default):
+    labels = default.labels.astype(np.float64)
+    assert labels.min() >= -3
+    assert labels.max() <= 3
+    assert np.allclose(labels * 5, np.round(labels * 5), atol=1e-5)
+    assert 1.3 < labels.std() < 1.8
+    assert 0.02 < (labels == 0).mean() < 0.10
+    assert 0.4 < (labels < 0).mean() < 0.55
+    assert not np.signbit(labels[labels == 0]).any()
+
+
+def test_factors_are_independent_and_only_some_move_the_label(default):
+    names = [*model.FACTORS, "recording"]
+    columns = np.column_stack([default.factors[n] for n in names] + [default.factors["speaker"]])
+    correlation = np.corrcoef(columns.T) - np.eye(columns.shape[1])
+    assert np.abs(correlation).max() < 0.25  # speakers repeat: only 80 independent values
+
+    def with_label(name):
+        return abs(np.corrcoef(default.factors[name][:, 0], default.labels)[0, 1])
+
+    assert with_label("shared") > 0.5
+    assert min(with_label(f"private_{m}") for m in MODALITIES) > 0.15
+    assert with_label("synergy") > 0.15
+    assert max(with_label(n) for n in ("synergy_audio", "synergy_vision", "recording")) < 0.12
+    assert np.allclose(default.factors["synergy"], default.factors["synergy_audio"] * default.factors["synergy_vision"])
+
+
+def test_label_follows_the_documented_equation():
+    record = build(**SMALL, label_noise=0.0, synergy=0.5)
+    f = {name: values[:, 0].astype(np.float64) for name, values in record.factors.items()}
+    weights = {"shared": 0.65, "private_text": 0.60, "private_audio": 0.28, "private_vision": 0.28}
+    u = sum(w * f[name] for name, w in weights.items()) + 0.5 * f["synergy_audio"] * f["synergy_vision"]
+    u /= np.sqrt(sum(w**2 for w in weights.values()) + 0.25)
+    expected = np.round(3 * np.tanh(0.7 * u) * 5) / 5
+    assert np.allclose(record.labels, expected, atol=1e-6)
+    assert np.allclose(f["sentiment"], 3 * np.tanh(0.7 * u), atol=1e-5)
+    text = (0.65 * f["shared"] + 0.60 * f["private_text"]) / np.sqrt(sum(w**2 for w in weights.values()) + 0.25)
+    assert np.allclose(record.unimodal_labels["text"], np.round(3 * np.tanh(0.7 * text) * 5) / 5, atol=1e-6)
+
+
+def test_factors_show_at_their_peak_in_the_features():
+    record = build(**SMALL, noise=0.001, missing=0.0, absent=0.0, focus=1.0)
+    settings = Settings(**SMALL, noise=0.001, missing=0.0, absent=0.0, focus=1.0)
+    text = record.features["planted_text"]
+    hidden = text.values @ model.mixing(settings, "text")
+    for sample in range(10):
+        for column, name in enumerate(("shared", "private_text")):
+            frames = hidden[text.offsets[sample] : text.offsets[sample + 1], column]
+            peak, value = int(record.factors[f"peak_{name}"][sample, 0]), record.factors[name][sample, 0]
+            expected = [2.5 * value * {0: 1.0, 1: 0.5}.get(abs(t - peak), 0.0) for t in range(len(frames))]
+            assert np.allclose(frames, expected, atol=0.01)
+
+
+def test_reproducible_and_independent_of_the_global_stream():
+    np.random.seed(3)  # noqa: NPY002 (the point: the global stream must not matter)
+    first = build(**SMALL)
+    np.random.seed(4)  # noqa: NPY002
+    assert same(first, build(**SMALL))
+    assert not same(first, build(**SMALL, seed=1))
+
+
+def test_features_do_not_depend_on_rounding_of_the_machine(default):
+    scaled = default.features["planted_text"].values * 4096
+    assert np.array_equal(scaled, np.round(scaled))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "features_change", "labels_change"),
+    [
+        ("noise", 2.0, True, False),
+        ("label_noise", 1.0, False, True),
+        ("synergy", 0.0, False, True),
+        ("focus", 0.0, True, False),
+        ("missing", 0.5, True, False),
+        ("absent", 0.5, True, False),
+    ],
+)
+def test_each_switch_changes_only_its_own_part(option, value, features_change, labels_change):
+    before, after = build(**SMALL), build(**SMALL, **{option: value})
+    changed = any(not np.array_equal(before.features[n].values, after.features[n].values) for n in before.features)
+    assert changed is features_change
+    assert (not np.array_equal(before.labels, after.labels)) is labels_change
+    assert np.array_equal(before.factors["shared"], after.factors["shared"])
+
+
+def test_missingness_rates():
+    record = build(samples=(2000, 10, 10), dims=(8, 8, 8), missing=0.2, absent=0.3)
+    present = np.stack(
+        [np.logical_or.reduceat(f.observed, f.offsets[:-1]) for f in record.features.values()]
+    )  # (3, N): some frame observed
+    # A modality is absent with probability .3, unless it is the spared one (1 in 3); frames then go missing on top.
+    assert abs((1 - present.mean()) - 0.2) < 0.03
+    assert present.any(axis=0).all()
+    text = record.features["planted_text"].observed.mean()
+    assert abs(text - 0.8 * 0.8) < 0.03
+
+
+def test_recordings_and_speakers_are_constant_within_their_unit(default):
+    groups = np.array(default.groups)
+    for speaker in np.unique(groups)[:10]:
+        rows = groups == speaker
+        assert len(np.unique(default.factors["speaker"][rows], axis=0)) == 1
+        assert len(np.unique(default.factors["recording"][rows])) <= 2
+
+
+def test_emotions_variant():
+    record = build(samples=(2000, 10, 10), dims=(8, 8, 8), task="emotions", label_noise=0.0)
+    assert record.task.names == ("neutral", "happy", "sad", "angry")
+    assert record.labels.shape == (2020, 4)
+    assert np.array_equal(record.labels.sum(axis=1), np.ones(2020))
+    assert record.labels.mean(axis=0).min() > 0.1
+    f = {name: values[:, 0] for name, values in record.factors.items()}
+    u = np.arctanh(f["sentiment"] / 3) / 0.7
+    angry = (u <= -0.5) & (f["private_audio"] - f["private_vision"] > 0)
+    assert np.array_equal(record.labels[:, 3] == 1, angry)
+    assert np.array_equal(record.labels[:, 1] == 1, u >= 0.5)
+    assert record.unimodal_labels == {}
+
+
+def brute_force_posterior_mean(record, settings, modalities, sample, factor):
+    """E[factor | frames] by conditioning the joint normal of all raw features, for every combination of peaks."""
+    offsets = record.features["planted_text"].offsets
+    length = int(record.features["planted_text"].lengths[sample])
+    names = sorted({name for m in modalities for name in model.GAINS[m]})
+    shape = model.envelopes(settings)
+    total, mean = 0.0, 0.0
+    for peaks in product(range(length), repeat=len(names)):
+        peak = dict(zip(names, peaks, strict=True))
+        blocks_loading, blocks_noise, values = [], [], []
+        for m in modalities:
+            feature = record.features[f"planted_{m}"]
+            mix, scale = model.mixing(settings, m), model.content_scale(settings, m)
+            noise = mix @ np.diag(scale**2) @ mix.T
+            for t in range(length):
+                frame = offsets[sample] + t
+                if not feature.observed[frame]:
+                    continue
+                loading = np.zeros((mix.shape[0], len(names) + 3))
+                for column, (name, gain) in enumerate(model.GAINS[m].items()):
+                    loading[:, names.index(name)] = gain * shape[peak[name], t] * mix[:, column]
+                for n in range(3):
+                    loading[:, len(names) + n] = 2.0 * mix[:, len(model.GAINS[m]) + n]
+                blocks_loading.append(loading)
+                blocks_noise.append(noise)
+                values.append(feature.values[frame].astype(np.float64))
+        loading, x = np.concatenate(blocks_loading), np.concatenate(values)
+        covariance = loading @ loading.T
+        width_start = 0
+        for block in blocks_noise:
+            width = block.shape[0]
+            covariance[width_start : width_start + width, width_start : width_start + width] += block
+            width_start += width
+        solved = np.linalg.solve(covariance, x)
+        likelihood = np.exp(-0.5 * (x @ solved + np.linalg.slogdet(covariance)[1]))
+        total += likelihood
+        mean += likelihood * (loading.T @ solved)[names.index(factor)]
+    return mean / total
+
+
+@pytest.mark.parametrize(
+    ("modalities", "factor"),
+    [(("text",), "shared"), (("text",), "private_text"), (("text", "vision"), "shared"), (("audio",), "synergy_audio")],
+)
+def test_posterior_agrees_with_brute_force_on_raw_features(modalities, factor):
+    options = {"samples": (4, 1, 1), "dims": (9, 8, 8), "length": 3, "missing": 0.2, "noise": 1.5, "seed": 5}
+    record, settings = build(**options), Settings(**options)
+    posterior = factor_posteriors(record, modalities)[factor]
+    assert np.allclose(posterior.weight.sum(axis=1), 1)
+    for sample in range(4):
+        observed = any(
+            record.features[f"planted_{m}"]
+            .observed[slice(*record.features[f"planted_{m}"].offsets[sample : sample + 2])]
+            .any()
+            for m in modalities
+        )
+        fast = float((posterior.weight * posterior.mean)[sample].sum())
+        slow = brute_force_posterior_mean(record, settings, modalities, sample, factor) if observed else 0.0
+        assert fast == pytest.approx(slow, abs=2e-3)  # features are rounded to 1/4096
+
+
+def test_posterior_draws_have_the_mixture_moments():
+    record = build(**SMALL)
+    posterior = factor_posteriors(record, ("text",))["private_text"]
+    draws = posterior.draw(20_000, np.random.default_rng(0))
+    mean = (posterior.weight * posterior.mean).sum(axis=1)
+    variance = (posterior.weight * (posterior.variance + posterior.mean**2)).sum(axis=1) - mean**2
+    assert np.abs(draws.mean(axis=1) - mean).max() < 0.05
+    assert np.abs(draws.var(axis=1) - variance).max() < 0.08
+
+
+def test_without_modalities_the_posterior_is_the_prior():
+    posterior = factor_posteriors(build(**SMALL), ())["shared"]
+    assert np.allclose(posterior.mean, 0)
+    assert np.allclose(posterior.variance, 1)
+
+
+def test_bayes_error_is_calibrated_and_orders_the_subsets():
+    record = build(samples=(20, 10, 1500), dims=(8, 8, 8), seed=2)
+    table = bayes_error(record, draws=300).set_index("modalities")
+    assert list(table.index)[-1] == "text+audio+vision"
+    assert len(table) == 7
+    # What the posterior expects to lose is what it loses: the check that nothing in it is wrong.
+    assert np.allclose(table["mae"], table["expected_mae"], atol=0.05)
+    assert table["mae"].idxmin() == "text+audio+vision"
+    assert table["corr"].idxmax() == "text+audio+vision"
+    assert table.loc["text", "corr"] > table.loc[["audio", "vision"], "corr"].max() + 0.1
+    assert 0.68 < table.loc["text", "corr"] < 0.80
+    assert 0.82 < table.loc["text+audio+vision", "corr"] < 0.92
+
+
+def test_synergy_helps_only_where_both_modalities_are_seen():
+    options = {"samples": (20, 10, 1500), "dims": (8, 8, 8), "seed": 3, "noise": 0.3, "absent": 0.0, "missing": 0.0}
+    weak, strong = (
+        bayes_error(build(**options, synergy=w), draws=200).set_index("modalities")["mae"] for w in (0, 0.6)
+    )
+    assert strong["text+audio"] > weak["text+audio"] + 0.1
+    assert strong["text+audio+vision"] < weak["text+audio+vision"] + 0.05
+
+
+def test_no_ridge_on_pooled_features_beats_the_best_predictor(default):
+    train, test = (default.folds["standard"] == s for s in ("train", "test"))
+    pooled = []
+    for feature in default.features.values():
+        count = np.add.reduceat(feature.observed.astype(float), feature.offsets[:-1])
+        pooled.append(np.add.reduceat(feature.values, feature.offsets[:-1]) / np.maximum(1, count)[:, None])
+    best = bayes_error(default, draws=300).set_index("modalities")
+
+    def ridge(x):
+        x = (x - x[train].mean(0)) / x[train].std(0)
+        centre = default.labels[train].mean()
+        gram = x[train].T @ x[train] + 100 * np.eye(x.shape[1])
+        return x[test] @ np.linalg.solve(gram, x[train].T @ (default.labels[train] - centre)) + centre
+
+    text, everything = ridge(pooled[0]), ridge(np.concatenate(pooled, axis=1))
+    truth = default.labels[test]
+    assert 0.6 < np.corrcoef(text, truth)[0, 1] < best.loc["text", "corr"]
+    assert np.corrcoef(text, truth)[0, 1] < np.corrcoef(everything, truth)[0, 1]
+    assert np.corrcoef(everything, truth)[0, 1] < best.loc["text+audio+vision", "corr"] - 0.05
+    assert np.abs(everything - truth).mean() > best.loc["text+audio+vision", "mae"]
+
+
+def test_bayes_predict_for_emotions_is_calibrated():
+    record = build(samples=(10, 10, 1500), dims=(8, 8, 8), task="emotions")
+    table = bayes_error(record, draws=200).set_index("modalities")
+    assert np.allclose(table["acc4"], table["expected_acc4"], atol=0.05)
+    probability = bayes_predict(record, rows=np.arange(5), draws=100)["probability"]
+    assert probability.shape == (5, 4)
+    assert np.allclose(probability.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"samples": (1, 2)}, "samples"),
+        ({"samples": (0, 2, 2)}, "samples"),
+        ({"dims": (3, 8, 8)}, "dims"),
+        ({"noise": 0}, "noise"),
+        ({"noise": "loud"}, "noise"),
+        ({"focus": 1.5}, "focus"),
+        ({"seed": 1.5}, "seed"),
+        ({"task": "ranking"}, "task"),
+    ],
+)
+def test_wrong_options_are_named(options, word):
+    with pytest.raises(ConfigError, match=word):
+        build(**options)
+
+
+def test_unknown_option_and_foreign_record_are_refused():
+    with pytest.raises(UnknownNameError, match="did you mean noise"):
+        build(nois=1.0)
+    record = build(**SMALL)
+    with pytest.raises(DataError, match="split 'dev'"):
+        bayes_error(record, split="dev")
+    with pytest.raises(UnknownNameError, match="modality"):
+        bayes_predict(record, ("text", "smell"))
+    record.factors["shared"] = record.factors["shared"] + 1
+    with pytest.raises(DataError, match="build it again"):
+        bayes_error(record)
+    record.notes = []
+    with pytest.raises(DataError, match="build it again"):
+        bayes_error(record)
