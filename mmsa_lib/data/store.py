@@ -13,8 +13,7 @@ Layout (N samples; ragged arrays are concatenated over samples)::
     token_ids/      ids (N, L) int64, valid (N, L) bool; attribute model
     unimodal_labels/<modality> (N,) float32      factors/<name> (N, k) float32      times (N, 2) float32 seconds
 
-Feature sets, folds and the other named parts are stored under percent-encoded names, so that any name is allowed; they
-are read back in alphabetical order.
+Feature sets, folds and the other named parts are stored under percent-encoded names, so that any name is allowed.
 """
 
 from __future__ import annotations
@@ -131,8 +130,8 @@ def list_features(path: Path | str) -> dict[str, FeatureSet]:
     """Every feature set of a store without its values.
 
     Returns:
-        Feature-set name to its modality, level, lengths, observed frames and remarks. ``values`` has the right shape and
-        takes no memory; each of its entries is NaN.
+        Feature-set name to its modality, level, lengths, observed frames and remarks. ``values`` has the right shape
+        and takes no memory; each of its entries is NaN.
 
     Raises:
         DataError: as :func:`read_store`.
@@ -188,19 +187,19 @@ def _write(file: h5py.File, record: DatasetRecord, parts: Mapping[str, str]) -> 
         "fingerprint": combine(parts),
     }
     for key, value in header.items():
-        file.attrs[key] = json.dumps(value, ensure_ascii=False, sort_keys=True) if key in _JSON_FIELDS else value
+        file.attrs[key] = json.dumps(value, ensure_ascii=False) if key in _JSON_FIELDS else value
     add_texts(file, "ids", record.ids)
     add_texts(file, "groups", record.groups)
     _add(file, "labels", "labels", record.labels)
     for name, splits in record.folds.items():
-        add_texts(file.require_group("folds"), _encode(name), [str(split) for split in splits])
+        add_texts(_group(file, "folds"), _encode(name), [str(split) for split in splits])
     for name, features in record.features.items():
-        _write_features(file.require_group("features").create_group(_encode(name)), features)
+        _write_features(_group(file, "features").create_group(_encode(name)), features)
     _write_texts(file, record)
     for modality, values in record.unimodal_labels.items():
-        _add(file.require_group("unimodal_labels"), _encode(modality), "unimodal_labels", values)
+        _add(_group(file, "unimodal_labels"), _encode(modality), "unimodal_labels", values)
     for name, values in record.factors.items():
-        _add(file.require_group("factors"), _encode(name), "factors", values)
+        _add(_group(file, "factors"), _encode(name), "factors", values)
     if record.times is not None:
         _add(file, "times", "times", record.times)
 
@@ -216,7 +215,7 @@ def _write_texts(file: h5py.File, record: DatasetRecord) -> None:
     if record.transcripts is not None:
         add_texts(file, "transcripts", record.transcripts)
     for language, texts in record.other_transcripts.items():
-        add_texts(file.require_group("other_transcripts"), _encode(language), texts)
+        add_texts(_group(file, "other_transcripts"), _encode(language), texts)
     if record.words is not None:
         group = file.create_group("words")
         add_texts(group, "word", [str(word) for word in record.words.word])
@@ -227,6 +226,11 @@ def _write_texts(file: h5py.File, record: DatasetRecord) -> None:
         group.attrs["model"] = record.token_ids.model
         _add(group, "ids", "token_ids", record.token_ids.ids)
         _add(group, "valid", "token_valid", record.token_ids.valid)
+
+
+def _group(file: h5py.File, name: str) -> h5py.Group:
+    """The group ``name``, created where needed; its members keep their order."""
+    return file[name] if name in file else file.create_group(name, track_order=True)
 
 
 def _add(group: h5py.Group, name: str, kind: str, values: np.ndarray) -> None:
