@@ -1,0 +1,220 @@
+"""``mmsa-lib data``: what data sets there are, what is in them, whether they are sound, and how to get them."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmsa_lib.data.record import DatasetRecord
+    from mmsa_lib.data.task import Task
+
+READERS = {
+    "mmsa": ("mmsa_pickle", "pickle of MMSA and Self-MM (aligned_50.pkl, unaligned_50.pkl, ...)"),
+    "mult": ("mult_pickle", "pickle of MulT (mosi_data.pkl, iemocap_data.pkl, ...)"),
+    "mag": ("mag_pickle", "pickle of MAG-BERT (mosi.pkl, mosei.pkl)"),
+    "mfn": ("mfn_folder", "folder of HDF5 files of MFN (X_train.h5, y_train.h5, ...)"),
+    "table": ("table", "table of your own with id, split, label and features"),
+}
+"""Layouts that can be imported: module below ``mmsa_lib.data.sources`` and what it reads."""
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add ``data`` and its subcommands."""
+    data = subparsers.add_parser("data", help="list, inspect, check, build and import data sets")
+    commands = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
+    _add(commands, "list", list_names, "list what is known, built and imported")
+    info = _add(commands, "info", info_of, "show shapes, folds, classes, missingness, terms and fingerprint")
+    info.add_argument("name", metavar="NAME", help="a data set, or the path of a store")
+    check = _add(commands, "check", check_one, "look for what would break training or falsify a result")
+    check.add_argument("name", metavar="FILE_OR_NAME", help="a data set, or the path of a store")
+    build = _add(commands, "build", build_one, "build a public data set from its original files")
+    build.add_argument("name", metavar="NAME", help="a data set of 'mmsa-lib data list'")
+    build.add_argument("--mirror", type=Path, metavar="DIR", help="take the originals from here (MMSA_LIB_MIRROR)")
+    build.add_argument("--quiet", action="store_true", help="show no progress")
+    _add_target(build)
+    bring = _add(commands, "import", import_one, "bring an official file or a table of your own into the store")
+    bring.add_argument("layout", choices=READERS, help="; ".join(f"{k}: {v[1]}" for k, v in READERS.items()))
+    bring.add_argument("file", type=Path, metavar="FILE", help="the file (mfn: the folder)")
+    bring.add_argument("--name", required=True, help="name of the data set from now on")
+    task = bring.add_mutually_exclusive_group()
+    task.add_argument("--range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="label range of a regression")
+    task.add_argument("--emotions", nargs="+", metavar="EMOTION", help="emotion names, in label order")
+    bring.add_argument("--metrics", choices=("mosi", "sims", "mmmo"), help="metric set, where the range names none")
+    _add_target(bring)
+
+
+def list_names(args: argparse.Namespace) -> int:
+    """``data list``."""
+    from mmsa_lib.data.registry import SYNTHETIC, buildable, stored
+
+    known, files = buildable(), stored()
+    rows = []
+    for name in [*known, *sorted(set(files) - set(known))]:
+        path = files.get(name)
+        state = "generated" if name == SYNTHETIC else "not built"
+        if path is not None:
+            state = "gone" if not path.is_file() else "built" if name in known else "imported"
+        description = known.get(name, "imported data set")
+        rows.append({"name": name, "state": state, "path": path and str(path), "description": description})
+    width = max(len(row["name"]) for row in rows)
+    lines = [f"{r['name']:{width}}  {r['state']:9}  {r['description']}  {r['path'] or ''}".rstrip() for r in rows]
+    return _answer(args, {"datasets": rows}, lines)
+
+
+def info_of(args: argparse.Namespace) -> int:
+    """``data info``."""
+    from mmsa_lib.cli.data_text import info_lines
+    from mmsa_lib.data.describe import describe
+
+    record, path = _open(args.name)
+    found = {**describe(record), "path": path and str(path)}
+    return _answer(args, found, info_lines(found))
+
+
+def check_one(args: argparse.Namespace) -> int:
+    """``data check``: 0 where nothing is wrong (warnings are allowed), 2 where something is."""
+    from dataclasses import asdict
+
+    from mmsa_lib.data.check import check_record, check_store
+    from mmsa_lib.data.registry import store_path
+
+    record = _generated(args.name)
+    problems = check_store(store_path(args.name)) if record is None else check_record(record)
+    errors = sum(problem.severity == "error" for problem in problems)
+    counts = {"errors": errors, "warnings": len(problems) - errors}
+    summary = f"{args.name}: {errors} errors, {counts['warnings']} warnings"
+    lines = [*(f"{problem.severity}: {problem}" for problem in problems), summary]
+    _answer(args, {"name": args.name, **counts, "problems": [asdict(problem) for problem in problems]}, lines)
+    return 2 if errors else 0
+
+
+def build_one(args: argparse.Namespace) -> int:
+    """``data build``."""
+    from mmsa_lib.data.registry import SYNTHETIC, buildable, register
+    from mmsa_lib.data.sources import BUILDERS, build, synthetic
+    from mmsa_lib.data.store import write_store
+    from mmsa_lib.errors import unknown_name
+
+    if args.name not in buildable():
+        raise unknown_name("data set", args.name, buildable())
+    target = _target(args)
+    present = None if args.force else _up_to_date(target, args.name)
+    if present is not None:
+        register(args.name, target)
+        return _answer_stored(args, present, target, "is up to date")
+    if args.name == SYNTHETIC:
+        record = synthetic.build()
+    else:
+        print(f"Terms of {args.name}: {BUILDERS[args.name].terms}", file=sys.stderr)
+        record = build(args.name, mirror=args.mirror, progress=not args.quiet)
+    write_store(record, target)
+    register(args.name, target)
+    return _answer_stored(args, record, target, "built")
+
+
+def import_one(args: argparse.Namespace) -> int:
+    """``data import``."""
+    from mmsa_lib.data.registry import check_name, register, stored
+    from mmsa_lib.data.store import fingerprint, read_header, write_store
+    from mmsa_lib.errors import DataError
+
+    check_name(args.name)
+    task = _task(args)
+    reader = importlib.import_module(f"mmsa_lib.data.sources.{READERS[args.layout][0]}")
+    record = reader.read(args.file, args.name, task=task)
+    target = _target(args)
+    for present in {target, stored().get(args.name, target)}:
+        if present.is_file() and not args.force and read_header(present)["fingerprint"] != fingerprint(record):
+            raise DataError(f"{present} holds another data set {args.name!r}; choose another --name or add --force")
+    write_store(record, target)
+    register(args.name, target)
+    return _answer_stored(args, record, target, "imported")
+
+
+def _add(commands: Any, name: str, handler: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else there")
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the store here instead of the default folder")
+    parser.add_argument("--force", action="store_true", help="write the store even where it exists")
+
+
+def _target(args: argparse.Namespace) -> Path:
+    from mmsa_lib.paths import stores_folder
+
+    return (args.out or stores_folder()) / f"{args.name}.h5"
+
+
+def _task(args: argparse.Namespace) -> Task | None:
+    from mmsa_lib.data.task import emotions, regression
+    from mmsa_lib.errors import ConfigError
+
+    if args.emotions:
+        return emotions(args.emotions)
+    if args.range:
+        return regression(tuple(args.range), metrics=args.metrics)
+    if args.metrics:
+        raise ConfigError("--metrics needs --range LOW HIGH")
+    return None
+
+
+def _generated(name: str) -> DatasetRecord | None:
+    """The synthetic data set with its default options, unless a store of that name was built."""
+    from mmsa_lib.data.registry import SYNTHETIC, stored
+    from mmsa_lib.data.sources import synthetic
+
+    return synthetic.build() if name == SYNTHETIC and name not in stored() else None
+
+
+def _open(name: str) -> tuple[DatasetRecord, Path | None]:
+    from mmsa_lib.data.registry import store_path
+    from mmsa_lib.data.store import read_store
+
+    record = _generated(name)
+    if record is not None:
+        return record, None
+    path = store_path(name)
+    return read_store(path), path
+
+
+def _up_to_date(target: Path, name: str) -> DatasetRecord | None:
+    """What lies in ``target`` if it is a sound store of ``name`` that this release wrote."""
+    import mmsa_lib
+    from mmsa_lib.data.store import read_header, read_store
+    from mmsa_lib.errors import DataError
+
+    if not target.is_file():
+        return None
+    try:
+        header = read_header(target)
+        if (header["library"], header["name"]) == (mmsa_lib.__version__, name):
+            return read_store(target)
+        reason = f"written by mmsa_lib {header['library']}"
+    except DataError as error:
+        reason = str(error)
+    print(f"building {name} again: {reason}", file=sys.stderr)
+    return None
+
+
+def _answer_stored(args: argparse.Namespace, record: DatasetRecord, path: Path, done: str) -> int:
+    from mmsa_lib.cli.data_text import stored_lines
+    from mmsa_lib.data.describe import describe
+
+    found = {**describe(record), "path": str(path), "result": done}
+    return _answer(args, found, stored_lines(found))
+
+
+def _answer(args: argparse.Namespace, document: dict[str, Any], lines: list[str]) -> int:
+    import json
+
+    print(json.dumps(document, indent=1, ensure_ascii=False) if args.json else "\n".join(lines))
+    return 0

@@ -1,0 +1,143 @@
+"""Which data sets there are, and in which file each of them lies.
+
+A built or imported data set is one file ``<name>.h5`` in :func:`mmsa_lib.paths.stores_folder`. Stores that were written
+elsewhere are remembered in ``registry.json`` below the data root.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mmsa_lib.errors import ConfigError, DataError, unknown_name
+from mmsa_lib.files import write_text
+from mmsa_lib.paths import data_root, stores_folder
+
+SYNTHETIC = "synthetic"
+
+
+def buildable() -> dict[str, str]:
+    """Name and one-line description of every data set that ``mmsa-lib data build`` knows."""
+    from mmsa_lib.data.sources import BUILDERS  # pandas and h5py, which a mere look-up of a store doesn't need
+
+    generated = {SYNTHETIC: "Sequences with planted factors, generated when loaded; no download"}
+    return generated | {name: builder.description for name, builder in BUILDERS.items()}
+
+
+def known_names() -> list[str]:
+    """Everything that can be named: the data sets that can be built, and all that were built or imported."""
+    return sorted({*buildable(), *stored()})
+
+
+def stored(folder: Path | None = None) -> dict[str, Path]:
+    """Name and file of every store on this machine; a registered file that is gone is still listed.
+
+    Args:
+        folder: look only here instead of in the default folder and the registry.
+    """
+    found = {} if folder is not None else _registered()
+    return found | {file.stem: file for file in sorted((folder or stores_folder()).glob("*.h5"))}
+
+
+def store_path(name: str, folder: Path | None = None) -> Path:
+    """The file in which data set ``name`` lies.
+
+    Args:
+        name: a data set, or the path of a store (it ends in ``.h5`` or names a folder).
+        folder: look only here instead of in the default folder and the registry.
+
+    Raises:
+        UnknownNameError: nothing is called so.
+        DataError: the data set is known but was not built, or its file is gone.
+        ConfigError: the data set is generated when it is loaded and has no file.
+    """
+    if is_path(name):
+        if not Path(name).is_file():
+            raise DataError(f"{name} is not a file; check the path or name a data set: {', '.join(known_names())}")
+        return Path(name)
+    found = stored(folder)
+    if name in found:
+        if not found[name].is_file():
+            raise DataError(f"the store of {name!r} is gone from {found[name]}; build or import the data set again")
+        return found[name]
+    if name == SYNTHETIC:
+        raise ConfigError("data set 'synthetic' is generated when it is loaded; it has no file unless it is built")
+    if name in buildable():
+        raise DataError(f"data set {name!r} is not built; run: mmsa-lib data build {name}")
+    raise unknown_name("data set", name, {*buildable(), *found})
+
+
+def is_path(name: str) -> bool:
+    """Whether ``name`` is the path of a store rather than the name of a data set."""
+    return str(name).endswith((".h5", ".hdf5")) or os.sep in str(name)
+
+
+def register(name: str, path: Path | str) -> None:
+    """Remember that data set ``name`` lies in ``path``; a store in the default folder needs no entry.
+
+    Raises:
+        DataError: the registry can't be written.
+    """
+    path = Path(path).resolve()
+    in_default_folder = path.parent == stores_folder().resolve()
+    if in_default_folder and name not in _entries():
+        return
+    with _locked():
+        entries = {**_entries(), name: str(path)}
+        if in_default_folder:
+            del entries[name]
+        write_text(_file(), json.dumps(entries, indent=1, sort_keys=True) + "\n")
+
+
+def check_name(name: str) -> str:
+    """``name`` if a data set of one's own may be called so.
+
+    Raises:
+        ConfigError: the name is taken by a data set that can be built, or can't be a file name on every system.
+    """
+    if name in buildable():
+        raise ConfigError(f"the name {name!r} belongs to a data set that is built in; choose another with --name")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+        raise ConfigError(f"{name!r} can't name a data set; use up to 64 letters, digits, _ and -")
+    return name
+
+
+def _registered() -> dict[str, Path]:
+    return {name: Path(path) for name, path in _entries().items()}
+
+
+def _entries() -> dict[str, str]:
+    if not _file().is_file():
+        return {}
+    try:
+        entries = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{_file()} can't be read ({error}); delete it and register your stores again") from error
+    if not isinstance(entries, dict) or not all(isinstance(path, str) for path in entries.values()):
+        raise DataError(f"{_file()} does not map names to files; delete it and register your stores again")
+    return entries
+
+
+def _file() -> Path:
+    return data_root() / "registry.json"
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """Keep other processes from changing the registry meanwhile."""
+    try:
+        stores_folder().mkdir(parents=True, exist_ok=True)
+        with FileLock(stores_folder() / ".registry.lock", timeout=30):
+            yield
+    except Timeout as error:
+        raise DataError(f"{_file()} is locked by another process; try again") from error
+    except OSError as error:
+        raise DataError(
+            f"cannot write {_file()}: {error.strerror}; choose another folder with MMSA_LIB_DATA"
+        ) from error
