@@ -1,0 +1,1 @@
+"""Figures: tidy tables in, a matplotlib figure out; the project's style; committed figures and their records."""

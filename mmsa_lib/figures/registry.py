@@ -1,0 +1,167 @@
+"""The committed figures: which there are, from which tables each is drawn, redrawing them and checking them.
+
+A figure is a function from tidy tables to a matplotlib ``Figure``, registered under its file name::
+
+    @figure("learning_curves", sources=["data/results/history.csv"])
+    def draw_learning_curves(history):
+        return learning_curves(history)
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import mmsa_lib.figures
+from mmsa_lib.errors import ConfigError, DataError, unknown_name
+from mmsa_lib.figures.save import SUFFIXES, figures_folder, save
+from mmsa_lib.figures.style import style
+from mmsa_lib.paths import project_root
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Draw = TypeVar("Draw", bound=Callable[..., "Figure | tuple[Figure, pd.DataFrame]"])
+
+
+@dataclass(frozen=True)
+class RegisteredFigure:
+    """A figure of ``figures/``.
+
+    Attributes:
+        name: file name without suffix.
+        sources: CSV files below the project folder.
+        draw: takes one table per source, in their order; returns the figure, or the figure and the table of the
+            numbers as drawn.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    draw: Callable[..., Figure | tuple[Figure, pd.DataFrame]]
+
+
+FIGURES: dict[str, RegisteredFigure] = {}
+
+
+def figure(name: str, sources: Sequence[str]) -> Callable[[Draw], Draw]:
+    """Register the decorated function as the figure ``name`` drawn from the CSV files ``sources``.
+
+    Args:
+        name: file name without suffix.
+        sources: paths below the project folder, such as ``data/results/ablations.csv``.
+
+    Raises:
+        ConfigError: another function has this name.
+    """
+
+    def register(draw: Draw) -> Draw:
+        known = FIGURES.get(name)
+        if known is not None and (known.draw.__module__, known.draw.__name__) != (draw.__module__, draw.__name__):
+            raise ConfigError(f"two figures are named {name!r}: {known.draw.__qualname__} and {draw.__qualname__}")
+        FIGURES[name] = RegisteredFigure(name, tuple(sources), draw)
+        return draw
+
+    return register
+
+
+def load_figures() -> dict[str, RegisteredFigure]:
+    """All registered figures by name, after importing every module of :mod:`mmsa_lib.figures`."""
+    for module in pkgutil.iter_modules(mmsa_lib.figures.__path__):
+        importlib.import_module(f"mmsa_lib.figures.{module.name}")
+    return dict(sorted(FIGURES.items()))
+
+
+def redraw(
+    folder: Path | str | None = None, names: Iterable[str] | None = None, *, root: Path | str | None = None
+) -> list[str]:
+    """Draw figures anew from their tables; the names of those drawn.
+
+    Args:
+        folder: where to write, ``figures/`` of the checkout by default.
+        names: which figures, all by default.
+        root: the folder below which sources are looked for, the checkout by default.
+
+    Raises:
+        UnknownNameError: a name that is not registered.
+        DataError: a source is missing or no CSV file.
+        ConfigError: no ``root`` and no checkout.
+    """
+    known = load_figures()
+    chosen = list(known) if names is None else list(names)
+    for name in chosen:
+        if name not in known:
+            raise unknown_name("figure", name, known)
+    base = _base(root)
+    for name in chosen:
+        _redraw_one(known[name], base, folder)
+    return chosen
+
+
+def check(folder: Path | str | None = None, *, root: Path | str | None = None) -> list[str]:
+    """Redraw all figures elsewhere and compare bytes; one line per difference, none if ``folder`` is up to date.
+
+    Args:
+        folder: the folder to check, ``figures/`` of the checkout by default.
+        root: as for :func:`redraw`.
+
+    Raises:
+        DataError, ConfigError: as for :func:`redraw`.
+    """
+    folder = Path(folder) if folder is not None else figures_folder()
+    with tempfile.TemporaryDirectory(prefix="mmsa-figures-") as fresh:
+        redraw(fresh, root=root)
+        expected = {path.name: path.read_bytes() for path in Path(fresh).iterdir()}
+    present = {path.name: path.read_bytes() for path in folder.glob("*") if path.suffix in SUFFIXES}
+    differences = [f"{name} is missing; run `make figures`" for name in sorted(expected.keys() - present.keys())]
+    differences += [f"{name} belongs to no figure; delete it" for name in sorted(present.keys() - expected.keys())]
+    for name in sorted(expected.keys() & present.keys()):
+        if expected[name] != present[name]:
+            differences.append(f"{name} differs from what its data give{_version_hint(folder / name)}")
+    return differences
+
+
+def _redraw_one(entry: RegisteredFigure, base: Path, folder: Path | str | None) -> None:
+    paths = [base / source for source in entry.sources]
+    tables = [_read(path, entry.name) for path in paths]
+    with style():
+        drawn = entry.draw(*tables)
+    picture, data = drawn if isinstance(drawn, tuple) else (drawn, None)
+    save(picture, entry.name, paths, data, folder)
+
+
+def _read(path: Path, name: str) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path)
+    except FileNotFoundError:
+        raise DataError(f"figure {name} needs {path}, which does not exist; run the sweep that produces it") from None
+    except ValueError as error:  # pandas' parser errors are ValueErrors
+        raise DataError(f"figure {name}: {path} is no CSV table: {str(error).splitlines()[0]}") from None
+
+
+def _base(root: Path | str | None) -> Path:
+    base = Path(root) if root is not None else project_root()
+    if base is None:
+        raise ConfigError("no checkout to read tables from; give the folder that holds data/")
+    return base
+
+
+def _version_hint(path: Path) -> str:
+    """Says so where another matplotlib drew the committed figure, since then bytes cannot agree."""
+    import matplotlib
+
+    try:
+        drawn_with = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["versions"]["matplotlib"]
+    except (OSError, ValueError, KeyError):
+        return "; run `make figures`"
+    if drawn_with == matplotlib.__version__:
+        return "; run `make figures`"
+    return f"; it was drawn with matplotlib {drawn_with}, here is {matplotlib.__version__} (see requirements.lock)"
