@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from mmsa_lib.data.sources.reading import original, read_table
+from mmsa_lib.data.sources.reading import original, read_numbers, read_table
 from mmsa_lib.errors import DataError
 
 SEGMENTS = 2199
@@ -181,7 +181,7 @@ def _bc_lstm_features(files: Mapping[str, Path], ids: pd.Series) -> dict[str, np
     for name, (kind, width) in FEATURES.items():
         arrays[name] = np.empty((len(ids), width), dtype="<f4")
         for part, part_rows in rows.items():
-            table = read_table(original(files, f"{kind}_{part}0.csv")).to_numpy(float)
+            table = read_numbers(original(files, f"{kind}_{part}0.csv"))
             arrays[name][part_rows] = table[:, :-1]  # the last column is the binary label
     return arrays
 

@@ -27,7 +27,7 @@ def original(files: Mapping[str, Path], name: str) -> Path:
 def read_table(
     path: Path, columns: Sequence[str] | None = None, *, separator: str = ",", quoted: bool = True
 ) -> pd.DataFrame:
-    """Read a text table; numbers are parsed exactly, empty cells stay empty texts.
+    """Read a text table; empty cells stay empty texts.
 
     Args:
         columns: column names that the header must hold; without them the table has no header.
@@ -43,7 +43,6 @@ def read_table(
             sep=separator,
             header=None if columns is None else 0,
             quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-            float_precision="round_trip",
             keep_default_na=False,
             encoding="utf-8",
         )
@@ -54,6 +53,18 @@ def read_table(
     if missing:
         raise DataError(f"{path}: column {missing[0]!r} is missing; fetch the original again")
     return table
+
+
+def read_numbers(path: Path) -> np.ndarray:
+    """A comma-separated file of numbers, without a header, as float64 ``(rows, columns)``.
+
+    Raises:
+        DataError: a cell is not a number or rows differ in length.
+    """
+    try:
+        return np.loadtxt(path, delimiter=",", quotechar='"', ndmin=2)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path}: not a table of numbers ({error}); fetch the original again") from error
 
 
 def read_dataset(path: Path, key: str) -> np.ndarray:
