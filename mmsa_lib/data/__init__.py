@@ -1,0 +1,7 @@
+"""What an utterance is and where samples come from."""
+
+from mmsa_lib.data.batch import MODALITIES, Batch, Modality, Utterances
+from mmsa_lib.data.loading import load, summary
+from mmsa_lib.data.task import Task, emotions, regression
+
+__all__ = ["MODALITIES", "Batch", "Modality", "Task", "Utterances", "emotions", "load", "regression", "summary"]

@@ -1,0 +1,110 @@
+"""Ragged arrays to right-padded tensors, and tokens as a feature set of width 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmsa_lib.data.batch import BERT_UNKNOWN
+from mmsa_lib.data.record import DatasetRecord, FeatureSet
+from mmsa_lib.data.scaling import Scaling
+from mmsa_lib.data.text import special_tokens, tokenize, words_of
+from mmsa_lib.errors import DataError
+
+
+def masks(features: FeatureSet, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    """``valid`` and ``observed`` of samples ``rows``, both ``(n, T)`` bool; ``T`` is the longest of them."""
+    lengths = features.lengths[rows]
+    valid = np.arange(lengths.max(initial=1)) < lengths[:, None]
+    observed = np.zeros_like(valid)
+    observed[valid] = features.observed[_frames_of(features, rows)]
+    return torch.from_numpy(valid), torch.from_numpy(observed)
+
+
+def pad(features: FeatureSet, rows: np.ndarray, scaling: Scaling | None = None) -> Tensor:
+    """Frames of samples ``rows``, ``(n, T, d)`` float32, zeros at padding and at missing frames."""
+    frames = _frames_of(features, rows)
+    values = features.values[frames]
+    lengths = features.lengths[rows]
+    valid = np.arange(lengths.max(initial=1)) < lengths[:, None]
+    padded = np.zeros((*valid.shape, features.width), dtype=np.float32)
+    padded[valid] = values if scaling is None else scaling.apply(values, features.observed[frames])
+    return torch.from_numpy(padded)
+
+
+def _frames_of(features: FeatureSet, rows: np.ndarray) -> np.ndarray:
+    """Rows of ``values`` that samples ``rows`` hold, one sample after the other."""
+    lengths = features.lengths[rows]
+    within = np.arange(lengths.sum()) - np.repeat(lengths.cumsum() - lengths, lengths)
+    return np.repeat(features.offsets[rows], lengths) + within
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of a whole data set.
+
+    Attributes:
+        ids: ``(N, L)`` int64.
+        frames: lengths and observed tokens, as a feature set of width 0.
+        unknown: id that stands for a missing token.
+    """
+
+    ids: Tensor
+    frames: FeatureSet
+    unknown: int
+
+
+def load_tokens(record: DatasetRecord, model: str, max_length: int) -> Tokens:
+    """The ready-made token ids of ``record`` if they are those of ``model``, else its transcripts in tokens.
+
+    A sample without words has its special tokens, and they are not observed.
+
+    Raises:
+        DataError: there is nothing to tokenise, or the model can't be found.
+    """
+    ready = record.token_ids
+    if ready is not None and ready.model == model:
+        ids, valid = _shorten(torch.as_tensor(ready.ids).long(), torch.as_tensor(ready.valid).bool(), max_length)
+        spoken = (valid.sum(-1) > 2).numpy()  # more than the opening and the closing token
+        # The official files hold ids of BERT vocabularies, so that their unknown token is known without the model.
+        unknown = BERT_UNKNOWN if model.startswith("bert-") else special_tokens(model)[1]
+    else:
+        texts = transcripts_of(record)
+        ids, valid = tokenize(texts, model, max_length)
+        spoken = np.array([bool(words_of(text)) for text in texts])
+        unknown = special_tokens(model)[1]
+    valid[:, 0] = True
+    lengths = valid.sum(-1).numpy()
+    frames = FeatureSet(
+        modality="text",
+        values=np.zeros((int(lengths.sum()), 0), dtype=np.float32),
+        lengths=lengths,
+        observed=np.repeat(spoken, lengths),
+        level="token",
+    )
+    return Tokens(ids, frames, unknown)
+
+
+def transcripts_of(record: DatasetRecord) -> list[str]:
+    """The transcripts of a data set.
+
+    Raises:
+        DataError: it has none.
+    """
+    if record.transcripts is None:
+        had = f"; its token ids are those of text_model={record.token_ids.model!r}" if record.token_ids else ""
+        raise DataError(f"{record.name} has no transcripts to compute text from{had}; choose stored text features")
+    return record.transcripts
+
+
+def _shorten(ids: Tensor, valid: Tensor, max_length: int) -> tuple[Tensor, Tensor]:
+    """Cut right-padded ids ``(N, L)`` to ``max_length``; the closing token is kept."""
+    lengths = valid.sum(-1)
+    long = (lengths > max_length).nonzero().squeeze(-1)
+    ids = ids.clone()
+    if len(long):
+        ids[long, max_length - 1] = ids[long, lengths[long] - 1]
+    return ids[:, :max_length], valid[:, :max_length].clone()
