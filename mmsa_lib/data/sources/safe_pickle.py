@@ -1,0 +1,207 @@
+"""Read pickles of arrays without running any code that they carry.
+
+A pickle is a program: loading one from a stranger can run anything. The published feature files only hold numpy arrays,
+scalars and builtin containers, so :func:`load` lets through exactly what rebuilds those, and nothing else.
+
+How: every name that a pickle asks for is looked up in a closed table, ``pickle_pieces.ALLOWED``. The table never gives
+out a class, a function or numpy's own reconstructors (a forged dtype state makes these read raw bytes as object
+pointers). It gives out inert builders that collect pieces; arrays are made afterwards, from checked pieces, and any
+leftover that is not plain data is refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import numpy as np
+
+from mmsa_lib.data.sources.pickle_pieces import ALLOWED, ARRAY_KINDS, Damaged, Refused, array_of, plain_copy
+from mmsa_lib.errors import DataError
+
+
+class UnsafePickleError(DataError):
+    """A pickle asks for something other than plain arrays and builtin containers; nothing of it was run."""
+
+
+def load(path: Path | str) -> Any:
+    """Load a pickle (of Python 2 or 3, any protocol) that holds plain data only.
+
+    Returns:
+        A tree of dict, list, tuple, set, str, bytes, numbers, ``None``, numpy scalars and writable numpy arrays of
+        numbers, strings or objects that are themselves such trees. ``OrderedDict`` becomes ``dict``; arrays get the
+        machine's byte order. Text of Python 2 files is decoded as latin-1, as numpy's own loader asks for.
+
+    Raises:
+        UnsafePickleError: the pickle asks for any other name; the message gives the name. No code of it has run.
+        DataError: the file is missing, cut short, or no pickle at all; the message says what it seems to be.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; give the pickle file itself")
+    try:
+        with path.open("rb") as stream:
+            _refuse_other_formats(path, stream.read(512))
+            stream.seek(0)
+            return _load(stream, path.stat().st_size, str(path))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}; check the path") from error
+
+
+def load_npz(path: Path | str) -> dict[str, Any]:
+    """Load an ``.npz`` archive; members of object type (``allow_pickle`` files) go through the restricted loader.
+
+    Returns:
+        Member name to array. A member that holds a single object (``shape ()``) is returned as that object.
+
+    Raises:
+        UnsafePickleError: a member's pickle asks for anything but plain data.
+        DataError: the file is missing, damaged, or no ``.npz`` archive.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {
+                info.filename.removesuffix(".npy"): _load_member(archive, info, f"{path}[{info.filename}]")
+                for info in archive.infolist()
+            }
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path} is not an .npz archive or is damaged ({error}); download it again") from error
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}; check the path") from error
+
+
+def _load_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> Any:
+    with archive.open(info) as stream:
+        try:
+            version = np.lib.format.read_magic(stream)
+            read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else _read_header_2_0
+            shape, fortran, dtype = read_header(stream)
+        except (ValueError, EOFError) as error:
+            raise DataError(f"{where} is not a numpy array ({error}); download the file again") from error
+        if dtype.hasobject:
+            member = _load(stream, info.file_size - stream.tell(), where)
+            return member.item() if isinstance(member, np.ndarray) and member.shape == () else member
+        raw = stream.read()
+        if dtype.kind not in ARRAY_KINDS:
+            raise DataError(f"{where} has the type {dtype}; only numbers and strings are read")
+        try:
+            return array_of(raw, dtype, shape, fortran)
+        except Damaged as error:
+            raise DataError(f"{where} is damaged: {error}; download the file again") from error
+
+
+def _read_header_2_0(stream: BinaryIO):
+    return np.lib.format.read_array_header_2_0(stream)
+
+
+def _load(stream: BinaryIO, size: int, where: str) -> Any:
+    """Unpickle and check a tree of at most ``size`` bytes; every failure is one line that starts with ``where``."""
+    try:
+        tree = _Unpickler(_Bounded(stream, size)).load()
+        return plain_copy(tree, {}, set(), 0)
+    except Refused as error:
+        raise UnsafePickleError(
+            f"{where}: refused to load, because the pickle {error}; only numpy arrays and builtin containers are read. "
+            "Save its contents as plain numpy arrays on a machine where you trust it"
+        ) from None
+    except MemoryError as error:
+        raise DataError(f"{where}: not enough memory to load it, or the file is damaged") from error
+    except EOFError as error:
+        raise DataError(f"{where} is cut short: the pickle ends too early; download it again") from error
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle can make the unpickler raise nearly anything
+        if "truncated" in str(error) or "exhausted" in str(error):
+            raise DataError(f"{where} is cut short: the pickle ends too early; download it again") from error
+        raise DataError(f"{where} is not a pickle or is damaged ({_one_line(error)}); download it again") from error
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+
+
+_OTHER_FORMATS = (
+    (b"\x1f\x8b", "a gzip archive; unpack it first"),
+    (b"BZh", "a bzip2 archive; unpack it first"),
+    (b"\xfd7zXZ", "an xz archive; unpack it first"),
+    (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
+    (b"Rar!", "a rar archive; unpack it first"),
+    (b"PK\x03\x04", "a zip archive (.zip, .npz or a torch checkpoint); unpack it first, or use 'data import table'"),
+    (b"\x89HDF", "an HDF5 file; for the MFN layout give its folder to 'data import mfn'"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the data; fetch the file itself with 'git lfs pull'"),
+    (b"\x93NUMPY", "a single .npy array"),
+    (b"\x00\x00\x00\x00", "zeros at its start: a download that did not finish; download it again"),
+)
+
+
+def _refuse_other_formats(path: Path, head: bytes) -> None:
+    """Name the formats that users mistake for pickles, before the unpickler's own unclear message."""
+    if not head:
+        raise DataError(f"{path} is empty; download it again")
+    for magic, meaning in _OTHER_FORMATS:
+        if head.startswith(magic):
+            raise DataError(f"{path} is not a pickle: it seems to be {meaning}")
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise DataError(
+            f"{path} is not a pickle: it seems to be a web page, saved in place of the download "
+            "(a login or a warning page); open the link in a browser and save the file again"
+        )
+
+
+class _Bounded:
+    """A stream that never asks for more than is there, so that a forged length reserves no memory."""
+
+    def __init__(self, stream: BinaryIO, size: int):
+        self._stream, self._left = stream, size
+
+    def read(self, count: int) -> bytes:
+        self._take(count)
+        return self._stream.read(count)
+
+    def readinto(self, buffer: bytearray) -> int:
+        self._take(len(buffer))
+        return self._stream.readinto(buffer)
+
+    def readline(self) -> bytes:
+        line = self._stream.readline()
+        self._take(len(line))
+        return line
+
+    def _take(self, count: int) -> None:
+        if not 0 <= count <= self._left:
+            raise EOFError
+        self._left -= count
+
+
+class _Unpickler(pickle._Unpickler):
+    """Python's own unpickler, the one written in Python.
+
+    The one written in C sizes its memo by numbers in the file, so a few forged bytes could fill the memory.
+    """
+
+    def __init__(self, stream: _Bounded):
+        super().__init__(stream, encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return ALLOWED[module, name]
+        except KeyError:
+            if not all(part.isidentifier() for part in f"{module}.{name}".split(".")):
+                raise Damaged(f"{module}.{name} is no name") from None  # most likely a text file
+            raise Refused(f"asks for {module}.{name}") from None
+
+    def persistent_load(self, identifier: Any) -> NoReturn:
+        raise Refused("refers to objects outside the file")
+
+    def get_extension(self, code: int) -> NoReturn:
+        raise Refused(f"asks for the registered extension {code}")
+
+    def load_bytearray8(self) -> None:
+        # the original reserves the announced length before it looks whether so much is there
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
+
+    dispatch = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: load_bytearray8}

@@ -1,0 +1,374 @@
+"""The restricted unpickler: plain trees come back exactly, and nothing else comes back at all."""
+
+import collections
+import copyreg
+import fractions
+import gzip
+import os
+import pickle
+import struct
+import subprocess
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mmsa_lib.data.sources.safe_pickle import UnsafePickleError, load, load_npz
+from mmsa_lib.errors import DataError
+
+TREE = {
+    "c order": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "fortran order": np.asfortranarray(np.arange(12.0).reshape(3, 4)),
+    "permuted": np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2),
+    "objects": np.asfortranarray(np.array([["x", None], [{"k": np.float32(2)}, (1, 2)]], dtype=object)),
+    "texts": np.array(["ab", "schön", "我"]),
+    "byte strings": np.array([b"ab", b"c"]),
+    "empty strings": np.array(["", ""]),
+    "no rows": np.zeros((0, 3), np.float32),
+    "no dimension": np.array(5.0),
+    "booleans": np.array([True, False]),
+    "not finite": np.array([-np.inf, np.nan, np.inf]),
+    "scalar": np.int64(3),
+    "numpy text": np.str_("hé"),
+    "builtins": [1, 2.5, None, True, 1j, "x", b"\xff", b"", bytearray(b"x"), {1, 2}, frozenset([3]), (), 10**30],
+}
+
+
+def _save(folder: Path, content: bytes, name: str = "file.pkl") -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def _load_or_error(path: Path):
+    try:
+        return load(path)
+    except DataError as error:
+        return error
+
+
+def _assert_same(loaded, original):
+    assert type(loaded) is type(original)
+    if isinstance(original, np.ndarray):
+        assert loaded.dtype == original.dtype.newbyteorder("=")
+        assert loaded.flags.writeable
+        np.testing.assert_array_equal(loaded, original)
+    else:
+        assert loaded == original
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_plain_trees_come_back_exactly(tmp_path, protocol):
+    loaded = load(_save(tmp_path, pickle.dumps(TREE, protocol)))
+    assert list(loaded) == list(TREE)
+    for name in TREE:
+        _assert_same(loaded[name], TREE[name])
+
+
+@given(
+    array=hnp.arrays(
+        dtype=hnp.boolean_dtypes()
+        | hnp.integer_dtypes()
+        | hnp.floating_dtypes()
+        | hnp.unicode_string_dtypes(max_len=4),
+        shape=hnp.array_shapes(min_dims=0, min_side=0, max_side=4),
+    ),
+    protocol=st.integers(0, pickle.HIGHEST_PROTOCOL),
+    fortran=st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_any_array_comes_back_exactly(tmp_path_factory, array, protocol, fortran):
+    array = np.asfortranarray(array).reshape(array.shape) if fortran else array
+    loaded = load(_save(tmp_path_factory.mktemp("pickle"), pickle.dumps(array, protocol)))
+    _assert_same(loaded, array)
+
+
+def test_byte_order_becomes_the_machines_own(tmp_path):
+    loaded = load(_save(tmp_path, pickle.dumps(np.arange(3, dtype=">f8"))))
+    assert loaded.dtype == np.float64
+    assert loaded.tolist() == [0, 1, 2]
+
+
+def test_shared_parts_stay_shared(tmp_path):
+    part = np.arange(3.0)
+    first, second = load(_save(tmp_path, pickle.dumps([part, part])))
+    assert first is second
+
+
+def test_ordered_dict_becomes_dict(tmp_path):
+    loaded = load(_save(tmp_path, pickle.dumps(collections.OrderedDict(b=1, a=2))))
+    assert type(loaded) is dict
+    assert list(loaded) == ["b", "a"]
+
+
+@pytest.mark.parametrize("core", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
+def test_python_2_pickles_with_old_and_new_numpy_names(tmp_path, core):
+    # protocol 2 as Python 2 writes it: byte strings where Python 3 has text and bytes
+    raw = struct.pack("<2d", 1.5, -2.0)
+    content = (
+        b"\x80\x02}(U\x01a"
+        + b"c" + core + b"\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        + b"(K\x01K\x02\x85cnumpy\ndtype\nU\x02f8K\x00K\x01\x87R"
+        + b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        + b"\x89U" + bytes([len(raw)]) + raw + b"tb"
+        + b"U\x01tU\x02\xe9!u."
+    )  # fmt: skip
+    loaded = load(_save(tmp_path, content))
+    assert loaded["t"] == "é!"
+    np.testing.assert_array_equal(loaded["a"], [1.5, -2.0])
+
+
+# ---- attacks -------------------------------------------------------------------------------------------------------
+
+
+class _Call:
+    """Pickles to a call of ``function`` with ``args``."""
+
+    def __init__(self, function, *args):
+        self.function, self.args = function, args
+
+    def __reduce__(self):
+        return self.function, self.args
+
+
+class _CallLater:
+    """Pickles to an instance whose ``__setstate__`` a pickle names; NEWOBJ_EX in protocol 4."""
+
+    def __getnewargs_ex__(self):
+        return (), {"x": 1}
+
+    def __new__(cls, x=0):
+        return super().__new__(cls)
+
+
+def _attacks(witness: Path) -> dict[str, bytes]:
+    """Pickles that would create the file ``witness`` or reach what could."""
+    command, path = f"touch {witness}".encode(), str(witness)
+    shell = {p: pickle.dumps({"audio": [np.zeros(2), _Call(os.system, f"touch {witness}")]}, p) for p in range(6)}
+    return {
+        **{f"os.system, protocol {p}": content for p, content in shell.items()},
+        "eval": pickle.dumps(_Call(eval, f"open({path!r}, 'w')")),
+        "exec": pickle.dumps(_Call(exec, f"open({path!r}, 'w')")),
+        "open": pickle.dumps(_Call(open, path, "w")),
+        "subprocess": pickle.dumps(_Call(subprocess.Popen, ["touch", path])),
+        "getattr chain": pickle.dumps(_Call(getattr, _Call(__import__, "os"), "system")),
+        "numpy.load": pickle.dumps(_Call(np.load, path)),
+        "numpy.save": pickle.dumps(_Call(np.save, path, 1)),
+        "numpy.vectorize": pickle.dumps(np.vectorize(len)),
+        "object array": pickle.dumps(np.array([_Call(os.system, f"touch {witness}")], dtype=object)),
+        "INST": b"(S'" + command + b"'\nios\nsystem\n.",
+        "OBJ": b"(cos\nsystem\nS'" + command + b"'\no.",
+        "NEWOBJ": b"\x80\x02cos\nsystem\nU" + bytes([len(command)]) + command + b"\x85\x81.",
+        "NEWOBJ_EX": pickle.dumps(_CallLater(), 4),
+        "dotted name": b"\x80\x04\x8c\x05numpy\x8c\x0entypes.ndarray\x93.".replace(b"\x0e", bytes([14])),
+        "dotted path below an allowed name": b"\x80\x04\x8c\x05numpy\x8c\x10ndarray.__init__\x93.",
+        "numpy as a road to os": b"cnumpy.core.multiarray\nos\n.",
+        "codec that unpacks": b"c_codecs\nencode\n(Vabc\nVzlib\ntR.",
+        "codec of bytes": b"\x80\x03c_codecs\nencode\nC\x03abcU\x06latin1\x86R.",
+        "codecs module": b"ccodecs\ndecode\n(Vabc\nVrot13\ntR.",
+        "state of a builder": b"\x80\x02cnumpy\ndtype\n}U\x06_buildU\x01xsb.",
+        "state of the array marker": b"\x80\x02cnumpy\nndarray\nN}U\x01xU\x01ys\x86b.",
+        "state of a builder's slots": b"\x80\x02c_codecs\nencode\nN}U\x06_buildcnumpy\ndtype\ns\x86b.",
+        "a callable left as data": b"]cnumpy\ndtype\na.",
+        "a dtype left as data": pickle.dumps(np.dtype("f4")),
+        "array of another class": b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n(I0\ntS'b'\ntR.",
+        "call of the array class": b"cnumpy\nndarray\n(I3\ntR.",
+        "bytes of a size": b"\x80\x03cbuiltins\nbytes\nJ\xff\xff\xff\x7f\x85R.",
+        "bytearray of a size": b"\x80\x03cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.",
+        "set of a text": b"\x80\x03cbuiltins\nset\nX\x03\x00\x00\x00abc\x85R.",
+        "complex of a text": b"\x80\x03cbuiltins\ncomplex\nX\x02\x00\x00\x001j\x85R.",
+        "persistent id": b"Pabc\n.",
+        "binary persistent id": b"\x80\x02U\x01aQ.",
+        "extension": b"\x80\x02\x82\xf0.",
+        "self-reference": b"]q\x00h\x00a.",
+        "structured type": pickle.dumps(np.zeros(2, dtype=[("a", "f4")])),
+        "dates": pickle.dumps(np.zeros(2, dtype="M8[s]")),
+        "masked array": pickle.dumps(np.ma.masked_array([1, 2], [0, 1])),
+        "pandas": pickle.dumps(pd.DataFrame({"a": [1]})),
+        "a class of the standard library": pickle.dumps(fractions.Fraction(1, 2)),
+    }
+
+
+ATTACKS = sorted(_attacks(Path("witness")))
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_attacks_are_refused_and_nothing_runs(tmp_path, attack):
+    witness = tmp_path / "witness"
+    path = _save(tmp_path, _attacks(witness)[attack])
+    with pytest.raises(UnsafePickleError) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize("attack", ["os.system, protocol 4", "eval", "INST", "OBJ"])
+def test_the_attacks_are_real(tmp_path, attack):
+    witness = tmp_path / "witness"
+    pickle.loads(_attacks(witness)[attack])
+    assert witness.exists()
+
+
+def test_the_message_names_what_was_asked_for(tmp_path):
+    with pytest.raises(UnsafePickleError, match=r"asks for (posix|nt)\.system"):
+        load(_save(tmp_path, pickle.dumps(_Call(os.system, "true"))))
+
+
+def test_cached_extensions_are_refused(tmp_path):
+    copyreg.add_extension("os", "system", 0xF0)
+    try:
+        content = b"\x80\x02\x82\xf0U\x04true\x85R."
+        assert pickle.loads(content) == 0  # now the code is in the interpreter's cache of extensions
+        with pytest.raises(UnsafePickleError, match="extension"):
+            load(_save(tmp_path, content))
+    finally:
+        copyreg.remove_extension("os", "system", 0xF0)
+
+
+def test_a_forged_object_type_does_not_turn_bytes_into_pointers(tmp_path):
+    # the state clears the flags of the object type, so that numpy's own reconstructor would take raw bytes as pointers
+    content = (
+        b"\x80\x03cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
+        b"(K\x01K\x01\x85cnumpy\ndtype\nX\x02\x00\x00\x00O8\x89\x88\x87R"
+        b"(K\x03X\x01\x00\x00\x00|NNNK\x08K\x08K\x00tb\x89C\x08AAAAAAAAtb."
+    )
+    with pytest.raises(UnsafePickleError, match="objects"):
+        load(_save(tmp_path, content))
+
+
+def test_nested_references_cost_nothing_twice(tmp_path):
+    tree: list = ["leaf"]
+    for _ in range(60):  # copied one by one, this would be 2^60 leaves
+        tree = [tree, tree]
+    assert load(_save(tmp_path, pickle.dumps(tree)))[0][1][0] is not None
+
+
+def test_too_deep_nesting_is_refused(tmp_path):
+    with pytest.raises(UnsafePickleError, match="deep"):
+        load(_save(tmp_path, b"(" * 200 + b"t" * 200 + b"."))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"abc.",  # bytearray
+        b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"abc.",  # bytes
+        b"\x80\x04\x95" + struct.pack("<Q", 2**40) + b"N.",  # frame
+        b"\x80\x02N\x72" + b"\xff\xff\xff\xff" + b"0N.",  # memo position: legal, and free
+    ],
+)
+def test_forged_lengths_reserve_no_memory(tmp_path, content):
+    path = _save(tmp_path, content)
+    tracemalloc.start()
+    try:
+        outcome = _load_or_error(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert outcome is None or "cut short" in str(outcome)
+    assert peak < 10_000_000
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_damaged_files_end_in_one_line(tmp_path_factory, data):
+    content = bytearray(pickle.dumps(TREE, data.draw(st.sampled_from([2, 4, 5]))))
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = _save(tmp_path_factory.mktemp("pickle"), bytes(content))
+    outcome = _load_or_error(path)
+    if isinstance(outcome, DataError):
+        assert str(outcome).startswith(str(path))
+        assert "\n" not in str(outcome)
+
+
+@given(content=st.binary(max_size=200))
+@settings(max_examples=150, deadline=None)
+def test_random_bytes_end_in_one_line(tmp_path_factory, content):
+    path = _save(tmp_path_factory.mktemp("pickle"), content)
+    outcome = _load_or_error(path)
+    if isinstance(outcome, DataError):
+        assert str(outcome).startswith(str(path))
+        assert "\n" not in str(outcome)
+
+
+# ---- files that are something else ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (pickle.dumps(TREE)[:-40], "cut short"),
+        (pickle.dumps(TREE)[:20], "cut short"),
+        (gzip.compress(b"x"), "gzip"),
+        (b"PK\x03\x04abc", "zip"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
+        (b"\n<!DOCTYPE html><html>Quota exceeded</html>", "web page"),
+        (b"<HTML><head>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n", "Git LFS pointer"),
+        (b"\x00" * 600, "did not finish"),
+        (b"id,label\nx,1\n", "not a pickle"),
+    ],
+)
+def test_other_files_are_named(tmp_path, content, said):
+    with pytest.raises(DataError, match=said) as caught:
+        load(_save(tmp_path, content))
+    assert not isinstance(caught.value, UnsafePickleError)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(DataError, match="No such file"):
+        load(tmp_path / "nothing.pkl")
+    with pytest.raises(DataError, match="is a folder"):
+        load(tmp_path)
+
+
+# ---- npz -----------------------------------------------------------------------------------------------------------
+
+
+def test_npz_with_objects_and_numbers(tmp_path):
+    corpus = {"a_1": {"emo": 0, "val": -0.4}, "a_2": {"emo": 0, "val": 0.6}}
+    path = tmp_path / "label.npz"
+    numbers = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    np.savez_compressed(path, train_corpus=corpus, numbers=numbers, names=np.array(["x", None], dtype=object))
+    loaded = load_npz(path)
+    assert loaded["train_corpus"] == corpus
+    np.testing.assert_array_equal(loaded["numbers"], numbers)
+    assert loaded["names"].tolist() == ["x", None]
+
+
+def test_npz_with_code_is_refused(tmp_path):
+    witness, path = tmp_path / "witness", tmp_path / "label.npz"
+    np.savez(path, train_corpus=np.array([_Call(os.system, f"touch {witness}")], dtype=object))
+    with pytest.raises(UnsafePickleError, match="train_corpus"):
+        load_npz(path)
+    assert not witness.exists()
+
+
+def test_npz_damage_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"not an \.npz archive"):
+        load_npz(_save(tmp_path, b"abc", "label.npz"))
+    with zipfile.ZipFile(tmp_path / "other.npz", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(DataError, match="not a numpy array"):
+        load_npz(tmp_path / "other.npz")
+
+
+@pytest.mark.real_data
+def test_real_pickles_of_the_field():
+    mirror = os.environ.get("MMSA_LIB_MIRROR")
+    if not mirror:
+        pytest.skip("MMSA_LIB_MIRROR is not set")
+    originals = Path(mirror) / "cmu-mosi" / "original"
+    loaded = load(originals / "CMUMOSI_features_raw_2way.pkl")
+    assert sum(len(ids) for ids in loaded[0].values()) == 2199
+    corpus = load_npz(originals / "merbench_label.npz")
+    assert [len(corpus[f"{split}_corpus"]) for split in ("train", "val", "test")] == [1284, 229, 686]
