@@ -18,43 +18,52 @@ def label_histograms(frame: pd.DataFrame) -> Figure:
     """Share of samples per label bin, by split, one panel per data set.
 
     Args:
-        frame: tidy ``dataset, split, low, high, count``; bins ``[low, high)`` of the label.
+        frame: tidy ``dataset, split, step, label, samples``: counts of the labels nearest to each multiple of ``step``.
     """
     names = list(dict.fromkeys(frame["dataset"]))
-    figure = Figure(figsize=(2.7 * len(names), 2.7), layout="constrained")
+    figure = Figure(figsize=(2.6 * len(names) + 0.3, 2.8), layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     for axis, name in zip(axes, names, strict=True):
+        chosen = frame[frame["dataset"] == name]
+        step = float(chosen["step"].iloc[0])
+        grid = np.arange(chosen["label"].min(), chosen["label"].max() + step / 2, step)
         for split in SPLITS:
-            rows = frame[(frame["dataset"] == name) & (frame["split"] == split)].sort_values("low")
-            if rows["count"].sum() == 0:
+            rows = chosen[chosen["split"] == split]
+            if rows.empty:
                 continue
-            edges = np.append(rows["low"].to_numpy(), rows["high"].iloc[-1])
-            share = 100 * rows["count"] / rows["count"].sum()
-            axis.stairs(share, edges, color=palette.SPLIT[split], lw=1.6, label=f"{split} ({rows['count'].sum():,})")
+            counts = np.zeros(len(grid))
+            counts[np.rint((rows["label"].to_numpy() - grid[0]) / step).astype(int)] = rows["samples"]
+            edges = np.append(grid - step / 2, grid[-1] + step / 2)
+            label = f"{split} ({int(counts.sum()):,})"
+            axis.stairs(100 * counts / counts.sum(), edges, color=palette.SPLIT[split], lw=1.4, label=label)
         axis.set(title=name, xlabel="sentiment label", ylim=(0, None))
-        axis.legend(fontsize="x-small")
+        axis.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.24), handlelength=1.2)
     axes[0].set_ylabel("share of the split (%)")
     return figure
 
 
-def length_distribution(frame: pd.DataFrame, unit: str = "words") -> Figure:
+def length_distribution(frame: pd.DataFrame, longest: int = 60) -> Figure:
     """Cumulative share of samples up to each length, one line per data set and split.
 
     Args:
-        frame: tidy ``dataset, split, length, count``.
-        unit: what a length counts.
+        frame: tidy ``dataset, split, unit, length, samples``.
+        longest: where the axis ends, in words or steps.
     """
-    figure = Figure(figsize=(6.0, 3.0), layout="constrained")
+    figure = Figure(figsize=(6.6, 3.0), layout="constrained")
     axis = figure.subplots()
     styles = {"train": "-", "valid": ":", "test": "--"}
     colors = (palette.BLUE, palette.ORANGE, palette.GREEN, palette.VERMILLION, palette.PURPLE)
     for color, (name, rows) in zip(colors, frame.groupby("dataset", sort=False), strict=False):
         for split, part in rows.groupby("split", sort=False):
             part = part.sort_values("length")
-            share = 100 * part["count"].cumsum() / part["count"].sum()
-            axis.step(part["length"], share, where="post", color=color, ls=styles[split], label=f"{name}, {split}")
-    axis.set(xlabel=f"{unit} per sample", ylabel="samples up to this length (%)", ylim=(0, 101), xlim=(0, None))
-    axis.legend(fontsize="x-small", ncols=2)
+            share = 100 * part["samples"].cumsum() / part["samples"].sum()
+            label = f"{name} ({part['unit'].iloc[0]})" if split == "train" else None
+            axis.step(part["length"], share, where="post", color=color, ls=styles[split], label=label)
+    axis.set(
+        xlabel="words (steps) per sample", ylabel="samples up to this length (%)", ylim=(0, 101), xlim=(0, longest)
+    )
+    axis.set_title("solid: train, dotted: valid, dashed: test", fontsize="small")
+    axis.legend(fontsize="x-small", loc="lower right")
     return figure
 
 
@@ -117,14 +126,14 @@ def bayes_errors(frame: pd.DataFrame, metric: str, label: str, reference: Mappin
     """What the best possible predictor reaches from each subset of modalities.
 
     Args:
-        frame: tidy ``available`` (subset name) and the column ``metric``.
+        frame: tidy ``modalities`` (subset name) and the column ``metric``.
         metric: column to draw.
         label: axis label with unit.
         reference: labelled vertical lines (for instance a constant predictor).
     """
     figure = Figure(figsize=(6.2, 0.8 + 0.32 * len(frame)), layout="constrained")
     axis = figure.subplots()
-    axis.barh(frame["available"], frame[metric], color=palette.SKY)
+    axis.barh(frame["modalities"], frame[metric], color=palette.SKY)
     for i, value in enumerate(frame[metric]):
         axis.text(value, i, f" {value:.2f}", va="center", fontsize="small")
     for color, (name, value) in zip((palette.GREY, palette.VERMILLION), (reference or {}).items(), strict=False):
