@@ -42,7 +42,6 @@ __all__ = [
     "changed_parts",
     "fingerprint",
     "list_features",
-    "read_frames",
     "read_header",
     "read_spans",
     "read_store",
@@ -90,7 +89,7 @@ def read_store(path: Path | str, features: Collection[str] | None = None, *, val
         record = _read(file, header, path, features)
     if validate:
         refuse_problems(record, str(path))
-        changed = _changed(header, record)
+        changed = _changed(header, record, partial=features is not None)
         if changed:
             raise DataError(f"{path}: {', '.join(changed)} changed since the store was written; {REMEDY}")
     return record
@@ -104,26 +103,6 @@ def read_header(path: Path | str) -> dict[str, Any]:
     """
     with read_hdf5(path, REMEDY) as file:
         return _header(file, path)
-
-
-def read_frames(path: Path | str, feature_set: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows ``start:stop`` of a feature set, for sets that don't fit in memory.
-
-    Returns:
-        ``values`` ``(stop - start, d)`` float32 and ``observed`` ``(stop - start,)`` bool. Which rows belong to which
-        sample follows from the lengths.
-
-    Raises:
-        DataError: as :func:`read_store`.
-        UnknownNameError: there is no such feature set.
-    """
-    with read_hdf5(path, REMEDY) as file:
-        _header(file, path)
-        group = file["features"]
-        if _encode(feature_set) not in group:
-            raise unknown_name("feature set", feature_set, map(unquote, group))
-        chosen = group[_encode(feature_set)]
-        return chosen["values"][start:stop], chosen["observed"][start:stop]
 
 
 def list_features(path: Path | str) -> dict[str, FeatureSet]:
@@ -313,11 +292,12 @@ def _read_tokens(group: h5py.Group) -> TokenIds:
     return TokenIds(group["ids"][()], group["valid"][()], str(group.attrs["model"]))
 
 
-def _changed(header: Mapping[str, Any], record: DatasetRecord) -> list[str]:
-    # Defaults that name a feature set which was not read were left out above, so their digest is not compared then.
+def _changed(header: Mapping[str, Any], record: DatasetRecord, partial: bool = False) -> list[str]:
     stored, found = header["digests"], digests(record)
-    partial = any(name.startswith("features/") and name not in found for name in stored)
-    return sorted(name for name in found if found[name] != stored.get(name) and not (partial and name == "defaults"))
+    names = {*stored, *found}
+    if partial:  # feature sets were left out on purpose, and with them the defaults that name them
+        names = {name for name in names if name in found or not name.startswith("features/")} - {"defaults"}
+    return sorted(name for name in names if stored.get(name) != found.get(name))
 
 
 def _encode(name: str) -> str:
