@@ -1,0 +1,1 @@
+"""Metrics, constant baselines, probes and statistics."""

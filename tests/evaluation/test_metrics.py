@@ -1,0 +1,267 @@
+"""Metrics: golden vectors of the specification, scikit-learn, torchmetrics, and a slow computation by hand."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from mmsa_lib.data.task import emotions, regression
+from mmsa_lib.errors import DataError, UnknownNameError
+from mmsa_lib.evaluation.metrics import (
+    METRICS,
+    emotion_metrics,
+    f1_score,
+    metric,
+    predicts_one_class,
+    sentiment_metrics,
+    task_metrics,
+)
+
+MOSI_TRUTH = [-2.6, -1.0, -0.2, 0, 0, 0.4, 1.5, 2.5, 3.0]
+MOSI_GUESS = [-3.4, 0.2, -0.5, -0.1, 0, 0.5, 2.5, 1.5, 3.6]
+SIMS_TRUTH = [-1, -0.8, -0.6, -0.2, 0, 0, 0.2, 0.6, 0.8, 1]
+SIMS_GUESS = [-1.3, -0.6, -0.1, 0.1, -0.05, 0.3, 0.05, 0.75, 0.7, 1.2]
+
+
+def random_ratings(seed, count=300, step=5):
+    generator = np.random.default_rng(seed)
+    truth = np.clip(np.round(generator.normal(0, 1.5, count) * step) / step, -3, 3)
+    return truth + generator.normal(0, 1.2, count), truth
+
+
+def test_golden_vector_mosi():
+    expected = {
+        "mae": 0.566667, "corr": 0.927538, "acc2_neg_nonneg": 0.777778, "f1_neg_nonneg": 0.777778,
+        "acc2_neg_pos": 0.857143, "f1_neg_pos": 0.850794, "f1_neg_pos_macro": 0.844444, "acc7": 0.888889,
+        "acc5": 0.888889,
+    }  # fmt: skip
+    found = sentiment_metrics(MOSI_GUESS, MOSI_TRUTH)
+    assert {key: pytest.approx(found[key], abs=1e-6) for key in expected} == expected
+    assert set(found) == {*expected, "f1_neg_nonneg_macro"}
+
+
+def test_golden_vector_sims():
+    expected = {"mae": 0.175, "corr": 0.951124, "acc2": 0.8, "f1": 0.8, "acc3": 0.7, "acc5": 0.4}
+    found = sentiment_metrics(np.float32(SIMS_GUESS), np.float32(SIMS_TRUTH), scale="sims")
+    assert {key: pytest.approx(found[key], abs=1e-6) for key in expected} == expected
+    assert set(found) == {*expected, "f1_macro"}
+
+
+def test_weighted_f1_depends_on_the_order_of_its_arguments():
+    kept = np.array(MOSI_TRUTH) != 0
+    guess, truth = (np.array(v)[kept] > 0 for v in (MOSI_GUESS, MOSI_TRUTH))
+    assert f1_score(guess, truth) == pytest.approx(0.850794, abs=1e-6)
+    assert f1_score(truth, guess) == pytest.approx(0.863492, abs=1e-6)  # the published hazard
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mosi_metrics_agree_with_scikit_learn(seed):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    guess, truth = random_ratings(seed)
+    found = sentiment_metrics(torch.tensor(guess), torch.tensor(truth))
+    nonzero = truth != 0
+    assert found["mae"] == pytest.approx(sklearn.mean_absolute_error(truth, guess))
+    assert found["corr"] == pytest.approx(np.corrcoef(truth, guess)[0, 1])
+    for key, g, t in (
+        ("neg_nonneg", guess >= 0, truth >= 0),
+        ("neg_pos", guess[nonzero] > 0, truth[nonzero] > 0),
+    ):
+        assert found[f"acc2_{key}"] == pytest.approx(sklearn.accuracy_score(t, g))
+        assert found[f"f1_{key}"] == pytest.approx(sklearn.f1_score(t, g, average="weighted"))
+        assert found[f"f1_{key}_macro"] == pytest.approx(sklearn.f1_score(t, g, average="macro"))
+    for key, limit in (("acc5", 2), ("acc7", 3)):
+        slow = [
+            round(min(max(a, -limit), limit)) == round(min(max(b, -limit), limit))
+            for a, b in zip(guess, truth, strict=True)
+        ]
+        assert found[key] == pytest.approx(sum(slow) / len(slow))  # Python's round is half-to-even as well
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sims_metrics_agree_with_a_slow_computation(seed):
+    generator = np.random.default_rng(seed)
+    truth = np.float32(np.round(generator.uniform(-1, 1, 200) * 5) / 5)
+    guess = np.float32(truth + generator.normal(0, 0.5, 200))
+    found = sentiment_metrics(guess, truth, "sims")
+    g, t = (np.clip(v, np.float32(-1), np.float32(1)) for v in (guess, truth))
+
+    def bins(values, edges):
+        found = np.full(len(values), -1)
+        for number, (low, high) in enumerate(pairwise(edges)):
+            found[(values > np.float32(low)) & (values <= np.float32(high))] = number
+        return found
+
+    for key, edges in (
+        ("acc2", [-1.01, 0, 1.01]),
+        ("acc3", [-1.01, -0.1, 0.1, 1.01]),
+        ("acc5", [-1.01, -0.7, -0.1, 0.1, 0.7, 1.01]),
+    ):
+        assert (bins(t, edges) >= 0).all()
+        assert found[key] == pytest.approx((bins(g, edges) == bins(t, edges)).mean())
+    assert found["mae"] == pytest.approx(np.abs(g.astype(float) - t).mean())
+
+
+def test_a_label_on_a_sims_cut_falls_into_the_lower_bin():
+    label = np.float32([-0.1, 0.1, -0.7, 0.7, 0.5])
+    assert sentiment_metrics(np.float32([-0.4, 0.05, -0.9, 0.3, 0.5]), label, "sims")["acc5"] == 1
+    assert sentiment_metrics(np.float32([-0.05, 0.3, -0.5, 0.9, 0.5]), label, "sims")["acc5"] == pytest.approx(0.2)
+
+
+def test_sims_clips_before_everything_and_mosi_never():
+    truth = [-1.0, 0.0, 1.0]
+    assert sentiment_metrics([-2.0, 0.0, 5.0], truth, "sims")["mae"] == 0
+    assert sentiment_metrics([-2.0, 0.0, 5.0], truth, "mosi")["mae"] == pytest.approx(5 / 3)
+
+
+def test_mmmo_by_hand():
+    truth, guess = [1.0, 2.5, 3.0, 3.5, 5.0], [0.2, 3.1, 2.0, 4.4, 6.0]
+    found = sentiment_metrics(guess, truth, "mmmo")
+    assert set(found) == {"mae", "corr", "acc2", "acc5"}
+    assert found["acc2"] == pytest.approx(3 / 4)  # 3.0 dropped; 2.5 against 3.1 is wrong
+    assert found["acc5"] == pytest.approx(3 / 5)  # 1=1, 2 (half to even) / 3, 3/2, 4=4, 5=5
+    assert found["mae"] == pytest.approx((0.8 + 0.6 + 1.0 + 0.9 + 1.0) / 5)
+
+
+def test_half_rounds_to_even():
+    assert sentiment_metrics([2.0, 2.0, 0.0, 0.0], [2.5, 1.5, 0.5, -0.5])["acc7"] == 1
+
+
+def test_torchmetrics_agrees():
+    torchmetrics = pytest.importorskip("torchmetrics.functional")
+    guess, truth = (torch.tensor(v) for v in random_ratings(9))
+    found = sentiment_metrics(guess, truth)
+    assert found["corr"] == pytest.approx(float(torchmetrics.pearson_corrcoef(guess, truth)))
+    classes = {"task": "multiclass", "num_classes": 2}
+    g, t = (guess >= 0).long(), (truth >= 0).long()
+    assert found["f1_neg_nonneg"] == pytest.approx(float(torchmetrics.f1_score(g, t, average="weighted", **classes)))
+    assert found["f1_neg_nonneg_macro"] == pytest.approx(float(torchmetrics.f1_score(g, t, average="macro", **classes)))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1 + 0.2, -1e-3, 1e6])
+def test_a_constant_prediction_has_no_correlation(value):
+    assert math.isnan(sentiment_metrics(np.full(9, value), MOSI_TRUTH)["corr"])
+    noisy = np.float32(value) + np.zeros(9, np.float32)
+    noisy[0] = np.nextafter(noisy[0], np.float32(np.inf))
+    assert value == 0 or math.isnan(sentiment_metrics(noisy, MOSI_TRUTH)["corr"])
+
+
+def test_without_a_nonzero_label_the_polar_metrics_are_undefined():
+    found = sentiment_metrics([0.1, -0.2], [0.0, 0.0])
+    assert math.isnan(found["acc2_neg_pos"])
+    assert math.isnan(found["f1_neg_pos"])
+    assert found["acc2_neg_nonneg"] == 0.5
+
+
+def test_f1_of_one_sided_data_agrees_with_scikit_learn():
+    sklearn = pytest.importorskip("sklearn.metrics")
+    for guess, truth in ((np.ones(4), np.zeros(4)), (np.ones(4), np.ones(4)), (np.array([0, 1, 1]), np.ones(3))):
+        for average in ("weighted", "macro"):
+            expected = sklearn.f1_score(truth, guess, average=average, zero_division=0)
+            assert f1_score(guess, truth, average) == pytest.approx(expected)
+
+
+def test_emotions_agree_with_scikit_learn():
+    sklearn = pytest.importorskip("sklearn.metrics")
+    generator = np.random.default_rng(0)
+    names = ("neutral", "happy", "sad", "angry")
+    answer = generator.integers(4, size=200)
+    labels = np.eye(4)[answer]
+    labels[:20] = generator.integers(2, size=(20, 4))
+    scores = generator.normal(size=(200, 4, 2))
+    scores[..., 1] += labels
+    found = emotion_metrics(torch.tensor(scores), torch.tensor(labels), names)
+    decided = scores.argmax(-1)
+    for column, name in enumerate(names):
+        t, g = labels[:, column], decided[:, column]
+        assert found[f"{name}_acc"] == pytest.approx(sklearn.accuracy_score(t, g))
+        assert found[f"{name}_f1"] == pytest.approx(sklearn.f1_score(t, g, average="weighted"))
+        assert found[f"{name}_f1_macro"] == pytest.approx(sklearn.f1_score(t, g, average="macro"))
+        assert found[f"{name}_f1_positive"] == pytest.approx(sklearn.f1_score(t, g))
+    assert found["mean_f1"] == pytest.approx(np.mean([found[f"{n}_f1"] for n in names]))
+    single = labels.sum(1) == 1
+    assert found["acc4"] == pytest.approx((scores[single, :, 1].argmax(1) == labels[single].argmax(1)).mean())
+    assert len(found) == 4 * 4 + 4 + 1
+
+
+@pytest.mark.parametrize(
+    ("positive", "weighted", "macro", "swapped"),
+    [
+        (595, 0.8059, 0.4645, 0.9290),
+        (1084, 0.6544, 0.4314, 0.8627),
+        (1103, 0.6487, 0.4300, 0.8600),
+        (1708, 0.4741, 0.3826, 0.7651),
+    ],
+)
+def test_never_this_emotion_on_iemocap_counts(positive, weighted, macro, swapped):
+    truth = np.arange(4490) < positive
+    guess = np.zeros(4490, bool)
+    assert f1_score(guess, truth) == pytest.approx(weighted, abs=6e-5)
+    assert f1_score(guess, truth, "macro") == pytest.approx(macro, abs=6e-5)
+    assert f1_score(truth, guess) == pytest.approx(swapped, abs=6e-5)
+    assert f1_score(guess, truth, "positive") == 0
+
+
+def test_a_tie_of_logits_means_no():
+    assert emotion_metrics([[[0.5, 0.5]]], [[0]], ("happy",))["happy_acc"] == 1
+
+
+def test_task_metrics_dispatches():
+    guess, truth = random_ratings(1)
+    assert task_metrics(regression(), guess, truth) == sentiment_metrics(guess, truth, "mosi")
+    assert set(task_metrics(regression((-1, 1)), guess / 3, truth / 3)) >= {"acc2", "acc3"}
+    assert set(task_metrics(regression((1, 5)), guess + 3, truth + 3)) == {"mae", "corr", "acc2", "acc5"}
+    assert "happy_f1" in task_metrics(emotions(["happy"]), np.zeros((3, 1, 2)), np.ones((3, 1)))
+
+
+def test_every_metric_is_described():
+    for scale in ("mosi", "sims", "mmmo"):
+        guess, truth = random_ratings(2)
+        for key in sentiment_metrics(guess, truth, scale):
+            assert metric(key).key == key
+            assert METRICS[key].description
+    for key in emotion_metrics(np.zeros((3, 2, 2)), np.eye(3, 2), ("happy", "very_sad")):
+        assert metric(key).key == key
+    assert metric("very_sad_f1_macro").label == "Very_sad macro F1"
+    assert not metric("mae").higher_is_better
+    assert not metric("corr").percent
+    assert metric("acc7").mmsa == "Mult_acc_7"
+    with pytest.raises(UnknownNameError, match="did you mean"):
+        metric("acc2_neg_po")
+
+
+def test_predicts_one_class():
+    assert predicts_one_class([0.1, 0.5, 0.0], regression())
+    assert not predicts_one_class([0.1, -0.5], regression())
+    assert predicts_one_class([0.0, -0.5], regression((-1, 1)))
+    assert predicts_one_class([3.5, 4.0], regression((1, 5)))
+    same = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]).repeat(3, 1, 1)
+    assert predicts_one_class(same, emotions(["a", "b"]))
+    same[0, 1, 1] = 2
+    assert not predicts_one_class(same, emotions(["a", "b"]))
+
+
+@pytest.mark.parametrize(
+    ("prediction", "label", "word"),
+    [
+        ([1.0, float("nan")], [1.0, 1.0], "predictions of sample 1"),
+        ([1.0, 2.0], [float("inf"), 1.0], "labels of sample 0"),
+        ([1.0, 2.0], [1.0], "shape"),
+        ([[1.0], [2.0]], [1.0, 2.0], "shape"),
+        ([[1.0], [2.0]], [[1.0], [2.0]], "shape"),
+        ([], [], "no sample"),
+    ],
+)
+def test_bad_input_is_named(prediction, label, word):
+    with pytest.raises(DataError, match=word):
+        sentiment_metrics(prediction, label)
+
+
+def test_bad_emotion_input_is_named():
+    with pytest.raises(DataError, match=r"\(N, 2, 2\)"):
+        emotion_metrics(np.zeros((3, 2)), np.zeros((3, 2)), ("a", "b"))
+    with pytest.raises(DataError, match="sample 1"):
+        emotion_metrics(np.zeros((2, 1, 2)), [[0], [2]], ("a",))
+    with pytest.raises(UnknownNameError, match="scale"):
+        sentiment_metrics([1.0], [1.0], "mosei")
