@@ -1,0 +1,161 @@
+"""Constant baselines: what a model scores that has not looked at its input (evaluation.md, section 2).
+
+Two kinds must be told apart. Baselines fitted to the **training** labels are honest. ``oracle_test_majority`` reads the
+**test** labels and is no baseline; it is the floor that published majority values often mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binom
+
+from mmsa_lib.data.task import Task
+from mmsa_lib.errors import DataError
+from mmsa_lib.evaluation.metrics import VIEWS, Scale, emotion_values, finite_array, sentiment_values, task_metrics
+
+ORACLE = "oracle_test_majority"
+
+
+def constant_metrics(task: Task, train_labels: Any, test_labels: Any) -> pd.DataFrame:
+    """Test metrics of predictors that ignore their input.
+
+    Args:
+        task: what is predicted; decides on the metrics.
+        train_labels, test_labels: ``(N,)`` sentiment or ``(N, K)`` emotions, tensors or arrays.
+
+    Returns:
+        One column per metric of the task and these rows:
+
+        * ``constant_majority``: the commonest class of the training labels; for sentiment one step to its side of
+          neutral (so -1, 0 or 1 on MOSI), for emotions the commoner decision for each.
+        * ``constant_mean``, ``constant_median``: mean and median training label (sentiment only).
+        * ``constant_neutral``: the neutral label (sentiment only).
+        * ``constant_prior``: each prediction drawn from the training labels; the **exact expectation**, no draws.
+        * ``oracle_test_majority``: as ``constant_majority``, but from the test labels. Not a baseline.
+
+    Raises:
+        DataError: labels have the wrong shape, are empty or not finite.
+    """
+    train, test = _labels(task, train_labels), _labels(task, test_labels)
+    rows = {name: _constant(task, value, test) for name, value in constant_values(task, train).items()}
+    rows["constant_prior"] = _emotion_prior(task, train, test) if task.kind == "emotions" else _prior(task, train, test)
+    rows[ORACLE] = _constant(task, constant_values(task, test)["constant_majority"], test)
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("baseline")
+
+
+def constant_values(task: Task, labels: Any) -> dict[str, np.ndarray]:
+    """What each constant baseline predicts: a number, or a 0/1 decision per emotion ``(K,)``."""
+    values = _labels(task, labels)
+    if task.kind == "emotions":
+        return {"constant_majority": (values.mean(axis=0) > 0.5).astype(float)}
+    side, count = np.unique(np.sign(values - task.center), return_counts=True)
+    return {
+        "constant_majority": np.array(task.center + side[count.argmax()]),
+        "constant_mean": np.array(values.mean()),
+        "constant_median": np.array(np.median(values)),
+        "constant_neutral": np.array(task.center),
+    }
+
+
+def _labels(task: Task, labels: Any) -> np.ndarray:
+    """Labels checked against themselves: finite, not empty, of the task's shape; unclipped."""
+    array = finite_array("labels", labels)
+    if task.kind == "regression":
+        sentiment_values(array, array, task.metrics)  # type: ignore[arg-type]
+    elif array.ndim == 2:
+        emotion_values(_decisions(array), array, task.names)
+    else:
+        raise DataError(f"emotion labels have shape {array.shape}; expected (N, {len(task.names)})")
+    return array
+
+
+def _constant(task: Task, value: np.ndarray, test: np.ndarray) -> dict[str, float]:
+    repeated = np.broadcast_to(value, test.shape)
+    return task_metrics(task, _decisions(repeated) if task.kind == "emotions" else repeated, test)
+
+
+def _decisions(chosen: np.ndarray) -> np.ndarray:
+    """0/1 decisions as logits ``(..., 2)``."""
+    return np.stack([1 - chosen, chosen], axis=-1)
+
+
+def _prior(task: Task, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
+    """Expected sentiment metrics of independent draws from the training labels."""
+    scale: Scale = task.metrics  # type: ignore[assignment]
+    train, _ = sentiment_values(train, train, scale)
+    test, _ = sentiment_values(test, test, scale)
+    drawn, weight = np.unique(train, return_counts=True)
+    # Every order of the same draws is equally likely, and over all orders a correlation averages to exactly 0.
+    defined = len(drawn) > 1 and np.ptp(test) > 0
+    result = {
+        "mae": float(np.abs(drawn[:, None] - test).mean(axis=1) @ weight / len(train)),
+        "corr": 0.0 if defined else float("nan"),
+    }
+    for view in VIEWS[scale]:
+        guess, answer = view.classes(train), view.classes(test[view.kept(test)])
+        result[view.accuracy] = _expected_accuracy(guess, answer)
+        if view.f1:
+            positive = float((guess == 1).mean())
+            result[view.f1] = expected_f1(positive, answer, "weighted")
+            result[f"{view.f1}_macro"] = expected_f1(positive, answer, "macro")
+    return result
+
+
+def _emotion_prior(task: Task, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
+    """Expected emotion metrics of whole label rows drawn from the training labels."""
+    result: dict[str, float] = {}
+    for column, name in enumerate(task.names):
+        guess, answer = train[:, column].astype(int), test[:, column].astype(int)
+        positive = float(guess.mean())
+        result[f"{name}_acc"] = _expected_accuracy(guess, answer)
+        result[f"{name}_f1"] = expected_f1(positive, answer, "weighted")
+        result[f"{name}_f1_macro"] = expected_f1(positive, answer, "macro")
+        result[f"{name}_f1_positive"] = expected_f1(positive, answer, "positive")
+    for part in ("acc", "f1", "f1_macro", "f1_positive"):
+        result[f"mean_{part}"] = float(np.mean([result[f"{name}_{part}"] for name in task.names]))
+    single = test.sum(axis=1) == 1
+    result[f"acc{len(task.names)}"] = _expected_accuracy(train.argmax(axis=1), test[single].argmax(axis=1))
+    return result
+
+
+def _expected_accuracy(drawn_from: np.ndarray, truth: np.ndarray) -> float:
+    """Expected accuracy when predicted classes are drawn from ``drawn_from``: the sum over classes of p_c q_c."""
+    if not len(truth):
+        return float("nan")
+    return float(sum((drawn_from == c).mean() * (truth == c).mean() for c in np.unique(truth)))
+
+
+def expected_f1(positive: float, truth: np.ndarray, average: str) -> float:
+    """Exact expectation of a two-class F1 when each prediction is 1 with probability ``positive``.
+
+    Of ``M ~ Binomial(N, positive)`` predicted ones, ``M n_1 / N`` are right on average; for a given ``M`` every F1 is
+    linear in the number of right ones, so that this average gives the conditional expectation exactly.
+
+    Args:
+        positive: probability of predicting class 1.
+        truth: ``(N,)`` classes 0 and 1.
+        average: ``weighted``, ``macro`` or ``positive``, as in :func:`mmsa_lib.evaluation.metrics.f1_score`.
+    """
+    size, ones = len(truth), int(truth.sum())
+    if not size:
+        return float("nan")
+    drawn = np.arange(size + 1)
+    score_one = _mean_f1(drawn, ones, size)
+    score_zero = _mean_f1(size - drawn, size - ones, size)
+    if average == "positive":
+        scores = score_one
+    elif average == "weighted":
+        scores = (ones * score_one + (size - ones) * score_zero) / size
+    else:
+        occurs_one, occurs_zero = (drawn > 0) | (ones > 0), (drawn < size) | (ones < size)
+        scores = (score_one + score_zero) / (occurs_one.astype(int) + occurs_zero)
+    return float(binom.pmf(drawn, size, positive) @ scores)
+
+
+def _mean_f1(predicted: np.ndarray, actual: int, size: int) -> np.ndarray:
+    """Expected F1 of a class that has ``actual`` of ``size`` samples and is predicted ``predicted`` times at random."""
+    both = predicted + actual
+    return np.divide(2 * predicted * actual / size, both, out=np.zeros(size + 1), where=both > 0)

@@ -1,0 +1,189 @@
+"""Constant baselines: the measured values of the specification, and the exact prior against simulation."""
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmsa_lib.data.task import emotions, regression
+from mmsa_lib.errors import DataError
+from mmsa_lib.evaluation.baselines import constant_metrics, constant_values, expected_f1
+from mmsa_lib.evaluation.metrics import f1_score, task_metrics
+
+BASELINES = ["constant_majority", "constant_mean", "constant_median", "constant_neutral", "constant_prior"]
+SIMS = regression((-1, 1))
+
+
+@pytest.fixture
+def mirror():
+    folder = os.environ.get("MMSA_LIB_MIRROR")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("set MMSA_LIB_MIRROR to a folder with the real data sets")
+    return Path(folder)
+
+
+def percent(table, row, keys):
+    return [round(100 * table.loc[row, key], 2) for key in keys]
+
+
+def test_rows_and_columns():
+    table = constant_metrics(regression(), torch.tensor([-1.0, 1.2, 2.0]), torch.tensor([0.4, -1.0, 0.0]))
+    assert list(table.index) == [*BASELINES, "oracle_test_majority"]
+    assert set(table.columns) == set(task_metrics(regression(), [0.1, 1.0], [1.0, 0.0]))
+    assert table["corr"].drop("constant_prior").isna().all()
+    assert table.drop(columns="corr").notna().all(axis=None)
+
+
+def test_values_are_those_of_the_training_labels():
+    values = constant_values(regression((1, 5)), [1.0, 4.0, 4.5, 5.0])
+    assert {name: float(v) for name, v in values.items()} == {
+        "constant_majority": 4.0,
+        "constant_mean": 3.625,
+        "constant_median": 4.25,
+        "constant_neutral": 3.0,
+    }
+    assert float(constant_values(regression(), [0.0, 0.0, 1.0])["constant_majority"]) == 0
+
+
+def test_train_and_oracle_differ_where_the_balance_flips():
+    table = constant_metrics(regression(), [1.0, 2.0, -1.0], [-1.0, -2.0, 1.0])
+    assert table.loc["constant_majority", "acc2_neg_pos"] == pytest.approx(1 / 3)
+    assert table.loc["oracle_test_majority", "acc2_neg_pos"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("task", "step", "low", "high"), [(regression(), 5, -3, 3), (SIMS, 5, -1, 1), (regression((1, 5)), 2, 1, 5)]
+)
+def test_the_prior_is_the_mean_over_many_draws(task, step, low, high):
+    generator = np.random.default_rng(0)
+    train = np.round(generator.uniform(low, high * 0.9, 40) * step) / step
+    test = np.round(generator.uniform(low, high, 15) * step) / step
+    exact = constant_metrics(task, train, test).loc["constant_prior"]
+    draws = [task_metrics(task, generator.choice(train, len(test)), test) for _ in range(3000)]
+    for key, value in exact.items():
+        sample = np.array([d[key] for d in draws])
+        assert abs(sample.mean() - value) < 4 * sample.std() / np.sqrt(len(sample)) + 1e-12, key
+
+
+def test_the_emotion_prior_is_the_mean_over_many_draws():
+    generator = np.random.default_rng(1)
+    task = emotions(["neutral", "happy", "sad"])
+    train, test = (np.eye(3)[generator.choice(3, n, p=[0.5, 0.3, 0.2])] for n in (50, 12))
+    exact = constant_metrics(task, train, test).loc["constant_prior"]
+    draws = []
+    for _ in range(3000):
+        drawn = train[generator.integers(len(train), size=len(test))]
+        draws.append(task_metrics(task, np.stack([1 - drawn, drawn], -1), test))
+    for key, value in exact.items():
+        sample = np.array([d[key] for d in draws])
+        assert abs(sample.mean() - value) < 4 * sample.std() / np.sqrt(len(sample)) + 1e-12, key
+
+
+def test_emotion_majority_is_never_for_rare_emotions():
+    task = emotions(["rare", "common"])
+    table = constant_metrics(task, [[0, 1], [0, 1], [1, 0]], [[1, 0], [0, 1], [0, 1], [0, 1]])
+    assert list(table.index) == ["constant_majority", "constant_prior", "oracle_test_majority"]
+    assert table.loc["constant_majority", "rare_acc"] == 0.75
+    assert table.loc["constant_majority", "rare_f1_positive"] == 0
+    assert table.loc["constant_majority", "acc2"] == 0.75
+
+
+@pytest.mark.parametrize("average", ["weighted", "macro", "positive"])
+@pytest.mark.parametrize("truth", [[0, 1, 1], [1, 1, 1], [0, 0], [0]])
+@pytest.mark.parametrize("positive", [0.0, 0.3, 1.0])
+def test_expected_f1_sums_over_all_outcomes(average, truth, positive):
+    truth = np.array(truth)
+    total = 0.0
+    for code in range(2 ** len(truth)):
+        guess = np.array([(code >> bit) & 1 for bit in range(len(truth))])
+        probability = positive ** guess.sum() * (1 - positive) ** (len(truth) - guess.sum())
+        total += probability * f1_score(guess, truth, average)
+    assert expected_f1(positive, truth, average) == pytest.approx(total)
+
+
+def test_wrong_labels_are_refused():
+    with pytest.raises(DataError, match="labels"):
+        constant_metrics(regression(), [1.0], [float("nan")])
+    with pytest.raises(DataError, match="no sample"):
+        constant_metrics(regression(), [], [1.0])
+    with pytest.raises(DataError, match="expected"):
+        constant_metrics(emotions(["a"]), [1.0], [1.0])
+
+
+MOSI_KEYS = ("acc2_neg_nonneg", "f1_neg_nonneg", "acc2_neg_pos", "f1_neg_pos", "acc7")
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("split", "row", "mae", "classes"),
+    [
+        ("split", "constant_mean", 1.464, [44.75, 27.67, 42.23, 25.07, 15.45]),
+        ("split", "constant_median", 1.456, [44.75, 27.67, 42.23, 25.07, 15.45]),
+        ("split", "constant_neutral", 1.417, [44.75, 27.67, 57.77, 42.31, 15.45]),
+        ("split", "oracle_test_majority", 1.411, [55.25, 39.32, 57.77, 42.31, 21.14]),
+        ("split_poria", "constant_mean", 1.335, [37.90, 20.83, 39.53, 22.40, 18.88]),
+        ("split_poria", "constant_median", 1.362, [37.90, 20.83, 39.53, 22.40, 18.88]),
+    ],
+)
+def test_measured_values_on_mosi(mirror, split, row, mae, classes):
+    import h5py
+
+    with h5py.File(mirror / "cmu-mosi" / "mosi_merged.h5") as file:
+        labels, splits = file["label"][:], file[split][:].astype(str)
+    table = constant_metrics(regression(), labels[splits == "train"], labels[splits == "test"])
+    assert round(table.loc[row, "mae"], 3) == mae
+    assert percent(table, row, MOSI_KEYS) == classes
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("row", "mae", "classes"),
+    [
+        ("constant_mean", 0.841, [71.02, 58.99, 62.85, 48.51, 41.36]),
+        ("constant_median", 0.838, [71.02, 58.99, 37.15, 20.12, 41.36]),
+    ],
+)
+def test_measured_values_on_mosei(mirror, row, mae, classes):
+    def labels(split):
+        path = mirror / "cmu-mosei-text" / "original" / f"mosei_{split}.tsv"
+        with path.open(newline="", encoding="utf-8") as file:
+            return [float(r["label"]) for r in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
+
+    table = constant_metrics(regression(), labels("train"), labels("test"))
+    assert round(table.loc[row, "mae"], 3) == mae
+    assert percent(table, row, MOSI_KEYS) == classes
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "row", "mae", "classes"),
+    [
+        ("sims", "constant_mean", 0.589, [69.37, 56.82, 54.27, 21.23]),
+        ("sims", "constant_median", 0.589, [69.37, 56.82, 54.27, 21.23]),
+        ("sims", "constant_neutral", 0.606, [69.37, 56.82, 15.10, 15.10]),
+        ("simsv2", "constant_mean", 0.544, [59.09, 43.90, 11.90, 11.90]),
+    ],
+)
+def test_measured_values_on_sims(mirror, name, row, mae, classes):
+    # allow_pickle: this file comes from the verified mirror; the library itself reads it with its restricted loader.
+    file = np.load(mirror / "ch-sims-text" / "original" / name / "label.npz", allow_pickle=True)
+    train, test = ([entry["val"] for entry in file[f"{s}_corpus"].tolist().values()] for s in ("train", "test"))
+    table = constant_metrics(SIMS, train, test)
+    assert round(table.loc[row, "mae"], 3) == mae
+    assert percent(table, row, ("acc2", "f1", "acc3", "acc5")) == classes
+
+
+@pytest.mark.real_data
+def test_measured_values_on_mmmo(mirror):
+    import h5py
+
+    def labels(split):
+        with h5py.File(mirror / "ict-mmmo" / f"y_{split}.h5") as file:
+            return file["d1"][:].ravel()
+
+    table = constant_metrics(regression((1, 5)), labels("train"), labels("test"))
+    assert round(table.loc["constant_mean", "mae"], 3) == 1.360
+    assert round(table.loc["constant_median", "mae"], 3) == 1.181
