@@ -36,13 +36,16 @@ def known_names() -> list[str]:
 
 
 def stored(folder: Path | None = None) -> dict[str, Path]:
-    """Name and file of every store on this machine; a registered file that is gone is still listed.
+    """Name and file of every store on this machine.
+
+    A registered file comes before one of the same name in the default folder, and is listed even when it is gone.
 
     Args:
         folder: look only here instead of in the default folder and the registry.
     """
-    found = {} if folder is not None else _registered()
-    return found | {file.stem: file for file in sorted((folder or stores_folder()).glob("*.h5"))}
+    found = {file.stem: file for file in sorted((folder or stores_folder()).glob("*.h5"))}
+    elsewhere = {} if folder is not None else _registered()
+    return found | {name: path for name, path in elsewhere.items() if path.is_file() or name not in found}
 
 
 def store_path(name: str, folder: Path | None = None) -> Path:

@@ -116,7 +116,7 @@ def test_hdf5_of_another_layout_is_refused(tmp_path):
 
 def test_a_store_of_a_newer_release_is_refused(store):
     edit(store, lambda file: file.attrs.modify("version", 99))
-    with pytest.raises(DataError, match="newer release .*layout 99.*; upgrade mmsa_lib"):
+    with pytest.raises(DataError, match=r"newer release .*layout 99.*; upgrade mmsa_lib"):
         read_store(store)
 
 
