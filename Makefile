@@ -1,0 +1,67 @@
+# One entry for everything; `make` alone lists the targets. Needs Python 3.11-3.13 and make, nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Processes that run at the same time. Each uses one thread, so numbers do not depend on the machine's cores.
+JOBS ?= 2
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export OMP_NUM_THREADS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test lint imports unit nbval notebooks figures figures-check lock clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## create .venv with the locked packages and this one, if that is not done yet
+
+reproduce: setup  ## run every notebook (synthetic data), redraw figures/, print a results table
+	$(BIN)/mmsa-lib notebooks run --jobs $(JOBS)
+	$(BIN)/mmsa-lib figures
+	@echo
+	@$(BIN)/mmsa-lib results table
+	@echo
+	@echo "Executed notebooks: runs/notebooks/   Figures: figures/   Numbers behind them: data/results/"
+
+test: lint imports unit nbval  ## everything that must pass: lint, import contracts, unit tests, committed notebooks
+
+lint: setup  ## ruff on code and notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+imports: setup  ## imports only point down the floors of the library
+	$(BIN)/lint-imports
+
+unit: setup  ## unit tests, in parallel
+	$(BIN)/python -m pytest -n $(JOBS)
+
+nbval: setup  ## run the committed notebooks and compare every output with the stored one
+	SOURCE_DATE_EPOCH=0 $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 \
+		--nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks/
+
+notebooks: setup  ## execute the notebooks and store their outputs in notebooks/
+	$(BIN)/mmsa-lib notebooks run --jobs $(JOBS) --update
+
+figures: setup  ## redraw figures/ from data/results and data/published
+	$(BIN)/mmsa-lib figures
+
+figures-check: setup  ## fail if a committed figure differs from what its data give
+	$(BIN)/mmsa-lib figures --check
+
+lock: setup  ## write requirements.lock and environment.yml from what is installed in .venv
+	$(BIN)/python tools/lock.py
+
+clean:  ## remove .venv, caches and executed notebook copies; never data or runs
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache runs/notebooks
+	find mmsa_lib tests tools -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# Made once, and again when the pinned versions or the project's metadata change.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v < (3, 14) or sys.exit(f"Python 3.11 to 3.13 is needed, $(PYTHON) is {v[0]}.{v[1]}; run: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the packages of requirements.lock into $(VENV) (a few minutes, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
