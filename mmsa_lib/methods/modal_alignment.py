@@ -125,10 +125,12 @@ class ModalAlignment(AccumulatingMethod):
         modes = self._pair_modes()
         # The text encoder belongs to this method; its states reach the host as features.
         self.host = _host(self.dims, task, config)
-        self.branch = CovarianceBranch(
-            self.host.feature_dims, modes, config.d_M, activation=config.activation, norm=config.norm,
-            ema_decay=config.ema_decay if config.cov_batch == "ema" else None, min_samples=config.min_cov_samples,
-        )  # fmt: skip
+        # The branch's initial weights leave the random stream as it was, so that the host trains as it does alone.
+        with torch.random.fork_rng(devices=[]):
+            self.branch = CovarianceBranch(
+                self.host.feature_dims, modes, config.d_M, activation=config.activation, norm=config.norm,
+                ema_decay=config.ema_decay if config.cov_batch == "ema" else None, min_samples=config.min_cov_samples,
+            )  # fmt: skip
         self._held: list[tuple[Tensor, dict[Modality, Tensor]]] = []
 
     def forward(self, batch: Batch) -> Output:
