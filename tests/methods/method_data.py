@@ -1,0 +1,91 @@
+"""Small random splits for the tests of methods."""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from mmsa_lib.data.batch import MODALITIES, Batch, Utterances
+from mmsa_lib.data.task import regression
+from mmsa_lib.methods import create
+
+DIMS = {"text": 6, "audio": 4, "vision": 3}
+STEPS = {"text": 5, "audio": 7, "vision": 6}
+
+
+def make_split(size=12, modalities=MODALITIES, task=None, seed=0, labels=None, tokens=False):
+    """A split with ragged lengths, learnable labels and features of :data:`DIMS`."""
+    task = task or regression()
+    generator = torch.Generator().manual_seed(seed)
+    features, valid = {}, {}
+    for m in modalities:
+        length = torch.randint(1, STEPS[m] + 1, (size,), generator=generator)
+        length[0] = STEPS[m]
+        valid[m] = torch.arange(STEPS[m]) < length.unsqueeze(1)
+        width = 0 if tokens and m == "text" else DIMS[m]
+        features[m] = torch.randn(size, STEPS[m], width, generator=generator) * valid[m].unsqueeze(-1)
+    if labels is None and task.kind == "regression":
+        labels = (torch.rand(size, generator=generator) * 2 - 1) * task.bound + task.center
+    elif labels is None:
+        labels = torch.randint(0, 2, (size, len(task.names)), generator=generator).float()
+    ids = None
+    if tokens:
+        ids = torch.randint(1, 50, valid["text"].shape, generator=generator) * valid["text"]
+    data = Batch(
+        features=features,
+        valid=valid,
+        observed=dict(valid),
+        labels=labels,
+        index=torch.arange(size),
+        ids=tuple(f"s{i}" for i in range(size)),
+        tokens=ids,
+    )
+    return Utterances(data=data, task=task, name="random", split="train")
+
+
+def build(method_id, train, seed=0, **config):
+    """A method with seeded weights, ready for its first epoch."""
+    torch.manual_seed(seed)
+    method = create(method_id, train.dims, train.task, **config)
+    method.start_phase("train", train)
+    return method.train()
+
+
+def train_epochs(method, train, epochs=1, size=3, optimizers=None):
+    """The plain loop; returns the logs of the steps and those of the epochs."""
+    optimizers = optimizers or method.optimizers()
+    steps, ends = [], []
+    for epoch in range(1, epochs + 1):
+        method.train()
+        method.start_epoch(epoch)
+        steps += [method.training_step(batch, optimizers) for batch in train.batches(size)]
+        ends.append(method.end_epoch(epoch, optimizers))
+    return steps, ends
+
+
+def pad(batch, frames=3, value=50.0):
+    """The same batch with ``frames`` more steps of padding that hold garbage."""
+
+    def longer(x, fill):
+        return torch.cat([x, x.new_full((x.shape[0], frames, *x.shape[2:]), fill)], dim=1)
+
+    return replace(
+        batch,
+        features={m: longer(x, value) for m, x in batch.features.items()},
+        valid={m: longer(x, False) for m, x in batch.valid.items()},
+        observed={m: longer(x, False) for m, x in batch.observed.items()},
+    )
+
+
+class TinyTextEncoder(nn.Module):
+    """Stands in for a transformers model: an embedding of 50 ids."""
+
+    width = 8
+
+    def __init__(self, name="tiny"):
+        super().__init__()
+        self.embed = nn.Embedding(128, self.width)
+        self.norm = nn.LayerNorm(self.width)
+
+    def forward(self, tokens, valid):
+        return self.norm(self.embed(tokens)) * valid.unsqueeze(-1)

@@ -1,0 +1,163 @@
+"""What every method must do, checked on all of them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from method_data import TinyTextEncoder, build, make_split, pad, train_epochs
+
+from mmsa_lib.data.task import regression
+from mmsa_lib.errors import ConfigError, UnknownNameError
+from mmsa_lib.methods import METHODS, create, provenance
+
+ALL = pytest.mark.parametrize("method_id", sorted(METHODS))
+DATASETS = ("", "mosi", "mosei", "sims", "simsv2", "synthetic")
+
+
+@ALL
+def test_every_value_has_evidence(method_id):
+    config = METHODS[method_id].Config
+    for dataset in DATASETS:
+        table = provenance(config, dataset)
+        assert table["tag"].isin(list("APCRTX")).all()
+        assert table["source"].str.len().gt(3).all()
+        assert table["meaning"].str.len().gt(3).all()
+
+
+@ALL
+def test_a_changed_value_becomes_our_choice(method_id):
+    table = provenance(METHODS[method_id].Config.for_dataset("mosi", patience=3), "mosi").set_index("setting")
+    assert table.loc["patience", "tag"] == "R"
+
+
+def test_mmsa_values_are_evidence_only_where_mmsa_has_them():
+    rows = {name: provenance(METHODS["self_mm"].Config, name).set_index("setting") for name in ("mosei", "synthetic")}
+    assert tuple(rows["mosei"].loc["learning_rate_vision", ["value", "tag"]]) == ("0.0001", "C")
+    assert tuple(rows["synthetic"].loc["learning_rate_vision", ["value", "tag"]]) == ("0.005", "R")
+    parent = provenance(METHODS["modal_alignment"].Config, "mosei").set_index("setting")
+    assert tuple(parent.loc["learning_rate_vision", ["value", "tag"]]) == ("0.0001", "P")
+    assert parent.loc["distance", "tag"] == "P"
+    assert rows["mosei"].loc["distance", "tag"] == "C"
+
+
+def test_per_dataset_values_are_fields():
+    for method in METHODS.values():
+        for known in method.Config.per_dataset.values():
+            assert set(known) <= set(method.Config.model_fields)
+
+
+@ALL
+def test_config_survives_json(method_id):
+    config = METHODS[method_id].Config.for_dataset("sims")
+    assert type(config).model_validate_json(config.model_dump_json()) == config
+
+
+@ALL
+def test_permuted_samples_give_permuted_predictions(method_id):
+    train = make_split()
+    method = build(method_id, train).eval()
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(method(train.data.select(order)).prediction, method(train.data).prediction[order])
+
+
+@ALL
+def test_padding_changes_nothing(method_id):
+    train = make_split()
+    method = build(method_id, train).eval()
+    plain, padded = method(train.data), method(pad(train.data))
+    torch.testing.assert_close(padded.prediction, plain.prediction)
+    for name, value in plain.representations.items():
+        torch.testing.assert_close(padded.representations[name], value)
+
+
+@ALL
+def test_a_batch_of_one(method_id):
+    train = make_split()
+    steps, _ = train_epochs(build(method_id, train), train, epochs=2, size=1)
+    assert all(torch.tensor(list(step.values())).isfinite().all() for step in steps)
+
+
+@ALL
+@pytest.mark.parametrize("absent", ["text", "audio", "vision"])
+def test_a_batch_without_one_modality(method_id, absent):
+    train = make_split()
+    nothing = torch.zeros_like(train.data.valid[absent])
+    train = replace(train, data=train.data.hide({absent: nothing}))
+    method = build(method_id, train)
+    steps, _ = train_epochs(method, train, epochs=3)
+    assert all(torch.tensor(list(step.values())).isfinite().all() for step in steps)
+    assert method.eval()(train.data).prediction.isfinite().all()
+
+
+@ALL
+@pytest.mark.parametrize("modalities", [("text", "audio"), ("text", "vision")])
+def test_two_modalities(method_id, modalities):
+    train = make_split(modalities=modalities)
+    method = build(method_id, train)
+    train_epochs(method, train, epochs=2)
+    assert method.eval()(train.data).prediction.shape == (len(train),)
+
+
+@pytest.mark.parametrize("method_id", ["self_mm", "early_fusion", "late_fusion"])
+@pytest.mark.parametrize("modality", ["text", "audio"])
+def test_one_modality(method_id, modality):
+    train = make_split(modalities=(modality,))
+    method = build(method_id, train)
+    train_epochs(method, train, epochs=3)
+    assert method.eval()(train.data).prediction.isfinite().all()
+
+
+@ALL
+def test_fine_tuned_text_encoder(method_id, monkeypatch):
+    monkeypatch.setattr("mmsa_lib.methods.base.TextEncoder", TinyTextEncoder)
+    train = make_split(tokens=True)
+    method = build(method_id, train, text_encoder="bert")
+    before = method.text_encoder.embed.weight.clone()
+    train_epochs(method, train)
+    assert not torch.equal(before, method.text_encoder.embed.weight)
+    with pytest.raises(ConfigError, match="text_encoder='bert'"):
+        create(method_id, train.dims, train.task)
+
+
+@ALL
+def test_equal_seeds_give_equal_training(method_id):
+    train, states = make_split(), []
+    for _ in range(2):
+        method = build(method_id, train, seed=5)
+        train_epochs(method, train, epochs=2)
+        states.append(method.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@ALL
+def test_every_trained_parameter_is_in_one_group(method_id):
+    train = make_split()
+    method = build(method_id, train)
+    grouped = [id(p) for optimizer in method.optimizers().values() for g in optimizer.param_groups for p in g["params"]]
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == {id(p) for p in method.parameters()}
+
+
+@ALL
+def test_bfloat16_training_is_finite(method_id):
+    train = make_split()
+    method = build(method_id, train)
+    with torch.autocast("cpu", torch.bfloat16):
+        steps, _ = train_epochs(method, train, epochs=3)
+    assert all(torch.tensor(list(step.values())).isfinite().all() for step in steps)
+
+
+def test_unknown_names_are_answered_with_near_ones():
+    dims, task = {"text": 3}, regression()
+    with pytest.raises(UnknownNameError, match="did you mean self_mm"):
+        create("self_m", dims, task)
+    with pytest.raises(UnknownNameError, match="learning_rate"):
+        create("text_only", dims, task, learning_rat=1)
+    with pytest.raises(ConfigError, match="hidden"):
+        create("text_only", dims, task, hidden=0)
+
+
+@pytest.mark.parametrize("name", ["constant", "constant_mean"])
+def test_constants_are_no_methods(name):
+    with pytest.raises(ConfigError, match="constant_metrics"):
+        create(name, {"text": 3}, regression())

@@ -1,0 +1,290 @@
+"""modal_alignment: the covariance branch, its switches, and its parent underneath."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from method_data import DIMS, TinyTextEncoder, build, make_split, train_epochs
+
+from mmsa_lib.data.task import emotions
+from mmsa_lib.errors import ConfigError
+from mmsa_lib.methods import create
+from mmsa_lib.methods.modal_alignment import CovarianceBranch
+
+COV = "covariance_audio-vision"
+
+
+@pytest.fixture
+def train():
+    return make_split()
+
+
+def host_state(method):
+    return {name.removeprefix("host."): x.clone() for name, x in method.state_dict().items() if "branch" not in name}
+
+
+def assert_equal_states(one, two):
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert torch.equal(two[name], value), name
+
+
+def naive_distance(x, y):
+    x, y = x.detach().double().numpy(), y.detach().double().numpy()
+    return ((np.cov(x, rowvar=False) - np.cov(y, rowvar=False)) ** 2).sum() / (4 * x.shape[1] ** 2)
+
+
+def after_training(train, epochs=3, size=3, **config):
+    method = build("modal_alignment", train, **config)
+    steps, _ = train_epochs(method, train, epochs, size)
+    return method, steps
+
+
+@pytest.mark.parametrize("off", [{"lambda_cov": 0.0}, {"no_alignment": True}, {"pair_mode": "off"}, {"pairs": ()}])
+def test_without_alignment_it_is_self_mm(train, off):
+    plain = build("self_mm", train)
+    train_epochs(plain, train, epochs=4, size=2)
+    method, _ = after_training(train, epochs=4, size=2, **off)
+    assert_equal_states(plain.state_dict(), host_state(method))
+    assert torch.equal(plain.eval()(train.data).prediction, method.eval()(train.data).prediction)
+
+
+def test_with_alignment_it_is_not_self_mm(train):
+    off, _ = after_training(train, lambda_cov=0.0)
+    on, _ = after_training(train, lambda_cov=100.0)
+    one, two = host_state(off), host_state(on)
+    changed = {name for name in one if not torch.equal(one[name], two[name])}
+    assert any(name.startswith("encoders.audio") for name in changed)
+    assert any(name.startswith("encoders.vision") for name in changed)
+
+
+def test_loss_is_the_weighted_covariance_distance(train):
+    method = build("modal_alignment", train, lambda_cov=10.0)
+    output = method(train.data)
+    raw, weighted = method.loss_terms(train.data, output), method.losses(train.data, output)
+    expected = naive_distance(output.representations["audio/shared"], output.representations["vision/shared"])
+    assert raw[COV].item() == pytest.approx(expected, rel=1e-4)
+    assert weighted[COV].item() == pytest.approx(10 * expected, rel=1e-4)
+    assert torch.equal(weighted["task"], raw["task"])
+
+
+def test_shared_loss_reaches_audio_and_vision_but_not_text_nor_m_t(monkeypatch):
+    monkeypatch.setattr("mmsa_lib.methods.base.TextEncoder", TinyTextEncoder)
+    train = make_split(tokens=True)
+    method = build("modal_alignment", train, text_encoder="bert")
+    method.loss_terms(train.data, method(train.data))[COV].backward()
+    reached = {name for name, p in method.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert {name.rsplit(".", 2)[0] for name in reached} == {
+        "host.encoders.audio", "host.encoders.vision", "branch.project.audio", "branch.project.vision",
+    }  # fmt: skip
+
+
+def test_m_t_never_receives_a_gradient_nor_a_step(train):
+    method = build("modal_alignment", train, update_epochs=100)
+    before = [p.clone() for p in method.branch.project["text"].parameters()]
+    train_epochs(method, train, epochs=2)
+    assert all(p.grad is None for p in method.branch.project["text"].parameters())
+    assert all(p.grad is not None for p in method.branch.project["audio"].parameters())
+    stepped, _ = after_training(train)
+    for old, new in zip(before, stepped.branch.project["text"].parameters(), strict=True):
+        assert torch.equal(old, new)
+
+
+@pytest.mark.parametrize("pairs", [("text-audio",), ("text-vision", "audio-vision"), (("a", "b"),), ("vision-audio",)])
+def test_pairs(train, pairs):
+    if pairs == (("a", "b"),):
+        with pytest.raises(ConfigError, match="pairs"):
+            build("modal_alignment", train, pairs=pairs)
+        return
+    method = build("modal_alignment", train, pairs=pairs)
+    output = method(train.data)
+    terms = method.loss_terms(train.data, output)
+    names = [pair if pair != "vision-audio" else "audio-vision" for pair in pairs]
+    assert [name for name in terms if name.startswith("covariance")] == [f"covariance_{name}" for name in names]
+    for name in names:
+        x, y = (output.representations[f"{m}/shared"] for m in name.split("-"))
+        assert terms[f"covariance_{name}"].item() == pytest.approx(naive_distance(x, y), rel=1e-4)
+
+
+def test_pair_mode_per_pair(train):
+    modes = {("audio", "vision"): "private", "text-audio": "off"}
+    method = build(
+        "modal_alignment", train, pairs=("text-audio", "text-vision", "audio-vision"), pair_mode=modes, lambda_cov=2.0
+    )
+    output = method(train.data)
+    terms = method.loss_terms(train.data, output)
+    m_a, m_v = (output.representations[f"{m}/shared"] for m in ("audio", "vision"))
+    distance = naive_distance(m_a, m_v)
+    assert "covariance_text-audio" not in terms
+    assert terms["covariance_text-vision"].item() == pytest.approx(
+        naive_distance(output.representations["text/shared"], m_v), rel=1e-4
+    )
+    assert terms[COV].item() == pytest.approx(math.log((1 + distance) / (distance + 1e-6)), rel=1e-3)
+
+
+def test_shared_pulls_together_and_private_pushes_apart(train):
+    ends = {}
+    for mode in ("shared", "off", "private"):
+        method, _ = after_training(train, epochs=15, size=12, pair_mode=mode, lambda_cov=30.0, update_epochs=1)
+        shared = method.eval()(train.data).representations
+        ends[mode] = naive_distance(shared["audio/shared"], shared["vision/shared"])
+    assert ends["shared"] < ends["off"] < ends["private"]
+
+
+def test_pairs_that_the_data_lacks_are_errors():
+    train = make_split(modalities=("text", "audio"))
+    with pytest.raises(ConfigError, match="needs vision"):
+        build("modal_alignment", train, pairs=("audio-vision",))
+    with pytest.raises(ConfigError, match="not in pairs"):
+        build("modal_alignment", make_split(), pair_mode={"text-audio": "private"})
+    with pytest.raises(ConfigError, match="only text"):
+        build("modal_alignment", make_split(modalities=("text",)))
+
+
+def test_two_modalities_are_a_declared_variant(train):
+    two = make_split(modalities=("text", "audio"))
+    method = build("modal_alignment", two)
+    assert method.variant
+    assert "covariance_text-audio" in method.loss_terms(two.data, method(two.data))
+    assert build("modal_alignment", train).variant == ""
+
+
+def test_log_holds_raw_weighted_and_norms(train):
+    _, steps = after_training(train, epochs=1, size=12, lambda_cov=100.0)
+    log = steps[0]
+    assert log[f"loss/{COV}"] == pytest.approx(100 * log[f"raw/{COV}"], rel=1e-5)
+    fresh = build("modal_alignment", train)
+    norms = fresh(train.data).representations["vision/shared"].norm(dim=-1)
+    assert log["norm/M_vision"] == pytest.approx(norms.mean().item(), rel=1e-5)
+    assert {"norm/M_text", "norm/M_audio", "loss/total", "raw/label_text"} <= log.keys()
+    assert log["loss/total"] == pytest.approx(
+        sum(v for k, v in log.items() if k.startswith("loss/") and "total" not in k)
+    )
+
+
+def test_no_ulgm_removes_the_private_loss(train):
+    method, steps = after_training(train, no_ulgm=True)
+    assert not any("label_" in name for step in steps for name in step)
+    assert steps[-1][f"raw/{COV}"] > 0
+    assert method.host.trained == ("fusion",)
+
+
+def test_no_weighting_reaches_the_host(train):
+    _, steps = after_training(train, epochs=1, no_weighting=True)
+    assert steps[0]["raw/label_audio"] > 0
+
+
+def test_accumulated_covariances_take_all_samples_of_a_step(train):
+    config = {"cov_batch": "accumulated", "update_epochs": 2, "post_text_dropout": 0, "post_audio_dropout": 0}
+    method = build("modal_alignment", train, lambda_cov=50.0, **config)
+    whole = method(train.data)
+    expected = naive_distance(whole.representations["audio/shared"], whole.representations["vision/shared"])
+    sum(method.losses(b, method(b))["task"] for b in train.batches(6)).add(
+        method.losses(train.data, whole)[COV]
+    ).backward()
+    gradients = {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
+    method.start_epoch(1)
+    method.apply_gradients = lambda optimizers: None
+    steps = [method.training_step(batch, {}) for batch in train.batches(6)]
+    assert f"raw/{COV}" not in steps[0]
+    assert steps[1][f"raw/{COV}"] == pytest.approx(expected, rel=1e-4)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(method.get_parameter(name).grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_accumulated_leftovers_follow_flush_last_group(flush):
+    train = make_split(size=10)  # batches of 2: four make a group, one is left
+    method = build("modal_alignment", train, cov_batch="accumulated", flush_last_group=flush)
+    optimizers, counts = method.optimizers(), []
+    step = optimizers["all"].step
+    optimizers["all"].step = lambda: (counts.append(1), step())
+    train_epochs(method, train, epochs=2, size=2, optimizers=optimizers)
+    assert len(counts) == 2 * (1 + flush)
+
+
+def test_accumulated_without_weight_follows_self_mm(train):
+    plain = build("self_mm", train)
+    train_epochs(plain, train, epochs=4, size=2)
+    method, _ = after_training(train, epochs=4, size=2, cov_batch="accumulated", lambda_cov=0.0)
+    for name, value in host_state(method).items():
+        torch.testing.assert_close(value, plain.state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
+def test_ema_averages_the_covariances_of_past_batches(train):
+    method = build("modal_alignment", train, cov_batch="ema", ema_decay=0.8, update_epochs=100)
+    average = {}
+    for batch in train.batches(4):
+        shared = {m: method(batch).representations[f"{m}/shared"] for m in ("audio", "vision")}
+        for m, x in shared.items():
+            current = np.cov(x.detach().double().numpy(), rowvar=False)
+            average[m] = 0.8 * average[m] + 0.2 * current if m in average else current
+        log = method.training_step(batch, method.optimizers())
+        expected = ((average["audio"] - average["vision"]) ** 2).sum() / (4 * 32**2)
+        assert log[f"raw/{COV}"] == pytest.approx(expected, rel=1e-3)
+    saved = method.state_dict()
+    assert saved["branch.covariance_audio"].abs().sum() > 0
+    fresh = create("modal_alignment", train.dims, train.task, cov_batch="ema")
+    fresh.load_state_dict(saved)
+    assert bool(fresh.branch.started)
+
+
+def test_small_batches(train):
+    _, steps = after_training(train, epochs=2, size=1)
+    assert all(step[f"raw/{COV}"] == 0 for step in steps)
+    _, skipped = after_training(train, epochs=1, size=7, min_cov_samples=6)
+    assert skipped[0][f"raw/{COV}"] > 0
+    assert skipped[1][f"raw/{COV}"] == 0  # five samples are left
+    _, kept = after_training(train, epochs=1, size=7)
+    assert kept[1][f"raw/{COV}"] > 0
+
+
+def test_branch_switches():
+    torch.manual_seed(0)
+    features = {"audio": torch.randn(20, 4), "vision": torch.randn(20, 3)}
+    dims, modes = {"audio": 4, "vision": 3}, {"audio-vision": "shared"}
+
+    def project(**switches):
+        return CovarianceBranch(dims, modes, 6, **switches)(features)
+
+    assert project()["audio"].shape == (20, 6)
+    assert (project()["audio"] < 0).any()
+    assert (project(activation="relu")["audio"] >= 0).all()
+    assert project(activation="tanh")["vision"].abs().max() < 1
+    torch.testing.assert_close(
+        project(norm="layernorm")["audio"].var(-1, unbiased=False), torch.ones(20), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_width_switch(train):
+    assert build("modal_alignment", train, d_M=16)(train.data).representations["text/shared"].shape == (12, 16)
+
+
+def test_late_fusion_as_host(train):
+    plain = build("late_fusion", train)
+    train_epochs(plain, train, epochs=3)
+    method, _ = after_training(train, host="late_fusion", update_epochs=1, lambda_cov=0.0)
+    assert_equal_states(plain.state_dict(), host_state(method))
+    aligned, steps = after_training(train, host="late_fusion", update_epochs=1, lambda_cov=100.0)
+    assert steps[-1][f"raw/{COV}"] > 0
+    assert not torch.equal(host_state(aligned)["encoders.audio.project.weight"], plain.encoders["audio"].project.weight)
+
+
+def test_late_fusion_as_host_predicts_emotions():
+    train = make_split(task=emotions(["happy", "sad"]))
+    method, steps = after_training(train, host="late_fusion")
+    assert method(train.data).prediction.shape == (12, 2, 2)
+    assert steps[-1][f"raw/{COV}"] > 0
+    with pytest.raises(ConfigError, match="sentiment scale"):
+        build("modal_alignment", train)
+
+
+def test_one_parameter_group_each(monkeypatch):
+    monkeypatch.setattr("mmsa_lib.methods.base.TextEncoder", TinyTextEncoder)
+    train = make_split(tokens=True)
+    method = create("modal_alignment", train.dims, train.task, text_encoder="bert")
+    groups = method.parameter_groups()
+    assert [g["name"] for g in groups] == ["text", "text, no decay", "audio", "vision", "other"]
+    assert sorted(id(p) for g in groups for p in g["params"]) == sorted(id(p) for p in method.parameters())
+    assert DIMS["text"] != method.dims["text"] == TinyTextEncoder.width

@@ -1,0 +1,80 @@
+"""Sequence encoders against loops over samples."""
+
+import pytest
+import torch
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from mmsa_lib.nn.sequence import LSTMEncoder, last_valid, masked_mean, pool, resample
+
+LENGTHS = [5, 1, 3]
+
+
+@pytest.fixture
+def padded():
+    """Random sequences ``(3, 5, 4)`` and their valid mask."""
+    torch.manual_seed(0)
+    valid = torch.arange(5) < torch.tensor(LENGTHS).unsqueeze(1)
+    return torch.randn(3, 5, 4, dtype=torch.float64) * valid.unsqueeze(-1), valid
+
+
+def with_garbage(sequence, valid):
+    return sequence.masked_fill(~valid.unsqueeze(-1), 1e6)
+
+
+def test_masked_mean_is_the_mean_of_the_valid_frames(padded):
+    sequence, valid = padded
+    expected = torch.stack([sequence[i, :n].mean(0) for i, n in enumerate(LENGTHS)])
+    torch.testing.assert_close(masked_mean(with_garbage(sequence, valid), valid), expected)
+
+
+def test_masked_mean_of_nothing_is_zero(padded):
+    sequence, valid = padded
+    assert (masked_mean(sequence, torch.zeros_like(valid)) == 0).all()
+
+
+def test_a_missing_frame_counts_in_the_mean(padded):
+    sequence, valid = padded
+    hidden = sequence.clone()
+    hidden[0, :2] = 0
+    torch.testing.assert_close(masked_mean(hidden, valid)[0], sequence[0, 2:].sum(0) / 5)
+
+
+def test_last_valid(padded):
+    sequence, valid = padded
+    expected = torch.stack([sequence[i, n - 1] for i, n in enumerate(LENGTHS)])
+    assert torch.equal(last_valid(sequence, valid), expected)
+
+
+def test_pooling_switch(padded):
+    sequence, valid = padded
+    assert torch.equal(pool(sequence, valid, "first"), sequence[:, 0])
+    assert torch.equal(pool(sequence, valid, "mean"), masked_mean(sequence, valid))
+
+
+def test_lstm_equals_packing_and_ignores_padding(padded):
+    sequence, valid = padded
+    torch.manual_seed(1)
+    encoder = LSTMEncoder(4, 6, 2).double()
+    packed = pack_padded_sequence(sequence, torch.tensor(LENGTHS), batch_first=True, enforce_sorted=False)
+    expected = encoder.project(encoder.lstm(packed)[1][0][-1])
+    torch.testing.assert_close(encoder(with_garbage(sequence, valid), valid), expected)
+
+
+def test_resample_against_a_fine_grid(padded):
+    """Average over time of a step function, read off a grid that resolves every border."""
+    sequence, valid = padded
+    target_lengths = [2, 3, 4]
+    target = torch.arange(6) < torch.tensor(target_lengths).unsqueeze(1)
+    result = resample(with_garbage(sequence, valid), valid, target)
+    for i, (frames, steps) in enumerate(zip(LENGTHS, target_lengths, strict=True)):
+        fine = sequence[i, :frames].repeat_interleave(steps, dim=0)
+        torch.testing.assert_close(result[i, :steps], fine.view(steps, frames, 4).mean(1))
+        assert (result[i, steps:] == 0).all()
+
+
+def test_resample_keeps_equal_lengths_and_repeats_single_frames(padded):
+    sequence, valid = padded
+    assert torch.equal(resample(sequence, valid, valid), sequence)
+    single = sequence[:, :1]
+    repeated = resample(single, torch.ones(3, 1, dtype=torch.bool), valid)
+    assert torch.equal(repeated, single * valid.unsqueeze(-1))
