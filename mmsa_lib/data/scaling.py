@@ -35,8 +35,8 @@ def rows_in_memory(features: FeatureSet) -> Reader:
 def fit_scaling(features: FeatureSet, samples: np.ndarray, read: Reader) -> Scaling:
     """Mean and standard deviation (divided by the count) of each column over the observed frames of some samples.
 
-    A column that is constant there gets scale 1 and becomes exactly zero, not infinite. Sums are in float64 and run over
-    the frames twice, which stays exact where the mean is large against the deviation (COVAREP's F0).
+    A column that is constant there gets scale 1 and becomes exactly zero, not infinite. Sums are in float64 and run
+    over the frames twice, which stays exact where the mean is large against the deviation (COVAREP's F0).
 
     Args:
         features: lengths and observed frames; values are taken from ``read``.

@@ -20,6 +20,7 @@ from mmsa_lib.data.text_models import (
     DEFAULT_TEXT_MODEL,
     load_text_model,
     load_tokenizer,
+    longest_input,
     resolve_text_model,
     special_tokens,
     text_model_fingerprint,
@@ -30,6 +31,7 @@ __all__ = [
     "DEFAULT_TEXT_MODEL",
     "load_text_model",
     "load_tokenizer",
+    "longest_input",
     "resolve_text_model",
     "sentence_features",
     "special_tokens",
@@ -147,7 +149,7 @@ def _compute(level: Level, transcripts: Sequence[str], model: str, max_length: i
 def _encode(transcripts: Sequence[str], model: str, max_length: int) -> dict[str, list]:
     """Token ids and character spans of each transcript, not padded."""
     tokenizer = load_tokenizer(model)
-    longest = tokenizer.model_max_length
+    longest = longest_input(model)
     if not 3 <= max_length <= longest:
         raise ConfigError(f"max_length must lie between 3 and {longest} tokens for {model}, got {max_length}")
     if not transcripts:

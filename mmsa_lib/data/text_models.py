@@ -7,6 +7,7 @@ and a run never asks the network for what it already has.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -105,6 +106,14 @@ def special_tokens(name: str) -> tuple[int, int]:
         raise DataError(f"text model {name!r} has neither an unknown nor a mask token; missing words need one")
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     return int(padding), int(unknown)
+
+
+def longest_input(name: str) -> int:
+    """Most tokens that a text model can take, special tokens included."""
+    config = json.loads((Path(resolve_text_model(name)) / "config.json").read_text(encoding="utf-8"))
+    positions = config.get("max_position_embeddings") or config.get("n_positions")
+    limit = load_tokenizer(name).model_max_length
+    return min(limit, positions) if positions else limit
 
 
 def text_model_fingerprint(name: str) -> str:

@@ -1,0 +1,41 @@
+"""Fixtures that several folders of tests share."""
+
+import pytest
+
+_WORDS = ["the", "film", "was", "good", "bad", "great", "not", "very"]
+
+
+@pytest.fixture(scope="session")
+def tiny_text_model(tmp_path_factory):
+    """Folder of a random two-layer BERT, 16 wide, whose unknown token is 1 and whose padding is 0."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny_text_model")
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    vocabulary = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *_WORDS,
+        *letters,
+        *(f"##{c}" for c in letters),
+        "'",
+        "!",
+    ]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=40).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=40,
+        )
+        BertModel(config).save_pretrained(folder)
+    return str(folder)

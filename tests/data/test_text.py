@@ -1,0 +1,182 @@
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from mmsa_lib.data import text, text_cache
+from mmsa_lib.data.text import load_text_model, load_tokenizer, sentence_features, tokenize, word_features, words_of
+from mmsa_lib.errors import ConfigError
+
+TEXTS = ["the film wasn't good", "", "Very GREAT!", "not  bad\tat all , really", "the " * 3 + "end"]
+
+
+@pytest.fixture(autouse=True)
+def data_root(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMSA_LIB_DATA", str(tmp_path))
+    return tmp_path
+
+
+def slow_states(model_name, words):
+    """Token states in float64 of one text, word by word tokenised; with the word of each token."""
+    tokenizer, model = load_tokenizer(model_name), load_text_model(model_name).double()
+    ids, owner = [tokenizer.cls_token_id], [-1]
+    for number, word in enumerate(words):
+        pieces = tokenizer(word, add_special_tokens=False)["input_ids"]
+        ids += pieces
+        owner += [number] * len(pieces)
+    ids.append(tokenizer.sep_token_id)
+    owner.append(-1)
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([ids])).last_hidden_state[0].numpy(), owner
+
+
+def test_word_features_are_the_mean_over_the_pieces_of_each_word(tiny_text_model):
+    found = word_features(TEXTS, tiny_text_model, 40)
+    assert found.level == "word"
+    assert found.modality == "text"
+    assert found.values.dtype == np.float32
+    assert found.lengths.tolist() == [4, 1, 2, 6, 4]
+    start = 0
+    for sample, length in zip(TEXTS, found.lengths, strict=True):
+        rows = found.values[start : start + length]
+        start += length
+        if not sample:
+            assert not rows.any()
+            continue
+        states, owner = slow_states(tiny_text_model, sample.split())
+        for number in range(length):
+            pieces = [states[i] for i in range(len(owner)) if owner[i] == number]
+            np.testing.assert_allclose(rows[number], sum(pieces) / len(pieces), atol=1e-5)
+    assert found.observed.tolist() == [True] * 4 + [False] + [True] * 12
+
+
+def test_sentence_features_are_the_mean_over_all_tokens(tiny_text_model):
+    found = sentence_features(TEXTS, tiny_text_model, 40)
+    assert found.level == "utterance"
+    assert found.lengths.tolist() == [1] * 5
+    assert found.observed.tolist() == [True, False, True, True, True]
+    assert not found.values[1].any()
+    for sample in (0, 2, 3, 4):
+        states, _ = slow_states(tiny_text_model, TEXTS[sample].split())
+        np.testing.assert_allclose(found.values[sample], states.mean(0), atol=1e-5)
+
+
+def test_a_text_does_not_depend_on_its_neighbours(tiny_text_model):
+    together = word_features(TEXTS, tiny_text_model, 40)
+    alone = word_features(TEXTS[2:3], tiny_text_model, 40)
+    np.testing.assert_allclose(together.values[5:7], alone.values, atol=1e-6)
+
+
+def test_words_beyond_max_length_are_cut_and_counted(tiny_text_model, caplog):
+    texts = ["the film was good", "good film", "very very very very very very"]
+    with caplog.at_level(logging.WARNING):
+        found = word_features(texts, tiny_text_model, max_length=5)
+    assert found.lengths.tolist() == [3, 2, 3]
+    assert "4 words of 2 transcripts" in caplog.text
+    assert "4 words of 2 transcripts" in found.description
+    caplog.clear()
+    word_features(["the film was"], tiny_text_model, max_length=5)
+    assert not caplog.records
+
+
+def test_chinese_characters_are_words_of_their_own():
+    assert words_of("it's 很好 ok") == [(0, 4), (5, 6), (6, 7), (8, 10)]
+    assert words_of(" \t") == []
+
+
+def test_a_word_that_the_tokenizer_drops_gives_no_frame(tiny_text_model):
+    found = word_features(["good \u200b film", "\u200b"], tiny_text_model, 40)
+    assert found.lengths.tolist() == [2, 1]
+    assert found.observed.tolist() == [True, True, False]
+
+
+def test_tokens_are_right_padded_and_keep_the_closing_token(tiny_text_model):
+    ids, valid = tokenize(["the film was very good", "", "BAD"], tiny_text_model, max_length=5)
+    assert ids.tolist() == [[2, 5, 6, 7, 3], [2, 3, 0, 0, 0], [2, 9, 3, 0, 0]]
+    assert ids.dtype == torch.int64
+    assert valid.sum(-1).tolist() == [5, 2, 3]
+    assert valid.dtype == torch.bool
+
+
+def test_no_transcripts_give_empty_results(tiny_text_model):
+    ids, valid = tokenize([], tiny_text_model, max_length=40)
+    assert ids.shape == valid.shape == (0, 0)
+
+
+@pytest.mark.parametrize("length", [2, 41])
+def test_an_impossible_length_is_refused(tiny_text_model, length):
+    with pytest.raises(ConfigError, match="between 3 and 40"):
+        tokenize(["good"], tiny_text_model, max_length=length)
+
+
+class Counter:
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def __call__(self, *args):
+        self.calls += 1
+        return self.function(*args)
+
+
+@pytest.fixture
+def computing(monkeypatch):
+    counter = Counter(text._compute)
+    monkeypatch.setattr(text, "_compute", counter)
+    return counter
+
+
+def test_features_are_computed_once(tiny_text_model, computing):
+    first = word_features(TEXTS, tiny_text_model, 40)
+    again = word_features(TEXTS, tiny_text_model, 40)
+    assert computing.calls == 1
+    for name in ("values", "lengths", "observed"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+    assert again.description == first.description
+    assert again.level == "word"
+
+
+def test_every_setting_has_its_own_cache_entry(tiny_text_model, computing, monkeypatch):
+    word_features(TEXTS, tiny_text_model, 30)
+    word_features(TEXTS, tiny_text_model, 20)
+    sentence_features(TEXTS, tiny_text_model, 30)
+    word_features([*TEXTS, "more"], tiny_text_model, 30)
+    monkeypatch.setattr(text, "_code_fingerprint", lambda: "other code")
+    word_features(TEXTS, tiny_text_model, 30)
+    monkeypatch.setattr(text, "text_model_fingerprint", lambda name: "other weights")
+    word_features(TEXTS, tiny_text_model, 30)
+    assert computing.calls == 6
+
+
+def test_texts_are_not_run_together_in_the_key():
+    assert text_cache.cache_key(["ab", "c"], level="word") != text_cache.cache_key(["a", "bc"], level="word")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "foreign"])
+def test_a_damaged_cache_is_rebuilt(tiny_text_model, computing, data_root, damage, caplog):
+    first = word_features(TEXTS, tiny_text_model, 40)
+    (file,) = (data_root / "cache" / "text").glob("*.h5")
+    content = bytearray(file.read_bytes())
+    if damage == "cut":
+        content = content[: len(content) // 2]
+    elif damage == "flip":
+        import h5py
+
+        with h5py.File(file, "r+") as handle:
+            handle["values"][0, 0] += 1
+        content = file.read_bytes()
+    else:
+        content = b"not HDF5"
+    file.write_bytes(bytes(content))
+    again = word_features(TEXTS, tiny_text_model, 40)
+    assert computing.calls == 2
+    assert "again" in caplog.text
+    np.testing.assert_array_equal(first.values, again.values)
+    word_features(TEXTS, tiny_text_model, 40)
+    assert computing.calls == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_no_result(tiny_text_model, data_root, caplog):
+    (data_root / "cache").write_text("a file where a folder should be")
+    assert len(word_features(TEXTS, tiny_text_model, 40).values) == 17
+    assert "not cached" in caplog.text
