@@ -1,0 +1,30 @@
+"""Runs: a configuration in, a folder of results out. Names are imported when they are first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmsa_lib.experiments.config import RunConfig
+    from mmsa_lib.experiments.results import collect, curate, results_table
+    from mmsa_lib.experiments.runs import RunResult, find_run, run
+
+__all__ = ["RunConfig", "RunResult", "collect", "curate", "find_run", "results_table", "run"]
+
+_HOME = {
+    "RunConfig": "config",
+    "RunResult": "runs",
+    "collect": "results",
+    "curate": "results",
+    "find_run": "runs",
+    "results_table": "results",
+    "run": "runs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # The command line and the notebook runner live in this package too and should not pay for torch.
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,179 @@
+"""What one run is: method, data, training settings, seed. Everything is checked before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mmsa_lib.errors import ConfigError, DataError, unknown_name
+from mmsa_lib.experiments.options import PLACES_ONLY, check_data_options, data_options, parse_assignment, typed_value
+from mmsa_lib.methods import METHODS
+from mmsa_lib.methods.base import Method, MethodConfig
+from mmsa_lib.training.settings import IN_EFFECT_ONLY, TrainSettings, one_line
+
+SECTIONS = ("config", "settings", "data")
+
+
+class RunConfig(BaseModel):
+    """One run. Values that are not given take the defaults of the method for the data set.
+
+    Attributes:
+        method: a key of :data:`mmsa_lib.methods.METHODS`.
+        config: values of the method's ``Config`` that differ from its defaults for this data set.
+        dataset, fold: what :func:`mmsa_lib.data.load` takes.
+        data: further options of ``load``; with ``text_encoder="bert"`` the tokens of its ``text_model`` are implied.
+        missing: how training samples are made incomplete.
+        protocols: how the test samples are made incomplete.
+        settings: the training loop's.
+        seed: of everything random in training.
+
+    Raises:
+        ConfigError: something is unknown, ill-typed, out of range or contradictory; unknown names are answered with
+            the nearest known ones.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    method: str
+    config: dict[str, Any] = Field(default_factory=dict)
+    dataset: str = "synthetic"
+    fold: str = "standard"
+    data: dict[str, Any] = Field(default_factory=dict)
+    missing: Literal["none"] = "none"
+    protocols: tuple[Literal["complete"], ...] = ("complete",)
+    settings: TrainSettings = Field(default_factory=TrainSettings)
+    seed: int = Field(1111, ge=0, lt=2**32)
+
+    def __init__(self, **values: Any):
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise one_line(error, "run setting", type(self)) from error
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, value: str) -> str:
+        if value not in METHODS:
+            raise unknown_name("method", value, METHODS)
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        check_data_options(self.dataset, self.data)
+        own = self.method_config
+        if own.text_encoder == "bert":
+            for key, needed in (("text", "tokens"), ("text_model", own.text_model)):
+                if self.data.get(key, needed) != needed:
+                    raise ConfigError(
+                        f"data.{key}={self.data[key]!r} contradicts text_encoder='bert' with "
+                        f"text_model={own.text_model!r}; leave data.{key} out"
+                    )
+        elif self.data.get("text") == "tokens":
+            raise ConfigError("data.text='tokens' needs a text encoder in the method: set text_encoder='bert'")
+        return self
+
+    @property
+    def method_config(self) -> MethodConfig:
+        """The method's values, defaults for this data set included."""
+        return METHODS[self.method].Config.for_dataset(self.dataset, **self.config)
+
+    @property
+    def load_options(self) -> dict[str, Any]:
+        """Options for :func:`mmsa_lib.data.load`, implied ones included."""
+        own = self.method_config
+        implied = {"text": "tokens", "text_model": own.text_model} if own.text_encoder == "bert" else {}
+        return {**implied, **check_data_options(self.dataset, self.data)}
+
+    @property
+    def variant(self) -> str:
+        """What differs from the defaults, for instance ``"lambda_cov=0.0, text=words"``; empty without changes."""
+        settings = self.settings.model_dump(exclude_defaults=True, exclude={*IN_EFFECT_ONLY, "device"})
+        changed = {**self.config, **settings, **{k: v for k, v in self.data.items() if k not in PLACES_ONLY}}
+        return ", ".join(f"{key}={changed[key]}" for key in sorted(changed))
+
+    def resolved(self, method: Method) -> dict[str, Any]:
+        """Every value that can change a number, defaults included, as plain JSON (the data enter by fingerprint)."""
+        return {
+            "method": self.method,
+            "config": method.config.model_dump(mode="json"),
+            "dims": method.dims,
+            "task": asdict(method.task),
+            "fold": self.fold,
+            "missing": self.missing,
+            "protocols": list(self.protocols),
+            "settings": self.settings.resolve(method).identity(),
+            "seed": self.seed,
+        }
+
+    def to_json(self) -> str:
+        """As JSON; :meth:`from_file` reads it back."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
+
+    def to_yaml(self) -> str:
+        """As YAML; :meth:`from_file` reads it back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=True)
+
+    @classmethod
+    def from_file(cls, path: Path | str) -> RunConfig:
+        """Read a configuration from a ``.json``, ``.yaml`` or ``.yml`` file.
+
+        Raises:
+            DataError: no such file, or not a mapping in that format.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+            values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+            raise DataError(f"cannot read {path} as a run configuration: {' '.join(str(error).split())}") from error
+        if not isinstance(values, Mapping):
+            raise DataError(f"{path} holds no run configuration (a mapping with method, dataset, …)")
+        return cls(**values)
+
+    @classmethod
+    def parse_settings(cls, method: str, items: Iterable[str], dataset: str = "synthetic") -> dict[str, dict[str, Any]]:
+        """Sort ``key=value`` texts into the sections config, settings and data, each value typed by its field.
+
+        A key may name its section (``config.``, ``settings.``, ``data.``); without one the method's config comes
+        first, then the training settings, then the data options. A value is read as JSON, else as a Python literal,
+        else as text; where text is expected it stays text.
+
+        Raises:
+            ConfigError: no ``=``, a key twice, an unknown key (answered with the nearest), or a value of a wrong type.
+        """
+        if method not in METHODS:
+            raise unknown_name("method", method, METHODS)
+        types = {
+            "config": {name: field.annotation for name, field in METHODS[method].Config.model_fields.items()},
+            "settings": {name: field.annotation for name, field in TrainSettings.model_fields.items()},
+            "data": data_options(dataset),
+        }
+        sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+        for item in items:
+            key, raw = parse_assignment(item)
+            section, name = cls._section(method, key, types)
+            if name in sections[section]:
+                raise ConfigError(f"{key} is set twice; give it once")
+            sections[section][name] = typed_value(f"{section}.{name}", raw, types[section][name])
+        return sections
+
+    @classmethod
+    def _section(cls, method: str, key: str, known: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
+        """Section and name of the setting that ``key`` means."""
+        section, dot, name = key.partition(".")
+        if dot and section in known:
+            if name not in known[section]:
+                raise unknown_name(f"{section} key of {method}", name, known[section])
+            return section, name
+        if key in cls.model_fields and key not in known["config"]:
+            raise ConfigError(f"{key} has an option of its own and is no setting (data.{key} means the data's)")
+        for candidate in SECTIONS:
+            if key in known[candidate]:
+                return candidate, key
+        raise unknown_name(f"setting of {method}", key, {name for names in known.values() for name in names})

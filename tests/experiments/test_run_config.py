@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
+from mmsa_lib.experiments.config import RunConfig
+from mmsa_lib.experiments.options import parse_assignment, typed_value
+from mmsa_lib.methods import create
+
+
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+def test_round_trip_through_files(small_config, tmp_path, suffix):
+    config = small_config(config={"learning_rate": 1e-5}, settings={"patience": 3}, seed=7)
+    path = tmp_path / f"run.{suffix}"
+    path.write_text(config.to_json() if suffix == "json" else config.to_yaml())
+    again = RunConfig.from_file(path)
+    assert again.model_dump(mode="json") == config.model_dump(mode="json")
+    assert again.load_options == config.load_options
+    assert again.load_options["samples"] == (48, 24, 32)
+
+
+@pytest.mark.parametrize("text", ["- 1\n", "a: [\n", ""])
+def test_files_that_hold_no_configuration(tmp_path, text):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"run\.yaml"):
+        RunConfig.from_file(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"method": "self_m"}, "unknown method 'self_m'; did you mean self_mm"),
+        ({"method": "self_mm", "seeds": 3}, "unknown run setting 'seeds'; did you mean"),
+        ({"dataset": "mosi"}, "'method' is missing"),
+        ({"method": "self_mm", "seed": -1}, "seed=-1"),
+        ({"method": "self_mm", "seed": "many"}, "seed='many'"),
+        ({"method": "self_mm", "missing": "all"}, "missing='all'"),
+        ({"method": "self_mm", "config": {"learning_rat": 1}}, "did you mean .*learning_rate"),
+        ({"method": "self_mm", "config": {"learning_rate": "fast"}}, "learning_rate='fast'"),
+        ({"method": "self_mm", "settings": {"patienc": 1}}, "did you mean patience"),
+        ({"method": "self_mm", "data": {"tex": "words"}}, "data option of synthetic 'tex'; did you mean text"),
+        ({"method": "self_mm", "data": {"standardise": "maybe"}}, "data.standardise='maybe'"),
+        ({"method": "self_mm", "dataset": "mosi", "data": {"samples": [1, 1, 1]}}, "data option of mosi 'samples'"),
+    ],
+)
+def test_mistakes_are_one_clear_line(values, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        RunConfig(**values)
+    assert "\n" not in str(caught.value)
+
+
+class TestTextEncoder:
+    def test_fine_tuning_implies_tokens_of_the_same_model(self):
+        config = RunConfig(method="text_only", config={"text_encoder": "bert", "text_model": "some-model"})
+        assert config.load_options == {"text": "tokens", "text_model": "some-model"}
+
+    @pytest.mark.parametrize("data", [{"text": "words"}, {"text_model": "another"}, {"text": None}])
+    def test_contradictions_are_refused(self, data):
+        with pytest.raises(ConfigError, match="contradicts text_encoder='bert'"):
+            RunConfig(method="text_only", config={"text_encoder": "bert"}, data=data)
+
+    def test_tokens_need_an_encoder(self):
+        with pytest.raises(ConfigError, match="set text_encoder='bert'"):
+            RunConfig(method="text_only", data={"text": "tokens"})
+
+
+def test_variant_names_what_was_changed_and_nothing_else(small_config):
+    config = RunConfig(
+        method="self_mm", config={"no_ulgm": True}, settings={"device": "cpu", "patience": 2, "checkpoint_every": 9},
+        data={"folder": "somewhere", "length": 5},
+    )  # fmt: skip
+    assert config.variant == "length=5, no_ulgm=True, patience=2"
+    assert RunConfig(method="self_mm").variant == ""
+
+
+def test_resolved_holds_every_value_that_is_used(small_config):
+    config = small_config()
+    method = create("text_only", {"text": 4}, _task(), **config.config)
+    resolved = config.resolved(method)
+    assert resolved["config"]["learning_rate"] == method.config.learning_rate
+    assert resolved["settings"]["max_epochs"] == 2
+    assert resolved["settings"]["device"] == "cpu"
+    json.dumps(resolved)
+
+
+def _task():
+    from mmsa_lib.data.task import regression
+
+    return regression()
+
+
+class TestParseSettings:
+    def test_values_go_to_their_sections_with_their_types(self):
+        items = ["learning_rate=3e-4", "patience=4", "settings.patience=5", "min_delta=1e-3", "text=words",
+                 "config.text_model=no", "standardise=false", "samples=[9, 8, 7]", "audio=None", "no_ulgm=True"]  # fmt: skip
+        assert RunConfig.parse_settings("self_mm", items) == {
+            "config": {"learning_rate": 3e-4, "patience": 4, "text_model": "no", "no_ulgm": True},
+            "settings": {"patience": 5, "min_delta": 1e-3},
+            "data": {"text": "words", "standardise": False, "samples": (9, 8, 7), "audio": None},
+        }
+
+    @pytest.mark.parametrize(
+        ("item", "message"),
+        [
+            ("learning_rate", "write key=value"),
+            ("=3", "write key=value"),
+            ("lerning_rate=1", "did you mean .*learning_rate"),
+            ("config.patienc=1", "did you mean patience"),
+            ("settings.lambda=1", "unknown settings key"),
+            ("batch_size=1.5", "config.batch_size='1.5'"),
+            ("learning_rate=NaN", "not finite"),
+            ("learning_rate=Infinity", "not finite"),
+            ("max_length=long", "data.max_length='long'"),
+            ("seed=3", "data.seed means the data's"),
+        ],
+    )
+    def test_mistakes(self, item, message):
+        with pytest.raises(ConfigError, match=message):
+            RunConfig.parse_settings("self_mm", [item])
+
+    def test_a_key_twice(self):
+        with pytest.raises(ConfigError, match="twice"):
+            RunConfig.parse_settings("self_mm", ["patience=1", "config.patience=2"])
+
+    def test_generator_options_belong_to_the_synthetic_data_alone(self):
+        assert RunConfig.parse_settings("self_mm", ["data.seed=3"], "synthetic")["data"] == {"seed": 3}
+        with pytest.raises(UnknownNameError):
+            RunConfig.parse_settings("self_mm", ["noise=3"], "mosi")
+
+
+@pytest.mark.parametrize(
+    ("raw", "annotation", "value"),
+    [("3e-4", float, 3e-4), ("10", str, "10"), ("no", str, "no"), ("true", bool, True), ("(1, 2)", tuple[int, int], (1, 2)),
+     ("null", int | None, None), ("a=b", str, "a=b"), ('"x"', str, "x"), ("[1", str, "[1")],
+)  # fmt: skip
+def test_typed_value(raw, annotation, value):
+    result = typed_value("key", raw, annotation)
+    assert result == value
+    assert type(result) is type(value)
+
+
+def test_assignment_is_split_at_the_first_sign():
+    assert parse_assignment(" a = b=c ") == ("a", "b=c")
