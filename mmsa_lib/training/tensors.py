@@ -28,10 +28,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     # safetensors refuses tensors that share memory (tied weights) or are not contiguous.
     separate = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     with atomic_path(path) as temporary:
+        mode = temporary.stat().st_mode
         try:
             save_file(separate, temporary, metadata=dict(metadata))
         except SafetensorError as error:
             raise OSError(str(error)) from error
+        temporary.chmod(mode)  # save_file makes a private file in the place of the one that was there
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

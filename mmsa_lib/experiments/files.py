@@ -1,0 +1,126 @@
+"""The files of a run folder: what is written where, and how to read it back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from mmsa_lib.data.batch import Utterances
+from mmsa_lib.errors import DataError
+from mmsa_lib.files import atomic_path, write_text
+
+CONFIG = "config.json"
+ENVIRONMENT = "environment.json"
+HISTORY = "history.csv"
+METRICS = "metrics.csv"
+CONSTANTS = "constants.csv"
+PREDICTIONS = "predictions.h5"
+MODEL = "model.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+ERROR = "error.json"
+DONE = "DONE"
+
+METRIC_COLUMNS = (
+    "run_id", "method", "variant", "dataset", "fold", "seed", "protocol", "level", "split", "metric", "value",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions for one split under one protocol cell.
+
+    Attributes:
+        ids, groups: per sample its identifier and the video that it was cut from.
+        labels: ``(N,)`` or ``(N, K)``; predictions: ``(N,)`` or logits ``(N, K, 2)``.
+    """
+
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    labels: np.ndarray
+    predictions: np.ndarray
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as readable JSON with sorted keys."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} can't be read ({error}); delete its folder and repeat the run") from error
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write a tidy table as CSV; floats keep all digits."""
+    with atomic_path(path) as temporary:
+        frame.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a tidy table; an empty text stays a text, an empty value is NaN.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    texts = {name: str for name in METRIC_COLUMNS if name not in ("seed", "level", "value")}
+    try:
+        frame = pd.read_csv(path, dtype={**texts, "seed": "Int64"}, keep_default_na=False, na_values={
+            "value": [""], "seed": [""], "level": [""]
+        })  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} can't be read as a table ({' '.join(str(error).split())})") from error
+    return frame
+
+
+def write_predictions(path: Path, cells: Mapping[tuple[str, float, str], tuple[Utterances, Tensor]], run_id: str):
+    """Write predictions per (protocol, level, split).
+
+    Layout: group ``/<protocol>/<level>/<split>`` with ``ids``, ``groups``, ``labels``, ``predictions``.
+    """
+    text = h5py.string_dtype("utf-8")
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["run_id"] = run_id
+        for (protocol, level, split), (data, prediction) in cells.items():
+            group = file.create_group(f"{protocol}/{level:g}/{split}")
+            group.create_dataset("ids", data=list(data.ids), dtype=text)
+            group.create_dataset("groups", data=list(data.groups), dtype=text)
+            group.create_dataset("labels", data=data.labels.cpu().numpy())
+            group.create_dataset("predictions", data=prediction.numpy())
+
+
+def read_predictions(path: Path, split: str = "test", protocol: str = "complete", level: float = 0.0) -> Predictions:
+    """Read the predictions of one cell.
+
+    Raises:
+        DataError: the file is damaged or has no such cell; names the cells that it has.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            name = f"{protocol}/{level:g}/{split}"
+            if name not in file:
+                cells = [f"{p}/{lv}/{s}" for p in file for lv in file[p] for s in file[p][lv]]
+                raise DataError(f"{path} has no predictions for {name}; it has {', '.join(cells)}")
+            group = file[name]
+            return Predictions(
+                ids=tuple(group["ids"].asstr()[:]),
+                groups=tuple(group["groups"].asstr()[:]),
+                labels=group["labels"][:],
+                predictions=group["predictions"][:],
+            )
+    except OSError as error:
+        raise DataError(f"{path} is no readable HDF5 file ({error}); repeat the run with force") from error

@@ -1,0 +1,125 @@
+"""Hashes that say what a run depends on: its code, its data, its values.
+
+Two runs with equal identifiers would give equal numbers on one machine. Python and library versions are recorded
+beside a run (``environment.json``), not in its identifier.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+PACKAGE = "mmsa_lib"
+PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
+
+LEFT_OUT = (
+    # Lists every method; the run's own method is named as a root instead, so that a new method changes no other run.
+    "mmsa_lib.methods",
+    # What sources, generator and store build enters through the fingerprint of the loaded data.
+    "mmsa_lib.data.sources.*",
+    "mmsa_lib.data.download",
+    "mmsa_lib.data.registry",
+    "mmsa_lib.data.check",
+    "mmsa_lib.data.problems",
+    # These say where files lie and what went wrong; they touch no number.
+    "mmsa_lib.errors",
+    "mmsa_lib.files",
+    "mmsa_lib.paths",
+    "mmsa_lib.training.progress",
+    "mmsa_lib.experiments.environment",
+    "mmsa_lib.experiments.fingerprint",
+)
+"""Modules that are no part of a code fingerprint; ``.*`` stands for a package with all its modules."""
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of the canonical JSON of ``content`` (sorted keys, no blanks).
+
+    Raises:
+        TypeError: ``content`` holds something that JSON does not know.
+    """
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def code_fingerprint(roots: Iterable[str], folder: Path = PACKAGE_FOLDER) -> str:
+    """Hash of the modules ``roots`` and of all modules of this package that they import, directly or not.
+
+    Comments, docstrings and layout do not count. The text of the syntax tree differs slightly between Python
+    versions, so fingerprints are to be compared within one version.
+
+    Args:
+        roots: dotted module names, for instance ``mmsa_lib.methods.self_mm``.
+        folder: the package's folder.
+    """
+    return digest({name: normalised_source(_file(name, folder)) for name in import_closure(roots, folder)})
+
+
+def import_closure(roots: Iterable[str], folder: Path = PACKAGE_FOLDER) -> list[str]:
+    """Sorted names of all modules that ``roots`` import inside the package, read from their source, not by importing.
+
+    Imports inside functions count too. Modules in :data:`LEFT_OUT` are not entered unless they are roots.
+    """
+    waiting, found = list(roots), set()
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        waiting.extend(imported for imported in _imports(name, folder) if not _left_out(imported))
+    return sorted(found)
+
+
+def normalised_source(path: Path) -> str:
+    """The source of ``path`` without comments, docstrings and layout."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            kept = [statement for statement in body if not _is_text(statement)]
+            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """A string that stands alone: the docstring of a module, class, function or attribute."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def _imports(name: str, folder: Path) -> set[str]:
+    """Modules of the package that module ``name`` imports."""
+    tree = ast.parse(_file(name, folder).read_text(encoding="utf-8"))
+    named: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            # ``from package import name``: the name may be a module of its own.
+            named |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    modules = {module for module in named if module.split(".")[0] == PACKAGE and _exists(module, folder)}
+    return modules - {PACKAGE}
+
+
+def _left_out(name: str) -> bool:
+    return any(
+        name == entry.removesuffix(".*") or (entry.endswith(".*") and name.startswith(entry.removesuffix("*")))
+        for entry in LEFT_OUT
+    )
+
+
+def _exists(name: str, folder: Path) -> bool:
+    return _file(name, folder).is_file()
+
+
+def _file(name: str, folder: Path) -> Path:
+    """Source file of a module or package of this package."""
+    path = folder.joinpath(*name.split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")

@@ -1,0 +1,280 @@
+"""One run: a configuration becomes a folder. Without ``DONE`` in it, the run never happened."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from mmsa_lib.data.batch import Utterances
+from mmsa_lib.data.loading import load
+from mmsa_lib.errors import DataError
+from mmsa_lib.evaluation.baselines import constant_metrics
+from mmsa_lib.evaluation.metrics import predicts_one_class, task_metrics
+from mmsa_lib.experiments import files
+from mmsa_lib.experiments.config import RunConfig
+from mmsa_lib.experiments.environment import environment
+from mmsa_lib.experiments.files import Predictions
+from mmsa_lib.experiments.fingerprint import code_fingerprint, digest
+from mmsa_lib.files import remove_tree
+from mmsa_lib.methods import METHODS, create
+from mmsa_lib.methods.base import Method
+from mmsa_lib.paths import runs_folder
+from mmsa_lib.training import FitResult, fit, predict, seed_everything
+from mmsa_lib.training.progress import Show
+from mmsa_lib.training.tensors import cpu_copy, load_into, read_tensors, save_tensors
+
+Splits = dict[str, Utterances]
+Cells = dict[tuple[str, float, str], tuple[Utterances, Tensor]]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        folder: the run's folder; its name is the run's identifier.
+        config: what was run.
+        finished_before: nothing was trained now, the run was there already.
+    """
+
+    folder: Path
+    config: RunConfig
+    finished_before: bool = False
+
+    @property
+    def run_id(self) -> str:
+        return self.folder.name
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """Tidy metrics of the validation and the test split."""
+        return files.read_table(self.folder / files.METRICS)
+
+    @property
+    def constants(self) -> pd.DataFrame:
+        """Tidy test metrics of the constant baselines on the same data."""
+        return files.read_table(self.folder / files.CONSTANTS)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Tidy training history: phase, epoch, split, name, value."""
+        return pd.read_csv(self.folder / files.HISTORY)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Circumstances of the run."""
+        return files.read_json(self.folder / files.ENVIRONMENT)
+
+    def predictions(self, split: str = "test", protocol: str = "complete", level: float = 0.0) -> Predictions:
+        """Predictions, labels and identifiers of one split."""
+        return files.read_predictions(self.folder / files.PREDICTIONS, split, protocol, level)
+
+    def load_data(self) -> Splits:
+        """The splits that the run used."""
+        return load(self.config.dataset, self.config.fold, **self.config.load_options)
+
+    def load_method(self, data: Utterances) -> Method:
+        """The trained method, for data with the feature widths of ``data``.
+
+        Raises:
+            DataError: the weights don't fit the widths, or their file is damaged.
+        """
+        method = create(self.config.method, data.dims, data.task, dataset=self.config.dataset, **self.config.config)
+        load_into(method, read_tensors(self.folder / files.MODEL)[0])
+        return method.eval()
+
+
+def run(
+    config: RunConfig,
+    folder: Path | str | None = None,
+    *,
+    force: bool = False,
+    notebook: str | None = None,
+    progress: Show = "auto",
+) -> RunResult:
+    """Train and evaluate one configuration, once.
+
+    A finished run is returned at once. An interrupted one goes on from its checkpoint. Whatever else is found in its
+    folder is removed first. The test split is evaluated exactly once, after training.
+
+    Args:
+        config: what to run.
+        folder: folder of all runs, by default :func:`mmsa_lib.paths.runs_folder`; the run goes to ``<run_id>`` in it.
+        force: repeat a finished run from the start.
+        notebook: name of the notebook that asked for the run, for the record.
+        progress: ``"auto"``, ``"line"`` or ``"none"``.
+
+    Raises:
+        RunError: the run failed; its folder holds ``error.json`` and no ``DONE``.
+        ConfigError, DataError: the configuration does not fit the data, or the folder can't be written.
+    """
+    data = load(config.dataset, config.fold, **config.load_options)
+    method = _create(config, data["train"])
+    facts = _identify(config, method, data)
+    target = Path(folder or runs_folder()) / facts["run_id"]
+    with _locked(target):
+        if force:
+            remove_tree(target)
+        if (target / files.DONE).is_file():
+            return RunResult(target, config, finished_before=True)
+        _prepare(target, config, facts, notebook)
+        try:
+            _train_and_evaluate(target, config, facts, method, data, progress)
+        except Exception as error:
+            files.write_json(target / files.ERROR, {"type": type(error).__name__, "message": str(error)})
+            raise
+    return RunResult(target, config)
+
+
+def find_run(run: Path | str, folder: Path | str | None = None) -> RunResult:
+    """A finished run, by its folder or by its identifier in ``folder``.
+
+    Raises:
+        DataError: there is no such finished run.
+    """
+    candidates = [Path(run), Path(folder or runs_folder()) / str(run)]
+    for candidate in candidates:
+        if (candidate / files.DONE).is_file():
+            stored = files.read_json(candidate / files.CONFIG)
+            return RunResult(candidate.resolve(), RunConfig(**stored["config"]), finished_before=True)
+    raise DataError(f"{run} is no finished run (a folder with {files.DONE} in it), nor the identifier of one")
+
+
+def _create(config: RunConfig, train: Utterances) -> Method:
+    """A fresh method; its initial weights depend on the seed alone."""
+    seed_everything(config.seed)
+    return create(config.method, train.dims, train.task, dataset=config.dataset, **config.config)
+
+
+def _identify(config: RunConfig, method: Method, data: Splits) -> dict[str, Any]:
+    """The run's identifier and the fingerprints behind it."""
+    unmarked = [split for split, utterances in data.items() if not utterances.fingerprint]
+    if unmarked:
+        raise DataError(
+            f"split {unmarked[0]} of {config.dataset} has no fingerprint; load data with mmsa_lib.data.load"
+        )
+    facts = {
+        "resolved": config.resolved(method),
+        "data_fingerprint": digest({split: utterances.fingerprint for split, utterances in data.items()}),
+        "code_fingerprint": _code(METHODS[config.method].__module__),
+    }
+    return {"run_id": digest(facts)[:12], **facts}
+
+
+@cache
+def _code(module: str) -> str:
+    # Read once per process: what is edited afterwards is not what this process has imported.
+    return code_fingerprint([__name__, module])
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Only one process works on a run; a second one waits for it and then finds it finished."""
+    locks = target.parent / ".locks"
+    try:
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{target.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"run {target.name} is being made by another process; waiting for it", file=sys.stderr)
+            lock.acquire()
+    except OSError as error:
+        raise DataError(f"cannot write runs to {target.parent}: {error.strerror}; choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _prepare(target: Path, config: RunConfig, facts: dict[str, Any], notebook: str | None) -> None:
+    """Leave nothing in the folder but a checkpoint of this very run, then write what is known beforehand."""
+    checkpoint = target / files.CHECKPOINT
+    if not (checkpoint.is_file() and _stored_id(target) == facts["run_id"]):
+        remove_tree(target)
+    for file in target.iterdir() if target.is_dir() else ():
+        if file != checkpoint:
+            remove_tree(file) if file.is_dir() else file.unlink()
+    content = {"run_id": facts["run_id"], "config": config.model_dump(mode="json"), "resolved": facts["resolved"]}
+    files.write_json(target / files.CONFIG, content)
+    surroundings = environment(facts["resolved"]["settings"]["device"])
+    marks = {name: facts[name] for name in ("data_fingerprint", "code_fingerprint")}
+    files.write_json(target / files.ENVIRONMENT, {**surroundings, **marks, "notebook": notebook})
+
+
+def _stored_id(target: Path) -> str | None:
+    try:
+        return files.read_json(target / files.CONFIG).get("run_id")
+    except DataError:
+        return None
+
+
+def _train_and_evaluate(target, config: RunConfig, facts, method: Method, data: Splits, progress: Show) -> None:
+    settings = config.settings
+    result = fit(
+        method, data["train"], data["valid"], task=data["train"].task, settings=settings, seed=config.seed,
+        checkpoint=target / files.CHECKPOINT, progress=progress,
+    )  # fmt: skip
+    cells: Cells = {
+        ("complete", 0.0, split): (data[split], predict(method, data[split], settings.evaluation_batch_size))
+        for split in ("valid", "test")
+    }
+    _write_results(target, config, facts, method, data, result, cells)
+
+
+def _write_results(
+    target: Path,
+    config: RunConfig,
+    facts: dict[str, Any],
+    method: Method,
+    data: Splits,
+    result: FitResult,
+    cells: Cells,
+) -> None:
+    """Write everything, ``DONE`` last."""
+    task, dataset = data["train"].task, data["train"].name
+    common = {"dataset": dataset, "fold": data["train"].fold}
+    own = {"run_id": facts["run_id"], "method": config.method, "variant": config.variant, "seed": config.seed, **common}
+    rows = [
+        {**own, "protocol": protocol, "level": level, "split": split, "metric": metric, "value": value}
+        for (protocol, level, split), (utterances, prediction) in cells.items()
+        for metric, value in task_metrics(task, prediction, utterances.labels.cpu()).items()
+    ]
+    files.write_table(target / files.HISTORY, result.history)
+    files.write_table(target / files.METRICS, pd.DataFrame(rows, columns=list(files.METRIC_COLUMNS)))
+    files.write_table(target / files.CONSTANTS, constant_rows(data, common))
+    files.write_predictions(target / files.PREDICTIONS, cells, facts["run_id"])
+    metadata = {"run_id": facts["run_id"], "resolved": json.dumps(facts["resolved"], sort_keys=True)}
+    save_tensors(target / files.MODEL, cpu_copy(method), metadata)
+    training = {
+        "best_epoch": result.best_epoch, "best_value": result.best_value, "stopped": result.stopped,
+        "seconds": round(result.seconds, 3), "resumed_after": result.resumed_after,
+        "one_class": predicts_one_class(cells["complete", 0.0, "test"][1], task),
+    }  # fmt: skip
+    surroundings = files.read_json(target / files.ENVIRONMENT)
+    files.write_json(target / files.ENVIRONMENT, {**surroundings, "training": training})
+    (target / files.CHECKPOINT).unlink(missing_ok=True)
+    files.write_text(target / files.DONE, facts["run_id"] + "\n")
+
+
+def constant_rows(data: Splits, common: dict[str, Any] | None = None) -> pd.DataFrame:
+    """Test metrics of the constant baselines, fitted to the training labels, in the columns of a run's metrics."""
+    common = common or {"dataset": data["train"].name, "fold": data["train"].fold}
+    table = constant_metrics(data["train"].task, data["train"].labels.cpu(), data["test"].labels.cpu())
+    fixed = {"run_id": "", "variant": "", "seed": pd.NA, "protocol": "complete", "level": 0.0, "split": "test"}
+    rows = [
+        {**fixed, **common, "method": str(name), "metric": metric, "value": value}
+        for name, values in table.iterrows()
+        for metric, value in values.items()
+    ]
+    return pd.DataFrame(rows, columns=list(files.METRIC_COLUMNS)).astype({"seed": "Int64"})

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmsa_lib.experiments.fingerprint import code_fingerprint, digest, import_closure, normalised_source
+
+
+@pytest.fixture
+def package(tmp_path) -> Path:
+    """A package in which ``run`` uses ``loop`` and (lazily) ``metrics``, and two methods share ``base``."""
+    files = {
+        "__init__.py": "VERSION = 1\n",
+        "run.py": "from mmsa_lib import loop\nimport mmsa_lib.methods\n\ndef run():\n    from mmsa_lib.metrics import f1\n",
+        "loop.py": '"""The loop."""\nRATE = 1  # per step\n',
+        "metrics.py": "def f1():\n    return 1\n",
+        "other.py": "X = 1\n",
+        "methods/__init__.py": "from mmsa_lib.methods import first, second\n",
+        "methods/base.py": "B = 1\n",
+        "methods/first.py": "from mmsa_lib.methods.base import B\n",
+        "methods/second.py": "from mmsa_lib.methods.base import B\nimport torch\n",
+    }
+    folder = tmp_path / "mmsa_lib"
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+ROOTS = ("mmsa_lib.run", "mmsa_lib.methods.first")
+
+
+def test_closure_follows_imports_also_lazy_ones_and_leaves_other_methods_out(package):
+    assert import_closure(ROOTS, package) == [
+        "mmsa_lib.loop",
+        "mmsa_lib.methods.base",
+        "mmsa_lib.methods.first",
+        "mmsa_lib.metrics",
+        "mmsa_lib.run",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "changes"),
+    [
+        ("loop.py", '"""Another text."""\n\nRATE  =  1\n# a comment\n', False),
+        ("loop.py", '"""The loop."""\nRATE = 2\n', True),
+        ("metrics.py", 'def f1():\n    """Now with a docstring."""\n    return 1\n', False),
+        ("metrics.py", "def f1():\n    return 2\n", True),
+        ("methods/base.py", "B = 2\n", True),
+        ("methods/second.py", "ANOTHER = 1\n", False),
+        ("methods/__init__.py", "from mmsa_lib.methods import first, second, third\n", False),
+        ("other.py", "X = 2\n", False),
+    ],
+)
+def test_only_code_that_the_run_uses_changes_the_fingerprint(package, file, text, changes):
+    before = code_fingerprint(ROOTS, package)
+    (package / file).write_text(text)
+    assert (code_fingerprint(ROOTS, package) != before) is changes
+
+
+def test_attribute_docstrings_and_empty_bodies(tmp_path):
+    path = tmp_path / "x.py"
+    path.write_text('class A:\n    """Only a docstring."""\n\nY = 1\n"""About Y."""\n')
+    assert normalised_source(path) == "class A:\n    pass\nY = 1"
+
+
+def test_digest_does_not_depend_on_order_and_refuses_what_is_not_json():
+    assert digest({"a": 1, "b": [1.5, None]}) == digest({"b": [1.5, None], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+    with pytest.raises(TypeError):
+        digest({"a": object()})
+    with pytest.raises(ValueError, match="JSON"):
+        digest({"a": float("nan")})
+
+
+def test_the_real_closure_of_a_run_holds_what_makes_its_numbers_and_no_other_method():
+    closure = import_closure(["mmsa_lib.experiments.runs", "mmsa_lib.methods.self_mm"])
+    needed = {
+        "mmsa_lib.training.fit", "mmsa_lib.data.batch", "mmsa_lib.data.loading", "mmsa_lib.evaluation.metrics",
+        "mmsa_lib.methods.base", "mmsa_lib.methods.self_mm", "mmsa_lib.experiments.runs",
+    }  # fmt: skip
+    assert needed <= set(closure)
+    assert not {name for name in closure if name.startswith(("mmsa_lib.cli", "mmsa_lib.figures"))}
+    assert "mmsa_lib.methods" not in closure
+    assert "mmsa_lib.methods.modal_alignment" not in closure
