@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mmsa_lib.cli.output import print_json, say
 
 if TYPE_CHECKING:
     from mmsa_lib.data.record import DatasetRecord
@@ -110,7 +111,7 @@ def build_one(args: argparse.Namespace) -> int:
     if args.name == SYNTHETIC:
         record = synthetic.build()
     else:
-        print(f"Terms of {args.name}: {BUILDERS[args.name].terms}", file=sys.stderr)
+        say(f"terms of {args.name}: {BUILDERS[args.name].terms}")
         record = build(args.name, mirror=args.mirror, progress=not args.quiet)
     write_store(record, target)
     register(args.name, target)
@@ -201,7 +202,7 @@ def _up_to_date(target: Path, name: str) -> DatasetRecord | None:
         reason = f"written by mmsa_lib {header['library']}"
     except DataError as error:
         reason = str(error)
-    print(f"building {name} again: {reason}", file=sys.stderr)
+    say(f"building {name} again: {reason}")
     return None
 
 
@@ -214,7 +215,8 @@ def _answer_stored(args: argparse.Namespace, record: DatasetRecord, path: Path, 
 
 
 def _answer(args: argparse.Namespace, document: dict[str, Any], lines: list[str]) -> int:
-    import json
-
-    print(json.dumps(document, indent=1, ensure_ascii=False) if args.json else "\n".join(lines))
+    if args.json:
+        print_json(document)
+    else:
+        print("\n".join(lines))
     return 0
