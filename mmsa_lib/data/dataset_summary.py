@@ -1,7 +1,7 @@
 """Facts of the public data sets as small tables: counts and histograms, no transcript and no single sample.
 
 Notebooks and figures read the committed tables, so that they can show the real sets without having them.
-``python -m mmsa_lib.data.summary --mirror DIR`` writes the tables anew from the original files.
+``python -m mmsa_lib.data.dataset_summary --mirror DIR`` writes the tables anew from the original files.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def read_summary(table: str, folder: Path | str | None = None) -> pd.DataFrame:
         raise unknown_name("summary table", table, TABLES)
     path = Path(folder or default_folder()) / f"{table}.csv"
     if not path.is_file():
-        raise DataError(f"{path} is missing; write it by python -m mmsa_lib.data.summary")
+        raise DataError(f"{path} is missing; write it by python -m mmsa_lib.data.dataset_summary")
     return pd.read_csv(path)
 
 
@@ -192,7 +192,9 @@ def _whole(values: np.ndarray) -> np.ndarray:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line of this module; 0 on success, 2 on bad input with one line on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m mmsa_lib.data.summary", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m mmsa_lib.data.dataset_summary", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--mirror", help="folder with the original files; by default they are downloaded")
     parser.add_argument("--out", help="folder to write, by default data/published/dataset_summary of the checkout")
     options = parser.parse_args(arguments)
