@@ -275,7 +275,7 @@ def _constant(values: np.ndarray) -> bool:
 
 
 def finite_array(what: str, values: Any) -> np.ndarray:
-    """A tensor, array or sequence as a float64 array; a :class:`DataError` names ``what`` if it is empty or not finite."""
+    """A tensor, array or sequence as float64; a :class:`DataError` names ``what`` if it is empty or not finite."""
     if hasattr(values, "detach"):
         values = values.detach().to("cpu").double().numpy()
     array = np.asarray(values, dtype=np.float64)
