@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import h5py
 import numpy as np
@@ -32,7 +33,8 @@ def write_hdf5(target: Path | str, fill: Callable[[h5py.File], None]) -> None:
     Raises:
         DataError: the folder can't be written or the disk is full; nothing is left behind.
     """
-    with h5py.File("image", "w", driver="core", backing_store=False, block_size=2**24, libver=("v110", "v110")) as file:
+    name = uuid4().hex  # HDF5 refuses a second file of the same name, even in memory
+    with h5py.File(name, "w", driver="core", backing_store=False, block_size=2**24, libver=("v110", "v110")) as file:
         fill(file)
         file.flush()
         image = file.id.get_file_image()

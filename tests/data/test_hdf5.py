@@ -80,6 +80,15 @@ def test_a_file_in_place_of_the_folder_gives_one_line(tmp_path):
     assert (tmp_path / "file").read_text() == "I am no folder"
 
 
+def test_two_files_can_be_written_at_once(tmp_path):
+    def fill_while_another_is_written(file):
+        fill(file)
+        write_hdf5(tmp_path / "inner.h5", fill)
+
+    write_hdf5(tmp_path / "outer.h5", fill_while_another_is_written)
+    assert (tmp_path / "outer.h5").read_bytes() == (tmp_path / "inner.h5").read_bytes()
+
+
 def test_an_interrupted_fill_leaves_nothing(tmp_path):
     def broken(file: h5py.File):
         fill(file)
