@@ -172,7 +172,10 @@ def _source(row: dict[str, str]) -> SourceFile:
 def _from_mirror(entry: SourceFile, mirror: Path) -> Path:
     path = mirror / entry.local_path
     if not path.is_file():
-        raise DataError(f"{path} is missing in the mirror; put {entry.url} there, or build without a mirror")
+        raise DataError(
+            f"{path} is missing in the mirror; put {entry.url} there, or build without a mirror "
+            f"(no --mirror, {MIRROR_VARIABLE} unset)"
+        )
     verify(path, entry)
     return path
 

@@ -46,6 +46,10 @@ NOTES = [
     "the originals name no video, so ids are <split>_<row>; each sample is one video",
     "fold complete_cv-<k>: 5-fold over the 120 videos that have all three modalities",
 ]
+_ABSENT_NOTE = (
+    f"training text is absent: {TRAINING_TEXT} was not at hand; download it by "
+    "mmsa_lib.data.sources.fetch_originals('mmmo', optional=True) and build again"
+)
 _DESCRIPTIONS: dict[Modality, str] = {
     "text": "300-d word vectors, word-aligned",
     "audio": "74 acoustic features, word-aligned",
@@ -79,7 +83,7 @@ def build(files: Mapping[str, Path]) -> DatasetRecord:
     ids = [f"{split}_{row}" for split, size in SIZES.items() for row in range(size)]
     standard = np.repeat(list(SIZES), list(SIZES.values()))
     text_missing = TRAINING_TEXT not in files
-    absent = [f"training text is absent: {TRAINING_TEXT} was not at hand"] if text_missing else []
+    absent = [_ABSENT_NOTE] if text_missing else []
     return DatasetRecord(
         name="mmmo",
         task=regression((1, 5)),

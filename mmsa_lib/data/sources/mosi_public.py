@@ -12,6 +12,7 @@ from pathlib import Path
 from mmsa_lib.data.record import DatasetRecord
 from mmsa_lib.data.sources.mosi import OWNER_TERMS
 from mmsa_lib.data.sources.reading import original
+from mmsa_lib.errors import DataError
 
 MFN_FILES = tuple(f"{kind}_{split}.h5" for split in ("train", "valid", "test") for kind in ("X", "y"))
 MAGBERT_FILES = ("mosi.pkl",)
@@ -38,11 +39,13 @@ def build_mfn(files: Mapping[str, Path]) -> DatasetRecord:
         files: file name to path, for every name in :data:`MFN_FILES`; all in one folder.
 
     Raises:
-        DataError: a file is missing or not in the layout that MFN's code expects.
+        DataError: a file is missing, lies elsewhere, or is not in the layout that MFN's code expects.
     """
     from mmsa_lib.data.sources import mfn_folder
 
     folders = {original(files, name).parent for name in MFN_FILES}
+    if len(folders) > 1:
+        raise DataError(f"the MFN files lie in {len(folders)} folders; put them into one")
     return _described(mfn_folder.read(folders.pop(), "mosi_mfn"), MFN_CITATION)
 
 
