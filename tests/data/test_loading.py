@@ -1,0 +1,302 @@
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from loading_records import COUNT, small_record
+
+from mmsa_lib.data import load, summary
+from mmsa_lib.data.store import write_store
+from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
+
+real_data = pytest.mark.real_data
+STARTS = {"train": 0, "valid": 20, "test": 30}
+
+
+@pytest.fixture
+def record():
+    return small_record()
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch, record):
+    """Path of the stored record; caches go to the same temporary folder."""
+    monkeypatch.setenv("MMSA_LIB_DATA", str(tmp_path))
+    path = tmp_path / "stores" / "small.h5"
+    write_store(record, path)
+    return path
+
+
+def test_every_frame_is_where_it_belongs(small, record):
+    data = load("small", vision="vision3", standardise=False)
+    assert list(data) == ["train", "valid", "test"]
+    for split, utterances in data.items():
+        assert utterances.modalities == ("text", "audio", "vision")
+        for modality, name in [("text", "text5"), ("audio", "audio4"), ("vision", "vision3")]:
+            features = record.features[name]
+            for row in range(len(utterances)):
+                sample = STARTS[split] + row
+                start, length = features.offsets[sample], features.lengths[sample]
+                values = utterances.data.features[modality][row]
+                np.testing.assert_array_equal(values[:length], features.values[start : start + length])
+                assert not values[length:].any()
+                assert utterances.data.valid[modality][row].sum() == length
+                observed = utterances.data.observed[modality][row]
+                assert observed[:length].tolist() == features.observed[start : start + length].tolist()
+                assert not observed[length:].any()
+        assert utterances.data.features["text"].dtype == torch.float32
+        rows = slice(STARTS[split], STARTS[split] + len(utterances))
+        assert utterances.ids == tuple(record.ids[rows])
+        assert utterances.groups == tuple(record.groups[rows])
+        assert utterances.transcripts == tuple(record.transcripts[rows])
+        assert utterances.data.index.tolist() == list(range(len(utterances)))
+        np.testing.assert_array_equal(utterances.labels, record.labels[rows])
+        np.testing.assert_array_equal(utterances.data.unimodal_labels["audio"], record.unimodal_labels["audio"][rows])
+        np.testing.assert_array_equal(utterances.factors["shared"], record.factors["shared"][rows])
+        assert (utterances.name, utterances.fold, utterances.split) == ("small", "standard", split)
+        assert utterances.task == record.task
+
+
+def test_audio_and_vision_are_standardised_by_training_frames_and_text_is_not(small):
+    raw, scaled = load("small", vision="vision3", standardise=False), load("small", vision="vision3")
+    for modality in ("audio", "vision"):
+        seen = raw["train"].data.observed[modality]
+        frames = raw["train"].data.features[modality][seen].double()
+        mean, deviation = frames.mean(0), frames.std(0, correction=0)
+        for split in raw:
+            x, observed = raw[split].data.features[modality].double(), raw[split].data.observed[modality]
+            expected = ((x - mean) / deviation) * observed.unsqueeze(-1)
+            torch.testing.assert_close(scaled[split].data.features[modality].double(), expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(raw["test"].data.features["text"], scaled["test"].data.features["text"])
+
+
+def test_modalities_are_chosen_by_default_by_name_and_by_fold(small):
+    assert load("small")["train"].feature_names == {"text": "text5", "audio": "audio4"}
+    assert load("small", audio=None)["train"].modalities == ("text",)
+    assert load("small", "other")["train"].feature_names["vision"] == "vision3"
+    assert load("small", "other", text=None, vision="vision_trained")["train"].dims == {"audio": 4, "vision": 2}
+
+
+def test_a_path_is_a_name_and_a_folder_can_be_given(small, tmp_path):
+    assert load(small)["train"].fingerprint == load("small")["train"].fingerprint
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    small.rename(elsewhere / "mine.h5")
+    assert len(load("mine", folder=elsewhere)["train"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "smal"}, "unknown data set 'smal'; did you mean small"),
+        ({"fold": "standart"}, "unknown fold of small 'standart'; did you mean standard?"),
+        ({"audio": "audio5"}, "unknown audio features of small 'audio5'; did you mean audio4?"),
+        ({"vision": "audio4"}, "unknown vision features of small 'audio4'"),
+        ({"text": "word"}, "unknown text features of small 'word'; did you mean words?"),
+        ({"standardize": True}, "unknown option of load 'standardize'; did you mean standardise?"),
+        ({"samples": (1, 1, 1)}, "unknown option of load 'samples'"),
+    ],
+)
+def test_unknown_names_are_answered_with_near_ones(small, options, message):
+    with pytest.raises(UnknownNameError) as caught:
+        load(**{"name": "small", **options})
+    assert str(caught.value).startswith(message)
+
+
+def test_nothing_left_is_an_error(small):
+    with pytest.raises(DataError, match="nothing of small is left"):
+        load("small", text=None, audio=None)
+
+
+def test_a_data_set_without_a_modality_says_so(small, record):
+    del record.features["audio4"]
+    record.defaults["*"].pop("audio")
+    write_store(record, small)
+    assert load("small")["train"].modalities == ("text",)
+    with pytest.raises(DataError, match="small has no audio features, got audio='covarep'; pass audio=None"):
+        load("small", audio="covarep")
+
+
+def test_features_that_saw_test_labels_are_refused_with_numbers(small):
+    with pytest.raises(DataError, match=r"vision_trained of small.*6 of 10 test samples of fold standard") as caught:
+        load("small", vision="vision_trained")
+    assert "allow_leak=True" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_leak_is_loaded_on_demand_and_noted(small, caplog):
+    data = load("small", vision="vision_trained", allow_leak=True)
+    assert data["test"].dims["vision"] == 2
+    for utterances in data.values():
+        assert len(utterances.notes) == 1
+        assert utterances.notes[0].startswith("LEAK")
+    assert "6 of 10 test samples" in caplog.text
+
+
+def test_contaminated_validation_is_noted_but_not_refused(small, caplog):
+    with caplog.at_level(logging.WARNING):
+        data = load("small", "other", vision="vision_trained")
+    assert "24 of 24 training and 4 of 4 validation samples of fold other" in data["train"].notes[0]
+    assert "over-trusts" in caplog.text
+    assert load("small", "cv", vision="vision_trained")["train"].notes == ()
+    assert load("small", "other")["train"].notes == ()
+
+
+def test_parts_of_a_cross_validation(small):
+    first, second = load("small", "cv"), load("small", "cv", part=1)
+    assert first["test"].fold == "cv-0"
+    assert first["test"].ids == ("v3_6", "v3_7")
+    assert second["test"].ids == ("v16_32", "v16_33")
+    assert load("small", "cv-1")["test"].fingerprint == second["test"].fingerprint
+    with pytest.raises(ConfigError, match="parts 0 to 1, got part=2"):
+        load("small", "cv", part=2)
+    with pytest.raises(ConfigError, match="has no parts"):
+        load("small", part=1)
+
+
+def test_words_and_sentences_come_from_the_text_model(small, tiny_text_model):
+    from mmsa_lib.data.text import sentence_features, word_features
+
+    options = {"text_model": tiny_text_model, "max_length": 20}
+    words = load("small", text="words", **options)["valid"]
+    expected = word_features(small_record().transcripts[20:30], tiny_text_model, 20)
+    assert words.lengths("text").tolist() == expected.lengths.tolist()
+    frames = words.data.features["text"][words.data.valid["text"]]
+    np.testing.assert_allclose(frames, expected.values, atol=1e-5)
+    assert words.data.observed["text"].any(-1).tolist() == [bool(t) for t in words.transcripts]
+    assert words.text_model == tiny_text_model
+    sentence = load("small", text="sentence", **options)["valid"]
+    assert sentence.data.features["text"].shape == (10, 1, 16)
+    expected = sentence_features(small_record().transcripts[20:30], tiny_text_model, 20)
+    np.testing.assert_allclose(sentence.data.features["text"][:, 0], expected.values, atol=1e-5)
+
+
+def test_tokens_come_from_the_transcripts(small, tiny_text_model):
+    train = load("small", text="tokens", text_model=tiny_text_model, max_length=20)["train"]
+    assert train.dims == {"text": 0, "audio": 4}
+    assert train.data.unknown_token == 1
+    assert train.data.tokens[0].tolist()[:6] == [2, 5, 6, 7, 8, 3]
+    assert train.data.tokens[2].tolist()[:2] == [2, 3]
+    assert train.lengths("text")[:3].tolist() == [6, 3, 2]
+    assert train.data.observed["text"].any(-1).tolist() == [bool(t) for t in train.transcripts]
+    batch = next(train.batches(2))
+    assert batch.tokens.shape == batch.valid["text"].shape == (2, 6)
+    assert batch.features["text"].shape == (2, 6, 0)
+
+
+def test_ready_made_tokens_are_taken_where_the_model_is_theirs(small, record):
+    data = load("small", text="tokens", text_model="bert-base-uncased")
+    valid = data["valid"].data
+    expected = record.token_ids.ids[20:30]
+    np.testing.assert_array_equal(valid.tokens, expected)
+    assert data["valid"].lengths("text").tolist() == [2, 3, 4, 5, 6] * 2
+    assert valid.unknown_token == 100
+    assert valid.observed["text"].any(-1).tolist() == [False, True, True, True, True] * 2
+    short = load("small", text="tokens", text_model="bert-base-uncased", max_length=4)["valid"].data
+    assert short.tokens[4].tolist() == [*expected[4, :3], expected[4, 5]]
+    assert short.tokens[2].tolist() == expected[2, :4].tolist()
+
+
+def test_text_that_cannot_be_computed_is_explained(small, record, tiny_text_model):
+    record.transcripts = None
+    write_store(record, small)
+    with pytest.raises(DataError, match=r"no transcripts.*text_model='bert-base-uncased'"):
+        load("small", text="words", text_model=tiny_text_model)
+
+
+def test_the_fingerprint_changes_with_what_changes_numbers_only(small, record, tiny_text_model):
+    base = load("small")["train"].fingerprint
+    assert load("small")["train"].fingerprint == base
+    assert load("small", in_memory=False)["train"].fingerprint == base
+    assert load("small", max_length=20)["train"].fingerprint == base, "no text is computed"
+    others = [
+        load("small")["test"],
+        load("small", "other")["train"],
+        load("small", audio=None)["train"],
+        load("small", standardise=False)["train"],
+        load("small", text="tokens", text_model=tiny_text_model, max_length=20)["train"],
+        load("small", text="tokens", text_model=tiny_text_model, max_length=19)["train"],
+        load("small", text="words", text_model=tiny_text_model, max_length=20)["train"],
+        load("small", text="sentence", text_model=tiny_text_model, max_length=20)["train"],
+        load("synthetic", samples=(20, 10, 10))["train"],
+        load("synthetic", samples=(20, 10, 10), seed=1)["train"],
+    ]
+    record.labels[0] = 2.5
+    write_store(record, small)
+    others.append(load("small")["train"])
+    assert len({base, *(u.fingerprint for u in others)}) == len(others) + 1
+
+
+def test_synthetic_takes_the_options_of_its_generator():
+    data = load("synthetic", samples=[30, 10, 10], seed=3, length=5)
+    assert [len(u) for u in data.values()] == [30, 10, 10]
+    assert data["train"].modalities == ("text", "audio", "vision")
+    assert max(u.lengths("text").max() for u in data.values()) <= 5
+    assert data["train"].factors["shared"].shape == (30, 1)
+    other = load("synthetic", samples=(30, 10, 10), seed=4, length=5)
+    assert not torch.equal(data["train"].labels, other["train"].labels)
+    with pytest.raises(UnknownNameError, match="did you mean samples"):
+        load("synthetic", sample=(3, 3, 3))
+    with pytest.raises(ConfigError, match="option dims"):
+        load("synthetic", dims={"text": 3})
+
+
+def test_loading_twice_does_not_share_tensors():
+    first = load("synthetic", samples=(30, 10, 10))
+    first["train"].data.features["text"].zero_()
+    first["train"].labels.zero_()
+    again = load("synthetic", samples=(30, 10, 10))
+    assert again["train"].data.features["text"].any()
+    assert again["train"].labels.any()
+
+
+def test_the_summary_counts_what_is_there(small):
+    data = load("small", vision="vision3")
+    table = summary(data).set_index(["split", "modality"])
+    assert len(table) == 9
+    row = table.loc[("train", "vision")]
+    part = data["train"].data
+    assert row["samples"] == 20
+    assert row["groups"] == 10
+    assert row["features"] == "vision3"
+    assert row["width"] == 3
+    assert row["longest"] == int(part.valid["vision"].sum(-1).max())
+    features = small_record().features["vision3"]
+    assert row["missing_frames"] == pytest.approx(1 - features.observed[: features.offsets[20]].mean())
+    assert summary(data)["samples"].sum() == 3 * COUNT
+
+
+@pytest.fixture(scope="session")
+def mosi(tmp_path_factory):
+    """Path of CMU-MOSI, built from the local mirror."""
+    if not os.environ.get("MMSA_LIB_MIRROR"):
+        pytest.skip("set MMSA_LIB_MIRROR to a folder with the original files")
+    from mmsa_lib.data.sources import build
+
+    path = tmp_path_factory.mktemp("mosi") / "mosi.h5"
+    write_store(build("mosi", Path(os.environ["MMSA_LIB_MIRROR"]), progress=False), path)
+    return path
+
+
+@real_data
+@pytest.mark.parametrize("options", [{"vision": "vision100"}, {"text": "textcnn100"}])
+def test_mosi_refuses_label_trained_features_on_the_standard_fold(mosi, options):
+    with pytest.raises(DataError, match="558 of 686 test samples"):
+        load(mosi, "A", **{"text": "tokens", **options})
+    assert "LEAK" in load(mosi, "A", allow_leak=True, **{"text": "tokens", **options})["test"].notes[0]
+
+
+@real_data
+def test_mosi_folds_have_their_sizes(mosi):
+    tokens = {"text": "tokens"}
+    assert [len(u) for u in load(mosi, "A", **tokens).values()] == [1284, 229, 686]
+    train, valid, test = load(mosi, "B", **tokens).values()
+    assert (len(train) + len(valid), len(test)) == (1447, 752)
+    assert "over-trusts" in train.notes[0]
+    parts = [load(mosi, "C", part=part, **tokens) for part in range(5)]
+    assert {sum(len(u) for u in data.values()) for data in parts} == {752}
+    assert sum(len(data["test"]) for data in parts) == 752
+    assert all(not data["test"].notes for data in parts)
+    assert train.labels.dtype == torch.float32
