@@ -257,7 +257,7 @@ def test_without_modalities_the_posterior_is_the_prior():
 
 def test_bayes_error_is_calibrated_and_orders_the_subsets():
     record = build(samples=(20, 10, 1500), dims=(8, 8, 8), seed=2)
-    table = bayes_error(record, draws=300).set_index("modalities")
+    table = bayes_error(record, draws=200).set_index("modalities")
     assert list(table.index)[-1] == "text+audio+vision"
     assert len(table) == 7
     # What the posterior expects to lose is what it loses: the check that nothing in it is wrong.
@@ -270,9 +270,9 @@ def test_bayes_error_is_calibrated_and_orders_the_subsets():
 
 
 def test_synergy_helps_only_where_both_modalities_are_seen():
-    options = {"samples": (20, 10, 1500), "dims": (8, 8, 8), "seed": 3, "noise": 0.3, "absent": 0.0, "missing": 0.0}
+    options = {"samples": (20, 10, 800), "dims": (8, 8, 8), "seed": 3, "noise": 0.3, "absent": 0.0, "missing": 0.0}
     weak, strong = (
-        bayes_error(build(**options, synergy=w), draws=200).set_index("modalities")["mae"] for w in (0, 0.6)
+        bayes_error(build(**options, synergy=w), draws=100).set_index("modalities")["mae"] for w in (0, 0.6)
     )
     assert strong["text+audio"] > weak["text+audio"] + 0.1
     assert strong["text+audio+vision"] < weak["text+audio+vision"] + 0.05
@@ -284,7 +284,7 @@ def test_no_ridge_on_pooled_features_beats_the_best_predictor(default):
     for feature in default.features.values():
         count = np.add.reduceat(feature.observed.astype(float), feature.offsets[:-1])
         pooled.append(np.add.reduceat(feature.values, feature.offsets[:-1]) / np.maximum(1, count)[:, None])
-    best = bayes_error(default, draws=300).set_index("modalities")
+    best = bayes_error(default, draws=100).set_index("modalities")
 
     def ridge(x):
         x = (x - x[train].mean(0)) / x[train].std(0)
