@@ -132,6 +132,8 @@ def _paired_p(difference: np.ndarray) -> float:
 
 
 def _require(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    if len(columns) < 2:
+        raise DataError("`by` names no column; name what tells the groups apart, for instance method and metric")
     missing = [c for c in columns if c not in frame.columns]
     if missing:
         raise DataError(f"the table has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")

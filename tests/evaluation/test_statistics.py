@@ -75,6 +75,8 @@ def test_mixed_up_rows_are_refused():
     assert len(summarise_seeds(frame, ["method", "metric"])) == 2
     with pytest.raises(DataError, match="no column protocol"):
         summarise_seeds(frame, ["method", "protocol"])
+    with pytest.raises(DataError, match="no column"):
+        summarise_seeds(frame, [])
     with pytest.raises(DataError, match="by"):
         compare_seeds(frame.assign(metric="mae"), "a")
 
