@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Processes that run at the same time. Each uses one thread, so numbers do not depend on the machine's cores.
 JOBS ?= 2
+# The table that `make reproduce` ends with.
+RESULTS ?= data/results/mosi_standard.csv
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -17,11 +19,11 @@ help:  ## list the targets
 
 setup: $(READY)  ## create .venv with the locked packages and this one, if that is not done yet
 
-reproduce: setup  ## run every notebook (synthetic data), redraw figures/, print a results table
+reproduce: setup  ## run every notebook (synthetic data), redraw figures/, print a results table $(RESULTS) --metrics mae corr acc2_neg_pos
 	$(BIN)/mmsa-lib notebooks run --jobs $(JOBS)
 	$(BIN)/mmsa-lib figures
 	@echo
-	@$(BIN)/mmsa-lib results table
+	@$(BIN)/mmsa-lib results table $(RESULTS) --metrics mae corr acc2_neg_pos
 	@echo
 	@echo "Executed notebooks: runs/notebooks/   Figures: figures/   Numbers behind them: data/results/"
 

@@ -103,9 +103,11 @@ def execute(
         The outcome; a failing notebook is reported there, not raised.
 
     Raises:
-        ConfigError: no such notebook, unknown or ill-typed parameters (before a kernel starts), or no room for a
-            socket path.
+        ConfigError: no such notebook, or unknown or ill-typed parameters, before a kernel starts; or a timeout that
+            is not positive.
     """
+    if not timeout > 0:
+        raise ConfigError(f"timeout must be a positive number of seconds, not {timeout}")
     notebook = Path(notebook)
     source = read_notebook(notebook)
     values = resolve_parameters(source, parameters or {}, notebook.name)
@@ -147,6 +149,7 @@ def run_all(
     names: Sequence[str] = (),
     *,
     profile: str = "smoke",
+    parameters: Mapping[str, Any] | None = None,
     output: Path | str | None = None,
     update: bool = False,
     jobs: int = 1,
@@ -159,8 +162,9 @@ def run_all(
     Args:
         names: which ones, all in order by default.
         profile: ``smoke``, ``cpu`` or ``full``; every notebook has this parameter.
+        parameters: further values by name, which all the chosen notebooks must know.
         output: folder of the executed copies, ``runs/notebooks`` by default.
-        update: also put each good copy in the place of its notebook; for the default profile only, since what is
+        update: also put each good copy in the place of its notebook; with default parameters only, since what is
             committed shows what a reader gets without choosing.
         jobs: how many notebooks run at a time. PyTorch gets one thread unless ``OMP_NUM_THREADS`` says otherwise, so
             that numbers do not depend on it.
@@ -169,26 +173,30 @@ def run_all(
         report: is called with one line per finished notebook.
 
     Raises:
-        ConfigError: unknown notebook or profile, in any of them, before the first one is run; or ``update`` with
-            another profile than the default.
+        ConfigError: an unknown notebook, or parameters that one of them refuses, before the first one is run; or
+            ``update`` with other parameters than the defaults.
         RunError: with ``update``, an output names a folder of this machine.
     """
     paths = notebook_paths(names, folder)
     target = Path(output) if output is not None else runs_folder() / "notebooks"
+    given = {"profile": profile, **(parameters or {})}
     for path in paths:
-        values = resolve_parameters(read_notebook(path), {"profile": profile}, path.name)
-        if update and values != resolve_parameters(read_notebook(path), {}, path.name):
-            raise ConfigError(f"profile {profile!r} cannot update {path.name}; leave --profile out with --update")
+        source = read_notebook(path)
+        values = resolve_parameters(source, given, path.name)
+        if update and values != resolve_parameters(source, {}, path.name):
+            raise ConfigError(f"only default parameters can update {path.name}; leave out --profile and other values")
+    if jobs < 1:
+        raise ConfigError(f"jobs must be at least 1, not {jobs}")
     environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
 
     def one(path: Path) -> ExecutedNotebook:
-        result = execute(path, {"profile": profile}, target / path.name, timeout=timeout, environment=environment)
+        result = execute(path, given, target / path.name, timeout=timeout, environment=environment)
         report(f"{'ok' if result.ok else 'FAILED':<7}{result.seconds:6.1f} s  {path.name}")
         if not result.ok:
-            report(f"        {result.failure}; see {result.output}")
+            report(f"        {result.failure}{f'; see {result.output}' if result.output else ''}")
         return result
 
-    with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
         results = list(pool.map(one, paths))
     if update:
         _update(results)

@@ -180,8 +180,14 @@ def test_run_all_refuses_what_it_cannot_do_before_it_starts(tmp_path, no_kernel)
     write(tmp_path / "00_a.ipynb")
     with pytest.raises(UnknownNameError, match=r"unknown profile 'ful'; did you mean full"):
         run_all(profile="ful", folder=tmp_path)
-    with pytest.raises(ConfigError, match=r"cannot update 00_a\.ipynb"):
+    with pytest.raises(ConfigError, match=r"only default parameters can update 00_a\.ipynb"):
         run_all(profile="cpu", update=True, folder=tmp_path)
+    with pytest.raises(UnknownNameError, match="did you mean seed"):
+        run_all(parameters={"sed": 1}, folder=tmp_path)
+    with pytest.raises(ConfigError, match="jobs must be at least 1"):
+        run_all(jobs=0, folder=tmp_path)
+    with pytest.raises(ConfigError, match="timeout must be a positive number"):
+        execute(tmp_path / "00_a.ipynb", timeout=0)
     with pytest.raises(UnknownNameError, match="unknown notebook '00_b'"):
         run_all(["00_b"], folder=tmp_path)
 
