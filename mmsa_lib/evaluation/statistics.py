@@ -37,7 +37,7 @@ def summarise_seeds(
     Raises:
         DataError: a column is missing, or a seed occurs twice in a group (a column is missing in ``by``).
     """
-    by = [by] if isinstance(by, str) else list(by)
+    by = _columns(by)
     _require(frame, [*by, value])
     _require_unique(frame, by, seed)
     rows = []
@@ -74,7 +74,7 @@ def compare_seeds(
     Raises:
         DataError: a column is missing, a seed occurs twice, or there is no run of ``reference``.
     """
-    by = [by] if isinstance(by, str) else list(by)
+    by = _columns(by)
     _require(frame, [*by, column, seed, value])
     _require_unique(frame, [*by, column], seed)
     if not (frame[column] == reference).any():
@@ -131,9 +131,13 @@ def _paired_p(difference: np.ndarray) -> float:
     return float(2 * stats.t.sf(abs(difference.mean()) / error, n - 1))
 
 
-def _require(frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    if len(columns) < 2:
+def _columns(by: Sequence[str] | str) -> list[str]:
+    if not by:
         raise DataError("`by` names no column; name what tells the groups apart, for instance method and metric")
+    return [by] if isinstance(by, str) else list(by)
+
+
+def _require(frame: pd.DataFrame, columns: Sequence[str]) -> None:
     missing = [c for c in columns if c not in frame.columns]
     if missing:
         raise DataError(f"the table has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")

@@ -77,6 +77,8 @@ def test_mixed_up_rows_are_refused():
         summarise_seeds(frame, ["method", "protocol"])
     with pytest.raises(DataError, match="no column"):
         summarise_seeds(frame, [])
+    with pytest.raises(DataError, match="no column"):
+        compare_seeds(frame, "a", by=())
     with pytest.raises(DataError, match="by"):
         compare_seeds(frame.assign(metric="mae"), "a")
 

@@ -35,9 +35,9 @@ from mmsa_lib.errors import ConfigError
 
 FACTORS = ("shared", "private_text", "private_audio", "private_vision", "synergy_audio", "synergy_vision")
 
-# Chosen so that text alone is strong but not sufficient. On the test sets of seeds 0 to 3, ridge on mean-pooled features
-# correlates .69-.73 with the labels from text and .77-.78 from everything; the best possible predictor .74-.81 from text
-# and .87-.90 from everything (`bayes_error`).
+# Chosen so that text alone is strong but not sufficient. On the test sets of seeds 0 to 3, ridge on mean-pooled
+# features correlates .69-.73 with the labels from text and .77-.78 from everything; the best possible predictor
+# (`bayes_error`) .74-.81 from text and .87-.90 from everything.
 WEIGHTS = {"shared": 0.65, "private_text": 0.60, "private_audio": 0.28, "private_vision": 0.28}
 
 # How strongly a factor shows in a frame at its peak, against a noise of standard deviation 1.
