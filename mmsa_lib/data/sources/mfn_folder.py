@@ -1,0 +1,174 @@
+"""Folders of HDF5 files as the MFN repository has them (data.md, sections 4.1 and 5.4).
+
+Two arrangements, one array per file, ``S`` standing for train, valid and test:
+
+- joint: ``X_S.h5`` ``(N, T, 325)``, the columns of text (300), audio (5) and vision (20) side by side, and ``y_S.h5``;
+- apart: ``text_S_emb.h5``, ``audio_S.h5``, ``video_S.h5`` ``(N, T, d)`` and ``y_S.h5``. A modality may lack whole
+  splits (the training text of ICT-MMMO); its frames are valid and not observed there.
+
+All modalities are aligned by word. A sample's valid frames run from the first to the last step that is not zero in text
+or audio (vision too, where a split has no text), so that padding on either side goes. A step inside in which one
+modality is all zero is missing there: a face that was not found, a word without a vector. The files name no samples, so
+ids are ``<split>_<row>`` and each sample is a group of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mmsa_lib.data.batch import MODALITIES, Modality
+from mmsa_lib.data.record import DatasetRecord
+from mmsa_lib.data.sources.frames import features, joined, left_padded, present_frames, span
+from mmsa_lib.data.sources.layouts import SPLIT_NAMES, check_sizes
+from mmsa_lib.data.sources.official import USER_TERMS, identify, known_set
+from mmsa_lib.data.sources.repairs import Repairs, sentiment_labels, sentiment_task
+from mmsa_lib.data.task import Task, regression
+from mmsa_lib.errors import DataError
+
+JOINT_WIDTHS: dict[Modality, int] = {"text": 300, "audio": 5, "vision": 20}
+"""Columns of ``X_S.h5``, in this order: GloVe, selected COVAREP and FACET features."""
+
+APART_FILES: dict[Modality, str] = {"text": "text_{}_emb.h5", "audio": "audio_{}.h5", "vision": "video_{}.h5"}
+_Arrays = dict[Modality, np.ndarray]
+
+
+def read(folder: Path | str, name: str, *, task: Task | None = None) -> DatasetRecord:
+    """Read a folder in the MFN layout.
+
+    Args:
+        folder: where the files lie.
+        name: name of the data set from now on.
+        task: the regression task; by default [1, 5] where the labels lie there and exceed 3 (ICT-MMMO), else [-3, 3].
+
+    Returns:
+        Feature sets ``text``, ``audio`` and ``vision`` as far as they are there, one fold ``standard``.
+
+    Raises:
+        DataError: a file is missing, unreadable or of another shape, a label is NaN or out of range, or a split is
+            empty; names the file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; give the folder that holds X_train.h5 or audio_train.h5")
+    repairs = Repairs()
+    arrays, files = _read_joint(folder) if (folder / "X_train.h5").exists() else _read_apart(folder)
+    raw = {split: _one_array(folder / f"y_{split}.h5") for split in SPLIT_NAMES}
+    sizes = tuple(len(raw[split]) for split in SPLIT_NAMES)
+    check_sizes(sizes, folder)
+    names = {split: [f"{split}_{row}" for row in range(len(raw[split]))] for split in SPLIT_NAMES}
+    ids = [i for split in SPLIT_NAMES for i in names[split]]
+    labels = np.concatenate(
+        [sentiment_labels(raw[split], names[split], f"{folder / f'y_{split}.h5'}", repairs) for split in SPLIT_NAMES]
+    )
+    asked = task or (regression((1, 5)) if labels.min() >= 1 and 3 < labels.max() <= 5 else None)
+    chosen, remark = sentiment_task(labels, ids, str(folder), task=asked)
+    identified = [identify(path, sizes) for path in files]
+    known = known_set(sizes)
+    sets = _features(arrays, sizes, folder, repairs)
+    return DatasetRecord(
+        name=name,
+        task=chosen,
+        ids=ids,
+        groups=list(ids),
+        labels=labels,
+        folds={"standard": np.repeat(list(SPLIT_NAMES), sizes)},
+        features=dict(sets),
+        defaults={"*": {m: m for m in sets}},
+        terms=USER_TERMS,
+        citation=known.citation if known else "",
+        sources=[line for line, _ in identified],
+        repairs=repairs.counts,
+        notes=[
+            *[remark for _, remarks in identified for remark in remarks],
+            remark if task else f"label range [{chosen.range[0]:g}, {chosen.range[1]:g}] inferred from the labels",
+            *([f"sizes are those of {known.name}"] if known else []),
+            "the files name no samples: ids are <split>_<row>, and statistics can't resample by video",
+        ],
+    )
+
+
+def _read_joint(folder: Path) -> tuple[dict[str, _Arrays], list[Path]]:
+    """Arrays per split, cut out of the joint ones, and the files that were read."""
+    files = {split: folder / f"X_{split}.h5" for split in SPLIT_NAMES}
+    total, arrays = sum(JOINT_WIDTHS.values()), {}
+    for split, path in files.items():
+        values = _frames(path)
+        if values.shape[2] != total:
+            raise DataError(f"{path}: {values.shape[2]} columns, expected {total} (text 300, audio 5, vision 20)")
+        cuts = np.cumsum(list(JOINT_WIDTHS.values()))[:-1]
+        arrays[split] = dict(zip(JOINT_WIDTHS, np.split(values, cuts, axis=2), strict=True))
+    return arrays, [*files.values(), *(folder / f"y_{split}.h5" for split in SPLIT_NAMES)]
+
+
+def _read_apart(folder: Path) -> tuple[dict[str, _Arrays], list[Path]]:
+    """Arrays per split as far as there are files, and the files that were read."""
+    files = [(split, m, folder / APART_FILES[m].format(split)) for split in SPLIT_NAMES for m in MODALITIES]
+    found = [(split, m, path) for split, m, path in files if path.exists()]
+    arrays: dict[str, _Arrays] = {split: {} for split in SPLIT_NAMES}
+    for split, modality, path in found:
+        arrays[split][modality] = _frames(path)
+    for split, of_split in arrays.items():
+        if not of_split:
+            raise DataError(
+                f"{folder}: no file for split {split}; expected X_{split}.h5, or some of "
+                f"{', '.join(pattern.format(split) for pattern in APART_FILES.values())}"
+            )
+    return arrays, [*(path for _, _, path in found), *(folder / f"y_{split}.h5" for split in SPLIT_NAMES)]
+
+
+def _features(arrays: dict[str, _Arrays], sizes: tuple[int, ...], folder: Path, repairs: Repairs):
+    """Feature sets of all splits; a split that lacks a modality gets zero frames, which are not observed."""
+    widths = {m: of_split[m].shape[2] for of_split in arrays.values() for m in MODALITIES if m in of_split}
+    parts: dict[Modality, list] = {m: [] for m in MODALITIES if m in widths}
+    for (split, of_split), size in zip(arrays.items(), sizes, strict=True):
+        shapes = {(len(values), values.shape[1]) for values in of_split.values()}
+        if len(shapes) > 1 or next(iter(shapes))[0] != size:
+            found = ", ".join(f"{m} {values.shape}" for m, values in of_split.items())
+            raise DataError(f"{folder} [{split}]: {size} labels and {found}; expected equal samples and steps")
+        valid = valid_steps(of_split)
+        repairs.count("samples padded on the left, shifted", left_padded(valid))
+        for modality, done in parts.items():
+            values = of_split.get(modality, np.zeros((*valid.shape, widths[modality]), dtype=np.float32))
+            done.append(
+                features(
+                    values,
+                    valid,
+                    modality=modality,
+                    level="word",
+                    repairs=repairs,
+                    zero_is_missing=True,
+                    description=f"{widths[modality]} {modality} features, word-aligned",
+                )
+            )
+    return {m: joined(done, f"{folder}: {m}") for m, done in parts.items()}
+
+
+def valid_steps(arrays: _Arrays) -> np.ndarray:
+    """The valid span of each sample, ``(N, T)`` bool; see the module's text."""
+    deciding = [m for m in ("text", "audio") if m in arrays] if "text" in arrays else list(arrays)
+    return span(np.logical_or.reduce([present_frames(arrays[m]) for m in deciding]))
+
+
+def _frames(path: Path) -> np.ndarray:
+    values = _one_array(path)
+    if values.ndim != 3 or values.dtype.kind not in "iuf":
+        raise DataError(f"{path}: shape {values.shape} and type {values.dtype}, expected numbers of shape (N, T, d)")
+    return values
+
+
+def _one_array(path: Path) -> np.ndarray:
+    """The only array of an HDF5 file, whatever its key (``data``, ``d1``)."""
+    import h5py
+
+    if not path.exists():
+        raise DataError(f"{path} is missing; put it beside the other files")
+    try:
+        with h5py.File(path, "r") as file:
+            keys = [key for key in file if isinstance(file[key], h5py.Dataset)]
+            if len(keys) != 1:
+                raise DataError(f"{path}: expected one array, found {', '.join(keys) or 'none'}")
+            return file[keys[0]][()]
+    except OSError as error:
+        raise DataError(f"{path} is no HDF5 file or is damaged ({error}); download it again") from error

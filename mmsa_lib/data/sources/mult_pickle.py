@@ -1,0 +1,187 @@
+"""The pickles of MulT: IEMOCAP emotions, CMU-MOSI and CMU-MOSEI sentiment (data.md, section 5.2).
+
+Per split a dict with ``text``, ``audio``, ``vision`` ``(N, T, d)``, ``labels``, and perhaps ``id``. The ``labels`` of
+IEMOCAP are ``(N, 4, 2)``, one pair per emotion whose larger entry says no or yes; sentiment labels are ``(N, 1, 1)`` or
+flatter. The files have no lengths and pad with zeros, mostly on the left. Where all modalities are equally long the
+file is aligned: a sample's valid frames run from the first to the last step that is not zero in *some* modality, so
+that its modalities stay aligned. Otherwise each modality has its own span.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmsa_lib.data.batch import MODALITIES, Modality
+from mmsa_lib.data.record import DatasetRecord, FeatureSet
+from mmsa_lib.data.sources.frames import features, joined, left_padded, present_frames, span
+from mmsa_lib.data.sources.layouts import SPLIT_NAMES, check_sizes, frames_array, splits_of, take, texts
+from mmsa_lib.data.sources.official import USER_TERMS, identify, known_set
+from mmsa_lib.data.sources.repairs import Repairs, check_ids, sentiment_labels, sentiment_task
+from mmsa_lib.data.sources.safe_pickle import load
+from mmsa_lib.data.task import Task, emotions
+from mmsa_lib.errors import DataError
+
+IEMOCAP_EMOTIONS = ("neutral", "happy", "sad", "angry")
+"""Order of the labels in ``iemocap_data.pkl`` (evaluation.md, section 1.3)."""
+
+
+def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRecord:
+    """Read a pickle in the MulT layout.
+
+    Args:
+        path: the file.
+        name: name of the data set from now on.
+        task: by default the four emotions of IEMOCAP where there are four one-hot labels per sample, and sentiment in
+            [-3, 3] where there is one number.
+
+    Returns:
+        Feature sets ``text``, ``audio`` and ``vision`` as far as the file has them, one fold ``standard``. Without
+        ``id`` samples are called ``<split>_<row>``, and each is a group of its own.
+
+    Raises:
+        UnsafePickleError: the pickle asks for anything but plain data.
+        DataError: another layout (named), a missing field or split, unequal lengths, labels that are neither emotions
+            nor sentiment, or an id that occurs twice.
+    """
+    path = Path(path)
+    splits = splits_of(load(path), "mult", path)
+    repairs = Repairs()
+    raw_labels = {split: take(splits[split], "labels", f"{path} [{split}]", "mult") for split in SPLIT_NAMES}
+    named = {
+        split: sample_names(splits[split].pop("id", None), len(raw_labels[split]), split, f"{path} [{split}] id")
+        for split in SPLIT_NAMES
+    }
+    sizes = tuple(len(raw_labels[split]) for split in SPLIT_NAMES)
+    ids = [i for split in SPLIT_NAMES for i in named[split][0]]
+    check_sizes(sizes, path)
+    standard = np.repeat(list(SPLIT_NAMES), sizes)
+    check_ids(ids, standard.tolist(), str(path))
+    labels, chosen, remark = _labels(raw_labels, {s: named[s][0] for s in SPLIT_NAMES}, path, task, repairs)
+    parts = [_read_split(splits[split], sizes[k], f"{path} [{split}]", repairs) for k, split in enumerate(SPLIT_NAMES)]
+    carried = [m for m in MODALITIES if any(m in part for part in parts)]
+    for split, part in zip(SPLIT_NAMES, parts, strict=True):
+        lacking = [m for m in carried if m not in part]
+        if lacking or not carried:
+            raise DataError(f"{path} [{split}]: field {(lacking or ['text'])[0]!r} is missing, found no array for it")
+    source, remarks = identify(path, sizes)
+    known = known_set(sizes)
+    times = [named[split][2] for split in SPLIT_NAMES]
+    return DatasetRecord(
+        name=name,
+        task=chosen,
+        ids=ids,
+        groups=[group for split in SPLIT_NAMES for group in named[split][1]],
+        labels=labels,
+        folds={"standard": standard},
+        features={m: joined([part[m] for part in parts], f"{path}: {m}") for m in carried},
+        defaults={"*": {m: m for m in carried}},
+        times=None if any(t is None for t in times) else np.concatenate(times),
+        terms=USER_TERMS,
+        citation=known.citation if known else "",
+        sources=[source],
+        repairs=repairs.counts,
+        notes=[*remarks, remark, *([f"sizes are those of {known.name}"] if known else [])],
+    )
+
+
+def sample_names(raw: Any, count: int, split: str, where: str) -> tuple[list[str], list[str], np.ndarray | None]:
+    """Ids, groups and times of the samples of one split.
+
+    Args:
+        raw: ``None``; one name per sample; or ``(N, 3)`` of video, start and stop in seconds, as the sentiment files
+            have it. A name ``dialogue_F000`` (IEMOCAP) belongs to the group ``dialogue``.
+    """
+    if raw is None:
+        ids = [f"{split}_{row}" for row in range(count)]
+        return ids, list(ids), None
+    array = raw if isinstance(raw, np.ndarray) else np.asarray(raw, dtype=object)
+    if array.shape not in {(count,), (count, 1), (count, 3)}:
+        raise DataError(f"{where}: shape {array.shape} for {count} samples; the file is damaged or mixed up")
+    if array.ndim == 2 and array.shape[1] == 3:
+        return _segments(array, where)
+    ids = texts(array)
+    return ids, [_dialogue(i) for i in ids], None
+
+
+def _segments(array: np.ndarray, where: str) -> tuple[list[str], list[str], np.ndarray]:
+    videos = texts(array[:, 0])
+    try:
+        times = np.array([[float(t) for t in texts(row)] for row in array[:, 1:]], dtype=np.float32)
+    except ValueError as error:
+        raise DataError(f"{where}: expected video, start and stop ({error}); the file is damaged") from error
+    if not np.isfinite(times).all():
+        raise DataError(f"{where}: a start or stop time is not finite; the file is damaged")
+    starts, stops = texts(array[:, 1]), texts(array[:, 2])
+    return [f"{v}[{a}:{b}]" for v, a, b in zip(videos, starts, stops, strict=True)], videos, times
+
+
+def _dialogue(name: str) -> str:
+    """``Ses01F_impro01`` of ``Ses01F_impro01_F000``; any other name is its own group."""
+    head, _, turn = name.rpartition("_")
+    return head if head.startswith("Ses") and turn[:1] in ("F", "M") and turn[1:].isdigit() else name
+
+
+def _labels(
+    raw: dict[str, Any], ids: dict[str, list[str]], path: Path, task: Task | None, repairs: Repairs
+) -> tuple[np.ndarray, Task, str]:
+    """Labels of all splits, the task, and a remark on it."""
+    shapes = {split: np.shape(values) for split, values in raw.items()}
+    pairs = all(len(shape) == 3 and shape[2] == 2 for shape in shapes.values())
+    flat = all(len(shape) == 2 and shape[1] == len(IEMOCAP_EMOTIONS) for shape in shapes.values())
+    if pairs or flat:
+        parts = [_emotions(raw[split], ids[split], f"{path} [{split}] labels") for split in SPLIT_NAMES]
+        return np.concatenate(parts), *_emotion_task(sorted({part.shape[1] for part in parts}), path, task)
+    parts = [sentiment_labels(raw[split], ids[split], f"{path} [{split}] labels", repairs) for split in SPLIT_NAMES]
+    labels = np.concatenate(parts)
+    return labels, *sentiment_task(labels, [i for split in SPLIT_NAMES for i in ids[split]], str(path), task=task)
+
+
+def _emotions(raw: Any, ids: list[str], where: str) -> np.ndarray:
+    """``(N, K)`` float32 of 0 and 1, from one-hot pairs ``(N, K, 2)`` (no, yes) or from ``(N, K)`` of 0 and 1."""
+    array = np.asarray(raw)
+    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+        wrong = ~np.isin(array, (0, 1)).reshape(len(array), -1).all(axis=1)
+        raise DataError(f"{where}: sample {ids[int(wrong.argmax())]!r} has entries other than 0 and 1; correct them")
+    if array.ndim == 2:
+        return array.astype(np.float32)
+    wrong = (array.sum(axis=2) != 1).any(axis=1)
+    if wrong.any():
+        raise DataError(f"{where}: sample {ids[int(wrong.argmax())]!r} is not one-hot in (no, yes); correct it")
+    return array.argmax(axis=2).astype(np.float32)
+
+
+def _emotion_task(widths: list[int], path: Path, task: Task | None) -> tuple[Task, str]:
+    if task is None and widths == [len(IEMOCAP_EMOTIONS)]:
+        return emotions(IEMOCAP_EMOTIONS), f"emotions {', '.join(IEMOCAP_EMOTIONS)}: the order of MulT's IEMOCAP file"
+    if task is not None and task.kind == "emotions" and widths == [len(task.names)]:
+        return task, f"emotions {', '.join(task.names)} as asked for"
+    found = " and ".join(map(str, widths))
+    raise DataError(
+        f"{path}: holds {found} emotion labels per sample; give as many emotion names (--emotions NAME ...)"
+    )
+
+
+def _read_split(part: dict[str, Any], count: int, where: str, repairs: Repairs) -> dict[Modality, FeatureSet]:
+    arrays = {m: frames_array(part.pop(m), count, f"{where} {m}") for m in MODALITIES if m in part}
+    present = {m: present_frames(array) for m, array in arrays.items()}
+    steps = {m: array.shape[1] for m, array in arrays.items()}
+    aligned = len(arrays) > 1 and len(set(steps.values())) == 1
+    if aligned:
+        together = span(np.logical_or.reduce(list(present.values())))
+    found: dict[Modality, FeatureSet] = {}
+    for modality in list(arrays):
+        valid = together if aligned else span(present[modality])
+        repairs.count(f"{modality}: samples padded on the left, shifted", left_padded(valid))
+        level = "utterance" if steps[modality] == 1 else "word" if aligned or modality == "text" else "frame"
+        found[modality] = features(
+            arrays.pop(modality),
+            valid,
+            modality=modality,
+            level=level,
+            repairs=repairs,
+            description=f"{modality} features of the file",
+        )
+    return found
