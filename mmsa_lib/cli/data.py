@@ -119,7 +119,8 @@ def build_one(args: argparse.Namespace) -> int:
 
 
 def import_one(args: argparse.Namespace) -> int:
-    """``data import``."""
+    """``data import``; what ``data check`` would find is said on stderr."""
+    from mmsa_lib.data.check import check_record
     from mmsa_lib.data.registry import check_name, register, stored
     from mmsa_lib.data.store import fingerprint, read_header, write_store
     from mmsa_lib.errors import DataError
@@ -134,6 +135,8 @@ def import_one(args: argparse.Namespace) -> int:
             raise DataError(f"{present} holds another data set {args.name!r}; choose another --name or add --force")
     write_store(record, target)
     register(args.name, target)
+    for problem in check_record(record):
+        say(f"{problem.severity}: {problem}")
     return _answer_stored(args, record, target, "imported")
 
 

@@ -1,6 +1,7 @@
 """``mmsa-lib data``: answers, exit codes, one line for each mistake, nothing left behind."""
 
 import json
+import pickle
 import sys
 from types import SimpleNamespace
 
@@ -238,6 +239,45 @@ def test_import_stores_reports_repairs_and_registers(say, home, reader, tmp_path
     )
     assert store_path("other") == tmp_path / "there" / "other.h5"
     assert elsewhere["repairs"] == {"audio: -inf set to 0": 3}
+
+
+def official_pickle(path, copies=0):
+    """A file in the layout of MulT; the first ``copies`` test recordings repeat training recordings."""
+    generator = np.random.default_rng(0)
+
+    def split(count):
+        widths = {"text": 6, "audio": 4, "vision": 3}
+        arrays = {name: generator.normal(size=(count, 5, width)) for name, width in widths.items()}
+        return {**arrays, "labels": generator.uniform(-3, 3, (count, 1, 1))}
+
+    parts = {"train": split(8), "valid": split(3), "test": split(4)}
+    for name in ("audio", "vision"):
+        parts["test"][name][:copies] = parts["train"][name][:copies]
+    parts["train"]["audio"][4, 2, 1] = -np.inf
+    path.write_bytes(pickle.dumps(parts))
+
+
+def test_import_of_an_official_layout_from_end_to_end(say, tmp_path):
+    official_pickle(tmp_path / "mosi_data.pkl")
+    found = json.loads(say("import", "mult", tmp_path / "mosi_data.pkl", "--name", "mine", "--json").out)
+    assert found["repairs"]["audio: -inf set to 0"] == 1
+    assert found["folds"]["standard"]["valid"]["samples"] == 3
+    assert say("check", "mine").code == 0
+
+
+def test_import_says_at_once_what_check_will_find(say, tmp_path):
+    official_pickle(tmp_path / "mosi_data.pkl", copies=2)
+    answer = say("import", "mult", tmp_path / "mosi_data.pkl", "--name", "mine")
+    assert answer.code == 0
+    assert "error: folds/standard: 2 recordings are in both train and test" in answer.err
+    assert say("check", "mine").code == 2
+
+
+def test_import_runs_no_code_of_a_pickle(say, home, tmp_path):
+    (tmp_path / "evil.pkl").write_bytes(f"cos\nsystem\n(S'touch {tmp_path / 'ran'}'\ntR.".encode())
+    assert_one_line(say("import", "mult", tmp_path / "evil.pkl", "--name", "mine"), "evil.pkl", "os.system")
+    assert not (tmp_path / "ran").exists()
+    assert files(home) == []
 
 
 def test_import_passes_the_task_on(say, reader, tmp_path):
