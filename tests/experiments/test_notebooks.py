@@ -61,22 +61,19 @@ def test_parallel_runs_are_typed_separate_and_byte_identical(tmp_path):
         "seed",
     )
 
-    def run(seed):
-        return execute(path, {"seed": seed}, tmp_path / f"out{seed}.ipynb", timeout=120)
+    def run(name, seed):
+        return execute(path, {"seed": seed}, tmp_path / name, timeout=120)
 
     with ThreadPoolExecutor(3) as pool:
-        results = list(pool.map(run, ["3", 4, None]))
+        results = list(pool.map(run, ["text.ipynb", "again.ipynb", "default.ipynb"], ["3", 3, None]))
     assert [result.failure for result in results] == [None] * 3
-    assert results[0].parameters == {"profile": "smoke", "seed": 3}
+    assert results[0].parameters == results[1].parameters == {"profile": "smoke", "seed": 3}
     # Nothing is injected where the value is the default, and the position of cells is then unchanged.
-    assert printed(tmp_path / "out3.ipynb")[4:6] == ["3|3|['mark']", "."]
-    assert printed(tmp_path / "outNone.ipynb")[3:5] == ["None|None|['mark']", "."]
+    assert printed(tmp_path / "text.ipynb")[4:6] == ["3|3|['mark']", "."]
+    assert printed(tmp_path / "default.ipynb")[3:5] == ["None|None|['mark']", "."]
     assert results[0].machine_paths == (6,)
     assert results[2].machine_paths == (5,)
-
-    again = execute(path, {"seed": 3}, tmp_path / "again.ipynb", timeout=120)
-    assert again.ok
-    assert (tmp_path / "again.ipynb").read_bytes() == (tmp_path / "out3.ipynb").read_bytes()
+    assert (tmp_path / "again.ipynb").read_bytes() == (tmp_path / "text.ipynb").read_bytes()
     book = nbformat.read(tmp_path / "again.ipynb", as_version=4)
     nbformat.validate(book)
     assert [cell.execution_count for cell in book.cells if cell.cell_type == "code"] == [1, 2, 3, 4, 5, None, 6]
@@ -99,9 +96,9 @@ def test_an_exception_is_reported_with_its_cell_and_leaves_no_output(tmp_path):
         result.raise_for_failure()
 
 
-@pytest.mark.parametrize("leave", ["import sys; sys.exit(0)", "exit()"])
-def test_leaving_the_kernel_early_is_a_failure(tmp_path, leave):
-    result = execute(write(tmp_path / "a.ipynb", "x = 1", leave, "y = 2"), {}, tmp_path / "out.ipynb")
+def test_leaving_the_kernel_early_is_a_failure(tmp_path):
+    path = write(tmp_path / "a.ipynb", "x = 1", "import sys; sys.exit(0)", "y = 2")
+    result = execute(path, {}, tmp_path / "out.ipynb")
     assert (result.failure.cell, result.failure.error) == (4, "SystemExit")
     assert not (tmp_path / "out.ipynb").exists()
 
@@ -192,11 +189,13 @@ def test_run_all_refuses_what_it_cannot_do_before_it_starts(tmp_path, no_kernel)
         run_all(["00_b"], folder=tmp_path)
 
 
-def test_update_refuses_outputs_that_show_this_machine(tmp_path):
-    path = write(tmp_path / "00_a.ipynb", "import pathlib; print(pathlib.Path.home())")
+def test_update_refuses_outputs_that_show_this_machine(tmp_path, monkeypatch):
+    path = write(tmp_path / "00_a.ipynb")
     before = path.read_text()
+    result = notebooks.ExecutedNotebook(path, {}, tmp_path / "out.ipynb", 1.0, machine_paths=(3,))
+    monkeypatch.setattr(notebooks, "execute", lambda *_, **__: result)
     with pytest.raises(RunError, match=r"00_a\.ipynb: an output of cell 3 shows a path of this machine"):
-        run_all(folder=tmp_path, output=tmp_path / "out", update=True, report=lambda line: None)
+        run_all(folder=tmp_path, update=True, report=lambda line: None)
     assert path.read_text() == before
 
 
