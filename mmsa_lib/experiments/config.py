@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mmsa_lib.errors import ConfigError, DataError, unknown_name
+from mmsa_lib.experiments.files import VARIANT_SEPARATOR
 from mmsa_lib.experiments.options import PLACES_ONLY, check_data_options, data_options, parse_assignment, typed_value
 from mmsa_lib.methods import METHODS
 from mmsa_lib.methods.base import Method, MethodConfig
@@ -92,10 +93,10 @@ class RunConfig(BaseModel):
 
     @property
     def variant(self) -> str:
-        """What differs from the defaults, for instance ``"lambda_cov=0.0, text=words"``; empty without changes."""
+        """What differs from the defaults, for instance ``"lambda_cov=0.0; text=words"``; empty without changes."""
         settings = self.settings.model_dump(exclude_defaults=True, exclude={*IN_EFFECT_ONLY, "device"})
         changed = {**self.config, **settings, **{k: v for k, v in self.data.items() if k not in PLACES_ONLY}}
-        return ", ".join(f"{key}={changed[key]}" for key in sorted(changed))
+        return VARIANT_SEPARATOR.join(f"{key}={changed[key]}" for key in sorted(changed))
 
     def resolved(self, method: Method) -> dict[str, Any]:
         """Every value that can change a number, defaults included, as plain JSON (the data enter by fingerprint)."""

@@ -28,6 +28,9 @@ CHECKPOINT = "checkpoint.safetensors"
 ERROR = "error.json"
 DONE = "DONE"
 
+VARIANT_SEPARATOR = "; "
+"""Between the changed values that name a variant."""
+
 METRIC_COLUMNS = (
     "run_id", "method", "variant", "dataset", "fold", "seed", "protocol", "level", "split", "metric", "value",
 )  # fmt: skip

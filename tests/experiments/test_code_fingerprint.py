@@ -12,7 +12,7 @@ def package(tmp_path) -> Path:
     """A package in which ``run`` uses ``loop`` and (lazily) ``metrics``, and two methods share ``base``."""
     files = {
         "__init__.py": "VERSION = 1\n",
-        "run.py": "from mmsa_lib import loop\nimport mmsa_lib.methods\n\ndef run():\n    from mmsa_lib.metrics import f1\n",
+        "run.py": "from mmsa_lib import loop\nimport mmsa_lib.methods\ndef r():\n    from mmsa_lib.metrics import f1\n",
         "loop.py": '"""The loop."""\nRATE = 1  # per step\n',
         "metrics.py": "def f1():\n    return 1\n",
         "other.py": "X = 1\n",

@@ -72,7 +72,7 @@ def test_variant_names_what_was_changed_and_nothing_else(small_config):
         method="self_mm", config={"no_ulgm": True}, settings={"device": "cpu", "patience": 2, "checkpoint_every": 9},
         data={"folder": "somewhere", "length": 5},
     )  # fmt: skip
-    assert config.variant == "length=5, no_ulgm=True, patience=2"
+    assert config.variant == "length=5; no_ulgm=True; patience=2"
     assert RunConfig(method="self_mm").variant == ""
 
 
@@ -94,8 +94,10 @@ def _task():
 
 class TestParseSettings:
     def test_values_go_to_their_sections_with_their_types(self):
-        items = ["learning_rate=3e-4", "patience=4", "settings.patience=5", "min_delta=1e-3", "text=words",
-                 "config.text_model=no", "standardise=false", "samples=[9, 8, 7]", "audio=None", "no_ulgm=True"]  # fmt: skip
+        items = [
+            "learning_rate=3e-4", "patience=4", "settings.patience=5", "min_delta=1e-3", "text=words", "audio=None",
+            "config.text_model=no", "standardise=false", "samples=[9, 8, 7]", "no_ulgm=True",
+        ]  # fmt: skip
         assert RunConfig.parse_settings("self_mm", items) == {
             "config": {"learning_rate": 3e-4, "patience": 4, "text_model": "no", "no_ulgm": True},
             "settings": {"patience": 5, "min_delta": 1e-3},
@@ -133,8 +135,10 @@ class TestParseSettings:
 
 @pytest.mark.parametrize(
     ("raw", "annotation", "value"),
-    [("3e-4", float, 3e-4), ("10", str, "10"), ("no", str, "no"), ("true", bool, True), ("(1, 2)", tuple[int, int], (1, 2)),
-     ("null", int | None, None), ("a=b", str, "a=b"), ('"x"', str, "x"), ("[1", str, "[1")],
+    [
+        ("3e-4", float, 3e-4), ("10", str, "10"), ("no", str, "no"), ("true", bool, True), ("null", int | None, None),
+        ("(1, 2)", tuple[int, int], (1, 2)), ("a=b", str, "a=b"), ('"x"', str, "x"), ("[1", str, "[1"),
+    ],
 )  # fmt: skip
 def test_typed_value(raw, annotation, value):
     result = typed_value("key", raw, annotation)

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import math
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmsa_lib.errors import DataError, UnknownNameError
+from mmsa_lib.experiments import files
+from mmsa_lib.experiments.results import collect, curate, failures, read_results
+from mmsa_lib.experiments.runs import run
+from mmsa_lib.experiments.tables import results_table
+
+T_975_2 = 4.302652729911275
+"""0.975 quantile of Student's t with 2 degrees of freedom, from a printed table."""
+
+
+def rows(method, seeds, values, *, variant="", metric="mae", dataset="toy", run_id="r", split="test"):
+    return [
+        {
+            "run_id": f"{run_id}-{method}-{variant}-{seed}" if run_id else "", "method": method, "variant": variant,
+            "dataset": dataset, "fold": "standard", "seed": seed, "protocol": "complete", "level": 0.0, "split": split,
+            "metric": metric, "value": value,
+        }
+        for seed, value in zip(seeds, values, strict=True)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def frame():
+    """Two methods, three seeds, two metrics, one constant."""
+    content = [
+        *rows("a", (1, 2, 3), (1.0, 0.9, 1.1)),
+        *rows("a", (1, 2, 3), (0.70, 0.72, 0.74), metric="acc2"),
+        *rows("b", (1, 2, 3), (0.8, 0.8, 0.95)),
+        *rows("b", (1, 2, 3), (0.6, 0.6, 0.6), metric="acc2"),
+        *rows("constant_mean", (pd.NA,), (0.1,), run_id=""),
+        *rows("constant_mean", (pd.NA,), (math.nan,), run_id="", metric="acc2"),
+    ]
+    return pd.DataFrame(content).astype({"seed": "Int64"})
+
+
+class TestTable:
+    def test_numbers_against_the_textbook(self, frame):
+        summary = results_table(frame).frame.set_index(["method", "metric"])
+        values = np.array([1.0, 0.9, 1.1])
+        sd = math.sqrt(((values - values.mean()) ** 2).sum() / 2)
+        found = summary.loc["a", "mae"]
+        assert (found["n"], found["mean"], found["sd"]) == (3, pytest.approx(1.0), pytest.approx(sd))
+        assert found["low"] == pytest.approx(1.0 - T_975_2 * sd / math.sqrt(3))
+        assert found["high"] == pytest.approx(1.0 + T_975_2 * sd / math.sqrt(3))
+
+    def test_text_is_always_the_same(self, frame):
+        assert repr(results_table(frame)) == "\n".join(
+            [
+                "toy, fold standard, test samples: mean ± sd [95 % interval]",
+                "method         n  MAE ↓                          Acc-2 % ↑",
+                "-" * 77,
+                "a              3  1.000 ± 0.100 [0.752, 1.248]   *72.00 ± 2.00 [67.03, 76.97]",
+                "b              3  *0.850 ± 0.087 [0.635, 1.065]  60.00 ± 0.00 [60.00, 60.00]",
+                "constant_mean     0.100                          –",
+            ]
+        )
+
+    def test_html_marks_the_best_method_and_never_a_constant(self, frame):
+        page = results_table(frame)._repr_html_()
+        assert page.count("font-weight:bold") == 2
+        assert '<td style="font-weight:bold">0.850 ± 0.087 [0.635, 1.065]</td>' in page
+        assert '<tr style="color:#767676"><td>constant_mean</td>' in page
+        assert " id=" not in page
+
+    def test_one_seed_has_no_interval_and_one_method_no_best(self, frame):
+        table = results_table(frame[(frame["method"] == "a") & (frame["seed"] == 1)])
+        assert table.rows[0].cells == ("1.000", "70.00")
+        assert all(not positions for positions in table.best)
+
+    def test_undefined_values_are_counted(self, frame):
+        frame.loc[(frame["method"] == "a") & (frame["metric"] == "mae") & (frame["seed"] == 2), "value"] = math.nan
+        assert results_table(frame, ["mae"]).rows[0].cells[0].endswith("(n=2)")
+
+    def test_variants_are_rows_of_their_own(self, frame):
+        more = pd.concat([frame, pd.DataFrame(rows("a", (1, 2), (0.5, 0.6), variant="x=1"))])
+        assert [row.label for row in results_table(more, ["mae"]).rows] == ["a", "a (x=1)", "b", "constant_mean"]
+
+    def test_changes_that_all_methods_share_move_to_the_title(self):
+        content = [*rows("a", (1,), (0.5,), variant="p=(1, 2); x=1"), *rows("b", (1,), (0.6,), variant="p=(1, 2)")]
+        table = results_table(pd.DataFrame(content))
+        assert [row.label for row in table.rows] == ["a (x=1)", "b"]
+        assert table.title == "toy, fold standard, test samples, with p=(1, 2): mean ± sd [95 % interval]"
+
+    def test_mixing_is_refused(self, frame):
+        twice = pd.concat([frame, pd.DataFrame(rows("a", (1,), (0.5,), run_id="later"))])
+        with pytest.raises(DataError, match=r"several runs with seed 1 \(later-a--1, r-a--1\)"):
+            results_table(twice)
+        other = pd.concat([frame, pd.DataFrame(rows("a", (1,), (0.5,), dataset="other"))])
+        with pytest.raises(DataError, match="several datasets"):
+            results_table(other)
+        assert results_table(other, dataset="other").rows[0].cells == ("0.500",)
+
+    def test_unknown_metric_and_nothing_left(self, frame):
+        with pytest.raises(DataError, match="no run has metric 'corr'; there are mae, acc2"):
+            results_table(frame, ["corr"])
+        with pytest.raises(DataError, match="no run has valid results"):
+            results_table(frame, split="valid")
+
+
+class TestCurate:
+    def test_chosen_rows_are_rounded_sorted_and_always_the_same_bytes(self, frame, tmp_path):
+        frame.loc[0, "value"] = 1 / 3
+        first = curate(frame, tmp_path / "a.csv", split="test", metric="mae")
+        curate(frame.sample(frac=1, random_state=1), tmp_path / "b.csv", split="test", metric=["mae"])
+        assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+        assert first["value"].iloc[0] == 0.333333
+        assert first["method"].tolist() == ["a"] * 3 + ["b"] * 3 + ["constant_mean"]
+
+    def test_constants_stay_when_methods_are_chosen(self, frame, tmp_path):
+        kept = curate(frame, tmp_path / "a.csv", method="b")
+        assert set(kept["method"]) == {"b", "constant_mean"}
+
+    def test_the_table_of_a_curated_file_is_the_table_of_the_frame(self, frame, tmp_path):
+        curate(frame, tmp_path / "a.csv")
+        assert repr(results_table(read_results(tmp_path / "a.csv"))) == repr(results_table(frame))
+
+    def test_mistakes_write_nothing(self, frame, tmp_path):
+        with pytest.raises(DataError, match="no run is left"):
+            curate(frame, tmp_path / "a.csv", method="c")
+        with pytest.raises(UnknownNameError, match="did you mean method"):
+            curate(frame, tmp_path / "a.csv", metod="a")
+        assert not list(tmp_path.iterdir())
+
+    def test_a_csv_of_something_else(self, tmp_path):
+        (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+        with pytest.raises(DataError, match="no table of results"):
+            read_results(tmp_path / "x.csv")
+
+
+class TestCollect:
+    def test_all_finished_runs_and_each_constant_once(self, small_config, tmp_path):
+        results = [run(small_config(seed=seed), tmp_path, progress="none") for seed in (1, 2)]
+        (tmp_path / "unfinished").mkdir()
+        (tmp_path / "unfinished" / files.METRICS).write_text("never read")
+        found = collect(tmp_path)
+        assert set(found["run_id"]) == {results[0].run_id, results[1].run_id, ""}
+        constants = found[found["run_id"] == ""]
+        assert not constants.duplicated(["method", "metric"]).any()
+        assert set(found.loc[found["run_id"] != "", "split"]) == {"valid", "test"}
+        table = results_table(found)
+        assert table.rows[0].seeds == "2"
+        assert len(collect(results[0].folder)) < len(found)
+
+    def test_of_runs_made_with_different_code_the_newest_counts(self, small_config, tmp_path, monkeypatch):
+        from mmsa_lib.experiments import runs
+
+        old = run(small_config(), tmp_path, progress="none")
+        os.utime(old.folder / files.DONE, (1, 1))
+        monkeypatch.setattr(runs, "_code", lambda module: "another")
+        new = run(small_config(), tmp_path, progress="none")
+        assert set(collect(tmp_path)["run_id"]) == {new.run_id, ""}
+        assert set(collect(tmp_path, superseded=True)["run_id"]) == {old.run_id, new.run_id, ""}
+
+    def test_an_empty_folder_says_what_to_do(self, tmp_path):
+        with pytest.raises(DataError, match="mmsa-lib train METHOD"):
+            collect(tmp_path)
+
+    def test_failures_are_listed(self, small_config, tmp_path, monkeypatch):
+        from mmsa_lib.errors import RunError
+        from mmsa_lib.experiments import runs
+
+        def fail(*args, **kwargs):
+            raise RunError("it went wrong")
+
+        monkeypatch.setattr(runs, "fit", fail)
+        with pytest.raises(RunError):
+            run(small_config(seed=5), tmp_path)
+        (found,) = failures(tmp_path).to_dict("records")
+        assert (found["seed"], found["error"], found["message"]) == (5, "RunError", "it went wrong")

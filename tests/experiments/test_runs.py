@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mmsa_lib.errors import DataError, RunError
+from mmsa_lib.evaluation.baselines import constant_metrics
+from mmsa_lib.evaluation.metrics import task_metrics
+from mmsa_lib.experiments import files, runs
+from mmsa_lib.experiments.prediction import prediction_table
+from mmsa_lib.experiments.runs import find_run, run
+from mmsa_lib.methods.fusion_baselines import TextOnly
+from mmsa_lib.training import predict
+
+WRITTEN = {
+    "config.json", "environment.json", "history.csv", "metrics.csv", "constants.csv", "predictions.h5",
+    "model.safetensors", "DONE",
+}  # fmt: skip
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture
+def finished(small_config, tmp_path):
+    return run(small_config(), tmp_path, progress="none")
+
+
+def test_a_finished_run_leaves_exactly_its_files(finished):
+    assert names(finished.folder) == WRITTEN
+    assert finished.folder.name == (finished.folder / "DONE").read_text().strip()
+    modes = {path.stat().st_mode & 0o777 for path in finished.folder.iterdir()}
+    assert len(modes) == 1
+
+
+def test_metrics_follow_from_the_predictions_on_disk(finished):
+    frame = finished.metrics
+    assert list(frame.columns) == list(files.METRIC_COLUMNS)
+    for split, count in (("valid", 24), ("test", 32)):
+        stored = finished.predictions(split)
+        data = finished.load_data()[split]
+        assert stored.ids == data.ids
+        assert len(stored.ids) == count
+        assert stored.groups == data.groups
+        expected = task_metrics(data.task, stored.predictions, stored.labels)
+        found = frame[frame["split"] == split].set_index("metric")["value"]
+        assert found.to_dict() == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_validation_metric_is_the_best_value_of_the_history(finished):
+    history = finished.history.query("split == 'valid' and name == 'loss/task'")
+    mae = finished.metrics.query("split == 'valid' and metric == 'mae'")["value"].item()
+    assert mae == pytest.approx(history["value"].min(), rel=1e-6)
+    assert finished.environment["training"]["best_epoch"] == history.loc[history["value"].idxmin(), "epoch"]
+
+
+def test_constants_are_fitted_to_the_training_labels(finished):
+    data = finished.load_data()
+    expected = constant_metrics(data["test"].task, data["train"].labels, data["test"].labels)
+    found = finished.constants.pivot_table(index="method", columns="metric", values="value", dropna=False)
+    assert found.loc["constant_mean", "mae"] == pytest.approx(expected.loc["constant_mean", "mae"])
+    assert (finished.constants["run_id"] == "").all()
+    assert finished.constants["seed"].isna().all()
+
+
+def test_the_stored_model_predicts_the_stored_predictions(finished):
+    test = finished.load_data()["test"]
+    assert np.array_equal(predict(finished.load_method(test), test).numpy(), finished.predictions().predictions)
+
+
+def test_config_and_environment_say_what_was_run_and_name_no_path(finished, small_config, tmp_path):
+    stored = json.loads((finished.folder / "config.json").read_text())
+    assert stored["config"] == small_config().model_dump(mode="json")
+    assert stored["resolved"]["config"]["learning_rate"] > 0
+    environment = finished.environment
+    assert environment["packages"]["torch"] == torch.__version__
+    assert environment["determinism"]["threads"] == torch.get_num_threads()
+    assert set(environment) >= {"git", "platform", "python", "device", "code_fingerprint", "data_fingerprint"}
+    assert str(tmp_path) not in (finished.folder / "environment.json").read_text()
+
+
+def test_a_finished_run_is_not_repeated_and_force_repeats_it(finished, small_config, tmp_path, monkeypatch):
+    before = {path.name: path.stat().st_mtime_ns for path in finished.folder.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "fit", None)  # training now would be an error
+        again = run(small_config(), tmp_path)
+    assert again.finished_before
+    assert {path.name: path.stat().st_mtime_ns for path in finished.folder.iterdir()} == before
+    forced = run(small_config(), tmp_path, force=True, progress="none")
+    assert not forced.finished_before
+    assert forced.folder == finished.folder
+    assert (forced.folder / "DONE").stat().st_mtime_ns > before["DONE"]
+
+
+def test_equal_configurations_give_equal_files_everywhere(finished, small_config, tmp_path):
+    other = run(small_config(), tmp_path / "elsewhere", progress="none")
+    assert other.run_id == finished.run_id
+    for name in WRITTEN - {"environment.json", "model.safetensors"}:
+        assert (other.folder / name).read_bytes() == (finished.folder / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"seed": 1112}, False),
+        ({"config": {"max_epochs": 2, "batch_size": 12}}, False),
+        ({"data": {"samples": (48, 24, 33), "dims": (12, 8, 8), "length": 6}}, False),
+        ({"settings": {"device": "cpu", "patience": 2}}, False),
+        ({"method": "early_fusion"}, False),
+        ({"settings": {"device": "cpu", "checkpoint_every": 2}}, True),
+        ({"data": {"samples": [48, 24, 32], "dims": [12, 8, 8], "length": 6, "in_memory": True}}, True),
+    ],
+)
+def test_the_identifier_depends_on_what_can_change_a_number(small_config, change, same, tmp_path):
+    def identifier(config):
+        data = runs.load(config.dataset, config.fold, **config.load_options)
+        return runs._identify(config, runs._create(config, data["train"]), data)["run_id"]
+
+    assert (identifier(small_config(**change)) == identifier(small_config())) is same
+
+
+def test_the_identifier_depends_on_the_code(small_config, monkeypatch, tmp_path):
+    first = run(small_config(), tmp_path, progress="none")
+    monkeypatch.setattr(runs, "_code", lambda module: "another")
+    assert run(small_config(), tmp_path, progress="none").run_id != first.run_id
+
+
+class Interrupted(BaseException):
+    """Stands for a kill: like KeyboardInterrupt, it is no Exception."""
+
+
+def interrupt_in_epoch(monkeypatch, epoch, error=Interrupted):
+    original = TextOnly.start_epoch
+
+    def start_epoch(self, number):
+        if number == epoch:
+            raise error("in the middle")
+        original(self, number)
+
+    monkeypatch.setattr(TextOnly, "start_epoch", start_epoch)
+
+
+def test_an_interrupted_run_is_resumed_and_equals_an_uninterrupted_one(small_config, tmp_path, monkeypatch):
+    config = small_config(config={"max_epochs": 4, "batch_size": 16})
+    whole = run(config, tmp_path / "whole", progress="none")
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, 3)
+        with pytest.raises(Interrupted):
+            run(config, tmp_path / "broken", progress="none")
+    folder = tmp_path / "broken" / whole.run_id
+    assert names(folder) == {"config.json", "environment.json", "checkpoint.safetensors"}
+    resumed = run(config, tmp_path / "broken", progress="none")
+    assert resumed.environment["training"]["resumed_after"] == 2
+    assert names(folder) == WRITTEN
+    for name in ("history.csv", "metrics.csv", "predictions.h5"):
+        assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
+
+
+def test_leftovers_of_anything_else_are_removed_first(small_config, tmp_path, monkeypatch):
+    config = small_config()
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, 2)
+        with pytest.raises(Interrupted):
+            run(config, tmp_path, progress="none")
+    (folder,) = [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    stored = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**stored, "run_id": "another"}))
+    (folder / "metrics.csv").write_text("from another run")
+    (folder / "stray").mkdir()
+    result = run(config, tmp_path, progress="none")
+    assert result.environment["training"]["resumed_after"] == 0
+    assert names(folder) == WRITTEN
+
+
+def test_a_failed_run_says_why_and_can_be_repeated(small_config, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        original = TextOnly.loss_terms
+        patch.setattr(TextOnly, "loss_terms", lambda s, b, o: {k: v * math.nan for k, v in original(s, b, o).items()})
+        with pytest.raises(RunError, match=r"raw/task is nan.*epoch 1, step 1"):
+            run(small_config(), tmp_path, progress="none")
+    (folder,) = [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    assert names(folder) == {"config.json", "environment.json", "error.json"}
+    error = json.loads((folder / "error.json").read_text())
+    assert error["type"] == "RunError"
+    assert "raw/task is nan" in error["message"]
+    result = run(small_config(), tmp_path, progress="none")
+    assert names(result.folder) == WRITTEN
+
+
+def test_the_test_split_is_evaluated_once_after_training(small_config, tmp_path, monkeypatch):
+    calls = []
+    original = runs.predict
+    monkeypatch.setattr(runs, "predict", lambda m, d, size: calls.append(d.split) or original(m, d, size))
+    seen = []
+    monkeypatch.setattr(runs, "fit", _spy(runs.fit, seen))
+    run(small_config(), tmp_path, progress="none")
+    assert calls == ["valid", "test"]
+    assert seen == ["train", "valid"]
+
+
+def _spy(fit, seen):
+    def spied(method, train, valid, **rest):
+        seen.extend([train.split, valid.split])
+        return fit(method, train, valid, **rest)
+
+    return spied
+
+
+def _run_in_process(config, folder, queue):
+    torch.set_num_threads(1)
+    queue.put(run(config, folder, progress="none").finished_before)
+
+
+def test_two_processes_do_not_make_the_same_run_twice(small_config, tmp_path):
+    config = small_config()
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    processes = [context.Process(target=_run_in_process, args=(config, tmp_path, queue)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    finished_before = sorted(queue.get(timeout=100) for _ in processes)
+    for process in processes:
+        process.join()
+    assert finished_before == [False, True]
+
+
+def test_a_folder_that_cannot_be_written(small_config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="choose another folder"):
+        run(small_config(), tmp_path / "file" / "runs", progress="none")
+
+
+def test_find_run_by_folder_and_by_identifier(finished, tmp_path):
+    assert find_run(finished.folder).config.load_options == finished.config.load_options
+    assert find_run(finished.run_id, tmp_path).folder == finished.folder.resolve()
+    with pytest.raises(DataError, match="no finished run"):
+        find_run("nothing", tmp_path)
+
+
+class TestPredictionTable:
+    def test_it_holds_the_stored_predictions(self, finished):
+        table = prediction_table(finished)
+        stored = finished.predictions()
+        assert tuple(table["id"]) == stored.ids
+        assert np.array_equal(table["prediction"].to_numpy(np.float32), stored.predictions)
+        assert list(table.columns) == ["id", "group", "label", "prediction"]
+
+    def test_emotions_become_probabilities(self, small_config, tmp_path):
+        data = {"samples": (48, 24, 32), "dims": (12, 8, 8), "length": 6, "task": "emotions"}
+        result = run(small_config(data=data), tmp_path, progress="none")
+        table = prediction_table(result, "valid")
+        logits = result.predictions("valid").predictions
+        shares = np.exp(logits[..., 1]) / np.exp(logits).sum(-1)
+        assert np.allclose(table.filter(like="probability_"), shares, atol=1e-6)
+        assert {"label_happy", "probability_happy"} <= set(table.columns)
+
+    def test_other_widths_and_other_tasks_are_refused(self, finished, monkeypatch):
+        for option, value, message in (
+            ("dims", (13, 8, 8), "needs text features 12 wide; synthetic has features 13 wide"),
+            ("task", "emotions", "was trained for"),
+        ):
+            config = finished.config.model_copy(update={"data": {**finished.config.data, option: value}})
+            other = runs.RunResult(finished.folder, config)
+            with pytest.raises(DataError, match=message):
+                prediction_table(other)
+
+
+def test_tables_survive_csv(tmp_path):
+    frame = pd.DataFrame(
+        [["0012", "m", "", "d", "f", 1111, "complete", 0.0, "test", "mae", 0.1 + 0.2],
+         ["", "constant_mean", "", "d", "f", pd.NA, "complete", 0.0, "test", "corr", math.nan]],
+        columns=list(files.METRIC_COLUMNS),
+    ).astype({"seed": "Int64"})  # fmt: skip
+    files.write_table(tmp_path / "t.csv", frame)
+    again = files.read_table(tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(again, frame, check_dtype=False, check_exact=True)
+
+
+def test_reading_a_cell_that_is_not_there_names_those_that_are(finished):
+    with pytest.raises(DataError, match="it has complete/0/test, complete/0/valid"):
+        finished.predictions("train")
+
+
+def test_waiting_for_another_process_is_said(small_config, tmp_path, capsys):
+    from threading import Thread
+
+    from filelock import FileLock
+
+    result = run(small_config(), tmp_path, progress="none")
+    lock = FileLock(tmp_path / ".locks" / f"{result.run_id}.lock", thread_local=False)
+    lock.acquire()
+    waiting = Thread(target=run, args=(small_config(), tmp_path), kwargs={"progress": "none"})
+    waiting.start()
+    for _ in range(200):
+        if "waiting for it" in (err := capsys.readouterr().err):
+            break
+        time.sleep(0.05)
+    lock.release()
+    waiting.join(timeout=30)
+    assert f"run {result.run_id} is being made by another process" in err
+    assert not waiting.is_alive()
+    assert os.path.exists(result.folder / "DONE")
