@@ -1,0 +1,68 @@
+"""Command line: ``mmsa-lib COMMAND …``. Thin: each command calls the library; heavy imports wait until it runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import mmsa_lib
+from mmsa_lib.errors import MMSAError
+
+COMMANDS = ("data", "train", "predict", "results", "figures", "notebooks", "doctor")
+"""Modules of this package; each has ``register(subparsers)`` and sets a handler that returns the exit code."""
+
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose usage errors are one line and exit code 2."""
+
+    def error(self, message: str):
+        self.exit(2, _line(f"{message}; see {self.prog} --help"))
+
+
+def build_parser() -> Parser:
+    """The whole command line."""
+    parser = Parser(prog="mmsa-lib", description=mmsa_lib.__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"mmsa-lib {mmsa_lib.__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        import_module(f"{__name__}.{name}").register(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 good, 1 a run failed, 2 bad usage or bad input (with one line on stderr), 130 interrupted.
+    """
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left; nothing more may be written on the way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = build_parser().parse_args(argv)
+        return args.handler(args)
+    except SystemExit as end:  # argparse ends the process after --help, --version and usage errors
+        return end.code if isinstance(end.code, int) else 0
+    except MMSAError as error:
+        sys.stderr.write(_line(str(error)))
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; repeat the command to resume\n")
+        return INTERRUPTED
+
+
+def _line(message: str) -> str:
+    return f"mmsa-lib: error: {' '.join(message.split())}\n"

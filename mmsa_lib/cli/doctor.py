@@ -1,0 +1,102 @@
+"""``mmsa-lib doctor``: is everything here that the library needs, and what is it?"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from mmsa_lib.cli.output import print_json
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add ``doctor``."""
+    parser = subparsers.add_parser("doctor", help="show versions, devices, data and folders; find what is wrong")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(handler=doctor)
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Examine everything; 2 if something that is needed is broken."""
+    report = {name: _examine(check) for name, check in CHECKS.items()}
+    if args.json:
+        print_json(report)
+    else:
+        for name, found in report.items():
+            print(f"{'ok' if found['ok'] else 'BROKEN':<7} {name:<18} {found['found']}")
+    return 0 if all(found["ok"] for found in report.values()) else 2
+
+
+def _examine(check: Callable[[], str]) -> dict[str, Any]:
+    # Whatever goes wrong in a check is its result; the other checks still run.
+    try:
+        return {"ok": True, "found": check()}
+    except Exception as error:
+        return {"ok": False, "found": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+
+
+def _versions() -> str:
+    import platform
+
+    from mmsa_lib.experiments.environment import PACKAGES, package_version
+
+    found = {name: package_version(name) for name in PACKAGES}
+    missing = [name for name, number in found.items() if number is None]
+    if missing:
+        raise ImportError(f"not installed: {', '.join(missing)}; run: pip install -e .")
+    return f"python {platform.python_version()}, " + ", ".join(f"{name} {number}" for name, number in found.items())
+
+
+def _devices() -> str:
+    import torch
+
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return f"cpu with {torch.get_num_threads()} threads; cuda: {', '.join(names) or 'none'}"
+
+
+def _data() -> str:
+    from mmsa_lib.data.registry import stored
+    from mmsa_lib.data.store import read_header
+
+    found = stored()
+    for path in found.values():
+        read_header(path)
+    return f"synthetic (generated), {', '.join(sorted(found)) or 'no others built; see: mmsa-lib data list'}"
+
+
+def _text_model() -> str:
+    from mmsa_lib.data.text import DEFAULT_TEXT_MODEL
+    from mmsa_lib.nn.text_encoder import TextEncoder
+
+    return f"{DEFAULT_TEXT_MODEL}, {TextEncoder(DEFAULT_TEXT_MODEL).width} wide"
+
+
+def _folders() -> str:
+    import tempfile
+
+    from mmsa_lib.paths import data_root, runs_folder
+
+    for folder in (data_root(), runs_folder()):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    return f"data in {data_root()}, runs in {runs_folder()}"
+
+
+def _notebooks() -> str:
+    from mmsa_lib.experiments.environment import package_version
+
+    found = {name: package_version(name) for name in ("papermill", "ipykernel")}
+    if None in found.values():
+        return "papermill and ipykernel are not installed (needed for notebooks: pip install -e '.[lab]')"
+    return ", ".join(f"{name} {number}" for name, number in found.items())
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "versions": _versions,
+    "devices": _devices,
+    "data": _data,
+    "text model": _text_model,
+    "folders": _folders,
+    "notebook tools": _notebooks,
+}

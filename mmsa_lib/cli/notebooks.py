@@ -1,0 +1,30 @@
+"""``mmsa-lib notebooks``: execute the notebooks strictly."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add ``notebooks run``."""
+    parser = subparsers.add_parser("notebooks", help="execute the notebooks")
+    commands = parser.add_subparsers(dest="notebooks_command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="execute notebooks in order; executed copies go to runs/notebooks")
+    run.add_argument("names", nargs="*", metavar="NAME", help="which ones, for instance 01 or 01_data (default: all)")
+    run.add_argument("--profile", choices=("smoke", "cpu", "full"), default="smoke", help="default: smoke")
+    run.add_argument("--out", type=Path, metavar="DIR", help="folder of the executed copies")
+    run.add_argument("--update", action="store_true", help="also put good copies in the place of the notebooks")
+    run.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default: 1)")
+    run.add_argument("--timeout", type=float, default=3600, metavar="SECONDS", help="for each notebook (default: 3600)")
+    run.set_defaults(handler=execute)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Run them; 1 if one failed."""
+    from mmsa_lib.experiments.notebooks import run_all
+
+    results = run_all(
+        args.names, profile=args.profile, output=args.out, update=args.update, jobs=args.jobs, timeout=args.timeout
+    )
+    return 0 if all(result.ok for result in results) else 1

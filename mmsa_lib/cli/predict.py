@@ -1,0 +1,42 @@
+"""``mmsa-lib predict``: what a finished run says about the samples of a data set."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmsa_lib.cli.output import say
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add ``predict``."""
+    parser = subparsers.add_parser(
+        "predict",
+        help="apply the model of a finished run",
+        description="Write id, label and prediction of every sample as CSV. Audio and vision are standardised by the "
+        "training split of the data set that is given.",
+    )
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run, or its identifier")
+    parser.add_argument("--dataset", metavar="NAME", help="a data set (default: the run's own)")
+    parser.add_argument("--fold", metavar="F", help="a fold of it (default: the run's own)")
+    parser.add_argument("--split", choices=("train", "valid", "test"), default="test", help="default: test")
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="where to look for an identifier")
+    parser.add_argument("--out", type=Path, metavar="CSV", help="write here instead of to stdout")
+    parser.set_defaults(handler=predict)
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Load the run's model and data, predict, write a table."""
+    from mmsa_lib.experiments.prediction import prediction_table
+    from mmsa_lib.experiments.runs import find_run
+
+    table = prediction_table(find_run(args.run, args.runs), args.split, dataset=args.dataset, fold=args.fold)
+    if args.out is None:
+        table.to_csv(sys.stdout, index=False, lineterminator="\n")
+    else:
+        from mmsa_lib.experiments.files import write_table
+
+        write_table(args.out, table)
+        say(f"{len(table)} predictions written to {args.out}")
+    return 0

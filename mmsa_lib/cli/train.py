@@ -1,0 +1,160 @@
+"""``mmsa-lib train``: one run folder per seed, then a table over seeds with the constant baselines."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmsa_lib.cli.names import CONSTANT, check_method
+from mmsa_lib.cli.output import print_json, say
+from mmsa_lib.errors import ConfigError, MMSAError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mmsa_lib.experiments import RunConfig, RunResult
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add ``train``."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train a method, one run per seed, and show its test metrics",
+        description="Train a method, one run per seed. A finished run is not repeated; an interrupted one is resumed.",
+    )
+    parser.add_argument("method", metavar="METHOD", help="a method, or 'constant' for the constant baselines alone")
+    parser.add_argument("--dataset", default="synthetic", metavar="D", help="a data set (default: synthetic)")
+    parser.add_argument("--fold", default="standard", metavar="F", help="a fold of it (default: standard)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[1111], metavar="S", help="one run each (default: 1111)"
+    )
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="key=value", dest="assignments",
+        help="values of the method, the training settings or the data; config., settings. or data. may precede the key",
+    )  # fmt: skip
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="folder of runs (default: MMSA_LIB_RUNS or runs/)")
+    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:<number> (default: auto)")
+    parser.add_argument("--force", action="store_true", help="repeat finished runs from the start")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(handler=train)
+
+
+def train(args: argparse.Namespace) -> int:
+    """Check everything that can be checked without data, then run seed after seed."""
+    check_method(args.method)
+    from mmsa_lib.data.registry import SYNTHETIC, store_path
+
+    if args.dataset != SYNTHETIC:
+        store_path(args.dataset)
+    if args.method == CONSTANT:
+        return _constants(args)
+    configs = _configs(args)
+    from mmsa_lib.experiments import run
+
+    finished: dict[int, RunResult] = {}
+    failed: dict[int, Exception] = {}
+    for config in configs:
+        try:
+            finished[config.seed] = run(config, args.runs, force=args.force, progress="none" if args.quiet else "auto")
+        except MMSAError as error:
+            if error.exit_code != 1:
+                raise  # bad input fails in the same way for every seed
+            failed[config.seed] = error
+            say(f"seed {config.seed} failed: {error}")
+    _report(args, finished, failed)
+    return 1 if failed else 0
+
+
+def _configs(args: argparse.Namespace) -> list[RunConfig]:
+    """One checked configuration per seed."""
+    from mmsa_lib.experiments import RunConfig
+
+    sections = RunConfig.parse_settings(args.method, args.assignments, dataset=args.dataset)
+    if args.device is not None:
+        if "device" in sections["settings"]:
+            raise ConfigError("the device is given twice; use --device alone")
+        sections["settings"]["device"] = args.device
+    base = {"method": args.method, "dataset": args.dataset, "fold": args.fold}
+    return [RunConfig(**base, **sections, seed=seed) for seed in dict.fromkeys(args.seeds)]
+
+
+def _report(args: argparse.Namespace, finished: dict[int, RunResult], failed: dict[int, Exception]) -> None:
+    import pandas as pd
+
+    from mmsa_lib.experiments.tables import results_table
+
+    frame = pd.concat([part for r in finished.values() for part in (r.metrics, r.constants)]) if finished else None
+    table = None if frame is None else results_table(frame.drop_duplicates())
+    if args.json:
+        runs = [_run_facts(seed, result) for seed, result in finished.items()]
+        runs += [{"seed": seed, "error": {"type": type(e).__name__, "message": str(e)}} for seed, e in failed.items()]
+        facts = {"method": args.method, "dataset": args.dataset, "fold": args.fold, "runs": runs}
+        print_json({**facts, **({} if table is None else _summary_facts(table.frame))})
+        return
+    for seed, result in finished.items():
+        note = " (finished before)" if result.finished_before else ""
+        print(f"seed {seed}: {result.folder}{note}")
+        print("  " + _metric_line(_test_metrics(result)))
+        if result.environment["training"]["one_class"]:
+            say(f"seed {seed}: the model decides the same for every test sample; it has learned nothing")
+    if table is not None:
+        print(f"\n{table!r}")
+
+
+def _run_facts(seed: int, result: RunResult) -> dict[str, Any]:
+    frame = result.metrics
+    values = {split: part.set_index("metric")["value"].to_dict() for split, part in frame.groupby("split")}
+    training = result.environment["training"]
+    return {
+        "seed": seed,
+        "run_id": result.run_id,
+        "folder": str(result.folder),
+        "finished_before": result.finished_before,
+        **training,
+        "metrics": values,
+    }
+
+
+def _summary_facts(summary: pd.DataFrame) -> dict[str, Any]:
+    """Test metrics over seeds, and those of the constants."""
+    numbers = ["n", "mean", "sd", "low", "high"]
+    own = summary[~summary["constant"]].set_index("metric")[numbers]
+    constants = summary[summary["constant"]]
+    return {
+        "over_seeds": {key: own.loc[key].to_dict() for key in own.index},
+        "constants": {
+            name: part.set_index("metric")["mean"].to_dict() for name, part in constants.groupby("method", sort=True)
+        },
+    }
+
+
+def _test_metrics(result: RunResult) -> dict[str, float]:
+    frame = result.metrics
+    return frame[frame["split"] == "test"].set_index("metric")["value"].to_dict()
+
+
+def _metric_line(values: dict[str, float]) -> str:
+    from mmsa_lib.evaluation.metrics import metric
+
+    shown = {metric(key): value for key, value in values.items() if not key.endswith("_macro")}
+    return "  ".join(f"{m.label} {100 * v:.2f} %" if m.percent else f"{m.label} {v:.3f}" for m, v in shown.items())
+
+
+def _constants(args: argparse.Namespace) -> int:
+    """The constant baselines of a data set: nothing is trained, so there are no seeds and no run folders."""
+    from mmsa_lib.data.loading import load
+    from mmsa_lib.experiments.runs import constant_rows
+
+    if args.assignments:
+        raise ConfigError("the constant baselines have no settings; leave --set out")
+    data = load(args.dataset, args.fold)
+    rows = constant_rows(data)
+    values = {name: part.set_index("metric")["value"].to_dict() for name, part in rows.groupby("method", sort=False)}
+    if args.json:
+        print_json({"method": CONSTANT, "dataset": args.dataset, "fold": args.fold, "constants": values})
+    else:
+        for name, numbers in values.items():
+            print(f"{name:<22} {_metric_line(numbers)}")
+    return 0

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mmsa_lib import cli
+from mmsa_lib.cli import main
+from mmsa_lib.cli.names import method_ids
+from mmsa_lib.cli.output import print_json
+from mmsa_lib.errors import DataError, RunError
+
+
+def one_line(capsys):
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("mmsa-lib: error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_the_light_list_of_methods_is_the_real_one():
+    from mmsa_lib.methods import METHODS
+
+    assert sorted(method_ids()) == sorted(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "COMMAND"),
+        (["trian"], "invalid choice: 'trian'"),
+        (["train"], "METHOD"),
+        (["train", "self_m"], "unknown method 'self_m'; did you mean self_mm?"),
+        (["train", "self_mm", "--seeds", "x"], "invalid int value"),
+        (["train", "self_mm", "--dataset", "mosy"], "unknown data set 'mosy'; did you mean"),
+        (["train", "self_mm", "--set", "lerning_rate=1"], "did you mean learning_rate"),
+        (["train", "self_mm", "--set", "patience=never"], "config.patience='never'"),
+        (["train", "self_mm", "--seeds", "-1"], "seed=-1"),
+        (["train", "self_mm", "--device", "gpu"], "device='gpu'"),
+        (["train", "self_mm", "--device", "cpu", "--set", "device=cpu"], "given twice"),
+        (["train", "self_mm", "--fold", "standrad"], "unknown fold of synthetic 'standrad'; did you mean standard"),
+        (["train", "constant", "--set", "a=1"], "no settings"),
+        (["predict", "no-such-run"], "no finished run"),
+        (["results", "table", "no-such-folder"], "no finished run in no-such-folder"),
+        (["figures", "--check", "x"], "leave the names out"),
+        (["notebooks", "run", "no-such-notebook"], "unknown notebook"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(arguments, message, capsys):
+    assert main(arguments) == 2
+    assert message in one_line(capsys)
+
+
+def test_help_and_version(capsys):
+    assert main(["--help"]) == 0
+    assert "train a method, one run per seed" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("mmsa-lib ")
+    for command in cli.COMMANDS:
+        assert main([command, "--help"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (DataError("a\nb"), 2, "mmsa-lib: error: a b\n"),
+        (RunError("broke"), 1, "mmsa-lib: error: broke\n"),
+        (KeyboardInterrupt(), 130, "interrupted; repeat the command to resume\n"),
+    ],
+)
+def test_errors_become_exit_codes(error, code, text, monkeypatch, capsys):
+    from mmsa_lib.cli import doctor
+
+    def fail(args):
+        raise error
+
+    monkeypatch.setattr(doctor, "doctor", fail)
+    assert main(["doctor"]) == code
+    assert capsys.readouterr().err == text
+
+
+def test_other_errors_keep_their_traceback(monkeypatch):
+    from mmsa_lib.cli import doctor
+
+    def fail(args):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(doctor, "doctor", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["doctor"])
+
+
+def test_what_needs_no_torch_does_not_wait_for_it():
+    code = (
+        "import sys; from mmsa_lib.cli import main; "
+        "codes = main(['--help']), main(['train', 'bogus']); "
+        "assert codes == (0, 2), codes; "
+        "heavy = {'torch', 'pandas', 'transformers', 'matplotlib', 'pydantic'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+
+
+def test_python_m_is_the_same_command():
+    done = subprocess.run([sys.executable, "-m", "mmsa_lib", "train", "bogus"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("mmsa-lib: error: unknown method 'bogus'")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mmsa_lib", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 0
+
+
+def test_json_has_no_nan(capsys):
+    print_json({"a": float("nan"), "b": [float("inf"), 1.5], 3: (1,)})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 1.5], "3": [1]}
+
+
+def test_doctor_reports_everything_and_fails_where_something_is_broken(monkeypatch, capsys, tmp_path):
+    from mmsa_lib.cli import doctor
+
+    monkeypatch.setenv("MMSA_LIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MMSA_LIB_RUNS", str(tmp_path / "runs"))
+    assert main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report) == set(doctor.CHECKS)
+    assert "384 wide" in report["text model"]["found"]
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MMSA_LIB_RUNS", str(tmp_path / "file" / "runs"))
+    assert main(["doctor"]) == 2
+    assert "BROKEN  folders" in capsys.readouterr().out

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from mmsa_lib.cli import main
+from mmsa_lib.errors import RunError
+
+SMALL = ["--set", "samples=[48, 24, 32]", "dims=[12, 8, 8]", "length=6", "max_epochs=2", "--device", "cpu"]
+
+
+@pytest.fixture
+def train(tmp_path):
+    def run(method, *more):
+        return main(["train", method, *SMALL, "--runs", str(tmp_path), *more])
+
+    return run
+
+
+def test_json_is_the_only_output_and_holds_runs_means_and_constants(train, tmp_path, capsys):
+    assert train("text_only", "--seeds", "1", "2", "--json") == 0
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert "text_only seed 1: train 1/2" in err
+    runs = report["runs"]
+    assert [entry["seed"] for entry in runs] == [1, 2]
+    for entry in runs:
+        assert (tmp_path / entry["run_id"] / "DONE").is_file()
+        assert set(entry["metrics"]) == {"valid", "test"}
+    mean = (runs[0]["metrics"]["test"]["mae"] + runs[1]["metrics"]["test"]["mae"]) / 2
+    assert report["over_seeds"]["mae"]["mean"] == pytest.approx(mean)
+    assert report["over_seeds"]["mae"]["n"] == 2
+    assert report["constants"]["constant_mean"]["corr"] is None
+    assert report["constants"]["constant_mean"]["mae"] > 0
+
+
+def test_text_output_and_repetition(train, capsys):
+    assert train("text_only", "--seeds", "1", "1", "--quiet") == 0
+    out, err = capsys.readouterr()
+    assert "train 1/2" not in err
+    assert out.count("seed 1: ") == 1
+    assert "constant_mean" in out
+    assert "MAE ↓" in out
+    assert train("text_only", "--seeds", "1") == 0
+    again, err = capsys.readouterr()
+    assert "(finished before)" in again
+    assert "train 1/2" not in err
+
+
+def test_a_failing_seed_does_not_keep_the_others_from_running(train, capsys, monkeypatch):
+    from mmsa_lib.experiments import runs
+
+    original = runs.fit
+
+    def fit(*splits, seed, **rest):
+        if seed == 1:
+            raise RunError("loss term raw/task is nan")
+        return original(*splits, seed=seed, **rest)
+
+    monkeypatch.setattr(runs, "fit", fit)
+    assert train("text_only", "--seeds", "1", "2", "--json") == 1
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert "seed 1 failed: loss term raw/task is nan" in err
+    assert [entry["seed"] for entry in report["runs"]] == [2, 1]
+    assert report["runs"][1]["error"] == {"type": "RunError", "message": "loss term raw/task is nan"}
+    assert report["over_seeds"]["mae"]["n"] == 1
+
+
+def test_all_seeds_failing_is_still_one_report(train, capsys, monkeypatch):
+    from mmsa_lib.experiments import runs
+
+    def fit(*splits, **rest):
+        raise RunError("no")
+
+    monkeypatch.setattr(runs, "fit", fit)
+    assert train("text_only", "--seeds", "1", "--json") == 1
+    assert "over_seeds" not in json.loads(capsys.readouterr().out)
+
+
+def test_constant_is_answered_with_the_baselines(capsys):
+    assert main(["train", "constant", "--json"]) == 0
+    constants = json.loads(capsys.readouterr().out)["constants"]
+    assert {"constant_majority", "constant_mean", "constant_median", "constant_prior"} <= set(constants)
+    assert main(["train", "constant"]) == 0
+    assert "MAE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("label", [2.0, -2.0])
+def test_a_model_that_decides_the_same_for_all_is_named(train, capsys, monkeypatch, label):
+    from mmsa_lib.experiments import runs
+
+    monkeypatch.setattr(runs, "predict", lambda method, data, size: torch.full((len(data),), label))
+    assert train("text_only", "--quiet") == 0
+    assert "it has learned nothing" in capsys.readouterr().err
+
+
+class TestAfterwards:
+    @pytest.fixture
+    def run_folder(self, train, capsys):
+        assert train("text_only", "--seeds", "3", "--json") == 0
+        return json.loads(capsys.readouterr().out)["runs"][0]["folder"]
+
+    def test_predict_to_stdout_and_to_a_file(self, run_folder, tmp_path, capsys):
+        assert main(["predict", run_folder]) == 0
+        out = capsys.readouterr().out
+        assert out.splitlines()[0] == "id,group,label,prediction"
+        assert len(out.splitlines()) == 33
+        assert main(["predict", run_folder, "--split", "valid", "--out", str(tmp_path / "p.csv")]) == 0
+        assert len(pd.read_csv(tmp_path / "p.csv")) == 24
+        assert capsys.readouterr().out == ""
+
+    def test_results_table_and_export(self, run_folder, tmp_path, capsys):
+        assert main(["results", "table", str(tmp_path), "--metrics", "mae", "corr"]) == 0
+        table = capsys.readouterr().out
+        assert "text_only" in table
+        assert "Acc" not in table
+        assert main(["results", "export", str(tmp_path), str(tmp_path / "r.csv"), "--split", "test"]) == 0
+        capsys.readouterr()
+        assert main(["results", "table", str(tmp_path / "r.csv"), "--json"]) == 0
+        rows = json.loads(capsys.readouterr().out)["rows"]
+        assert {"text_only", "constant_mean"} <= {row["method"] for row in rows}
