@@ -162,8 +162,8 @@ class Method(nn.Module, ABC):
         ]
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """One Adam over :meth:`parameter_groups` by default."""
-        return {"all": torch.optim.Adam(self.parameter_groups())}
+        """One Adam over :meth:`parameter_groups` by default; fused: one pass over memory, which pays with a text encoder."""
+        return {"all": torch.optim.Adam(self.parameter_groups(), fused=True)}
 
     def training_step(self, batch: Batch, optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, float]:
         """Forward, backward and one step of each optimiser.
