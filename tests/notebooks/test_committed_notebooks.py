@@ -38,8 +38,15 @@ def page(notebook):
                 if len(heading) > level + 1 or (len(heading) == 1 and level):
                     yield f"heading '{heading}' follows level {level}; one title, and no level left out"
                 level = len(heading)
-        elif RELATIVE_PATH.search(cell.source):
+            continue
+        if cell.cell_type == "code" and cell.source.rstrip().endswith(";"):
+            yield f"a last line ending in ';' hides its value from papermill but not from nbval: {last_line(cell)}"
+        if RELATIVE_PATH.search(cell.source):
             yield f"a path relative to the working folder: {cell.source.splitlines()[0]}; use mmsa_lib.paths"
+
+
+def last_line(cell):
+    return cell.source.rstrip().splitlines()[-1]
 
 
 def parameters(notebook):
@@ -125,6 +132,10 @@ def break_path(book):
     book.cells[2].source = "open('../data/x.csv')"
 
 
+def break_semicolon(book):
+    book.cells[2].source = "1 + 1;"
+
+
 def break_tag(book):
     book.cells[1].metadata = nbformat.from_dict({})
 
@@ -183,6 +194,7 @@ def break_address(book):
         (break_second_title, "one title"),
         (break_heading, "no level left out"),
         (break_path, "relative to the working folder"),
+        (break_semicolon, "hides its value from papermill but not from nbval"),
         (break_tag, "exactly one code cell"),
         (break_profile, "profile"),
         (break_place, "first or second code cell"),
