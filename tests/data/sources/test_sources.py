@@ -1,6 +1,7 @@
 """The list of public data sets: files in the manifest, building by name, terms and sources."""
 
 import hashlib
+import pickle
 
 import h5py
 import numpy as np
@@ -93,3 +94,73 @@ def test_optional_file_can_be_demanded(monkeypatch, local):
     assert mmmo.TRAINING_TEXT not in fetch_originals("mmmo", local.folder)
     with pytest.raises(DataError, match=f"{mmmo.TRAINING_TEXT} is missing in the mirror"):
         fetch_originals("mmmo", local.folder, optional=True)
+
+
+def write_array(values):
+    def write(path):
+        with h5py.File(path, "w") as file:
+            file["data"] = values
+
+    return write
+
+
+def test_mfn_files_are_verified_and_read_as_word_aligned_mosi(local):
+    """Two samples per split; the second is padded on the left."""
+    generator = np.random.default_rng(0)
+    inputs = {}
+    for split in ("train", "valid", "test"):
+        inputs[split] = generator.uniform(1, 2, (2, 20, 325))
+        inputs[split][1, :15] = 0
+        local(f"mosi-mfn/X_{split}.h5", write_array(inputs[split]))
+        local(f"mosi-mfn/y_{split}.h5", write_array(np.array([-2.4, 3.0])))
+    record = build("mosi_mfn", local.folder)
+    assert record.name == "mosi_mfn"
+    assert record.task.range == (-3, 3)
+    assert {features.modality: features.width for features in record.features.values()} == {
+        "text": 300,
+        "audio": 5,
+        "vision": 20,
+    }
+    assert all(features.lengths.tolist() == [20, 5] * 3 for features in record.features.values())
+    audio = record.features["audio"]
+    np.testing.assert_array_equal(audio.values[20:25], inputs["train"][1, 15:, 300:305].astype("f4"))
+    assert record.folds["standard"].tolist() == ["train"] * 2 + ["valid"] * 2 + ["test"] * 2
+    assert [line.split(":")[0] for line in record.sources] == list(BUILDERS["mosi_mfn"].required)
+    assert "AAAI 2018" in record.citation
+    assert "MIT" in record.terms
+
+
+def test_mfn_file_that_changed_is_refused(local):
+    for split in ("train", "valid", "test"):
+        local(f"mosi-mfn/X_{split}.h5", write_array(np.ones((2, 20, 325))))
+        local(f"mosi-mfn/y_{split}.h5", write_array(np.array([-2.4, 3.0])))
+    write_array(np.zeros((2, 20, 325)))(local.folder / "mosi-mfn" / "X_test.h5")
+    with pytest.raises(DataError, match=r"X_test\.h5: wrong checksum, expected git-blob:"):
+        build("mosi_mfn", local.folder)
+
+
+def test_mfn_files_in_several_folders_are_refused(tmp_path):
+    names = BUILDERS["mosi_mfn"].required
+    files = {name: tmp_path / name[0] / name for name in names}
+    with pytest.raises(DataError, match="lie in 2 folders"):
+        BUILDERS["mosi_mfn"].assemble(files)
+
+
+def test_magbert_pickle_is_verified_and_read_word_by_word(local):
+    generator = np.random.default_rng(0)
+    samples = {
+        split: [
+            ((["good", "film"], generator.uniform(size=(2, 47)), generator.uniform(size=(2, 74))), 1.5, f"{split}[0]")
+        ]
+        for split in ("train", "dev", "test")
+    }
+    local("mosi-magbert/mosi.pkl", lambda path: path.write_bytes(pickle.dumps(samples)))
+    record = build("mosi_magbert", local.folder)
+    assert record.name == "mosi_magbert"
+    assert record.transcripts == ["good film"] * 3
+    assert record.folds["standard"].tolist() == ["train", "valid", "test"]
+    (_, visual, acoustic), _, _ = samples["dev"][0]
+    np.testing.assert_array_equal(record.features["vision"].values[2:4], visual.astype("f4"))
+    np.testing.assert_array_equal(record.features["audio"].values[2:4], acoustic.astype("f4"))
+    assert len(record.sources) == 1
+    assert "ACL 2020" in record.citation
