@@ -1,7 +1,7 @@
 """Plain baselines: ``text_only``, ``early_fusion`` and ``late_fusion`` [R, ours].
 
-Small networks for about a thousand training samples. A sequence becomes a vector by a masked mean and a linear layer,
-or by an LSTM and its last valid state (``sequence``).
+Small networks for about a thousand training samples. A sequence becomes a vector by a layer at every frame and a
+masked mean, or by an LSTM and its last valid state (``sequence``).
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ class EarlyFusionConfig(FusionConfig):
 
     width: int = evidence(64, tag="R", source="ours", meaning="width of the encoder", unit="features", ge=1)
     sequence: Sequence = evidence(
-        "lstm", tag="R", source="the field's EF-LSTM", meaning="how the joint sequence becomes one vector"
-    )
+        "mean", tag="T", source="lower validation error than lstm on CMU-MOSI with MiniLM words, our runs",
+        meaning="how the joint sequence becomes one vector; lstm is the field's EF-LSTM",
+    )  # fmt: skip
 
 
 class LateFusionConfig(FusionConfig):
@@ -49,19 +50,23 @@ class LateFusionConfig(FusionConfig):
         32, tag="R", source="ours", meaning="width of the audio and of the vision encoder", unit="features", ge=1
     )
     sequence: Sequence = evidence(
-        "lstm", tag="R", source="as Self-MM's encoders", meaning="how audio and vision become one vector each"
-    )
+        "mean", tag="T", source="lower validation error than lstm on CMU-MOSI with MiniLM words, our runs",
+        meaning="how audio and vision become one vector each",
+    )  # fmt: skip
 
 
 class MeanEncoder(nn.Module):
-    """Masked mean over time and a linear layer: ``(B, T, in_dim)``, ``(B, T)`` to ``(B, out_dim)``."""
+    """A linear layer and ReLU at every frame, then the masked mean: ``(B, T, in_dim)``, ``(B, T)`` to ``(B, out_dim)``.
+
+    The layer comes before the mean, so that frames of several modalities side by side can interact step by step.
+    """
 
     def __init__(self, in_dim: int, out_dim: int):
         super().__init__()
         self.project = nn.Linear(in_dim, out_dim)
 
     def forward(self, sequence: Tensor, valid: Tensor) -> Tensor:
-        return self.project(masked_mean(sequence, valid))
+        return masked_mean(self.project(sequence).relu(), valid)
 
 
 def sequence_encoder(kind: Sequence, in_dim: int, width: int) -> nn.Module:

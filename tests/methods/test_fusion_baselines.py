@@ -73,6 +73,15 @@ def test_early_fusion_repeats_utterance_level_features(train):
     torch.testing.assert_close(method(with_audio(audio, one)).prediction, method(repeated).prediction)
 
 
+def test_mean_encoder_against_a_loop_over_frames(train):
+    method = build("late_fusion", train, sequence="mean").eval()
+    layer, output = method.encoders["audio"].project, method(train.data)
+    for i in range(3):
+        frames = train.data.features["audio"][i, train.data.valid["audio"][i]]
+        expected = sum(layer(frame).relu() for frame in frames) / len(frames)
+        torch.testing.assert_close(output.representations["audio/feature"][i], expected)
+
+
 @pytest.mark.parametrize("method_id", ["early_fusion", "late_fusion"])
 def test_sequence_switch(train, method_id):
     lstm, mean = (build(method_id, train, sequence=kind) for kind in ("lstm", "mean"))
