@@ -208,9 +208,8 @@ def _transfer(entry: SourceFile, target: Path, progress: bool) -> None:
     remedy = f"download it by other means and give its folder by --mirror (or {MIRROR_VARIABLE})"
     shown = {"desc": entry.name, "unit": "B", "unit_scale": True, "file": sys.stderr, "leave": False}
     for attempt in range(1, ATTEMPTS + 1):
-        with tqdm(
-            total=entry.size or 1, disable=not progress, **shown
-        ) as bar:  # pooch replaces the total by what the server says
+        # pooch asks for a total at once and replaces it by what the server says.
+        with tqdm(total=entry.size or 1, disable=not progress, **shown) as bar:
             try:
                 pooch.HTTPDownloader(progressbar=bar, chunk_size=_CHUNK)(entry.url, str(target), None)
                 return
