@@ -17,6 +17,9 @@ from mmsa_lib.data.record import FeatureSet, Level
 from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.errors import DataError
 
+LEFT = "{}: samples padded on the left, shifted"
+"""What is counted where the padding of a field is moved to the right."""
+
 
 def present_frames(padded: np.ndarray) -> np.ndarray:
     """``(N, T)`` bool: frames of ``padded`` ``(N, T, d)`` that are not all zero."""
@@ -33,9 +36,10 @@ def span(present: np.ndarray) -> np.ndarray:
 def placed(present: np.ndarray, lengths: np.ndarray, field: str, repairs: Repairs) -> np.ndarray:
     """The valid frames of samples whose lengths are known, for padding on either side.
 
-    The frames are the first ``length`` ones; if some present frame lies outside these, the last ``length`` ones; if
-    some lies outside both, the length is wrong and the span of the present frames counts. The second and third case
-    are counted in ``repairs``.
+    Where all samples fit into their first ``length`` frames the padding is on the right, else where all fit into their
+    last ones it is on the left. (A sample alone may fit both ways: aligned files have zero frames for [CLS] and [SEP].)
+    A file that mixes the sides is decided sample by sample, the right first; a sample that fits neither way has a wrong
+    length, and the span of its present frames counts. All but padding on the right is counted in ``repairs``.
 
     Args:
         present: ``(N, T)`` bool.
@@ -51,15 +55,20 @@ def placed(present: np.ndarray, lengths: np.ndarray, field: str, repairs: Repair
     first, last = position < length, position >= steps - length
     fits_first = ~(present & ~first).any(axis=1)
     fits_last = ~(present & ~last).any(axis=1)
+    on_left = fits_last if fits_last.all() and not fits_first.all() else fits_last & ~fits_first
+    wrong = ~fits_first & ~fits_last
+    valid = np.where(on_left[:, None], last, np.where(wrong[:, None], span(present), first))
     repairs.count(f"{field}: samples longer than the array, cut", int((lengths > steps).sum()))
-    repairs.count(f"{field}: samples padded on the left, shifted", int((~fits_first & fits_last).sum()))
-    repairs.count(f"{field}: samples whose length contradicts the data", int((~fits_first & ~fits_last).sum()))
-    return np.where(fits_first[:, None], first, np.where(fits_last[:, None], last, span(present)))
+    repairs.count(LEFT.format(field), int((on_left & (length[:, 0] < steps)).sum()))
+    repairs.count(f"{field}: samples whose length contradicts the data", int(wrong.sum()))
+    return valid
 
 
-def left_padded(valid: np.ndarray) -> int:
-    """Number of samples in ``valid`` ``(N, T)`` whose first frame is padding and which are not empty."""
-    return int((valid.any(axis=1) & ~valid[:, 0]).sum())
+def spanned(present: np.ndarray, field: str, repairs: Repairs) -> np.ndarray:
+    """:func:`span`, counting in ``repairs`` the samples that begin with padding."""
+    valid = span(present)
+    repairs.count(LEFT.format(field), int((valid.any(axis=1) & ~valid[:, 0]).sum()))
+    return valid
 
 
 def features(

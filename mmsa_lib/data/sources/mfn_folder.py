@@ -20,7 +20,7 @@ import numpy as np
 
 from mmsa_lib.data.batch import MODALITIES, Modality
 from mmsa_lib.data.record import DatasetRecord
-from mmsa_lib.data.sources.frames import features, joined, left_padded, present_frames, span
+from mmsa_lib.data.sources.frames import features, joined, present_frames, spanned
 from mmsa_lib.data.sources.layouts import SPLIT_NAMES, check_sizes
 from mmsa_lib.data.sources.official import USER_TERMS, identify, known_set
 from mmsa_lib.data.sources.repairs import Repairs, sentiment_labels, sentiment_task
@@ -127,8 +127,7 @@ def _features(arrays: dict[str, _Arrays], sizes: tuple[int, ...], folder: Path, 
         if len(shapes) > 1 or next(iter(shapes))[0] != size:
             found = ", ".join(f"{m} {values.shape}" for m, values in of_split.items())
             raise DataError(f"{folder} [{split}]: {size} labels and {found}; expected equal samples and steps")
-        valid = valid_steps(of_split)
-        repairs.count("samples padded on the left, shifted", left_padded(valid))
+        valid = _valid_steps(of_split, repairs)
         for modality, done in parts.items():
             values = of_split.get(modality, np.zeros((*valid.shape, widths[modality]), dtype=np.float32))
             done.append(
@@ -145,10 +144,10 @@ def _features(arrays: dict[str, _Arrays], sizes: tuple[int, ...], folder: Path, 
     return {m: joined(done, f"{folder}: {m}") for m, done in parts.items()}
 
 
-def valid_steps(arrays: _Arrays) -> np.ndarray:
+def _valid_steps(arrays: _Arrays, repairs: Repairs) -> np.ndarray:
     """The valid span of each sample, ``(N, T)`` bool; see the module's text."""
     deciding = [m for m in ("text", "audio") if m in arrays] if "text" in arrays else list(arrays)
-    return span(np.logical_or.reduce([present_frames(arrays[m]) for m in deciding]))
+    return spanned(np.logical_or.reduce([present_frames(arrays[m]) for m in deciding]), "all modalities", repairs)
 
 
 def _frames(path: Path) -> np.ndarray:

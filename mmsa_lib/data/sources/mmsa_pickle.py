@@ -22,7 +22,7 @@ import numpy as np
 
 from mmsa_lib.data.batch import MODALITIES, Modality
 from mmsa_lib.data.record import DatasetRecord, FeatureSet, TokenIds
-from mmsa_lib.data.sources.frames import features, joined, left_padded, placed, present_frames, span
+from mmsa_lib.data.sources.frames import features, joined, placed, present_frames, spanned
 from mmsa_lib.data.sources.layouts import SPLIT_NAMES, check_sizes, column, frames_array, splits_of, take, texts
 from mmsa_lib.data.sources.official import USER_TERMS, identify, known_set
 from mmsa_lib.data.sources.repairs import Repairs, check_ids, sentiment_labels, sentiment_task
@@ -145,11 +145,7 @@ def _features(
     """The valid frames of one modality; ``as_text``: one frame per text token."""
     level = "utterance" if array.shape[1] == 1 else "token" if as_text else "frame"
     present = present_frames(array)
-    if lengths is not None:
-        valid = placed(present, lengths, modality, repairs)
-    else:
-        valid = span(present)
-        repairs.count(f"{modality}: samples padded on the left, shifted", left_padded(valid))
+    valid = spanned(present, modality, repairs) if lengths is None else placed(present, lengths, modality, repairs)
     return features(array, valid, modality=modality, level=level, repairs=repairs, description=_DESCRIPTIONS[modality])
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from mmsa_lib.data.batch import MODALITIES, Modality
 from mmsa_lib.data.record import DatasetRecord, FeatureSet
-from mmsa_lib.data.sources.frames import features, joined, left_padded, present_frames, span
+from mmsa_lib.data.sources.frames import features, joined, present_frames, spanned
 from mmsa_lib.data.sources.layouts import SPLIT_NAMES, check_sizes, frames_array, splits_of, take, texts
 from mmsa_lib.data.sources.official import USER_TERMS, identify, known_set
 from mmsa_lib.data.sources.repairs import Repairs, check_ids, sentiment_labels, sentiment_task
@@ -169,12 +169,10 @@ def _read_split(part: dict[str, Any], count: int, where: str, repairs: Repairs) 
     present = {m: present_frames(array) for m, array in arrays.items()}
     steps = {m: array.shape[1] for m, array in arrays.items()}
     aligned = len(arrays) > 1 and len(set(steps.values())) == 1
-    if aligned:
-        together = span(np.logical_or.reduce(list(present.values())))
     found: dict[Modality, FeatureSet] = {}
     for modality in list(arrays):
-        valid = together if aligned else span(present[modality])
-        repairs.count(f"{modality}: samples padded on the left, shifted", left_padded(valid))
+        deciding = np.logical_or.reduce(list(present.values())) if aligned else present[modality]
+        valid = spanned(deciding, modality, repairs)
         level = "utterance" if steps[modality] == 1 else "word" if aligned or modality == "text" else "frame"
         found[modality] = features(
             arrays.pop(modality),
