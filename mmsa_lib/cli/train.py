@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,9 +59,11 @@ def train(args: argparse.Namespace) -> int:
     for config in configs:
         try:
             finished[config.seed] = run(config, args.runs, force=args.force, progress="none" if args.quiet else "auto")
-        except MMSAError as error:
-            if error.exit_code != 1:
+        except Exception as error:
+            if isinstance(error, MMSAError) and error.exit_code != 1:
                 raise  # bad input fails in the same way for every seed
+            if not isinstance(error, MMSAError):
+                traceback.print_exc()
             failed[config.seed] = error
             say(f"seed {config.seed} failed: {error}")
     _report(args, finished, failed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import numpy as np
 import pandas as pd
 from torch import Tensor
 
@@ -52,12 +53,13 @@ def _check_fits(result: RunResult, trained: dict, data: Utterances) -> None:
             raise DataError(f"run {result.run_id} needs {modality} features {width} wide; {data.name} has {has}")
 
 
-def _values(data: Utterances, prediction: Tensor) -> dict[str, list[float]]:
-    labels = data.labels.cpu()
+def _values(data: Utterances, prediction: Tensor) -> dict[str, np.ndarray]:
+    """Columns as float32, which prints as many digits as there are."""
+    labels = data.labels.cpu().numpy()
     if data.task.kind == "regression":
-        return {"label": labels.tolist(), "prediction": prediction.tolist()}
-    chances = prediction.softmax(-1)[..., 1]
+        return {"label": labels, "prediction": prediction.numpy()}
+    chances = prediction.softmax(-1)[..., 1].numpy()
     named = list(enumerate(data.task.names))
-    return {f"label_{name}": labels[:, i].tolist() for i, name in named} | {
-        f"probability_{name}": chances[:, i].tolist() for i, name in named
+    return {f"label_{name}": labels[:, i] for i, name in named} | {
+        f"probability_{name}": chances[:, i] for i, name in named
     }

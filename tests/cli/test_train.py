@@ -50,14 +50,15 @@ def test_text_output_and_repetition(train, capsys):
     assert "train 1/2" not in err
 
 
-def test_a_failing_seed_does_not_keep_the_others_from_running(train, capsys, monkeypatch):
+@pytest.mark.parametrize("kind", [RunError, ZeroDivisionError])
+def test_a_failing_seed_does_not_keep_the_others_from_running(train, capsys, monkeypatch, kind):
     from mmsa_lib.experiments import runs
 
     original = runs.fit
 
     def fit(*splits, seed, **rest):
         if seed == 1:
-            raise RunError("loss term raw/task is nan")
+            raise kind("loss term raw/task is nan")
         return original(*splits, seed=seed, **rest)
 
     monkeypatch.setattr(runs, "fit", fit)
@@ -66,7 +67,8 @@ def test_a_failing_seed_does_not_keep_the_others_from_running(train, capsys, mon
     report = json.loads(out)
     assert "seed 1 failed: loss term raw/task is nan" in err
     assert [entry["seed"] for entry in report["runs"]] == [2, 1]
-    assert report["runs"][1]["error"] == {"type": "RunError", "message": "loss term raw/task is nan"}
+    assert report["runs"][1]["error"] == {"type": kind.__name__, "message": "loss term raw/task is nan"}
+    assert ("Traceback" in err) is (kind is ZeroDivisionError)
     assert report["over_seeds"]["mae"]["n"] == 1
 
 

@@ -309,3 +309,13 @@ def test_waiting_for_another_process_is_said(small_config, tmp_path, capsys):
     assert f"run {result.run_id} is being made by another process" in err
     assert not waiting.is_alive()
     assert os.path.exists(result.folder / "DONE")
+
+
+def test_the_package_gives_the_function_also_after_its_modules_were_imported():
+    import mmsa_lib.experiments.runs
+    from mmsa_lib import experiments
+
+    assert experiments.run is mmsa_lib.experiments.runs.run
+    assert set(experiments.__all__) == {name for name in experiments.__all__ if hasattr(experiments, name)}
+    with pytest.raises(AttributeError):
+        _ = experiments.nothing
