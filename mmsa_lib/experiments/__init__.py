@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmsa_lib.experiments.config import RunConfig
-    from mmsa_lib.experiments.results import collect, curate, results_table
+    from mmsa_lib.experiments.results import collect, curate
     from mmsa_lib.experiments.runs import RunResult, find_run, run
+    from mmsa_lib.experiments.tables import ResultsTable, results_table
 
-__all__ = ["RunConfig", "RunResult", "collect", "curate", "find_run", "results_table", "run"]
+__all__ = ["ResultsTable", "RunConfig", "RunResult", "collect", "curate", "find_run", "results_table", "run"]
 
 _HOME = {
     "RunConfig": "config",
+    "ResultsTable": "tables",
     "RunResult": "runs",
     "collect": "results",
     "curate": "results",
     "find_run": "runs",
-    "results_table": "results",
+    "results_table": "tables",
     "run": "runs",
 }
 
