@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmsa_lib.data.download import git_blob_sha1, manifest
 from mmsa_lib.errors import DataError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,8 @@ def identify(path: Path, sizes: tuple[int, int, int]) -> tuple[str, list[str]]:
 
     Returns:
         A line for ``DatasetRecord.sources`` (name and SHA-256), and remarks for ``notes``: which published file it is,
-        or both checksums where name and set are those of an official file and the checksum is not. That case is also a
-        warning, because older releases exist and results may differ.
+        or both checksums where name and set are those of an official file and the checksum is not. That case is also
+        logged as a warning, because older releases exist and results may differ.
 
     Raises:
         DataError: the file can't be read.
@@ -143,7 +145,7 @@ def identify(path: Path, sizes: tuple[int, int, int]) -> tuple[str, list[str]]:
                 f"expected {official.sha256}, found {sha256}; SHA-1 expected {official.sha1}, found {sha1}. It may be "
                 "an older release; results may differ from those on the official file"
             ]
-            warnings.warn(remarks[0], stacklevel=2)
+            log.warning("%s", remarks[0])
     return line, remarks
 
 
