@@ -19,7 +19,7 @@ help:  ## list the targets
 
 setup: $(READY)  ## create .venv with the locked packages and this one, if that is not done yet
 
-reproduce: setup  ## run every notebook (synthetic data), redraw figures/, print a results table $(RESULTS) --metrics mae corr acc2_neg_pos
+reproduce: setup  ## run every notebook (synthetic data), redraw figures/, print a results table
 	$(BIN)/mmsa-lib notebooks run --jobs $(JOBS)
 	$(BIN)/mmsa-lib figures
 	@echo

@@ -17,14 +17,31 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     run.add_argument("--update", action="store_true", help="also put good copies in the place of the notebooks")
     run.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default: 1)")
     run.add_argument("--timeout", type=float, default=3600, metavar="SECONDS", help="for each notebook (default: 3600)")
+    run.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="parameters for all chosen notebooks, for instance seed=1112 'config={\"lambda_cov\": 100}'",
+    )
     run.set_defaults(handler=execute)
 
 
 def execute(args: argparse.Namespace) -> int:
     """Run them; 1 if one failed."""
     from mmsa_lib.experiments.notebooks import run_all
+    from mmsa_lib.experiments.options import literal, parse_assignment
 
+    # The notebook's annotations turn text into numbers; lists and dictionaries are read here.
+    pairs = map(parse_assignment, args.set)
+    parameters = {key: literal(raw) if raw[:1] in ("[", "{") else raw for key, raw in pairs}
     results = run_all(
-        args.names, profile=args.profile, output=args.out, update=args.update, jobs=args.jobs, timeout=args.timeout
+        args.names,
+        profile=args.profile,
+        parameters=parameters,
+        output=args.out,
+        update=args.update,
+        jobs=args.jobs,
+        timeout=args.timeout,
     )
     return 0 if all(result.ok for result in results) else 1

@@ -14,6 +14,7 @@ import pandas as pd
 from torch import Tensor
 
 from mmsa_lib.data.batch import Utterances
+from mmsa_lib.data.hdf5 import add_array, add_texts, read_texts, write_hdf5
 from mmsa_lib.errors import DataError
 from mmsa_lib.files import atomic_path, write_text
 
@@ -95,15 +96,17 @@ def write_predictions(path: Path, cells: Mapping[tuple[str, float, str], tuple[U
 
     Layout: group ``/<protocol>/<level>/<split>`` with ``ids``, ``groups``, ``labels``, ``predictions``.
     """
-    text = h5py.string_dtype("utf-8")
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+
+    def fill(file: h5py.File) -> None:
         file.attrs["run_id"] = run_id
         for (protocol, level, split), (data, prediction) in cells.items():
             group = file.create_group(f"{protocol}/{level:g}/{split}")
-            group.create_dataset("ids", data=list(data.ids), dtype=text)
-            group.create_dataset("groups", data=list(data.groups), dtype=text)
-            group.create_dataset("labels", data=data.labels.cpu().numpy())
-            group.create_dataset("predictions", data=prediction.numpy())
+            add_texts(group, "ids", data.ids)
+            add_texts(group, "groups", data.groups)
+            add_array(group, "labels", data.labels.cpu().numpy())
+            add_array(group, "predictions", prediction.numpy())
+
+    write_hdf5(path, fill)
 
 
 def read_predictions(path: Path, split: str = "test", protocol: str = "complete", level: float = 0.0) -> Predictions:
@@ -120,8 +123,8 @@ def read_predictions(path: Path, split: str = "test", protocol: str = "complete"
                 raise DataError(f"{path} has no predictions for {name}; it has {', '.join(cells)}")
             group = file[name]
             return Predictions(
-                ids=tuple(group["ids"].asstr()[:]),
-                groups=tuple(group["groups"].asstr()[:]),
+                ids=tuple(read_texts(group["ids"])),
+                groups=tuple(read_texts(group["groups"])),
                 labels=group["labels"][:],
                 predictions=group["predictions"][:],
             )

@@ -60,7 +60,7 @@ def typed_value(key: str, raw: str, annotation: Any = Any) -> Any:
     Raises:
         ConfigError: nothing fits; names the key and the value.
     """
-    return _fitting(key, [_literal(raw), raw], annotation)
+    return _fitting(key, [literal(raw), raw], annotation)
 
 
 def _fitting(key: str, candidates: list[Any], annotation: Any) -> Any:
@@ -78,7 +78,7 @@ def _fitting(key: str, candidates: list[Any], annotation: Any) -> Any:
     raise ConfigError(f"{key}={candidates[-1]!r}: {problem}")
 
 
-def _literal(raw: str) -> Any:
+def literal(raw: str) -> Any:
     """``raw`` as JSON or as a Python literal; the text itself where it is neither."""
     for read in (json.loads, ast.literal_eval):
         try:

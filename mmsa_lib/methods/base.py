@@ -162,7 +162,7 @@ class Method(nn.Module, ABC):
         ]
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """One Adam over :meth:`parameter_groups` by default; fused: one pass over memory, which pays with a text encoder."""
+        """One Adam over :meth:`parameter_groups`; fused, since a text encoder's step is bound by memory."""
         return {"all": torch.optim.Adam(self.parameter_groups(), fused=True)}
 
     def training_step(self, batch: Batch, optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, float]:
