@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,9 @@ import pandas as pd
 import torch
 
 from mmsa_lib.data.record import DatasetRecord
+from mmsa_lib.data.registry import store_path
 from mmsa_lib.data.sources import build
+from mmsa_lib.data.store import read_store
 from mmsa_lib.errors import ConfigError, DataError, MMSAError, unknown_name
 from mmsa_lib.files import write_text
 from mmsa_lib.paths import project_root
@@ -54,14 +56,22 @@ def write_summary(folder: Path | str, mirror: Path | str | None = None, progress
     Raises:
         DataError: originals are missing or damaged, or ``folder`` can't be written.
     """
-    parts = [summarise(build(name, mirror, progress)) for name in DATASETS]
+    tables = _joined(build(name, mirror, progress) for name in DATASETS)
     written = []
-    for name in TABLES:
-        table = pd.concat([part[name] for part in parts if not part[name].empty], ignore_index=True)
+    for name, table in tables.items():
         path = Path(folder) / f"{name}.csv"
         write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
         written.append(path)
     return written
+
+
+def count_stores(names: Sequence[str] = DATASETS) -> dict[str, pd.DataFrame]:
+    """The tables of :data:`TABLES`, counted again from the built stores.
+
+    Raises:
+        DataError: a store is not built or damaged.
+    """
+    return _joined(read_store(store_path(name)) for name in names)
 
 
 def read_summary(table: str, folder: Path | str | None = None) -> pd.DataFrame:
@@ -80,6 +90,13 @@ def read_summary(table: str, folder: Path | str | None = None) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path} is missing; write it by python -m mmsa_lib.data.dataset_summary")
     return pd.read_csv(path)
+
+
+def _joined(records: Iterable[DatasetRecord]) -> dict[str, pd.DataFrame]:
+    parts = [summarise(record) for record in records]
+    # pandas warns about empty frames, which have no types to agree on.
+    filled = {name: [part[name] for part in parts if not part[name].empty] for name in TABLES}
+    return {name: pd.concat(some, ignore_index=True) if some else pd.DataFrame() for name, some in filled.items()}
 
 
 def default_folder() -> Path:

@@ -26,6 +26,7 @@ def style() -> Iterator[None]:
 def use_style() -> None:
     """Set the project's style for the whole session; the first cell of a notebook calls this."""
     import matplotlib
+    import matplotlib.pyplot  # in a notebook this switches the display of figures on
 
     matplotlib.rcParams.update(_parameters())
 

@@ -163,3 +163,19 @@ def test_committed_tables_agree_with_each_other():
 def test_committed_tables_are_what_the_originals_give(tmp_path):
     for path in write_summary(tmp_path, progress=False):
         assert path.read_bytes() == (Path(dataset_summary.default_folder()) / path.name).read_bytes(), path.name
+
+
+def test_stores_are_counted_as_the_records_they_hold(tmp_path, monkeypatch):
+    from mmsa_lib.data.dataset_summary import count_stores
+    from mmsa_lib.data.sources import synthetic
+    from mmsa_lib.data.store import write_store
+
+    monkeypatch.setenv("MMSA_LIB_DATA", str(tmp_path))
+    record = synthetic.build(samples=(12, 6, 6))
+    record.name = "own"
+    write_store(record, tmp_path / "stores" / "own.h5")
+    counted = count_stores(["own"])
+    for name, table in summarise(record).items():
+        if not table.empty:
+            pd.testing.assert_frame_equal(counted[name], table)
+    assert counted["durations"].empty
