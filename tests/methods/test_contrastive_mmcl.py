@@ -97,10 +97,10 @@ def test_each_module_reaches_its_own_stage_only(train):
     method, terms = terms_of(train)
     task, cmc, smc = terms.values()
     assert reached(method, cmc) == {"project", "specific", "routing"}
-    assert method.routing["specific"].vote.weight.grad is not None
-    assert method.routing["shared"].vote.weight.grad is None
+    assert method.routing["specific"].weight.grad is not None
+    assert method.routing["shared"].weight.grad is None
     assert reached(method, smc) == {"shared", "routing"}
-    assert method.routing["specific"].vote.weight.grad is None
+    assert method.routing["specific"].weight.grad is None
     assert reached(method, task) == {"project", "specific", "shared", "fuse", "predict"}
 
 
