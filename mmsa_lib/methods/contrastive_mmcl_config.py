@@ -25,7 +25,8 @@ class ContrastiveMMCLConfig(MethodConfig):
         meaning="encoders of both stages",
     )  # fmt: skip
     width: int = evidence(
-        128, tag="R", source="HSCL 128, Semi-IIN 128 [P]", meaning="d, width of projections and states",
+        64, tag="R", meaning="d, width of projections and states",
+        source="half of HSCL's and Semi-IIN's 128 [P]: no higher validation error in less than half the time [T]",
         unit="features", ge=1,
     )  # fmt: skip
     layers_specific: int = evidence(
@@ -37,7 +38,7 @@ class ContrastiveMMCLConfig(MethodConfig):
     )  # fmt: skip
     heads: int = evidence(4, tag="R", source="ours", meaning="attention heads", ge=1)
     feedforward: int = evidence(
-        256, tag="R", source="ours, twice the width", meaning="hidden width inside Transformer layers", ge=1
+        128, tag="R", source="ours, twice the width", meaning="hidden width inside Transformer layers", ge=1
     )
     dropout: float = evidence(0.1, tag="R", source="ours", meaning="dropout in Transformer layers", ge=0, lt=1)
     capsules: int = evidence(
