@@ -133,7 +133,7 @@ def _splits(record: DatasetRecord) -> Iterator[dict]:
 
 def _labels(record: DatasetRecord) -> Iterator[dict]:
     low, high = record.task.range
-    step = 0.1 if high - low <= 2 else 0.5
+    step = 0.2 if high - low <= 2 else 0.5
     nearest = _whole(record.labels / step + 0.5) * step
     yield from _histogram(record, "label", np.round(nearest, 6), step=step)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +22,8 @@ def clean(
     """Bring ``notebook`` to its normal form, in place.
 
     Cells keep their ids and tags and lose other metadata; papermill's error banners, widget views and (unless
-    ``keep_stderr``) standard error go; execution counts become 1, 2, ... in the order of the cells; the kernel is
-    called ``python3``.
+    ``keep_stderr``) standard error go; PNG pictures are stored with 256 colours, in about a third of the space;
+    execution counts become 1, 2, ... in the order of the cells; the kernel is called ``python3``.
 
     Args:
         notebook: an nbformat 4 notebook.
@@ -70,8 +72,23 @@ def _clean_outputs(outputs: list[Any], keep_stderr: bool) -> list[Any]:
             continue
         if "metadata" in output:
             output.metadata = {}
+        if "image/png" in output.get("data", {}):
+            output.data["image/png"] = _small_png(output.data["image/png"])
         kept.append(output)
     return kept
+
+
+def _small_png(encoded: str) -> str:
+    """A base64 PNG with at most 256 colours, or as it was where that is no smaller."""
+    from PIL import Image
+
+    small = io.BytesIO()
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
+        if picture.mode == "P":
+            return encoded
+        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    shorter = base64.b64encode(small.getvalue()).decode("ascii") + "\n"
+    return min(encoded, shorter, key=len)
 
 
 def _replace(value: Any, pairs: list[tuple[str, str]]) -> Any:

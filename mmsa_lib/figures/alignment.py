@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mmsa_lib.figures import palette
 
@@ -80,6 +81,7 @@ def loss_sizes(frame: pd.DataFrame) -> Figure:
             if len(rows):
                 axis.plot(rows["epoch"], rows["value"], color=color, label=f"{weight:g}")
         axis.set(title=name, xlabel="epoch", yscale="log")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_ylabel("training loss")
-    axes[0].legend(title="weight λ", fontsize="small")
+    figure.legend(*axes[0].get_legend_handles_labels(), title="weight λ", loc="outside right center")
     return figure

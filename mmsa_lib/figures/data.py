@@ -91,24 +91,28 @@ def availability(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def utterance(features: Mapping[str, np.ndarray], observed: Mapping[str, np.ndarray], title: str = "") -> Figure:
+def utterance(
+    features: Mapping[str, np.ndarray], observed: Mapping[str, np.ndarray], title: str = "", rows: int = 40
+) -> Figure:
     """One utterance as aligned sequences: features over steps, one panel per modality; missing steps hatched.
 
     Args:
         features: modality to ``(T, d)``, the valid steps only.
         observed: modality to ``(T,)`` bool.
         title: figure title.
+        rows: how many features of each modality are drawn, the first ones.
     """
     figure = Figure(figsize=(8.4, 1.5 * len(features) + 0.5), layout="constrained")
     axes = figure.subplots(len(features), 1, squeeze=False)[:, 0]
     for axis, (modality, values) in zip(axes, features.items(), strict=True):
         scale = np.quantile(np.abs(values[observed[modality]]), 0.98) if observed[modality].any() else 1.0
         image = axis.imshow(
-            values.T, aspect="auto", cmap=palette.DIVERGING, vmin=-scale, vmax=scale, interpolation="nearest"
+            values[:, :rows].T, aspect="auto", cmap=palette.DIVERGING, vmin=-scale, vmax=scale, interpolation="nearest"
         )
         for step in np.flatnonzero(~observed[modality]):
             axis.axvspan(step - 0.5, step + 0.5, facecolor="white", edgecolor=palette.GREY, hatch="///", linewidth=0)
-        axis.set_ylabel(f"{modality}\n{values.shape[1]} features")
+        shown = min(rows, values.shape[1])
+        axis.set_ylabel(f"{modality}\n{shown} of {values.shape[1]}\nfeatures")
         axis.set_yticks([])
         axis.set_xticks(range(0, values.shape[0], max(1, values.shape[0] // 10)))
         axis.grid(False)
@@ -116,9 +120,9 @@ def utterance(features: Mapping[str, np.ndarray], observed: Mapping[str, np.ndar
     axes[-1].set_xlabel("step (word)")
     if any((~mask).any() for mask in observed.values()):
         patch = Patch(facecolor="white", edgecolor=palette.GREY, hatch="///", label="missing")
-        axes[0].legend(handles=[patch], loc="upper right", fontsize="small")
+        axes[0].legend(handles=[patch], loc="lower right", bbox_to_anchor=(1, 1), fontsize="small")
     if title:
-        figure.suptitle(title)
+        axes[0].set_title(title, loc="left")
     return figure
 
 

@@ -23,7 +23,14 @@ def probe_table(frame: pd.DataFrame, title: str = "") -> Figure:
     for i in range(rows):
         for j in range(columns):
             value = wide.iloc[i, j]
-            axis.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value < 0.6 else "black")
+            axis.text(
+                j,
+                i,
+                f"{round(value, 2) + 0.0:.2f}",
+                ha="center",
+                va="center",
+                color="white" if value < 0.6 else "black",
+            )
     axis.set_xticks(range(columns), [str(c).replace("_", "\n") for c in wide.columns])
     axis.set_yticks(range(rows), list(wide.index))
     axis.tick_params(length=0)

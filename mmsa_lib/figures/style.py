@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,11 +25,23 @@ def style() -> Iterator[None]:
 
 
 def use_style() -> None:
-    """Set the project's style for the whole session; the first cell of a notebook calls this."""
-    import matplotlib
-    import matplotlib.pyplot  # in a notebook this switches the display of figures on
+    """Set the project's style for the whole session; the first cell of a notebook calls this.
 
+    In a notebook, figures that a cell returns are shown in it from here on.
+    """
+    import matplotlib
+
+    shell = _notebook_shell()
+    if shell is not None:
+        shell.run_line_magic("matplotlib", "inline")
     matplotlib.rcParams.update(_parameters())
+
+
+def _notebook_shell():
+    """The kernel's shell, or ``None`` outside of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell if hasattr(shell, "kernel") else None
 
 
 def _parameters() -> dict:

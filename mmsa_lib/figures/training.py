@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mmsa_lib.figures import palette
 
@@ -36,6 +37,8 @@ def learning_curves(history: pd.DataFrame, best_epoch: int | None = None, unit: 
         rows = train[(train["name"] == term) & (train["value"] > 0)]
         right.plot(rows["epoch"], rows["value"], color=color, ls=style, label=term.removeprefix("loss/"))
     right.set(xlabel="epoch", ylabel="weighted term", title="Terms of the training loss", yscale="log")
+    for axis in (left, right):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.legend()
     return figure
 
@@ -95,6 +98,8 @@ def generated_labels(frame: pd.DataFrame, samples: pd.DataFrame) -> Figure:
             axis.plot(line["epoch"], line["label"], color=palette.MODALITY[modality], label=modality)
         axis.set(xlabel="epoch", title=f"sample {name}", ylim=(low, high))
     axes[1].set_ylabel("label")
+    for axis in axes:
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     axes[-1].legend(loc="best", fontsize="x-small")
     return figure
 
