@@ -26,7 +26,7 @@ class ContrastiveMMCLConfig(MethodConfig):
     )  # fmt: skip
     width: int = evidence(
         64, tag="R", meaning="d, width of projections and states",
-        source="half of HSCL's and Semi-IIN's 128 [P]: no higher validation error in less than half the time [T]",
+        source="half of HSCL's and Semi-IIN's 128 [P]: about equal validation error in under half the time [T]",
         unit="features", ge=1,
     )  # fmt: skip
     layers_specific: int = evidence(
