@@ -1,0 +1,89 @@
+"""Effects of switches from curated results."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from mmsa_lib.errors import DataError
+from mmsa_lib.evaluation.ablations import SEPARATOR, ablation_effects
+from mmsa_lib.experiments.files import VARIANT_SEPARATOR
+
+FULL = np.array([0.70, 0.72, 0.71, 0.74, 0.73])
+CHANGE = {"no_cmc=True": [0.10, 0.11, 0.09, 0.10, 0.12], "no_smc=True": [0.01, -0.02, 0.00, 0.02, -0.01]}
+
+
+def results(base="", metric="mae"):
+    values = {base: FULL} | {
+        SEPARATOR.join(filter(None, (base, switch))): FULL + change for switch, change in CHANGE.items()
+    }
+    return pd.DataFrame(
+        [
+            {
+                "run_id": f"{variant}{seed}", "method": "contrastive_mmcl", "variant": variant, "dataset": "synthetic",
+                "fold": "standard", "seed": 1111 + seed, "protocol": "complete", "level": 0.0, "split": "test",
+                "metric": metric, "value": value,
+            }
+            for variant, line in values.items() for seed, value in enumerate(line)
+        ]
+    )  # fmt: skip
+
+
+def test_the_separator_is_that_of_the_results():
+    assert SEPARATOR == VARIANT_SEPARATOR
+
+
+@pytest.mark.parametrize("base", ["", "max_epochs=30"])
+def test_paired_differences_intervals_and_verdicts(base):
+    table = ablation_effects(results(base), "contrastive_mmcl").set_index("switch")
+    assert list(table.index) == list(CHANGE)
+    p = {}
+    for switch, change in CHANGE.items():
+        row = table.loc[switch]
+        assert row["difference"] == pytest.approx(np.mean(change))
+        low, high = stats.t.interval(0.95, 4, loc=np.mean(change), scale=stats.sem(change))
+        assert (row["low"], row["high"]) == (pytest.approx(low), pytest.approx(high))
+        assert row["full"] == pytest.approx(FULL.mean())
+        p[switch] = stats.ttest_1samp(change, 0).pvalue
+    assert table.loc["no_cmc=True", "p_holm"] == pytest.approx(2 * p["no_cmc=True"])
+    assert list(table["verdict"]) == ["worse", "no effect shown"]
+
+
+def test_the_verdict_follows_the_direction_of_the_metric():
+    table = ablation_effects(results(metric="corr"), "contrastive_mmcl", metric="corr").set_index("switch")
+    assert table.loc["no_cmc=True", "verdict"] == "better"
+
+
+def test_other_rows_do_not_count():
+    frame = results()
+    others = [
+        frame.assign(method="self_mm", value=9.0),
+        frame.assign(split="valid", value=9.0),
+        frame.assign(protocol="frame", value=9.0),
+        frame.assign(metric="corr", value=9.0),
+    ]
+    mixed = pd.concat([*others, frame], ignore_index=True)
+    mixed["variant"] = mixed["variant"].replace("", None)  # as pandas reads an empty text
+    pd.testing.assert_frame_equal(
+        ablation_effects(mixed, "contrastive_mmcl"), ablation_effects(frame, "contrastive_mmcl")
+    )
+
+
+def test_a_missing_seed_is_counted():
+    frame = results()
+    kept = frame[(frame["variant"] != "no_smc=True") | (frame["seed"] < 1115)]
+    assert ablation_effects(kept, "contrastive_mmcl").set_index("switch").loc[
+        "no_smc=True", ["n", "unpaired"]
+    ].tolist() == [4, 1]
+
+
+def test_what_cannot_be_compared_is_said():
+    frame = results()
+    with pytest.raises(DataError, match="no test result of hrlf"):
+        ablation_effects(frame, "hrlf")
+    with pytest.raises(DataError, match="several datasets"):
+        ablation_effects(pd.concat([frame, frame.assign(dataset="mosi")]), "contrastive_mmcl")
+    with pytest.raises(DataError, match="one variant only"):
+        ablation_effects(frame[frame["variant"] == ""], "contrastive_mmcl")
+    with pytest.raises(DataError, match="no variant is the base of all others"):
+        ablation_effects(frame[frame["variant"] != ""], "contrastive_mmcl")
