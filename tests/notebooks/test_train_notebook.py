@@ -13,8 +13,8 @@ SAME_BYTES = ("config.json", "history.csv", "metrics.csv", "constants.csv", "pre
 def test_the_notebook_writes_the_run_folder_of_the_command_line(tmp_path):
     root = project_root()
     data = {"samples": [60, 30, 30], "dims": [12, 10, 8]}
-    settings = {"max_epochs": 2}
-    parameters = {"method": "modal_alignment", "data": data, "settings": settings, "runs": str(tmp_path / "notebook")}
+    config = {"max_epochs": 2}
+    parameters = {"method": "modal_alignment", "data": data, "config": config, "runs": str(tmp_path / "notebook")}
     executed = execute(root / "notebooks" / "06_train.ipynb", parameters, tmp_path / "06_train.ipynb")
     assert executed.ok, executed.failure
     code = main(
