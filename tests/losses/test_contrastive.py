@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from naive_contrastive import T, dot, naive_smc, naive_supcon, plain_supcon, unit_rows, weigh
 
 from mmsa_lib.errors import ConfigError, UnknownNameError
 from mmsa_lib.losses.contrastive import (
@@ -13,14 +14,8 @@ from mmsa_lib.losses.contrastive import (
     modulation_weights,
 )
 
-T = 0.1
 DECOUPLE = ("cross_only", "self_only", "keep_intra", "uniformity")
 MODULATIONS = ("focal", "circle", "dclw", "none")
-
-
-def unit_rows(*shape, seed=0):
-    rows = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return rows / rows.norm(dim=-1, keepdim=True)
 
 
 @pytest.fixture
@@ -36,89 +31,6 @@ def categories():
 @pytest.fixture
 def u():
     return {m: unit_rows(6, 5, seed=i) for i, m in enumerate(("text", "audio", "vision"))}
-
-
-def dot(x, y):
-    return sum(a * b for a, b in zip(x.tolist(), y.tolist(), strict=True))
-
-
-def weigh(cosines, modulation="focal", gamma=1.0):
-    """The factors of one set of positives, by their formulas."""
-    if modulation == "none":
-        return [1.0] * len(cosines)
-    if modulation == "dclw":
-        mean = sum(math.exp(s / 0.5) for s in cosines) / len(cosines)
-        return [2 - math.exp(s / 0.5) / mean for s in cosines]
-    if modulation == "focal":
-        raw = [min(max((1 - s) / 2, 0), 1) ** gamma for s in cosines]
-    else:
-        raw = [max(0.0, 1.25 - s) for s in cosines]
-    return [len(raw) * r / sum(raw) for r in raw]
-
-
-def naive_supcon(z, categories, t=T, decoupled=False, **modulation):
-    total, anchors = 0.0, 0
-    for i, c in enumerate(categories.tolist()):
-        others = [j for j in range(len(z)) if j != i]
-        positives = [j for j in others if categories[j] == c]
-        negatives = [j for j in others if categories[j] != c]
-        if not positives or not negatives:
-            continue
-        anchors += 1
-        weights = weigh([dot(z[i], z[p]) for p in positives], **modulation)
-        below = sum(math.exp(dot(z[i], z[j]) / t) for j in (negatives if decoupled else others))
-        for w, p in zip(weights, positives, strict=True):
-            s = dot(z[i], z[p]) / t
-            total += (-w * s + math.log(below) if decoupled else -w * math.log(math.exp(s) / below)) / len(positives)
-    return total / anchors
-
-
-def naive_smc(u, decouple, t=T, same=None, uniformity_weight=1.0, **modulation):
-    """SMC term by term; ``same[i]`` lists the samples that count as positives of i."""
-    names, size = list(u), len(next(iter(u.values())))
-    same = same or [[i] for i in range(size)]
-    total, count = 0.0, 0
-    for m in names:
-        for n in names:
-            if m == n:
-                continue
-            pairs = [(i, p) for i in range(size) for p in same[i]]
-            factors = weigh([dot(u[m][i], u[n][p]) for i, p in pairs], **modulation)
-            weights = dict(zip(pairs, factors, strict=True))
-            for i in range(size):
-                other = [j for j in range(size) if j not in same[i]]
-                if not other:
-                    continue
-                against = [(n, j) for j in other]
-                if decouple == "keep_intra":
-                    against += [(m, j) for j in other]
-                if decouple == "self_only":
-                    against = [(k, j) for k in names for j in range(size) if (k, j) != (m, i)]
-                log_below = math.log(sum(math.exp(dot(u[m][i], u[k][j]) / t) for k, j in against))
-                for p in same[i]:
-                    s, w = dot(u[m][i], u[n][p]) / t, weights[i, p]
-                    total += (w * (log_below - s) if decouple == "self_only" else log_below - w * s) / len(same[i])
-                count += 1
-    loss = total / count
-    if decouple == "uniformity":
-        terms = [
-            math.log(sum(math.exp(dot(rows[i], rows[j]) / t) for j in range(size) if j not in same[i]))
-            for rows in u.values() for i in range(size)
-        ]  # fmt: skip
-        loss += uniformity_weight * sum(terms) / len(terms)
-    return loss
-
-
-def plain_supcon(z, categories, t):
-    """SupCon (Khosla et al., eq. 2), straight from the paper."""
-    losses = []
-    for i in range(len(z)):
-        rest = torch.arange(len(z)) != i
-        positives = rest & (categories == categories[i])
-        if positives.any() and (rest & ~positives).any():
-            log_probability = (z @ z[i] / t)[positives] - (z @ z[i] / t)[rest].exp().sum().log()
-            losses.append(-log_probability.mean())
-    return torch.stack(losses).mean()
 
 
 @pytest.mark.parametrize("temperature", [0.07, 0.1, 0.5])
