@@ -1,4 +1,4 @@
-"""What the switches of one method change, paired over seeds."""
+"""What the switches of one method change, and how far other methods are from it, paired over seeds."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ SEPARATOR = "; "
 """Between the changed values that name a variant in a table of results."""
 
 
+COLUMNS = ["n", "unpaired", "reference", "difference", "sd", "low", "high", "p", "p_holm", "verdict"]
+
+
 def ablation_effects(results: pd.DataFrame, method: str, metric: str = "mae", alpha: float = 0.05) -> pd.DataFrame:
     """Compare each variant of ``method`` with the variant that all others change, on complete test data.
 
@@ -23,38 +26,60 @@ def ablation_effects(results: pd.DataFrame, method: str, metric: str = "mae", al
 
     Returns:
         One row per variant, in the order of ``results``: ``switch`` (what differs from the full method), ``n`` (paired
-        seeds), ``unpaired``, ``full`` (mean of the full method over its seeds), ``difference`` (variant minus full),
-        ``sd``, ``low``, ``high`` (95 % t interval), ``p``, ``p_holm`` (corrected over the variants) and ``verdict``:
-        ``worse`` or ``better`` where ``p_holm`` is below ``alpha``, else ``no effect shown``.
+        seeds), ``unpaired``, ``reference`` (mean of the full method), ``difference`` (variant minus full), ``sd``,
+        ``low``, ``high`` (95 % t interval), ``p``, ``p_holm`` (corrected over the variants) and ``verdict``: ``worse``
+        or ``better`` where ``p_holm`` is below ``alpha``, else ``no effect shown``.
 
     Raises:
         DataError: no such rows, several data sets, a repeated seed, or no variant that all others change.
     """
+    rows = _complete_test(results[results["method"] == method], method, metric)
+    reference = _reference(rows["variant"].unique())
+    table = _compare(rows, "variant", reference, metric, alpha)
+    shared = _changes(reference)
+    own = [[change for change in variant.split(SEPARATOR) if change not in shared] for variant in table["variant"]]
+    return table.assign(switch=[SEPARATOR.join(changes) for changes in own])[["switch", *COLUMNS]]
+
+
+def baseline_effects(results: pd.DataFrame, method: str, metric: str = "mae", alpha: float = 0.05) -> pd.DataFrame:
+    """Compare each other method with ``method``, on complete test data; one variant per method.
+
+    Constant baselines have no seeds and are left out.
+
+    Returns:
+        As :func:`ablation_effects`, with ``method`` in place of ``switch`` and differences other minus ``method``.
+
+    Raises:
+        DataError: no run of ``method``, several data sets, or several variants of a method.
+    """
+    runs = _complete_test(results[results["seed"].notna()], method, metric)
+    return _compare(runs, "method", method, metric, alpha)[["method", *COLUMNS]]
+
+
+def _complete_test(results: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
+    """The rows of one metric on complete test data, checked to be of one data set."""
     rows = results[
-        (results["method"] == method)
-        & (results["metric"] == metric)
-        & (results["split"] == "test")
-        & (results["protocol"] == "complete")
+        (results["metric"] == metric) & (results["split"] == "test") & (results["protocol"] == "complete")
     ].assign(variant=lambda frame: frame["variant"].fillna(""))
-    if rows.empty:
+    if not (rows["method"] == method).any():
         raise DataError(f"no test result of {method} with metric {metric!r}")
     for column in ("dataset", "fold"):
-        if len(rows[column].unique()) > 1:
-            raise DataError(f"results of several {column}s ({', '.join(sorted(rows[column].unique()))}); choose one")
-    reference = _reference(rows["variant"].unique())
-    table = compare_seeds(rows, reference, by=["metric"], column="variant")
+        found = sorted(rows[column].unique())
+        if len(found) > 1:
+            raise DataError(f"results of several {column}s ({', '.join(found)}); choose one")
+    return rows
+
+
+def _compare(rows: pd.DataFrame, column: str, reference: str, metric: str, alpha: float) -> pd.DataFrame:
+    table = compare_seeds(rows, reference, by=["metric"], column=column)
     if table.empty:
-        raise DataError(f"{method} has one variant only, {reference or 'the default'!r}; nothing to compare")
-    shared = _changes(reference)
-    switches = [SEPARATOR.join(c for c in variant.split(SEPARATOR) if c not in shared) for variant in table["variant"]]
+        raise DataError(f"there is nothing to compare with {reference or 'the default'!r}")
     rising = describe(metric).higher_is_better
     verdicts = [
-        "no effect shown" if not p < alpha else "better" if (d > 0) == rising else "worse"
-        for d, p in zip(table["difference"], table["p_holm"], strict=True)
+        "no effect shown" if not p < alpha else "better" if (difference > 0) == rising else "worse"
+        for difference, p in zip(table["difference"], table["p_holm"], strict=True)
     ]
-    table = table.assign(switch=switches, full=rows.loc[rows["variant"] == reference, "value"].mean(), verdict=verdicts)
-    columns = ["switch", "n", "unpaired", "full", "difference", "sd", "low", "high", "p", "p_holm", "verdict"]
-    return table[columns]
+    return table.assign(reference=rows.loc[rows[column] == reference, "value"].mean(), verdict=verdicts)
 
 
 def _reference(variants) -> str:

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from mmsa_lib.errors import DataError
-from mmsa_lib.evaluation.ablations import SEPARATOR, ablation_effects
+from mmsa_lib.evaluation.ablations import SEPARATOR, ablation_effects, baseline_effects
 from mmsa_lib.experiments.files import VARIANT_SEPARATOR
 
 FULL = np.array([0.70, 0.72, 0.71, 0.74, 0.73])
@@ -43,7 +43,7 @@ def test_paired_differences_intervals_and_verdicts(base):
         assert row["difference"] == pytest.approx(np.mean(change))
         low, high = stats.t.interval(0.95, 4, loc=np.mean(change), scale=stats.sem(change))
         assert (row["low"], row["high"]) == (pytest.approx(low), pytest.approx(high))
-        assert row["full"] == pytest.approx(FULL.mean())
+        assert row["reference"] == pytest.approx(FULL.mean())
         p[switch] = stats.ttest_1samp(change, 0).pvalue
     assert table.loc["no_cmc=True", "p_holm"] == pytest.approx(2 * p["no_cmc=True"])
     assert list(table["verdict"]) == ["worse", "no effect shown"]
@@ -83,7 +83,25 @@ def test_what_cannot_be_compared_is_said():
         ablation_effects(frame, "hrlf")
     with pytest.raises(DataError, match="several datasets"):
         ablation_effects(pd.concat([frame, frame.assign(dataset="mosi")]), "contrastive_mmcl")
-    with pytest.raises(DataError, match="one variant only"):
+    with pytest.raises(DataError, match="nothing to compare with 'the default'"):
         ablation_effects(frame[frame["variant"] == ""], "contrastive_mmcl")
     with pytest.raises(DataError, match="no variant is the base of all others"):
         ablation_effects(frame[frame["variant"] != ""], "contrastive_mmcl")
+
+
+def test_other_methods_are_compared_and_constants_left_out():
+    ours = results()
+    ours = ours[ours["variant"] == ""]
+    others = ours.assign(method="text_only", value=FULL + CHANGE["no_cmc=True"])
+    constant = ours[:1].assign(method="constant_mean", run_id="", seed=np.nan, value=1.4)
+    table = baseline_effects(pd.concat([ours, others, constant], ignore_index=True), "contrastive_mmcl")
+    assert list(table["method"]) == ["text_only"]
+    assert table["difference"][0] == pytest.approx(np.mean(CHANGE["no_cmc=True"]))
+    assert table["verdict"][0] == "worse"
+    with pytest.raises(DataError, match="no test result of contrastive_mmcl"):
+        baseline_effects(others, "contrastive_mmcl")
+
+
+def test_two_variants_of_a_method_are_not_averaged():
+    with pytest.raises(DataError, match="several rows"):
+        baseline_effects(results(), "contrastive_mmcl")
