@@ -19,6 +19,8 @@ from mmsa_lib.methods.base import Method, MethodConfig
 from mmsa_lib.training.settings import IN_EFFECT_ONLY, TrainSettings, one_line
 
 SECTIONS = ("config", "settings", "data")
+DECIDED_BY_SETTINGS = ("batch_size", "max_epochs", "patience")
+"""Values of a method's config that the training settings take over or replace; a run's identity holds them once."""
 
 
 class RunConfig(BaseModel):
@@ -56,6 +58,12 @@ class RunConfig(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise one_line(error, "run setting", type(self)) from error
+
+    @field_validator("config", "data", mode="before")
+    @classmethod
+    def _plain(cls, values: Any) -> Any:
+        # Tuples and lists mean the same here; after a round trip through JSON or YAML only lists are left.
+        return json.loads(json.dumps(values)) if isinstance(values, Mapping) else values
 
     @field_validator("method")
     @classmethod
@@ -102,7 +110,7 @@ class RunConfig(BaseModel):
         """Every value that can change a number, defaults included, as plain JSON (the data enter by fingerprint)."""
         return {
             "method": self.method,
-            "config": method.config.model_dump(mode="json"),
+            "config": method.config.model_dump(mode="json", exclude=set(DECIDED_BY_SETTINGS)),
             "dims": method.dims,
             "task": asdict(method.task),
             "fold": self.fold,
