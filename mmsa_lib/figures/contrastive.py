@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,6 +24,9 @@ ROLES = {
 }
 """Meaning and colour of the codes of a pair mask: ``2 * numerator + denominator``, and 4 for an extra term."""
 
+LABEL_STEPS = 3
+"""Words that the name of a mark is wide, about."""
+
 CATEGORY = {"negative": palette.VERMILLION, "neutral": palette.GREY, "positive": palette.BLUE}
 
 COLORS = (palette.BLUE, palette.VERMILLION, palette.GREEN, palette.PURPLE, palette.ORANGE, palette.SKY)
@@ -39,14 +43,16 @@ def pair_masks(panels: Mapping[str, np.ndarray], labels: Sequence[str], blocks: 
     """
     columns = min(columns, len(panels))
     lines = -(-len(panels) // columns)
-    side = 1.4 + 0.16 * len(labels)
-    figure = Figure(figsize=(side * columns + 0.4, side * lines + 0.6), layout="constrained")
+    side = 1.1 + 0.14 * len(labels)
+    figure = Figure(figsize=(side * columns + 0.5, side * lines + 0.8), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     norm = BoundaryNorm(np.arange(len(ROLES) + 1) - 0.5, len(ROLES))
-    for axis, (title, codes) in zip(axes, panels.items(), strict=False):
+    for position, (axis, (title, codes)) in enumerate(zip(axes, panels.items(), strict=False)):
         axis.imshow(codes, cmap=ListedColormap([color for _, color in ROLES.values()]), norm=norm)
-        axis.set_xticks(range(len(labels)), labels, rotation=90, fontsize="x-small")
-        axis.set_yticks(range(len(labels)), labels, fontsize="x-small")
+        # All panels have the same rows and columns: labels stand at the left and below only.
+        at_left, lowest = position % columns == 0, position + columns >= len(panels)
+        axis.set_xticks(range(len(labels)), labels if lowest else [""] * len(labels), rotation=90, fontsize="x-small")
+        axis.set_yticks(range(len(labels)), labels if at_left else [""] * len(labels), fontsize="x-small")
         axis.set_xticks(np.arange(len(labels) + 1) - 0.5, minor=True)
         axis.set_yticks(np.arange(len(labels) + 1) - 0.5, minor=True)
         axis.tick_params(which="both", length=0)
@@ -56,11 +62,9 @@ def pair_masks(panels: Mapping[str, np.ndarray], labels: Sequence[str], blocks: 
             axis.axhline(edge - 0.5, color=palette.BLACK, lw=1)
             axis.axvline(edge - 0.5, color=palette.BLACK, lw=1)
         axis.set_title(title)
+        axis.set_ylabel("anchor" if at_left else "")
     for axis in axes[len(panels) :]:
         axis.remove()
-    for position, axis in enumerate(axes[: len(panels)]):
-        if position % columns == 0:
-            axis.set_ylabel("anchor")
     used = sorted({int(code) for codes in panels.values() for code in np.unique(codes)})
     patches = [Patch(color=ROLES[code][1], label=ROLES[code][0]) for code in used]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(3, len(patches)), fontsize="small")
@@ -77,7 +81,7 @@ def routing_coefficients(
         marks: modality to named steps, drawn as triangles above the panel.
         words: labels of the steps, where they are words.
     """
-    figure = Figure(figsize=(8.4, 1.75 * len(coupling) + 0.5), layout="constrained")
+    figure = Figure(figsize=(7.6, 1.6 * len(coupling) + 0.5), layout="constrained")
     axes = figure.subplots(len(coupling), 1, squeeze=False)[:, 0]
     top = max(values.max() for values in coupling.values())
     for axis, (modality, values) in zip(axes, coupling.items(), strict=True):
@@ -97,15 +101,20 @@ def routing_coefficients(
 
 
 def _mark_steps(axis, steps: Mapping[str, int]) -> None:
-    """Triangles above the panel; names of one step share a label."""
+    """Triangles above the panel; names of one step share a label, and labels close together stand at two heights."""
     by_step: dict[int, list[str]] = {}
     for name, step in steps.items():
         by_step.setdefault(int(step), []).append(name)
-    for step, names in by_step.items():
+    previous, raised = -math.inf, False
+    for step in sorted(by_step):
+        raised = not raised and step - previous < LABEL_STEPS
+        gap = "\n" if raised else ""
+        text = f"{', '.join(by_step[step])}{gap}\n▼"
         axis.annotate(
-            f"{', '.join(names)}\n▼", (step, 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom",
-            fontsize="x-small", linespacing=0.9,
+            text, (step, 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize="x-small",
+            linespacing=0.9,
         )  # fmt: skip
+        previous = step
 
 
 def modulation_weights(curves: pd.DataFrame, price: pd.DataFrame) -> Figure:
@@ -116,7 +125,7 @@ def modulation_weights(curves: pd.DataFrame, price: pd.DataFrame) -> Figure:
         price: tidy ``denominator, gamma, seed, measure, cosine``: cosines after a training.
     """
     kinds = list(dict.fromkeys(price["denominator"]))
-    figure = Figure(figsize=(3.6 + 2.6 * len(kinds), 3.5), layout="constrained")
+    figure = Figure(figsize=(3.3 + 2.4 * len(kinds), 3.3), layout="constrained")
     left, *rest = figure.subplots(1, 1 + len(kinds), width_ratios=(1.25, *[1] * len(kinds)))
     for color, dash, (formula, rows) in zip(COLORS, _dashes(), curves.groupby("formula", sort=False), strict=False):
         left.plot(rows["cosine"], rows["weight"], color=color, ls=dash, label=formula)
@@ -172,7 +181,7 @@ def cosine_traces(frame: pd.DataFrame) -> Figure:
         frame: tidy ``run, epoch, modality, pairs, cosine``; the first value of ``pairs`` is drawn solid.
     """
     modalities, kinds = list(dict.fromkeys(frame["modality"])), list(dict.fromkeys(frame["pairs"]))
-    figure = Figure(figsize=(2.6 * len(modalities) + 1.2, 3.1), layout="constrained")
+    figure = Figure(figsize=(2.4 * len(modalities) + 0.8, 3.0), layout="constrained")
     axes = figure.subplots(1, len(modalities), squeeze=False, sharey=True)[0]
     runs = list(dict.fromkeys(frame["run"]))
     for axis, modality in zip(axes, modalities, strict=True):
@@ -195,13 +204,14 @@ def embedding_maps(frame: pd.DataFrame, colors: Mapping[str, str]) -> Figure:
         colors: group to colour, in the order of the legend.
     """
     rows, columns = list(dict.fromkeys(frame["row"])), list(dict.fromkeys(frame["column"]))
-    figure = Figure(figsize=(2.5 * len(columns) + 0.4, 2.4 * len(rows) + 0.4), layout="constrained")
+    figure = Figure(figsize=(2.2 * len(columns) + 0.4, 2.1 * len(rows) + 0.4), layout="constrained")
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
     for line, row in zip(axes, rows, strict=True):
         for axis, column in zip(line, columns, strict=True):
             part = frame[(frame["row"] == row) & (frame["column"] == column)]
             shades = part["group"].map(colors)
-            axis.scatter(part["x"], part["y"], s=7, c=shades, alpha=0.55, linewidths=0)
+            # Without blended edges and overlaps the picture takes a third of the space.
+            axis.scatter(part["x"], part["y"], s=6, c=shades, linewidths=0, antialiased=False)
             axis.set(xticks=[], yticks=[])
             axis.set_title(f"{column}, {100 * part['share'].iloc[0]:.0f} % of variance", fontsize="small")
         line[0].set_ylabel(row)
@@ -227,7 +237,7 @@ def difference_forest(
         higher_is_better: direction of the metric.
         title: figure title.
     """
-    figure = Figure(figsize=(7.2, 1.3 + 0.3 * len(effects)), layout="constrained")
+    figure = Figure(figsize=(6.8, 1.2 + 0.27 * len(effects)), layout="constrained")
     axis = figure.subplots()
     axis.axvline(0, color=palette.BLACK, lw=1)
     colors = {"worse": palette.VERMILLION, "better": palette.GREEN}

@@ -45,6 +45,8 @@ def test_pair_masks_fill_a_grid():
     figure = pair_masks({name: np.zeros((2, 2), int) for name in "abc"}, ["x", "y"], columns=2)
     assert [axis.get_title() for axis in figure.axes] == ["a", "b", "c"]
     assert [axis.get_ylabel() for axis in figure.axes] == ["anchor", "", "anchor"]
+    below = [[label.get_text() for label in axis.get_xticklabels()] for axis in figure.axes]
+    assert below == [["", ""], ["x", "y"], ["x", "y"]]
 
 
 def test_routing_coefficients_share_one_scale_and_mark_words():
@@ -53,7 +55,7 @@ def test_routing_coefficients_share_one_scale_and_mark_words():
     text, audio = figure.axes[:2]
     np.testing.assert_allclose(text.get_images()[0].get_array(), coupling["text"].T)
     assert text.get_images()[0].get_clim() == audio.get_images()[0].get_clim() == (0, 0.9)
-    assert {(note.xy[0], note.get_text()) for note in text.texts} == {(1, "shared, private\n▼"), (2, "other\n▼")}
+    assert {(note.xy[0], note.get_text()) for note in text.texts} == {(1, "shared, private\n▼"), (2, "other\n\n▼")}
     assert not audio.texts
     assert [label.get_text() for label in text.get_xticklabels()] == ["a", "b", "c"]
 
