@@ -133,7 +133,7 @@ def modulation_weights(curves: pd.DataFrame, price: pd.DataFrame) -> Figure:
     left.set(
         xlabel="cosine of the positive pair", ylabel="weight ω (mean 1)", title="hard pairs left, easy pairs right"
     )
-    left.legend(fontsize="small")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize="small")
     measures = list(dict.fromkeys(price["measure"]))
     for axis, kind in zip(rest, kinds, strict=True):
         rows = price[price["denominator"] == kind]
@@ -147,7 +147,7 @@ def modulation_weights(curves: pd.DataFrame, price: pd.DataFrame) -> Figure:
         )
         axis.set_xticks(sorted(rows["gamma"].unique()))
     rest[0].set_ylabel("cosine after training")
-    figure.legend(*rest[0].get_legend_handles_labels(), loc="outside lower right", ncols=3, fontsize="small")
+    figure.legend(*rest[0].get_legend_handles_labels(), loc="outside lower right", fontsize="small")
     return figure
 
 
