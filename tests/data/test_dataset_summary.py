@@ -73,9 +73,10 @@ def test_labels_count_for_the_nearest_multiple_of_the_step():
     test = table[table["split"] == "test"]
     assert dict(zip(test["label"], test["samples"], strict=True)) == {0.0: 2, 2.5: 1}
     assert set(table["step"]) == {0.5}
-    narrow = make_record(task=regression((-1, 1)), labels=np.float32([-0.1, 0.2, 0.7] * 4))
+    narrow = make_record(task=regression((-1, 1)), labels=np.float32([-0.55, 0.2, 0.75] * 4))
     table = summarise(narrow)["labels"]
-    assert sorted(set(table["label"])) == [-0.1, 0.2, 0.7]
+    assert sorted(set(table["label"])) == [-0.6, 0.2, 0.8]
+    assert set(table["step"]) == {0.2}
 
 
 def counts(table, column, split):
