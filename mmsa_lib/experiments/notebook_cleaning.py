@@ -79,14 +79,17 @@ def _clean_outputs(outputs: list[Any], keep_stderr: bool) -> list[Any]:
 
 
 def _small_png(encoded: str) -> str:
-    """A base64 PNG with at most 256 colours, or as it was where that is no smaller."""
+    """A base64 PNG with at most 256 colours, or as it was where that is no smaller or it is no picture that opens."""
     from PIL import Image
 
     small = io.BytesIO()
-    with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
-        if picture.mode == "P":
-            return encoded
-        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
+            if picture.mode == "P":
+                return encoded
+            picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    except (OSError, ValueError):
+        return encoded
     shorter = base64.b64encode(small.getvalue()).decode("ascii") + "\n"
     return min(encoded, shorter, key=len)
 
