@@ -41,6 +41,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     unknown method 'self_m'; did you mean self_mm?
     """
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    by_lower = {other.lower(): other for other in reversed(names)}
+    near = [by_lower[m] for m in difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.5)]
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names)}"
     return UnknownNameError(f"unknown {kind} {str(name)!r}; {hint}")
