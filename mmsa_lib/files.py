@@ -32,9 +32,7 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, target)
     except OSError as error:
-        raise DataError(
-            f"cannot write {target}: {error.strerror or error}; free space or choose another folder"
-        ) from error
+        raise DataError(f"cannot write {target}: {_reason(target, error)}") from error
     finally:
         if temporary is not None and temporary.exists():
             temporary.unlink()
@@ -49,6 +47,14 @@ def write_text(target: Path | str, text: str) -> None:
 def remove_tree(folder: Path) -> None:
     """Delete ``folder`` and what is in it; no error where there is none."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _reason(target: Path, error: OSError) -> str:
+    """What stood in the way, and what to do."""
+    blocking = next((folder for folder in target.parents if folder.is_file()), None)
+    if blocking is not None:
+        return f"{blocking} is a file, not a folder; choose another folder"
+    return f"{error.strerror or error}; free space or choose another folder"
 
 
 def _umask() -> int:

@@ -75,7 +75,7 @@ def test_a_write_that_the_system_refuses_is_survived(tmp_path):
 
 def test_a_file_in_place_of_the_folder_gives_one_line(tmp_path):
     (tmp_path / "file").write_text("I am no folder")
-    with pytest.raises(DataError, match=r"cannot write .*a\.h5: .*; free space or choose another folder"):
+    with pytest.raises(DataError, match=r"cannot write .*a\.h5: .*file is a file, not a folder; choose another"):
         write_hdf5(tmp_path / "file" / "a.h5", fill)
     assert (tmp_path / "file").read_text() == "I am no folder"
 
