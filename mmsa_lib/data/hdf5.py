@@ -60,7 +60,7 @@ def read_hdf5(path: Path | str, remedy: str) -> Iterator[h5py.File]:
         raise DataError(
             f"cannot read {path}: permission denied; change its permissions or choose another file"
         ) from error
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path} {_reason(path, error)}; {remedy}") from error
 
 

@@ -78,6 +78,8 @@ def _shapes(record: DatasetRecord) -> Found:
     for where, (values, shape) in expected.items():
         if np.shape(values) != shape:
             yield where, f"shape {np.shape(values)}, expected {shape}", "give one entry per sample"
+        elif not where.startswith("folds/") and not _numeric(values):
+            yield where, f"holds values of type {np.asarray(values).dtype}", "give numbers"
     texts = {"groups": record.groups, **{f"other_transcripts/{k}": v for k, v in record.other_transcripts.items()}}
     if record.transcripts is not None:
         texts["transcripts"] = record.transcripts
@@ -87,6 +89,8 @@ def _shapes(record: DatasetRecord) -> Found:
     for name, values in record.factors.items():
         if np.ndim(values) != 2 or len(values) != count:
             yield f"factors/{name}", f"shape {np.shape(values)}, expected ({count}, k)", "give one row per sample"
+        elif not _numeric(values):
+            yield f"factors/{name}", f"holds values of type {np.asarray(values).dtype}", "give numbers"
     for name, features in record.features.items():
         yield from _feature_shapes(f"features/{name}", features, count)
     yield from _word_shapes(record, count)
@@ -98,6 +102,8 @@ def _feature_shapes(where: str, features: FeatureSet, count: int) -> Found:
         yield where, f"modality {features.modality!r}", f"use one of {', '.join(MODALITIES)}"
     if np.ndim(features.values) != 2:
         yield where, f"values have shape {np.shape(features.values)}, expected (frames, width)", "reshape them"
+    elif not _numeric(features.values):
+        yield where, f"values are of type {np.asarray(features.values).dtype}", "give numbers"
     elif lengths.shape != (count,):
         yield where, f"{lengths.size} lengths for {count} samples", "give every sample a length (1 where it is missing)"
     elif lengths.min(initial=1) < 1:
@@ -105,6 +111,10 @@ def _feature_shapes(where: str, features: FeatureSet, count: int) -> Found:
     elif int(lengths.sum()) != len(features.values) or len(features.observed) != len(features.values):
         what = f"lengths add up to {int(lengths.sum())}, values have {len(features.values)} rows, observed has "
         yield where, f"{what}{len(features.observed)}", "make the three agree (the file was cut short or mixed up)"
+
+
+def _numeric(values: np.ndarray) -> bool:
+    return np.asarray(values).dtype.kind in "biuf"
 
 
 def _word_shapes(record: DatasetRecord, count: int) -> Found:

@@ -276,6 +276,8 @@ def _task(fields: dict[str, Any]) -> Task:
 
 def _read_features(group: h5py.Group, values: bool = True) -> FeatureSet:
     frames = group["values"]
+    if not values and frames.ndim != 2:
+        raise ValueError(f"{group.name}/values has shape {frames.shape}, expected (frames, width)")
     return FeatureSet(
         values=frames[()] if values else np.broadcast_to(np.float32("nan"), frames.shape),
         lengths=group["lengths"][()],
