@@ -133,7 +133,8 @@ def _labels(
     flat = all(len(shape) == 2 and shape[1] == len(IEMOCAP_EMOTIONS) for shape in shapes.values())
     if pairs or flat:
         parts = [_emotions(raw[split], ids[split], f"{path} [{split}] labels") for split in SPLIT_NAMES]
-        return np.concatenate(parts), *_emotion_task(sorted({part.shape[1] for part in parts}), path, task)
+        chosen = _emotion_task(sorted({part.shape[1] for part in parts}), path, task)
+        return np.concatenate(parts), *chosen
     parts = [sentiment_labels(raw[split], ids[split], f"{path} [{split}] labels", repairs) for split in SPLIT_NAMES]
     labels = np.concatenate(parts)
     return labels, *sentiment_task(labels, [i for split in SPLIT_NAMES for i in ids[split]], str(path), task=task)
@@ -158,9 +159,11 @@ def _emotion_task(widths: list[int], path: Path, task: Task | None) -> tuple[Tas
         return emotions(IEMOCAP_EMOTIONS), f"emotions {', '.join(IEMOCAP_EMOTIONS)}: the order of MulT's IEMOCAP file"
     if task is not None and task.kind == "emotions" and widths == [len(task.names)]:
         return task, f"emotions {', '.join(task.names)} as asked for"
-    found = " and ".join(map(str, widths))
+    if len(widths) > 1:
+        found = " and ".join(map(str, widths))
+        raise DataError(f"{path}: the splits have {found} emotion labels per sample; they must have the same emotions")
     raise DataError(
-        f"{path}: holds {found} emotion labels per sample; give as many emotion names (--emotions NAME ...)"
+        f"{path}: holds {widths[0]} emotion labels per sample; give as many emotion names (--emotions NAME ...)"
     )
 
 
