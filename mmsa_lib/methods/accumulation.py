@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from torch.optim import Optimizer
@@ -9,6 +10,8 @@ from torch.optim import Optimizer
 from mmsa_lib.data.batch import Batch
 from mmsa_lib.methods.base import Method, MethodConfig, Output, finite_log, sum_terms
 from mmsa_lib.methods.evidence import evidence
+
+log = logging.getLogger(__name__)
 
 
 class AccumulationConfig(MethodConfig):
@@ -77,7 +80,13 @@ class AccumulatingMethod(Method):
             optimizer.zero_grad(set_to_none=True)
 
     def end_epoch(self, epoch: int, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
-        """Step with an incomplete last group where ``flush_last_group`` says so."""
+        """Step with an incomplete last group where ``flush_last_group`` says so; warn where no step was made at all."""
         if self.config.flush_last_group and self.micro_batches % self.config.update_epochs:
             self.apply_gradients(optimizers)
+        elif epoch == 1 and 0 < self.micro_batches < self.config.update_epochs:
+            log.warning(
+                "%s learns nothing: an epoch of %d micro-batches is no group of update_epochs=%d; set "
+                "flush_last_group=true, a smaller batch_size or a smaller update_epochs",
+                self.id, self.micro_batches, self.config.update_epochs,
+            )  # fmt: skip
         return {}

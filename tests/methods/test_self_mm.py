@@ -130,6 +130,18 @@ def test_steps_per_epoch(flush, steps):
     assert len(counts) == steps
 
 
+@pytest.mark.parametrize(
+    ("size", "changes", "warned"), [(5, {}, True), (2, {}, False), (5, {"flush_last_group": True}, False)]
+)
+@pytest.mark.parametrize("method_id", ["self_mm", "modal_alignment"])
+def test_an_epoch_without_any_step_is_said_once(train, caplog, method_id, size, changes, warned):
+    method = build(method_id, train, **changes)
+    train_epochs(method, train, epochs=2, size=size)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == warned
+    assert all(f"{method_id} learns nothing" in text and "update_epochs=4" in text for text in said)
+
+
 def test_left_over_gradients_do_not_reach_the_next_epoch(train):
     method = build("self_mm", train)
     train_epochs(method, train, size=5)  # three micro-batches: no step
