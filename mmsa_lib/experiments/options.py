@@ -66,11 +66,12 @@ def typed_value(key: str, raw: str, annotation: Any = Any) -> Any:
 def _fitting(key: str, candidates: list[Any], annotation: Any) -> Any:
     """The first of ``candidates`` that fits ``annotation``, converted to it."""
     adapter = TypeAdapter(annotation)
+    problem = ""
     for candidate in candidates:
         try:
             value = adapter.validate_python(candidate)
         except ValidationError as error:
-            problem = error.errors()[0]["msg"]
+            problem = problem or error.errors()[0]["msg"]  # of the value that was meant, not of its spelling
             continue
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{key}={candidate} is not finite; give a number")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -131,7 +131,8 @@ def run(
         try:
             _train_and_evaluate(target, config, facts, method, data, progress)
         except Exception as error:
-            files.write_json(target / files.ERROR, {"type": type(error).__name__, "message": str(error)})
+            with suppress(DataError):  # a full disk must not hide what went wrong
+                files.write_json(target / files.ERROR, {"type": type(error).__name__, "message": str(error)})
             raise
     return RunResult(target, config)
 

@@ -151,7 +151,7 @@ def _choose(frame, split, protocol, level, dataset, fold) -> pd.DataFrame:
     for column in ("dataset", "fold"):
         found = sorted(chosen[column].unique())
         if len(found) > 1:
-            raise DataError(f"results of several {column}s ({', '.join(found)}); choose one with {column}=")
+            raise DataError(f"results of several {column}s ({', '.join(found)}); choose one by {column}= or --{column}")
     return chosen
 
 

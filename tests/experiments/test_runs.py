@@ -196,6 +196,20 @@ def test_a_failed_run_says_why_and_can_be_repeated(small_config, tmp_path, monke
     assert names(result.folder) == WRITTEN
 
 
+def test_a_failure_is_reported_even_where_it_cannot_be_written_down(small_config, tmp_path, monkeypatch):
+    write_json = runs.files.write_json
+
+    def full_disk(path, content):
+        if path.name == "error.json":
+            raise DataError("no space left")
+        write_json(path, content)
+
+    monkeypatch.setattr(runs.files, "write_json", full_disk)
+    interrupt_in_epoch(monkeypatch, 2, RunError)
+    with pytest.raises(RunError, match="in the middle"):
+        run(small_config(), tmp_path, progress="none")
+
+
 def test_the_test_split_is_evaluated_once_after_training(small_config, tmp_path, monkeypatch):
     calls = []
     original = runs.predict
