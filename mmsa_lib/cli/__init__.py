@@ -45,9 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # The reader of our output (head, less) has left; nothing more may be written on the way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()  # the reader of our output (head, less) has left
         return 0
+    except OSError as error:
+        # The disk, a permission or the output's own file: the user's to mend, and no traceback tells more.
+        place = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(_line(f"{place}{error.strerror or error}; free space, or check the path and its permissions"))
+        _silence_stdout()
+        return 2
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -62,6 +67,15 @@ def _run(argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; repeat the command to resume\n")
         return INTERRUPTED
+
+
+def _silence_stdout() -> None:
+    """Let what is still buffered go nowhere: Python would try to write it once more on the way out."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):  # replaced by something that is no file (a notebook, a test)
+        return
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def _line(message: str) -> str:

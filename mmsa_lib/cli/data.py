@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,7 @@ def check_one(args: argparse.Namespace) -> int:
 
     from mmsa_lib.data.check import check_record, check_store
     from mmsa_lib.data.registry import store_path
+    from mmsa_lib.errors import DataError
 
     record = _generated(args.name)
     problems = check_store(store_path(args.name)) if record is None else check_record(record)
@@ -91,14 +93,15 @@ def check_one(args: argparse.Namespace) -> int:
     summary = f"{args.name}: {errors} errors, {counts['warnings']} warnings"
     lines = [*(f"{problem.severity}: {problem}" for problem in problems), summary]
     _answer(args, {"name": args.name, **counts, "problems": [asdict(problem) for problem in problems]}, lines)
-    return 2 if errors else 0
+    if errors:
+        raise DataError(f"{summary}; mend the data set, or build or import it again")
+    return 0
 
 
 def build_one(args: argparse.Namespace) -> int:
     """``data build``."""
     from mmsa_lib.data.registry import SYNTHETIC, buildable, register
     from mmsa_lib.data.sources import BUILDERS, build, synthetic
-    from mmsa_lib.data.store import write_store
     from mmsa_lib.errors import unknown_name
 
     if args.name not in buildable():
@@ -108,21 +111,21 @@ def build_one(args: argparse.Namespace) -> int:
     if present is not None:
         register(args.name, target)
         return _answer_stored(args, present, target, "is up to date")
-    if args.name == SYNTHETIC:
-        record = synthetic.build()
-    else:
-        say(f"terms of {args.name}: {BUILDERS[args.name].terms}")
-        record = build(args.name, mirror=args.mirror, progress=not args.quiet)
-    write_store(record, target)
-    register(args.name, target)
+    terms = None if args.name == SYNTHETIC else f"terms of {args.name}: {BUILDERS[args.name].terms}"
+    if terms and _downloads(args):  # before anything is fetched
+        say(terms)
+    record = build(args.name, mirror=args.mirror, progress=not args.quiet) if terms else synthetic.build()
+    _store(record, args.name, target)
+    if terms and not _downloads(args):
+        say(terms)
     return _answer_stored(args, record, target, "built")
 
 
 def import_one(args: argparse.Namespace) -> int:
     """``data import``; what ``data check`` would find is said on stderr."""
     from mmsa_lib.data.check import check_record
-    from mmsa_lib.data.registry import check_name, register, stored
-    from mmsa_lib.data.store import fingerprint, read_header, write_store
+    from mmsa_lib.data.registry import check_name, stored
+    from mmsa_lib.data.store import fingerprint, read_header
     from mmsa_lib.errors import DataError
 
     check_name(args.name)
@@ -133,8 +136,7 @@ def import_one(args: argparse.Namespace) -> int:
     for present in {target, stored().get(args.name, target)}:
         if present.is_file() and not args.force and read_header(present)["fingerprint"] != fingerprint(record):
             raise DataError(f"{present} holds another data set {args.name!r}; choose another --name or add --force")
-    write_store(record, target)
-    register(args.name, target)
+    _store(record, args.name, target)
     for problem in check_record(record):
         say(f"{problem.severity}: {problem}")
     return _answer_stored(args, record, target, "imported")
@@ -156,6 +158,29 @@ def _target(args: argparse.Namespace) -> Path:
     from mmsa_lib.paths import stores_folder
 
     return (args.out or stores_folder()) / f"{args.name}.h5"
+
+
+def _downloads(args: argparse.Namespace) -> bool:
+    """Whether originals come from the network; with a mirror the user has them already."""
+    from mmsa_lib.data.download import MIRROR_VARIABLE
+
+    return not (args.mirror or os.environ.get(MIRROR_VARIABLE))
+
+
+def _store(record: DatasetRecord, name: str, target: Path) -> None:
+    """Write and register a store; one that can't be found by its name is not left behind."""
+    from mmsa_lib.data.registry import register
+    from mmsa_lib.data.store import write_store
+    from mmsa_lib.errors import MMSAError
+
+    is_new = not target.exists()
+    write_store(record, target)
+    try:
+        register(name, target)
+    except MMSAError:
+        if is_new:
+            target.unlink()
+        raise
 
 
 def _task(args: argparse.Namespace) -> Task | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mmsa_lib.cli.output import print_json
+from mmsa_lib.errors import MMSAError
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -17,14 +18,17 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """Examine everything; 2 if something that is needed is broken."""
+    """Examine everything; an error if something that is needed is broken."""
     report = {name: _examine(check) for name, check in CHECKS.items()}
     if args.json:
         print_json(report)
     else:
         for name, found in report.items():
             print(f"{'ok' if found['ok'] else 'BROKEN':<7} {name:<18} {found['found']}")
-    return 0 if all(found["ok"] for found in report.values()) else 2
+    broken = [name for name, found in report.items() if not found["ok"]]
+    if broken:
+        raise MMSAError(f"{', '.join(broken)}: {report[broken[0]]['found']}")
+    return 0
 
 
 def _examine(check: Callable[[], str]) -> dict[str, Any]:
