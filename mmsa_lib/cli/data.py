@@ -88,13 +88,16 @@ def check_one(args: argparse.Namespace) -> int:
 
     record = _generated(args.name)
     problems = check_store(store_path(args.name)) if record is None else check_record(record)
-    errors = sum(problem.severity == "error" for problem in problems)
-    counts = {"errors": errors, "warnings": len(problems) - errors}
-    summary = f"{args.name}: {errors} errors, {counts['warnings']} warnings"
+    errors = [problem for problem in problems if problem.severity == "error"]
+    counts = {"errors": len(errors), "warnings": len(problems) - len(errors)}
+    summary = f"{args.name}: {counts['errors']} errors, {counts['warnings']} warnings"
     lines = [*(f"{problem.severity}: {problem}" for problem in problems), summary]
     _answer(args, {"name": args.name, **counts, "problems": [asdict(problem) for problem in problems]}, lines)
     if errors:
-        raise DataError(f"{summary}; mend the data set, or build or import it again")
+        # A changed fingerprint says that something is wrong, the other errors say what.
+        worst = next((problem for problem in errors if problem.where != "fingerprint"), errors[0])
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise DataError(f"{args.name}: {worst}{more}")
     return 0
 
 

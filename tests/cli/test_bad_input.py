@@ -130,7 +130,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_a_damaged_store(name, store, refused, capfd):
+def test_a_damaged_store(name, store, refused):
     change, reason = DAMAGE[name]
     with h5py.File(store, "r+") as file:
         change(file)
@@ -139,8 +139,7 @@ def test_a_damaged_store(name, store, refused, capfd):
     unreadable = "is damaged" in reason
     line = refused("data", "check", store, "--json", report=not unreadable)
     assert str(store) in line
-    assert main(["data", "check", str(store)]) == 2
-    assert reason in "".join(capfd.readouterr())
+    assert reason in line
 
 
 CONTENTS = {
@@ -384,4 +383,5 @@ def test_json_of_a_check_is_one_document(store, capfd):
     assert main(["data", "check", str(store), "--json"]) == 2
     out, err = capfd.readouterr()
     assert {problem["where"] for problem in json.loads(out)["problems"]} == {"labels", "fingerprint"}
-    assert "2 errors, 0 warnings; mend the data set" in err
+    assert "mine.h5: labels: 1 labels are outside [-3, 3]" in err
+    assert err.endswith("(and 1 more)\n")
