@@ -8,8 +8,6 @@ from matplotlib.lines import Line2D
 
 from mmsa_lib.figures import palette
 
-SCALE = {"percent": 100.0, "plain": 1.0}
-
 
 def method_intervals(
     frame: pd.DataFrame, metrics: dict[str, tuple[str, float]], floors: pd.DataFrame | None = None
