@@ -36,6 +36,10 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     parser.add_argument("--runs", type=Path, metavar="DIR", help="folder of runs (default: MMSA_LIB_RUNS or runs/)")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:<number> (default: auto)")
+    parser.add_argument(
+        "--oracle", action="store_true",
+        help="also record test metrics after every epoch, to show what selection on the test set would claim",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="repeat finished runs from the start")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -79,7 +83,7 @@ def _configs(args: argparse.Namespace) -> list[RunConfig]:
         if "device" in sections["settings"]:
             raise ConfigError("the device is given twice; use --device alone")
         sections["settings"]["device"] = args.device
-    base = {"method": args.method, "dataset": args.dataset, "fold": args.fold}
+    base = {"method": args.method, "dataset": args.dataset, "fold": args.fold, "oracle": args.oracle}
     return [RunConfig(**base, **sections, seed=seed) for seed in dict.fromkeys(args.seeds)]
 
 

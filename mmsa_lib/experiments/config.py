@@ -35,6 +35,8 @@ class RunConfig(BaseModel):
         protocols: how the test samples are made incomplete.
         settings: the training loop's.
         seed: of everything random in training.
+        oracle: also record the test metrics after every epoch, to show what selection on the test set would claim;
+            they decide nothing.
 
     Raises:
         ConfigError: something is unknown, ill-typed, out of range or contradictory; unknown names are answered with
@@ -52,6 +54,7 @@ class RunConfig(BaseModel):
     protocols: tuple[Literal["complete"], ...] = ("complete",)
     settings: TrainSettings = Field(default_factory=TrainSettings)
     seed: int = Field(1111, ge=0, lt=2**32)
+    oracle: bool = False
 
     def __init__(self, **values: Any):
         try:
@@ -118,6 +121,7 @@ class RunConfig(BaseModel):
             "protocols": list(self.protocols),
             "settings": self.settings.resolve(method).identity(),
             "seed": self.seed,
+            **({"oracle": True} if self.oracle else {}),
         }
 
     def to_json(self) -> str:

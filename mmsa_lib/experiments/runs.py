@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,8 @@ def run(
     """Train and evaluate one configuration, once.
 
     A finished run is returned at once. An interrupted one goes on from its checkpoint. Whatever else is found in its
-    folder is removed first. The test split is evaluated exactly once, after training.
+    folder is removed first. The test split is evaluated exactly once, after training;
+    with ``config.oracle`` also after each epoch, for the record only.
 
     Args:
         config: what to run.
@@ -225,12 +226,18 @@ def _train_and_evaluate(target, config: RunConfig, facts, method: Method, data: 
     result = fit(
         method, data["train"], data["valid"], task=data["train"].task, settings=settings, seed=config.seed,
         checkpoint=target / files.CHECKPOINT, progress=progress,
+        observe=partial(_test_metrics, data["test"], settings.evaluation_batch_size) if config.oracle else None,
     )  # fmt: skip
     cells: Cells = {
         ("complete", 0.0, split): (data[split], predict(method, data[split], settings.evaluation_batch_size))
         for split in ("valid", "test")
     }
     _write_results(target, config, facts, method, data, result, cells)
+
+
+def _test_metrics(test: Utterances, batch_size: int, method: Method) -> dict[str, float]:
+    """Test metrics of a method in training, for the record only."""
+    return task_metrics(test.task, predict(method, test, batch_size), test.labels.cpu())
 
 
 def _write_results(

@@ -194,6 +194,23 @@ class Method(nn.Module, ABC):
         """Called after the last batch of each epoch; what it returns joins the history."""
         return {}
 
+    def prepare_validation(self, phase: str, valid: Utterances) -> Utterances:
+        """What a phase is validated on; a method that trains on incomplete samples validates on such samples too."""
+        return valid
+
+    def end_validation(self, value: float, optimizers: Mapping[str, torch.optim.Optimizer]) -> None:
+        """Called after each validation with its task loss; the place of learning-rate schedulers."""
+
+    def training_state(self) -> dict[str, Tensor]:
+        """Tensors beside parameters and buffers that the next step depends on (replay buffers, schedulers).
+
+        They enter checkpoints, so that an interrupted training goes on exactly, but not the trained model.
+        """
+        return {}
+
+    def load_training_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`training_state` returned."""
+
 
 def split_by_decay(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Parameters with weight decay, and those without: biases and all one-dimensional weights (norms)."""

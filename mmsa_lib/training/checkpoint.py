@@ -61,6 +61,7 @@ def save_checkpoint(
     tensors = {
         **{f"method/{name}": value for name, value in cpu_copy(method).items()},
         **{f"best/{name}": value for name, value in progress.best_state.items()},
+        **{f"state/{name}": value for name, value in method.training_state().items()},
         **{f"random/{name}": value for name, value in random_tensors.items()},
         **{f"optimizer/{name}": value for name, value in optimizer_tensors.items()},
     }
@@ -80,6 +81,7 @@ class Checkpoint:
     def restore(self, method: Method, optimizers: Optimizers, shuffling: torch.Generator) -> None:
         """Put the states back. The method's phase has been started, so that all its buffers exist."""
         method.load_state_dict(_below("method/", self.tensors))
+        method.load_training_state(_below("state/", self.tensors))
         _unpack_optimizers(optimizers, _below("optimizer/", self.tensors), self.content["optimizers"])
         restore_random_states(_below("random/", self.tensors), self.content["random"], shuffling)
 

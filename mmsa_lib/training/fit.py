@@ -33,9 +33,9 @@ class FitResult:
     """What training left behind; the method itself holds its best state.
 
     Attributes:
-        history: tidy, columns phase, epoch, split (train or valid), name (``loss/…`` weighted, ``raw/…`` not), value.
-            Training values are means over the samples of the epoch while the weights move; validation values are
-            computed over all validation samples after the epoch.
+        history: tidy, columns phase, epoch, split, name (``loss/…`` weighted, ``raw/…`` not), value. Split ``train``
+            holds means over the samples of the epoch while the weights move, ``valid`` the task loss over all
+            validation samples after the epoch, ``oracle`` what ``observe`` returned.
         best_epoch, best_value: of the last phase: the epoch with the lowest validation task loss, and that loss.
         stopped: why the last phase ended.
         seconds: training time over all interruptions.
@@ -59,6 +59,7 @@ def fit(
     settings: TrainSettings | Mapping[str, Any] | None = None,
     seed: int,
     checkpoint: Path | str | None = None,
+    observe: Callable[[Method], Mapping[str, float]] | None = None,
     on_epoch: Callable[[Progress], None] | None = None,
     progress: Show = "auto",
 ) -> FitResult:
@@ -70,11 +71,13 @@ def fit(
 
     Args:
         method: a fresh method; it is moved to the device of ``settings``.
-        train, valid: the splits; the test split is never seen here.
+        train, valid: the splits; no test sample takes part in training or selection.
         task: by default that of ``train``.
         settings: by default the method's own batch size, epochs and patience on the best device.
         seed: seeds all random sources and the order of the samples.
         checkpoint: file to resume from and to save to; a damaged or foreign one is ignored, with a note.
+        observe: called with the method after each epoch; the values it returns join the history as split
+            ``"oracle"`` and decide nothing (they show what a selection on the test set would have claimed).
         on_epoch: called after each epoch and its checkpoint.
         progress: ``"auto"``, ``"line"`` or ``"none"``.
 
@@ -93,6 +96,7 @@ def fit(
         settings=as_settings(settings).resolve(method),
         seed=seed,
         checkpoint=None if checkpoint is None else Path(checkpoint),
+        observe=observe,
         on_epoch=on_epoch,
         reporter=Reporter(progress, f"{method.id} seed {seed}"),
     ).run()
@@ -109,6 +113,7 @@ class _Loop:
     settings: TrainSettings
     seed: int
     checkpoint: Path | None
+    observe: Callable[[Method], Mapping[str, float]] | None
     on_epoch: Callable[[Progress], None] | None
     reporter: Reporter
     state: Progress = field(default_factory=Progress)
@@ -149,15 +154,19 @@ class _Loop:
 
     def run_phase(self, phase: str, optimizers: Optimizers) -> None:
         state, limit = self.state, self.settings.max_epochs
+        valid = self.method.prepare_validation(phase, self.valid)
         self.reporter.start(phase, state.epoch, limit)
         try:
             while not state.stopped:
                 started = time.perf_counter()
                 state.epoch += 1
                 logged = self.train_epoch(phase, optimizers)
-                value = self.validate(phase)
+                value = self.validate(phase, valid)
+                self.method.end_validation(value, optimizers)
                 self.record(phase, "train", logged)
                 self.record(phase, "valid", {"loss/task": value})
+                if self.observe is not None:
+                    self.record(phase, "oracle", self.observe(self.method))
                 best = value < state.best_value - self.settings.min_delta
                 if best:
                     state.best_epoch, state.best_value, state.best_state = state.epoch, value, cpu_copy(self.method)
@@ -198,13 +207,13 @@ class _Loop:
                 counts[name] = counts.get(name, 0) + len(batch)
         return {name: total / counts[name] for name, total in sums.items()} | self.method.end_epoch(epoch, optimizers)
 
-    def validate(self, phase: str) -> float:
+    def validate(self, phase: str, valid: Utterances) -> float:
         """Task loss over all validation samples at once."""
         try:
-            prediction = predict(self.method, self.valid, self.settings.evaluation_batch_size)
+            prediction = predict(self.method, valid, self.settings.evaluation_batch_size)
         except RunError as error:
             raise RunError(f"{error} ({self.where(phase)})") from error
-        return float(self.task.loss(prediction, self.valid.labels.cpu()))
+        return float(self.task.loss(prediction, valid.labels.cpu()))
 
     def record(self, phase: str, split: str, values: Mapping[str, float]) -> None:
         rows = ({"split": split, "name": name, "value": float(value)} for name, value in values.items())

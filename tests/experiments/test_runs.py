@@ -221,6 +221,19 @@ def test_the_test_split_is_evaluated_once_after_training(small_config, tmp_path,
     assert seen == ["train", "valid"]
 
 
+def test_the_oracle_is_recorded_beside_the_run_and_changes_no_other_number(finished, small_config, tmp_path):
+    watched = run(small_config(oracle=True), tmp_path, progress="none")
+    assert watched.run_id != finished.run_id
+    history = watched.history
+    oracle = history[history["split"] == "oracle"]
+    assert oracle.groupby("name").size().eq(2).all()
+    pd.testing.assert_frame_equal(history[history["split"] != "oracle"].reset_index(drop=True), finished.history)
+    pd.testing.assert_series_equal(watched.metrics["value"], finished.metrics["value"])
+    at_best = oracle[oracle["epoch"] == watched.environment["training"]["best_epoch"]].set_index("name")["value"]
+    reported = watched.metrics.query("split == 'test'").set_index("metric")["value"]
+    assert at_best["mae"] == reported["mae"]
+
+
 def _spy(fit, seen):
     def spied(method, train, valid, **rest):
         seen.extend([train.split, valid.split])

@@ -217,6 +217,68 @@ def test_bucket_changes_the_batches(splits, new_method):
     assert values(plain, "train", "loss/task") != values(bucketed, "train", "loss/task")
 
 
+def test_observed_values_join_the_history_and_decide_nothing(splits, new_method):
+    observed = []
+
+    def observe(method):
+        observed.append(predict(method, splits[0]).sum().item())
+        return {"sum": observed[-1]}
+
+    plain = fit(new_method(), *splits, seed=3, progress="none")
+    watched = fit(new_method(), *splits, seed=3, observe=observe, progress="none")
+    assert values(watched, "oracle", "sum") == observed
+    assert len(observed) == 6
+    rest = watched.history.query("split != 'oracle'").reset_index(drop=True)
+    pd.testing.assert_frame_equal(rest, plain.history)
+
+
+def test_a_state_beside_the_parameters_survives_an_interruption(splits, new_method, tiny_method, tmp_path):
+    class Remembering(tiny_method):
+        """Scales its learning rate by a sum over all steps, which is neither a parameter nor a buffer."""
+
+        memory = torch.zeros(())
+        validations = torch.zeros(())
+
+        def training_step(self, batch, optimizers):
+            self.memory = self.memory + batch.labels.sum()
+            optimizers["all"].param_groups[0]["lr"] = 0.01 * float(self.memory.sigmoid())
+            return super().training_step(batch, optimizers)
+
+        def end_validation(self, value, optimizers):
+            self.validations = self.validations + value
+
+        def training_state(self):
+            return {"memory": self.memory, "validations": self.validations}
+
+        def load_training_state(self, state):
+            self.memory, self.validations = state["memory"], state["validations"]
+
+    def interrupt(state):
+        if state.epoch == 3:
+            raise KeyboardInterrupt
+
+    straight = new_method(Remembering)
+    expected = fit(straight, *splits, seed=3, progress="none")
+    with pytest.raises(KeyboardInterrupt):
+        fit(new_method(Remembering), *splits, seed=3, checkpoint=tmp_path / "c", on_epoch=interrupt, progress="none")
+    resumed = new_method(Remembering)
+    result = fit(resumed, *splits, seed=3, checkpoint=tmp_path / "c", progress="none")
+    pd.testing.assert_frame_equal(result.history, expected.history)
+    assert torch.equal(resumed.validations, straight.validations)
+    assert resumed.validations.item() == pytest.approx(sum(values(expected, "valid", "loss/task")))
+
+
+def test_a_method_may_validate_on_samples_of_its_own(splits, new_method, tiny_method):
+    class OnTheFirstFive(tiny_method):
+        def prepare_validation(self, phase, valid):
+            return valid.select(torch.arange(5))
+
+    method = new_method(OnTheFirstFive)
+    result = fit(method, *splits, seed=3, progress="none")
+    errors = (predict(method, splits[1]) - splits[1].labels).abs()
+    assert result.best_value == pytest.approx(errors[:5].mean().item())
+
+
 def test_an_empty_split_is_refused(splits, new_method):
     empty = splits[1].select(torch.arange(0))
     with pytest.raises(ConfigError, match="valid split is empty"):
