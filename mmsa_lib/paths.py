@@ -41,6 +41,13 @@ def cache_folder() -> Path:
     return data_root() / "cache"
 
 
+def masks_folder() -> Path:
+    """Where frozen masks are kept: ``MMSA_LIB_MASKS``, else ``masks/`` of the data root."""
+    if os.environ.get("MMSA_LIB_MASKS"):
+        return Path(os.environ["MMSA_LIB_MASKS"]).expanduser()
+    return data_root() / "masks"
+
+
 def runs_folder() -> Path:
     """Default folder of runs: ``MMSA_LIB_RUNS``, else ``runs/`` of the checkout, else ``runs`` below the data root."""
     if os.environ.get("MMSA_LIB_RUNS"):

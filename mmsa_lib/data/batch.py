@@ -6,6 +6,7 @@ features are zeros. Sequences are always padded on the right.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -87,7 +88,8 @@ class Batch:
                 expected = tuple(self.valid[modality].shape)
                 raise DataError(f"the mask of {modality} has shape {tuple(mask.shape)}, expected {expected}")
             observed[modality] = observed[modality] & mask
-            features[modality] = features[modality] * observed[modality].unsqueeze(-1)
+            if not features[modality].is_meta:  # of a streamed split, whose frames are read as ``observed`` says
+                features[modality] = features[modality] * observed[modality].unsqueeze(-1)
             if modality == "text" and tokens is not None:
                 inner = _between_first_and_last(self.valid["text"])
                 tokens = tokens.masked_fill(inner & ~observed["text"], self.unknown_token)
@@ -184,6 +186,19 @@ class Utterances:
             factors={name: values[rows] for name, values in self.factors.items()},
             transcripts=tuple(self.transcripts[i] for i in positions) if self.transcripts else (),
         )
+
+    def hide(self, keep: Mapping[Modality, Tensor]) -> Utterances:
+        """The same split with more missing, as :meth:`Batch.hide`; masks are per modality ``(N, T_m)``.
+
+        The fingerprint says what is still observed; it stays where nothing was hidden.
+        """
+        data = self.data.hide({m: mask.to(self.device) for m, mask in keep.items()})
+        if all(torch.equal(data.observed[m], self.data.observed[m]) for m in keep):
+            return replace(self, data=data)
+        digest = hashlib.sha256(self.fingerprint.encode())
+        for modality in self.modalities:
+            digest.update(modality.encode() + data.observed[modality].cpu().numpy().tobytes())
+        return replace(self, data=data, fingerprint=digest.hexdigest() if self.fingerprint else "")
 
     def lengths(self, modality: Modality) -> Tensor:
         """Number of valid frames per sample, ``(N,)`` int64."""

@@ -1,0 +1,276 @@
+"""Missing frames and missing modalities as bool masks: True where something is still observed.
+
+A mask only ever hides. What a sample lacks by nature stays missing, whatever a mask says of it. Random recipes keep at
+least one observed frame of a sample that has any (:func:`stochastic_missing`), or one modality (:func:`rate_mask`).
+Exact ones do what they are asked for: ``frame_mask`` at rate 1, or the subset ``{audio}`` of a sample without audio,
+leave nothing, and a method then predicts from nothing.
+
+All draws come from a CPU generator, so that they are the same on every device. Each modality draws from a stream of its
+own: audio loses the same frames whether text is words, tokens or absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mmsa_lib.data.batch import MODALITIES, Batch, Modality
+from mmsa_lib.errors import ConfigError, DataError, unknown_name
+
+Sampling = Literal["exact", "bernoulli", "burst"]
+
+DROP_STEPS = 10
+"""The stochastic recipe draws its frame-drop ratio from 0, .1, … .9."""
+
+RATE_TOLERANCE = 5e-4
+"""How far a missing rate may exceed (U-1)/U: two thirds are commonly written as .667."""
+
+
+def frame_mask(valid: Tensor, rate: float, generator: torch.Generator, *, bernoulli: bool = False) -> Tensor:
+    """Hide exactly ``round(rate * L)`` of the ``L`` valid frames of each sample, chosen at random.
+
+    Halves are rounded to even, as Python does. Source: protocol A of TFR-Net, EMT-DLFR and MMSA [C]; the exact count
+    is ours [R] and takes the noise of the count out of a curve over rates.
+
+    Args:
+        valid: ``(B, T)`` bool.
+        rate: share of frames to hide, 0 … 1.
+        generator: CPU generator.
+        bernoulli: the published form instead: each frame is hidden on its own with probability ``rate``.
+
+    Returns:
+        ``(B, T)`` bool on the device of ``valid``, a subset of it.
+
+    Raises:
+        ConfigError: the rate is not in 0 … 1.
+    """
+    _check_rate(rate)
+    frames = valid.cpu()
+    score = torch.rand(frames.shape, generator=generator)
+    if bernoulli:  # >= and not >: rate 0 hides nothing even where a draw is exactly 0
+        kept = score >= rate
+    else:
+        order = score.masked_fill(~frames, 2.0).argsort(dim=-1).argsort(dim=-1)
+        kept = order >= _hidden_counts(frames, rate)
+    return (frames & kept).to(valid.device)
+
+
+def burst_mask(valid: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+    """Hide ``round(rate * L)`` valid frames of each sample in one contiguous piece that starts anywhere it fits [R].
+
+    Args and returns as :func:`frame_mask`.
+    """
+    _check_rate(rate)
+    frames = valid.cpu()
+    hidden = _hidden_counts(frames, rate)
+    places = frames.sum(-1, keepdim=True) - hidden + 1
+    start = (torch.rand(hidden.shape, generator=generator, dtype=torch.float64) * places).floor()
+    position = frames.cumsum(-1) - 1
+    return (frames & ((position < start) | (position >= start + hidden))).to(valid.device)
+
+
+def frame_masks(
+    valid: Mapping[Modality, Tensor],
+    rate: float,
+    generator: torch.Generator,
+    *,
+    sampling: Sampling = "exact",
+    joint: bool = False,
+) -> dict[Modality, Tensor]:
+    """Frames of all modalities hidden at one rate.
+
+    A modality with a single frame per sample (features of a whole utterance) can't lose a share of its frames: of its
+    samples, ``round(rate * N)`` lose it altogether.
+
+    Args:
+        valid: per modality ``(B, T_m)`` bool.
+        rate, generator: as for :func:`frame_mask`.
+        sampling: ``"exact"``, ``"bernoulli"`` (published form) or ``"burst"`` (one contiguous piece).
+        joint: modalities whose valid frames agree lose the same frames, so that whole time steps vanish; by default
+            modalities are independent. (With one mask seed for all, published code does this unasked on aligned data.)
+
+    Returns:
+        Per modality a mask ``(B, T_m)``.
+    """
+    if sampling not in ("exact", "bernoulli", "burst"):
+        raise unknown_name("sampling of frames", sampling, ("exact", "bernoulli", "burst"))
+    streams = _streams(generator)
+    masks: dict[Modality, Tensor] = {}
+    for modality in _ordered(valid):
+        twin = next((m for m in masks if joint and torch.equal(valid[m], valid[modality])), None)
+        masks[modality] = (
+            masks[twin].clone() if twin else _one_modality(valid[modality], rate, streams[modality], sampling)
+        )
+    return masks
+
+
+def subset_mask(valid: Mapping[Modality, Tensor], available: Iterable[Modality] | Tensor) -> dict[Modality, Tensor]:
+    """Hide whole modalities.
+
+    Args:
+        valid: per modality ``(N, T_m)`` bool; with what is observed instead, natural gaps are part of the result.
+        available: names of the modalities that stay, the same for all samples, or ``(N, 3)`` bool in the order text,
+            audio, vision.
+
+    Returns:
+        Per modality a mask ``(N, T_m)``.
+
+    Raises:
+        UnknownNameError: a name that ``valid`` lacks. DataError: ``available`` has another shape.
+    """
+    count = len(next(iter(valid.values())))
+    if not isinstance(available, Tensor):
+        names = [available] if isinstance(available, str) else list(available)
+        for name in names:
+            if name not in valid:
+                raise unknown_name("modality", name, valid)
+        available = torch.tensor([m in names for m in MODALITIES]).expand(count, -1)
+    if available.shape != (count, len(MODALITIES)):
+        raise DataError(f"available has shape {tuple(available.shape)}, expected ({count}, {len(MODALITIES)})")
+    columns = {m: available[:, MODALITIES.index(m), None].bool() for m in valid}
+    return {m: valid[m] & columns[m].to(valid[m].device) for m in _ordered(valid)}
+
+
+def rate_mask(
+    valid_by_modality: Mapping[Modality, Tensor], missing_rate: float, generator: torch.Generator
+) -> dict[Modality, Tensor]:
+    """Hide whole modalities per sample, so that their missing rate over all samples is ``missing_rate`` (protocol C).
+
+    ``MR = 1 - sum_i n_i / (N U)``, with ``n_i >= 1`` the modalities that sample ``i`` has left (CPM-Net, GCNet, DiCMoR,
+    IMDer [C]). Each sample keeps one modality, drawn uniformly; of all others as many are hidden as the rate asks for.
+
+    Args:
+        valid_by_modality: per modality ``(N, T_m)`` bool. A row without any True is a modality that is missing by
+            nature; it counts as missing and a sample never keeps it as its only one.
+        missing_rate: 0 … (U-1)/U for U modalities.
+        generator: CPU generator.
+
+    Returns:
+        Per modality a mask ``(N, T_m)``.
+
+    Raises:
+        ConfigError: a rate that leaves some sample without a modality, or less than is missing by nature.
+    """
+    return subset_mask(valid_by_modality, rate_available(valid_by_modality, missing_rate, generator))
+
+
+def rate_available(
+    valid_by_modality: Mapping[Modality, Tensor], missing_rate: float, generator: torch.Generator
+) -> Tensor:
+    """Which modalities :func:`rate_mask` leaves, ``(N, 3)`` bool in the order text, audio, vision."""
+    has = presence(valid_by_modality)
+    kinds = len(valid_by_modality)
+    limit, natural = (kinds - 1) / kinds, 1 - float(has.sum()) / (len(has) * kinds)
+    if not 0 <= missing_rate <= limit + RATE_TOLERANCE:
+        raise ConfigError(
+            f"missing rate {missing_rate:g} is not in 0 … {limit:.3g}: with {kinds} modalities, more would leave a "
+            "sample without any"
+        )
+    cells = len(has) * kinds
+    hidden = round(missing_rate * cells) - (cells - int(has.sum()))
+    if hidden < 0:
+        raise ConfigError(
+            f"missing rate {missing_rate:g} is below the {natural:.3g} that is missing by nature; choose a higher one"
+        )
+    score = torch.rand(has.shape, generator=generator)
+    kept = torch.zeros_like(has)
+    kept[torch.arange(len(has)), score.masked_fill(~has, -1.0).argmax(-1)] = True
+    free = (has & ~kept).flatten().nonzero().squeeze(-1)
+    lost = free[torch.randperm(len(free), generator=generator)[:hidden]]
+    left = has.flatten().clone()
+    left[lost] = False
+    return left.view_as(has)
+
+
+def stochastic_missing(batch: Batch, generator: torch.Generator) -> Batch:
+    """Make a batch incomplete by HRLF's stochastic missing strategy, which drops modalities and frames at once.
+
+    The paper says no more than that both kinds happen together [P]; the distribution is ours [R] (hrlf, section 6):
+    per sample a set of available modalities, uniform over the non-empty subsets of what it has; per available modality
+    a drop ratio, uniform over 0, .1, … .9; frames drop independently. A sample that would lose everything keeps one
+    random frame of its available modalities.
+
+    Args:
+        batch: any batch; its natural gaps stay.
+        generator: CPU generator; its state moves on by the same amount for every batch.
+
+    Returns:
+        The batch with more missing: zero vectors, unknown tokens.
+    """
+    return batch.hide(stochastic_masks(batch.observed, generator))
+
+
+def stochastic_masks(observed: Mapping[Modality, Tensor], generator: torch.Generator) -> dict[Modality, Tensor]:
+    """The masks of :func:`stochastic_missing`, per modality ``(B, T_m)``, for what is ``observed``."""
+    streams = _streams(generator)
+    frames = {m: observed[m].cpu() for m in _ordered(observed)}
+    chosen = _draw_subsets(presence(frames), streams["subset"])
+    available = subset_mask(frames, chosen)
+    masks = {m: mask & ~_drops(mask.shape, streams[m]) for m, mask in available.items()}
+    masks = _keep_one_frame(masks, available, streams["rescue"])
+    return {m: mask.to(observed[m].device) for m, mask in masks.items()}
+
+
+def presence(observed: Mapping[Modality, Tensor]) -> Tensor:
+    """Which modalities each sample has at least one frame of, ``(N, 3)`` bool on the CPU: text, audio, vision."""
+    count = len(next(iter(observed.values())))
+    absent = torch.zeros(count, dtype=torch.bool)
+    return torch.stack([observed[m].any(-1).cpu() if m in observed else absent for m in MODALITIES], dim=-1)
+
+
+def _streams(generator: torch.Generator) -> dict[str, torch.Generator]:
+    """Independent generators by name, whatever modalities the data carry and however long they are."""
+    names = (*MODALITIES, "subset", "rescue")
+    seeds = torch.randint(2**62, (len(names),), generator=generator).tolist()
+    return {name: torch.Generator().manual_seed(seed) for name, seed in zip(names, seeds, strict=True)}
+
+
+def _one_modality(valid: Tensor, rate: float, generator: torch.Generator, sampling: Sampling) -> Tensor:
+    if sampling == "bernoulli":
+        return frame_mask(valid, rate, generator, bernoulli=True)
+    if int(valid.sum(-1).max()) <= 1:
+        return frame_mask(valid.flatten().unsqueeze(0), rate, generator).view_as(valid)
+    return burst_mask(valid, rate, generator) if sampling == "burst" else frame_mask(valid, rate, generator)
+
+
+def _draw_subsets(has: Tensor, generator: torch.Generator) -> Tensor:
+    """Per row a uniformly drawn non-empty subset of its True columns, ``(B, 3)``; nothing for a row without any."""
+    subsets = torch.tensor([[code >> bit & 1 for bit in range(has.shape[1])] for code in range(1, 2 ** has.shape[1])])
+    subsets = subsets.bool()
+    impossible = (subsets & ~has.unsqueeze(1)).any(-1)
+    score = torch.rand(impossible.shape, generator=generator).masked_fill(impossible, -1.0)
+    return subsets[score.argmax(-1)] & has
+
+
+def _drops(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Frames to drop: one ratio per row, then each frame on its own."""
+    ratio = torch.randint(DROP_STEPS, (shape[0], 1), generator=generator) / DROP_STEPS
+    return torch.rand(shape, generator=generator) < ratio
+
+
+def _keep_one_frame(
+    masks: dict[Modality, Tensor], available: Mapping[Modality, Tensor], generator: torch.Generator
+) -> dict[Modality, Tensor]:
+    """Give each sample that lost everything one of its available frames back."""
+    kept, before = torch.cat(list(masks.values()), -1), torch.cat(list(available.values()), -1)
+    score = torch.rand(before.shape, generator=generator).masked_fill(~before, -1.0)
+    rescued = before & (torch.arange(before.shape[-1]) == score.argmax(-1, keepdim=True))
+    kept = torch.where(kept.any(-1, keepdim=True), kept, rescued)
+    return dict(zip(masks, kept.split([mask.shape[-1] for mask in masks.values()], dim=-1), strict=True))
+
+
+def _hidden_counts(frames: Tensor, rate: float) -> Tensor:
+    """``round(rate * L)`` per row, ``(B, 1)``."""
+    return (rate * frames.sum(-1, keepdim=True).double()).round().long()
+
+
+def _ordered(by_modality: Mapping[Modality, Tensor]) -> list[Modality]:
+    return [m for m in MODALITIES if m in by_modality]
+
+
+def _check_rate(rate: float) -> None:
+    if not 0 <= rate <= 1:
+        raise ConfigError(f"rate={rate!r} is not in 0 … 1; it is the share of frames to hide")
