@@ -1,7 +1,7 @@
 """Frozen masks: drawn once per split, protocol and mask seed, written to HDF5 and read by every method.
 
-One file per split, protocol and mask seed; its name holds a digest of the split's identifiers and frames. In it, a group
-``/<protocol>/<level>/<mask seed>`` has one bool array ``(N, T_m)`` per modality (True is observed), or one array
+One file per split, protocol and mask seed; its name holds a digest of the split's identifiers and frames. Its groups
+``/<protocol>/<level>/<mask seed>`` have one bool array ``(N, T_m)`` per modality (True is observed), or one array
 ``available`` ``(N, 3)`` in the order text, audio, vision (evaluation.md, section 5).
 """
 
@@ -120,8 +120,8 @@ def mask_path(data: Utterances, protocol: str, mask_seed: int, folder: Path | st
 def stochastic_validation(valid: Utterances, mask_seed: int = MASK_SEED) -> Utterances:
     """A validation split made incomplete once by :func:`mmsa_lib.data.missing.stochastic_missing`.
 
-    The masks are those of protocol ``stochastic``: they depend on the split and ``mask_seed`` alone, so that all methods
-    that train on incomplete samples are selected on the same ones (evaluation.md, 5.1).
+    The masks are those of protocol ``stochastic``. They depend on the split and ``mask_seed`` alone: all methods
+    that train on incomplete samples are selected on the same validation samples (evaluation.md, 5.1).
     """
     generator = _generator(valid, "stochastic", "msm", mask_seed)
     return valid.hide(stochastic_masks(valid.data.observed, generator))

@@ -215,7 +215,7 @@ class TestRateMask:
         assert int(left[1:].sum(-1).min()) == 1
         most = rate_available(observed, 0.667, seeded())[1:].sum(-1)
         assert (int(most.sum()), int(most.min())) == (300, 1)  # sample 0 misses three, so that one keeps two
-        with pytest.raises(ConfigError, match=r"below the 0\.1"):
+        with pytest.raises(ConfigError, match=r"below the 0\.0956"):
             rate_available(observed, 0.05, seeded())
 
 
