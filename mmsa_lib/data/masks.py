@@ -198,7 +198,7 @@ def _layout(data: Utterances) -> str:
 
 def _generator(data: Utterances, protocol: str, level: str, mask_seed: int) -> torch.Generator:
     parts = json.dumps([data.name, data.fold, data.split, protocol, level, mask_seed])
-    return torch.Generator().manual_seed(int(hashlib.sha256(parts.encode()).hexdigest()[:15], 16))
+    return torch.Generator().manual_seed(int(hashlib.sha256(parts.encode()).hexdigest()[:8], 16))
 
 
 def _arrays(mask: Mask) -> dict[str, np.ndarray]:

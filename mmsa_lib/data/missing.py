@@ -224,7 +224,7 @@ def presence(observed: Mapping[Modality, Tensor]) -> Tensor:
 def _streams(generator: torch.Generator) -> dict[str, torch.Generator]:
     """Independent generators by name, whatever modalities the data carry and however long they are."""
     names = (*MODALITIES, "subset", "rescue")
-    seeds = torch.randint(2**62, (len(names),), generator=generator).tolist()
+    seeds = torch.randint(2**32, (len(names),), generator=generator).tolist()
     return {name: torch.Generator().manual_seed(seed) for name, seed in zip(names, seeds, strict=True)}
 
 

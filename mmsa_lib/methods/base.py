@@ -88,6 +88,8 @@ class Method(nn.Module, ABC):
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     modalities_used: ClassVar[tuple[Modality, ...]] = MODALITIES
     phases: ClassVar[tuple[str, ...]] = ("train",)
+    own_missing: ClassVar[bool] = False
+    """Whether the method makes training and validation samples incomplete itself."""
 
     def __init__(self, dims: Mapping[Modality, int], task: Task, config: MethodConfig):
         super().__init__()

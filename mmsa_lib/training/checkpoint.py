@@ -17,7 +17,7 @@ from mmsa_lib.methods.base import Method
 from mmsa_lib.training.seeding import random_states, restore_random_states
 from mmsa_lib.training.tensors import cpu_copy, read_tensors, save_tensors
 
-FORMAT = "mmsa-lib checkpoint 1"
+FORMAT = "mmsa-lib checkpoint 2"
 
 
 @dataclass
@@ -47,16 +47,19 @@ class Progress:
 Optimizers = Mapping[str, torch.optim.Optimizer]
 
 
+Generators = Mapping[str, torch.Generator]
+
+
 def save_checkpoint(
-    path: Path, identity: str, progress: Progress, method: Method, optimizers: Optimizers, shuffling: torch.Generator
+    path: Path, identity: str, progress: Progress, method: Method, optimizers: Optimizers, generators: Generators
 ) -> None:
     """Write everything that the next epoch depends on.
 
     Args:
         identity: what is being trained; only a run with the same identity goes on from this file.
-        shuffling: the generator that orders the training samples.
+        generators: those of the loop itself, by name: what orders the training samples and makes them incomplete.
     """
-    random_tensors, random_plain = random_states(shuffling)
+    random_tensors, random_plain = random_states(generators)
     optimizer_tensors, optimizer_plain = _pack_optimizers(optimizers)
     tensors = {
         **{f"method/{name}": value for name, value in cpu_copy(method).items()},
@@ -78,12 +81,12 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     content: dict[str, Any]
 
-    def restore(self, method: Method, optimizers: Optimizers, shuffling: torch.Generator) -> None:
+    def restore(self, method: Method, optimizers: Optimizers, generators: Generators) -> None:
         """Put the states back. The method's phase has been started, so that all its buffers exist."""
         method.load_state_dict(_below("method/", self.tensors))
         method.load_training_state(_below("state/", self.tensors))
         _unpack_optimizers(optimizers, _below("optimizer/", self.tensors), self.content["optimizers"])
-        restore_random_states(_below("random/", self.tensors), self.content["random"], shuffling)
+        restore_random_states(_below("random/", self.tensors), self.content["random"], generators)
 
 
 def read_checkpoint(path: Path, identity: str) -> tuple[Checkpoint | None, str]:

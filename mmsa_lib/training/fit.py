@@ -14,18 +14,20 @@ from typing import Any
 import pandas as pd
 import torch
 
-from mmsa_lib.data.batch import Utterances
+from mmsa_lib.data.batch import Batch, Utterances
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError, RunError
 from mmsa_lib.methods.base import Method
 from mmsa_lib.training.checkpoint import Optimizers, Progress, read_checkpoint, save_checkpoint
 from mmsa_lib.training.evaluate import predict
 from mmsa_lib.training.progress import Reporter, Show
-from mmsa_lib.training.seeding import seed_everything
+from mmsa_lib.training.seeding import derived_seed, seed_everything
 from mmsa_lib.training.settings import TrainSettings, as_settings
 from mmsa_lib.training.tensors import cpu_copy
 
 HISTORY_COLUMNS = ("phase", "epoch", "split", "name", "value")
+
+Augment = Callable[[Batch, torch.Generator], Batch]
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def fit(
     settings: TrainSettings | Mapping[str, Any] | None = None,
     seed: int,
     checkpoint: Path | str | None = None,
+    augment: Augment | None = None,
     observe: Callable[[Method], Mapping[str, float]] | None = None,
     on_epoch: Callable[[Progress], None] | None = None,
     progress: Show = "auto",
@@ -76,6 +79,8 @@ def fit(
         settings: by default the method's own batch size, epochs and patience on the best device.
         seed: seeds all random sources and the order of the samples.
         checkpoint: file to resume from and to save to; a damaged or foreign one is ignored, with a note.
+        augment: changes each training batch before its step, for instance
+            :func:`mmsa_lib.data.missing.stochastic_missing`; it draws from a generator of its own, seeded by ``seed``.
         observe: called with the method after each epoch; the values it returns join the history as split
             ``"oracle"`` and decide nothing (they show what a selection on the test set would have claimed).
         on_epoch: called after each epoch and its checkpoint.
@@ -96,6 +101,7 @@ def fit(
         settings=as_settings(settings).resolve(method),
         seed=seed,
         checkpoint=None if checkpoint is None else Path(checkpoint),
+        augment=augment,
         observe=observe,
         on_epoch=on_epoch,
         reporter=Reporter(progress, f"{method.id} seed {seed}"),
@@ -113,6 +119,7 @@ class _Loop:
     settings: TrainSettings
     seed: int
     checkpoint: Path | None
+    augment: Augment | None
     observe: Callable[[Method], Mapping[str, float]] | None
     on_epoch: Callable[[Progress], None] | None
     reporter: Reporter
@@ -121,7 +128,10 @@ class _Loop:
     def run(self) -> FitResult:
         seed_everything(self.seed)
         self.device = torch.device(self.settings.device)
-        self.shuffling = torch.Generator().manual_seed(self.seed)
+        self.generators = {
+            "shuffling": torch.Generator().manual_seed(self.seed),
+            "augmentation": torch.Generator().manual_seed(derived_seed(self.seed, "augmentation")),
+        }
         self.method.to(self.device)
         self.train, self.valid = self.train.to(self.device), self.valid.to(self.device)
         found, note = (None, "") if self.checkpoint is None else read_checkpoint(self.checkpoint, self.identity())
@@ -138,7 +148,7 @@ class _Loop:
                 continue
             optimizers = self.method.optimizers()
             if found is not None:
-                found.restore(self.method, optimizers, self.shuffling)
+                found.restore(self.method, optimizers, self.generators)
                 found = None
             elif position > self.state.phase:
                 self.state = Progress(phase=position, history=self.state.history, seconds=self.state.seconds)
@@ -192,9 +202,11 @@ class _Loop:
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
         batches = self.train.batches(
-            settings.batch_size, shuffle=True, generator=self.shuffling, bucket=bool(settings.bucket)
+            settings.batch_size, shuffle=True, generator=self.generators["shuffling"], bucket=bool(settings.bucket)
         )
         for step, batch in enumerate(batches, start=1):
+            if self.augment is not None:
+                batch = self.augment(batch, self.generators["augmentation"])
             try:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
                     log = self.method.training_step(batch.to(self.device), optimizers)
@@ -222,7 +234,7 @@ class _Loop:
     def save(self, optimizers: Optimizers) -> None:
         due = self.state.stopped or self.state.epoch % self.settings.checkpoint_every == 0
         if self.checkpoint is not None and due:
-            save_checkpoint(self.checkpoint, self.identity(), self.state, self.method, optimizers, self.shuffling)
+            save_checkpoint(self.checkpoint, self.identity(), self.state, self.method, optimizers, self.generators)
 
     def where(self, phase: str) -> str:
         return f"{self.method.id}, seed {self.seed}, {phase}, epoch {self.state.epoch}"
@@ -237,5 +249,6 @@ class _Loop:
             "settings": self.settings.identity(),
             "seed": self.seed,
             "data": [[d.name, d.fold, d.split, len(d), d.fingerprint] for d in (self.train, self.valid)],
+            "augment": self.augment and f"{self.augment.__module__}.{self.augment.__qualname__}",
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

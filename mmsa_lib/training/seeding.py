@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,11 @@ def seed_everything(seed: int) -> dict[str, Any]:
     return determinism_flags()
 
 
+def derived_seed(seed: int, purpose: str) -> int:
+    """Another seed for a second stream of the same run, 32 bits wide: torch's CPU generator reads no more of a seed."""
+    return int(hashlib.sha256(f"{purpose} {seed}".encode()).hexdigest()[:8], 16)
+
+
 def determinism_flags() -> dict[str, Any]:
     """Everything that decides whether equal seeds give equal numbers on this machine."""
     return {
@@ -44,13 +51,13 @@ def determinism_flags() -> dict[str, Any]:
     }
 
 
-def random_states(shuffling: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """States of torch, CUDA, numpy, python and of the ``shuffling`` generator: tensors, and what is plain JSON."""
+def random_states(generators: Mapping[str, torch.Generator]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """States of torch, CUDA, numpy, python and of the named ``generators``: tensors, and what is plain JSON."""
     kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
     version, internal, gauss = random.getstate()
     tensors = {
         "torch": torch.get_rng_state(),
-        "shuffling": shuffling.get_state(),
+        **{f"generator-{name}": generator.get_state() for name, generator in generators.items()},
         "numpy": torch.from_numpy(keys.astype(np.int64)),
         "python": torch.tensor(internal, dtype=torch.int64),
     }
@@ -59,12 +66,15 @@ def random_states(shuffling: torch.Generator) -> tuple[dict[str, Tensor], dict[s
     return tensors, {"numpy": [kind, position, has_gauss, cached], "python": [version, gauss]}
 
 
-def restore_random_states(tensors: dict[str, Tensor], plain: dict[str, Any], shuffling: torch.Generator) -> None:
+def restore_random_states(
+    tensors: dict[str, Tensor], plain: dict[str, Any], generators: Mapping[str, torch.Generator]
+) -> None:
     """Put back what :func:`random_states` returned."""
     kind, position, has_gauss, cached = plain["numpy"]
     version, gauss = plain["python"]
     torch.set_rng_state(tensors["torch"])
-    shuffling.set_state(tensors["shuffling"])
+    for name, generator in generators.items():
+        generator.set_state(tensors[f"generator-{name}"])
     np.random.set_state((kind, tensors["numpy"].numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
     random.setstate((version, tuple(tensors["python"].tolist()), gauss))
     if torch.cuda.is_available():

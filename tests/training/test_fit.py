@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from mmsa_lib.data.missing import stochastic_missing
 from mmsa_lib.errors import ConfigError, RunError
 from mmsa_lib.training import fit, predict, represent
 
@@ -103,6 +104,62 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(splits, new_metho
     assert (resumed.best_epoch, resumed.best_value) == (whole.best_epoch, whole.best_value)
     assert torch.equal(predict(method, splits[1]), predict(whole_method, splits[1]))
     assert method.steps == whole_method.steps
+
+
+class TestAugmentation:
+    def test_every_training_batch_passes_it_and_nothing_else_does(self, splits, new_method):
+        seen = []
+
+        def count(batch, generator):
+            seen.append(len(batch))
+            return batch
+
+        plain = fit(new_method(max_epochs=2), *splits, seed=3, progress="none")
+        counted = fit(new_method(max_epochs=2), *splits, seed=3, augment=count, progress="none")
+        assert seen == [8] * 5 * 2
+        pd.testing.assert_frame_equal(plain.history, counted.history, check_exact=True)
+
+    def test_each_epoch_and_each_seed_hides_something_else(self, splits, new_method):
+        def observed(seed):
+            masks = []
+
+            def keep(batch, generator):
+                order = batch.index.argsort()
+                hidden = stochastic_missing(batch, generator)
+                masks.append(hidden.observed["text"][order])
+                return hidden
+
+            fit(new_method(max_epochs=2, batch_size=40), *splits, seed=seed, augment=keep, progress="none")
+            return masks
+
+        first, second = observed(3)
+        assert not first.equal(second)
+        assert all(a.equal(b) for a, b in zip((first, second), observed(3), strict=True))
+        assert not observed(4)[0].equal(first)
+
+    @pytest.mark.parametrize("stop_after", [1, 4])
+    def test_an_interrupted_run_goes_on_exactly(self, splits, new_method, tmp_path, stop_after):
+        def interrupt(state):
+            if state.epoch == stop_after:
+                raise KeyboardInterrupt
+
+        options = {"seed": 3, "augment": stochastic_missing, "progress": "none"}
+        whole_method = new_method()
+        whole = fit(whole_method, *splits, **options)
+        path = tmp_path / "checkpoint.safetensors"
+        with pytest.raises(KeyboardInterrupt):
+            fit(new_method(), *splits, **options, checkpoint=path, on_epoch=interrupt)
+        method = new_method(seed=99)
+        resumed = fit(method, *splits, **options, checkpoint=path)
+        assert resumed.resumed_after == stop_after
+        pd.testing.assert_frame_equal(resumed.history, whole.history, check_exact=True)
+        assert torch.equal(predict(method, splits[1]), predict(whole_method, splits[1]))
+
+    def test_a_checkpoint_without_it_is_not_resumed_with_it(self, splits, new_method, tmp_path):
+        path = tmp_path / "checkpoint.safetensors"
+        fit(new_method(), *splits, seed=3, checkpoint=path, progress="none")
+        again = fit(new_method(), *splits, seed=3, checkpoint=path, augment=stochastic_missing, progress="none")
+        assert again.resumed_after == 0
 
 
 @pytest.mark.parametrize("change", [{"seed": 4}, {"settings": {"batch_size": 5}}])
