@@ -12,13 +12,14 @@ from mmsa_lib.methods.base import Method, MethodConfig, Output
 from mmsa_lib.methods.contrastive_mmcl import ContrastiveMMCL
 from mmsa_lib.methods.evidence import provenance
 from mmsa_lib.methods.fusion_baselines import EarlyFusion, LateFusion, TextOnly
+from mmsa_lib.methods.hrlf import HRLF
 from mmsa_lib.methods.modal_alignment import ModalAlignment
 from mmsa_lib.methods.self_mm import SelfMM
 
 __all__ = ["METHODS", "Method", "MethodConfig", "Output", "create", "provenance"]
 
 METHODS: dict[str, type[Method]] = {
-    method.id: method for method in (ContrastiveMMCL, SelfMM, ModalAlignment, TextOnly, EarlyFusion, LateFusion)
+    method.id: method for method in (ContrastiveMMCL, SelfMM, ModalAlignment, HRLF, TextOnly, EarlyFusion, LateFusion)
 }
 """Every trainable method by its id."""
 

@@ -43,11 +43,12 @@ def make_split(size=12, modalities=MODALITIES, task=None, seed=0, labels=None, t
     return Utterances(data=data, task=task, name="random", split="train")
 
 
-def build(method_id, train, seed=0, **config):
-    """A method with seeded weights, ready for its first epoch."""
+def build(method_id, train, seed=0, phase=None, **config):
+    """A method with seeded weights, ready for the first epoch of ``phase`` (by default the last one)."""
     torch.manual_seed(seed)
     method = create(method_id, train.dims, train.task, **config)
-    method.start_phase("train", train)
+    for started in method.phases[: method.phases.index(phase) + 1 if phase else None]:
+        method.start_phase(started, train)
     return method.train()
 
 

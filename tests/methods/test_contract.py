@@ -1,6 +1,7 @@
 """What every method must do, checked on all of them."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -11,6 +12,12 @@ from mmsa_lib.errors import ConfigError, UnknownNameError
 from mmsa_lib.methods import METHODS, create, provenance
 
 ALL = pytest.mark.parametrize("method_id", sorted(METHODS))
+PHASES = pytest.mark.parametrize(
+    ("method_id", "phase"), [(m, phase) for m in sorted(METHODS) for phase in METHODS[m].phases]
+)
+WITH_TEXT_ENCODER = [
+    m for m in sorted(METHODS) if "bert" in get_args(METHODS[m].Config.model_fields["text_encoder"].annotation)
+]
 DATASETS = ("", "mosi", "mosei", "sims", "simsv2", "synthetic")
 
 
@@ -70,30 +77,30 @@ def test_padding_changes_nothing(method_id):
         torch.testing.assert_close(padded.representations[name], value)
 
 
-@ALL
-def test_a_batch_of_one(method_id):
+@PHASES
+def test_a_batch_of_one(method_id, phase):
     train = make_split()
-    steps, _ = train_epochs(build(method_id, train), train, epochs=2, size=1)
+    steps, _ = train_epochs(build(method_id, train, phase=phase), train, epochs=2, size=1)
     assert all(torch.tensor(list(step.values())).isfinite().all() for step in steps)
 
 
-@ALL
+@PHASES
 @pytest.mark.parametrize("absent", ["text", "audio", "vision"])
-def test_a_batch_without_one_modality(method_id, absent):
+def test_a_batch_without_one_modality(method_id, phase, absent):
     train = make_split()
     nothing = torch.zeros_like(train.data.valid[absent])
     train = replace(train, data=train.data.hide({absent: nothing}))
-    method = build(method_id, train)
+    method = build(method_id, train, phase=phase)
     steps, _ = train_epochs(method, train, epochs=3)
     assert all(torch.tensor(list(step.values())).isfinite().all() for step in steps)
     assert method.eval()(train.data).prediction.isfinite().all()
 
 
-@ALL
+@PHASES
 @pytest.mark.parametrize("modalities", [("text", "audio"), ("text", "vision")])
-def test_two_modalities(method_id, modalities):
+def test_two_modalities(method_id, phase, modalities):
     train = make_split(modalities=modalities)
-    method = build(method_id, train)
+    method = build(method_id, train, phase=phase)
     train_epochs(method, train, epochs=2)
     assert method.eval()(train.data).prediction.shape == (len(train),)
 
@@ -107,7 +114,7 @@ def test_one_modality(method_id, modality):
     assert method.eval()(train.data).prediction.isfinite().all()
 
 
-@ALL
+@pytest.mark.parametrize("method_id", WITH_TEXT_ENCODER)
 def test_fine_tuned_text_encoder(method_id, monkeypatch):
     monkeypatch.setattr("mmsa_lib.methods.base.TextEncoder", TinyTextEncoder)
     train = make_split(tokens=True)
@@ -119,29 +126,55 @@ def test_fine_tuned_text_encoder(method_id, monkeypatch):
         create(method_id, train.dims, train.task)
 
 
-@ALL
-def test_equal_seeds_give_equal_training(method_id):
+@pytest.mark.parametrize("method_id", sorted(set(METHODS) - set(WITH_TEXT_ENCODER)))
+def test_a_method_without_text_encoder_says_so(method_id):
+    with pytest.raises(ConfigError, match=f"{method_id} reads precomputed text features"):
+        create(method_id, {"text": 0, "audio": 4}, regression(), text_encoder="bert")
+
+
+@PHASES
+def test_equal_seeds_give_equal_training(method_id, phase):
     train, states = make_split(), []
     for _ in range(2):
-        method = build(method_id, train, seed=5)
+        method = build(method_id, train, seed=5, phase=phase)
         train_epochs(method, train, epochs=2)
         states.append(method.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-@ALL
-def test_every_trained_parameter_is_in_one_group(method_id):
+@PHASES
+def test_every_trained_parameter_is_in_one_group(method_id, phase):
     train = make_split()
-    method = build(method_id, train)
+    method = build(method_id, train, phase=phase)
     grouped = [id(p) for optimizer in method.optimizers().values() for g in optimizer.param_groups for p in g["params"]]
     assert len(grouped) == len(set(grouped))
-    assert set(grouped) == {id(p) for p in method.parameters()}
+    assert set(grouped) == {id(p) for p in method.parameters() if p.requires_grad}
 
 
 @ALL
-def test_bfloat16_training_is_finite(method_id):
-    train = make_split()
+def test_every_parameter_is_trained_in_some_phase(method_id):
+    train, trained = make_split(), set()
     method = build(method_id, train)
+    for phase in method.phases:
+        method.start_phase(phase, train)
+        trained |= {id(p) for p in method.parameters() if p.requires_grad}
+    assert trained == {id(p) for p in method.parameters()}
+
+
+@PHASES
+def test_frozen_parameters_stay(method_id, phase):
+    train = make_split()
+    method = build(method_id, train, phase=phase)
+    frozen = {name: p.clone() for name, p in method.named_parameters() if not p.requires_grad}
+    train_epochs(method, train, epochs=2)
+    for name, before in frozen.items():
+        assert torch.equal(method.get_parameter(name), before), name
+
+
+@PHASES
+def test_bfloat16_training_is_finite(method_id, phase):
+    train = make_split()
+    method = build(method_id, train, phase=phase)
     with torch.autocast("cpu", torch.bfloat16):
         steps, _ = train_epochs(method, train, epochs=3)
     assert all(torch.tensor(list(step.values())).isfinite().all() for step in steps)
