@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
 from mmsa_lib.data.batch import Batch, Modality, Utterances
-from mmsa_lib.data.missing import stochastic_masks, stochastic_missing
+from mmsa_lib.data.masks import stochastic_validation
+from mmsa_lib.data.missing import stochastic_missing
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.losses.adversarial import discriminator_loss, hierarchical_adversarial, nonsaturating_adversarial
@@ -211,11 +212,10 @@ class HRLF(Method):
         return self
 
     def prepare_validation(self, phase: str, valid: Utterances) -> Utterances:
-        """The teacher is validated on complete samples, the student on samples with fixed gaps, as it is trained."""
+        """The teacher is validated on complete samples, the student on those with fixed gaps that all methods share."""
         if phase == "teacher" or self.config.msm == "none":
             return valid
-        masks = torch.Generator().manual_seed(self.config.mask_seed)
-        return valid.hide(stochastic_masks(valid.data.observed, masks))
+        return stochastic_validation(valid)
 
     def training_state(self) -> dict[str, Tensor]:
         """Where the source of the gaps is, and the spread of Z at the start of this phase."""

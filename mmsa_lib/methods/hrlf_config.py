@@ -66,9 +66,6 @@ class HRLFConfig(MethodConfig):
         "stochastic", tag="R", source="the strategy is the paper's, its distribution ours",
         meaning="what the student sees: incomplete copies of the samples, or the samples; validation sees the same",
     )  # fmt: skip
-    mask_seed: int = evidence(
-        1111, tag="R", source="ours; MMSA's default mask seed", meaning="seed of the student's validation masks", ge=0
-    )
     hal: Literal["saturating", "nonsaturating"] = evidence(
         "saturating", tag="P", source="HRLF, equation 9",
         meaning="what the student minimises: equation 9, or -log D of itself",
