@@ -6,17 +6,24 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from mmsa_lib.data.missing import stochastic_missing
 from mmsa_lib.errors import ConfigError, DataError, unknown_name
+from mmsa_lib.evaluation.protocols import COMPLETE, PROTOCOLS, STOCHASTIC, protocol
 from mmsa_lib.experiments.files import VARIANT_SEPARATOR
 from mmsa_lib.experiments.options import PLACES_ONLY, check_data_options, data_options, parse_assignment, typed_value
 from mmsa_lib.methods import METHODS
 from mmsa_lib.methods.base import Method, MethodConfig
+from mmsa_lib.training.fit import Augment
 from mmsa_lib.training.settings import IN_EFFECT_ONLY, TrainSettings, one_line
+
+NO_MISSING = "none"
+RECIPES: dict[str, Augment | None] = {NO_MISSING: None, STOCHASTIC: stochastic_missing}
+"""How training samples can be made incomplete: nothing, or HRLF's stochastic missing strategy."""
 
 SECTIONS = ("config", "settings", "data")
 DECIDED_BY_SETTINGS = ("batch_size", "max_epochs", "patience")
@@ -31,8 +38,10 @@ class RunConfig(BaseModel):
         config: values of the method's ``Config`` that differ from its defaults for this data set.
         dataset, fold: what :func:`mmsa_lib.data.load` takes.
         data: further options of ``load``; with ``text_encoder="bert"`` the tokens of its ``text_model`` are implied.
-        missing: how training samples are made incomplete.
-        protocols: how the test samples are made incomplete.
+        missing: how training samples are made incomplete, a key of :data:`RECIPES`; the validation split that decides
+            about the best epoch is then incomplete as well, once and for all methods alike.
+        protocols: how the test samples are made incomplete, keys of
+            :data:`mmsa_lib.evaluation.protocols.PROTOCOLS`; ``complete`` always comes first.
         settings: the training loop's.
         seed: of everything random in training.
         oracle: also record the test metrics after every epoch, to show what selection on the test set would claim;
@@ -50,8 +59,8 @@ class RunConfig(BaseModel):
     dataset: str = "synthetic"
     fold: str = "standard"
     data: dict[str, Any] = Field(default_factory=dict)
-    missing: Literal["none"] = "none"
-    protocols: tuple[Literal["complete"], ...] = ("complete",)
+    missing: str = NO_MISSING
+    protocols: tuple[str, ...] = (COMPLETE,)
     settings: TrainSettings = Field(default_factory=TrainSettings)
     seed: int = Field(1111, ge=0, lt=2**32)
     oracle: bool = False
@@ -75,9 +84,26 @@ class RunConfig(BaseModel):
             raise unknown_name("method", value, METHODS)
         return value
 
+    @field_validator("missing")
+    @classmethod
+    def _known_recipe(cls, value: str) -> str:
+        if value not in RECIPES:
+            raise unknown_name("missing recipe", value, RECIPES)
+        return value
+
+    @field_validator("protocols")
+    @classmethod
+    def _known_protocols(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        asked = {protocol(value).name for value in values}
+        return (COMPLETE, *(name for name in PROTOCOLS if name in asked - {COMPLETE}))
+
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
         check_data_options(self.dataset, self.data)
+        if self.missing != NO_MISSING and METHODS[self.method].own_missing:
+            raise ConfigError(
+                f"{self.method} makes training samples incomplete itself; leave missing={self.missing!r} out"
+            )
         own = self.method_config
         if own.text_encoder == "bert":
             for key, needed in (("text", "tokens"), ("text_model", own.text_model)):
@@ -106,7 +132,8 @@ class RunConfig(BaseModel):
     def variant(self) -> str:
         """What differs from the defaults, for instance ``"lambda_cov=0.0; text=words"``; empty without changes."""
         settings = self.settings.model_dump(exclude_defaults=True, exclude={*IN_EFFECT_ONLY, "device"})
-        changed = {**self.config, **settings, **{k: v for k, v in self.data.items() if k not in PLACES_ONLY}}
+        missing = {"missing": self.missing} if self.missing != NO_MISSING else {}
+        changed = {**missing, **self.config, **settings, **{k: v for k, v in self.data.items() if k not in PLACES_ONLY}}
         return VARIANT_SEPARATOR.join(f"{key}={changed[key]}" for key in sorted(changed))
 
     def resolved(self, method: Method) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.hdf5 import add_array, add_texts, read_texts, write_hdf5
+from mmsa_lib.data.masks import level_name
 from mmsa_lib.errors import DataError
 from mmsa_lib.files import atomic_path, write_text
 
@@ -23,6 +25,7 @@ ENVIRONMENT = "environment.json"
 HISTORY = "history.csv"
 METRICS = "metrics.csv"
 CONSTANTS = "constants.csv"
+SPREAD = "spread.csv"
 PREDICTIONS = "predictions.h5"
 MODEL = "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
@@ -35,6 +38,12 @@ VARIANT_SEPARATOR = "; "
 METRIC_COLUMNS = (
     "run_id", "method", "variant", "dataset", "fold", "seed", "protocol", "level", "split", "metric", "value",
 )  # fmt: skip
+"""``level`` is text: a rate such as ``0.1``, or the modalities that are available, such as ``text+audio``."""
+
+CELL_COLUMNS = ("protocol", "level", "split")
+
+Cell = tuple[str, str, str]
+"""Protocol, level and split."""
 
 
 @dataclass(frozen=True)
@@ -81,18 +90,18 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or damaged.
     """
-    texts = {name: str for name in METRIC_COLUMNS if name not in ("seed", "level", "value")}
+    texts = {name: str for name in METRIC_COLUMNS if name not in ("seed", "value")}
     try:
-        frame = pd.read_csv(path, dtype={**texts, "seed": "Int64"}, keep_default_na=False, na_values={
-            "value": [""], "seed": [""], "level": [""]
-        })  # fmt: skip
+        frame = pd.read_csv(
+            path, dtype={**texts, "seed": "Int64"}, keep_default_na=False, na_values={"value": [""], "seed": [""]}
+        )
     except (OSError, ValueError) as error:
         raise DataError(f"{path} can't be read as a table ({' '.join(str(error).split())})") from error
-    return frame
+    return frame.assign(level=frame["level"].map(level_name)) if "level" in frame else frame
 
 
-def write_predictions(path: Path, cells: Mapping[tuple[str, float, str], tuple[Utterances, Tensor]], run_id: str):
-    """Write predictions per (protocol, level, split).
+def write_predictions(path: Path, cells: Mapping[Cell, tuple[Utterances, Tensor]], run_id: str) -> None:
+    """Write predictions per protocol, level and split.
 
     Layout: group ``/<protocol>/<level>/<split>`` with ``ids``, ``groups``, ``labels``, ``predictions``.
     """
@@ -100,7 +109,7 @@ def write_predictions(path: Path, cells: Mapping[tuple[str, float, str], tuple[U
     def fill(file: h5py.File) -> None:
         file.attrs["run_id"] = run_id
         for (protocol, level, split), (data, prediction) in cells.items():
-            group = file.create_group(f"{protocol}/{level:g}/{split}")
+            group = file.create_group(f"{protocol}/{level_name(level)}/{split}")
             add_texts(group, "ids", data.ids)
             add_texts(group, "groups", data.groups)
             add_array(group, "labels", data.labels.cpu().numpy())
@@ -109,24 +118,48 @@ def write_predictions(path: Path, cells: Mapping[tuple[str, float, str], tuple[U
     write_hdf5(path, fill)
 
 
-def read_predictions(path: Path, split: str = "test", protocol: str = "complete", level: float = 0.0) -> Predictions:
+def read_predictions(
+    path: Path, split: str = "test", protocol: str = "complete", level: float | str = 0.0
+) -> Predictions:
     """Read the predictions of one cell.
 
     Raises:
         DataError: the file is damaged or has no such cell; names the cells that it has.
     """
+    with _opened(path) as file:
+        groups = _cell_groups(file)
+        wanted = (protocol, level_name(level), split)
+        if wanted not in groups:
+            cells = ", ".join("/".join(cell) for cell in groups)
+            raise DataError(f"{path} has no predictions for {'/'.join(wanted)}; it has {cells}")
+        group = file[groups[wanted]]
+        return Predictions(
+            ids=tuple(read_texts(group["ids"])),
+            groups=tuple(read_texts(group["groups"])),
+            labels=group["labels"][:],
+            predictions=group["predictions"][:],
+        )
+
+
+def list_cells(path: Path) -> list[Cell]:
+    """The cells that a file of predictions has.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    with _opened(path) as file:
+        return list(_cell_groups(file))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
-            name = f"{protocol}/{level:g}/{split}"
-            if name not in file:
-                cells = [f"{p}/{lv}/{s}" for p in file for lv in file[p] for s in file[p][lv]]
-                raise DataError(f"{path} has no predictions for {name}; it has {', '.join(cells)}")
-            group = file[name]
-            return Predictions(
-                ids=tuple(read_texts(group["ids"])),
-                groups=tuple(read_texts(group["groups"])),
-                labels=group["labels"][:],
-                predictions=group["predictions"][:],
-            )
+            yield file
     except OSError as error:
         raise DataError(f"{path} is no readable HDF5 file ({error}); repeat the run with force") from error
+
+
+def _cell_groups(file: h5py.File) -> dict[Cell, str]:
+    """Each cell and its group."""
+    return {(p, level_name(lv), s): f"{p}/{lv}/{s}" for p in file for lv in file[p] for s in file[p][lv]}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from mmsa_lib.data.masks import level_name
 from mmsa_lib.errors import DataError, unknown_name
 from mmsa_lib.experiments import files
 
@@ -21,7 +22,8 @@ DECIMALS = 6
 def collect(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
     """All finished runs below ``folder``: one row per run, protocol cell, split and metric, then constant baselines.
 
-    Of runs that differ only in the code or the data that they were made with, the newest one counts.
+    Of runs that differ only in the code or the data that they were made with, the newest one counts; an older one still
+    counts under protocols that the newer one was not tested with.
 
     Args:
         folder: a folder of runs, or one run.
@@ -37,12 +39,23 @@ def collect(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
     found = finished_runs(folder)
     metrics = [files.read_table(path / files.METRICS) for path in found]
     if not superseded:
-        newest = {tuple(table[list(SAME_RUN)].iloc[0]): position for position, table in enumerate(metrics)}
-        metrics = [metrics[position] for position in sorted(newest.values())]
-        found = [found[position] for position in sorted(newest.values())]
-    constants = [files.read_table(path / files.CONSTANTS) for path in found]
+        metrics = _newest(metrics)
+    constants = [
+        files.read_table(path / files.CONSTANTS) for path, table in zip(found, metrics, strict=True) if len(table)
+    ]
     frame = pd.concat([*metrics, *constants], ignore_index=True).drop_duplicates(ignore_index=True)
     return _sorted(frame)
+
+
+def _newest(metrics: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Each table, the oldest first, without the protocols that a later table of the same run has."""
+    answered: set[tuple] = set()
+    kept = []
+    for table in reversed(metrics):
+        own = [(*table[list(SAME_RUN)].iloc[0], protocol) for protocol in table["protocol"]]
+        kept.append(table[[key not in answered for key in own]])
+        answered |= set(own)
+    return kept[::-1]
 
 
 def finished_runs(folder: Path | str) -> list[Path]:
@@ -98,8 +111,8 @@ def curate(source: Path | str | pd.DataFrame, target: Path | str, **chosen: Any)
         source: a folder of runs, a curated table or a frame of :func:`collect`.
         target: the CSV file.
         **chosen: values that a column must have (one, or a list), for instance ``split="test"``,
-            ``method=["self_mm", "text_only"]``. Constant baselines stay whatever ``method``, ``variant`` and ``seed``
-            are asked for.
+            ``method=["self_mm", "text_only"]``. Constant baselines stay whatever ``method``, ``variant``, ``seed``,
+            ``protocol`` and ``level`` are asked for.
 
     Returns:
         The rows that were written.
@@ -108,12 +121,15 @@ def curate(source: Path | str | pd.DataFrame, target: Path | str, **chosen: Any)
         DataError: nothing is left; UnknownNameError: no such column.
     """
     frame = source if isinstance(source, pd.DataFrame) else read_results(source)
+    frame = frame.assign(level=frame["level"].map(level_name))
     for column, values in chosen.items():
         if column not in files.METRIC_COLUMNS:
             raise unknown_name("column", column, files.METRIC_COLUMNS)
         wanted = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
+        if column == "level":
+            wanted = [level_name(level) for level in wanted]
         keep = frame[column].isin(wanted)
-        if column in ("run_id", "method", "variant", "seed"):
+        if column in ("run_id", "method", "variant", "seed", "protocol", "level"):
             keep |= frame["run_id"] == ""
         frame = frame[keep]
     if not (frame["run_id"] != "").any():

@@ -13,15 +13,17 @@ from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
-from torch import Tensor
 
 from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.loading import load
+from mmsa_lib.data.masks import level_name
 from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.baselines import constant_metrics
 from mmsa_lib.evaluation.metrics import predicts_one_class, task_metrics
+from mmsa_lib.evaluation.protocols import COMPLETE
 from mmsa_lib.experiments import files
-from mmsa_lib.experiments.config import RunConfig
+from mmsa_lib.experiments.cells import Cells, FrozenCells, Splits, freeze, spread_rows
+from mmsa_lib.experiments.config import RECIPES, RunConfig
 from mmsa_lib.experiments.environment import environment
 from mmsa_lib.experiments.files import Predictions
 from mmsa_lib.experiments.fingerprint import code_fingerprint, digest
@@ -32,9 +34,6 @@ from mmsa_lib.paths import runs_folder
 from mmsa_lib.training import FitResult, fit, predict, seed_everything
 from mmsa_lib.training.progress import Show
 from mmsa_lib.training.tensors import cpu_copy, load_into, read_tensors, save_tensors
-
-Splits = dict[str, Utterances]
-Cells = dict[tuple[str, float, str], tuple[Utterances, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,14 @@ class RunResult:
         """Circumstances of the run."""
         return files.read_json(self.folder / files.ENVIRONMENT)
 
-    def predictions(self, split: str = "test", protocol: str = "complete", level: float = 0.0) -> Predictions:
-        """Predictions, labels and identifiers of one split."""
+    def predictions(self, split: str = "test", protocol: str = "complete", level: float | str = 0.0) -> Predictions:
+        """Predictions, labels and identifiers of one split under one protocol cell."""
         return files.read_predictions(self.folder / files.PREDICTIONS, split, protocol, level)
+
+    @property
+    def spread(self) -> pd.DataFrame:
+        """How far predictions differ between samples, per cell: protocol, level, split, sd, entropy, one_class."""
+        return pd.read_csv(self.folder / files.SPREAD, dtype={"level": str})
 
     def load_data(self) -> Splits:
         """The splits that the run used."""
@@ -105,7 +109,7 @@ def run(
     """Train and evaluate one configuration, once.
 
     A finished run is returned at once. An interrupted one goes on from its checkpoint. Whatever else is found in its
-    folder is removed first. The test split is evaluated exactly once, after training;
+    folder is removed first. The test split is evaluated exactly once, after training, complete and under each protocol;
     with ``config.oracle`` also after each epoch, for the record only.
 
     Args:
@@ -121,7 +125,8 @@ def run(
     """
     data = load(config.dataset, config.fold, **config.load_options)
     method = _create(config, data["train"])
-    facts = _identify(config, method, data)
+    frozen = freeze(config, data)
+    facts = _identify(config, method, data, frozen.fingerprint)
     target = Path(folder or runs_folder()) / facts["run_id"]
     with _locked(target):
         if force:
@@ -130,7 +135,7 @@ def run(
             return RunResult(target, config, finished_before=True)
         _prepare(target, config, facts, notebook)
         try:
-            _train_and_evaluate(target, config, facts, method, data, progress)
+            _train_and_evaluate(target, config, facts, method, frozen, progress)
         except Exception as error:
             with suppress(DataError):  # a full disk must not hide what went wrong
                 files.write_json(target / files.ERROR, {"type": type(error).__name__, "message": str(error)})
@@ -158,7 +163,7 @@ def _create(config: RunConfig, train: Utterances) -> Method:
     return create(config.method, train.dims, train.task, dataset=config.dataset, **config.config)
 
 
-def _identify(config: RunConfig, method: Method, data: Splits) -> dict[str, Any]:
+def _identify(config: RunConfig, method: Method, data: Splits, masks: str = "") -> dict[str, Any]:
     """The run's identifier and the fingerprints behind it."""
     unmarked = [split for split, utterances in data.items() if not utterances.fingerprint]
     if unmarked:
@@ -169,6 +174,7 @@ def _identify(config: RunConfig, method: Method, data: Splits) -> dict[str, Any]
         "resolved": config.resolved(method),
         "data_fingerprint": digest({split: utterances.fingerprint for split, utterances in data.items()}),
         "code_fingerprint": _code(METHODS[config.method].__module__),
+        "mask_fingerprint": masks,
     }
     return {"run_id": digest(facts)[:12], **facts}
 
@@ -210,7 +216,7 @@ def _prepare(target: Path, config: RunConfig, facts: dict[str, Any], notebook: s
     content = {"run_id": facts["run_id"], "config": config.model_dump(mode="json"), "resolved": facts["resolved"]}
     files.write_json(target / files.CONFIG, content)
     surroundings = environment(facts["resolved"]["settings"]["device"])
-    marks = {name: facts[name] for name in ("data_fingerprint", "code_fingerprint")}
+    marks = {name: facts[name] for name in facts if name.endswith("_fingerprint")}
     files.write_json(target / files.ENVIRONMENT, {**surroundings, **marks, "notebook": notebook})
 
 
@@ -221,17 +227,14 @@ def _stored_id(target: Path) -> str | None:
         return None
 
 
-def _train_and_evaluate(target, config: RunConfig, facts, method: Method, data: Splits, progress: Show) -> None:
-    settings = config.settings
+def _train_and_evaluate(target, config: RunConfig, facts, method: Method, frozen: FrozenCells, progress: Show) -> None:
+    settings, data = config.settings, frozen.data
     result = fit(
-        method, data["train"], data["valid"], task=data["train"].task, settings=settings, seed=config.seed,
-        checkpoint=target / files.CHECKPOINT, progress=progress,
+        method, data["train"], frozen.validation, task=data["train"].task, settings=settings, seed=config.seed,
+        checkpoint=target / files.CHECKPOINT, augment=RECIPES[config.missing], progress=progress,
         observe=partial(_test_metrics, data["test"], settings.evaluation_batch_size) if config.oracle else None,
     )  # fmt: skip
-    cells: Cells = {
-        ("complete", 0.0, split): (data[split], predict(method, data[split], settings.evaluation_batch_size))
-        for split in ("valid", "test")
-    }
+    cells = frozen.predict(lambda part: predict(method, part, settings.evaluation_batch_size))
     _write_results(target, config, facts, method, data, result, cells)
 
 
@@ -261,13 +264,14 @@ def _write_results(
     files.write_table(target / files.HISTORY, result.history)
     files.write_table(target / files.METRICS, pd.DataFrame(rows, columns=list(files.METRIC_COLUMNS)))
     files.write_table(target / files.CONSTANTS, constant_rows(data, common))
+    files.write_table(target / files.SPREAD, spread_rows(cells))
     files.write_predictions(target / files.PREDICTIONS, cells, facts["run_id"])
     metadata = {"run_id": facts["run_id"], "resolved": json.dumps(facts["resolved"], sort_keys=True)}
     save_tensors(target / files.MODEL, cpu_copy(method), metadata)
     training = {
         "best_epoch": result.best_epoch, "best_value": result.best_value, "stopped": result.stopped,
         "seconds": round(result.seconds, 3), "resumed_after": result.resumed_after,
-        "one_class": predicts_one_class(cells["complete", 0.0, "test"][1], task),
+        "one_class": predicts_one_class(cells[COMPLETE, level_name(0), "test"][1], task),
     }  # fmt: skip
     surroundings = files.read_json(target / files.ENVIRONMENT)
     files.write_json(target / files.ENVIRONMENT, {**surroundings, "training": training})
@@ -279,7 +283,7 @@ def constant_rows(data: Splits, common: dict[str, Any] | None = None) -> pd.Data
     """Test metrics of the constant baselines, fitted to the training labels, in the columns of a run's metrics."""
     common = common or {"dataset": data["train"].name, "fold": data["train"].fold}
     table = constant_metrics(data["train"].task, data["train"].labels.cpu(), data["test"].labels.cpu())
-    fixed = {"run_id": "", "variant": "", "seed": pd.NA, "protocol": "complete", "level": 0.0, "split": "test"}
+    fixed = {"run_id": "", "variant": "", "seed": pd.NA, "protocol": COMPLETE, "level": level_name(0), "split": "test"}
     rows = [
         {**fixed, **common, "method": str(name), "metric": metric, "value": value}
         for name, values in table.iterrows()

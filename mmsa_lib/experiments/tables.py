@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from mmsa_lib.data.masks import level_name
 from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.metrics import Metric, metric
 from mmsa_lib.evaluation.statistics import summarise_seeds
@@ -89,7 +90,7 @@ def results_table(
     *,
     split: str = "test",
     protocol: str = "complete",
-    level: float = 0.0,
+    level: float | str = 0.0,
     dataset: str | None = None,
     fold: str | None = None,
 ) -> ResultsTable:
@@ -98,7 +99,7 @@ def results_table(
     Args:
         frame: rows of :func:`mmsa_lib.experiments.results.collect` or of a curated table.
         metrics: keys, by default all but the macro averages.
-        split, protocol, level: which cell of a run is shown.
+        split, protocol, level: which cell of a run is shown; constants are the same in all of them.
         dataset, fold: which data, needed where ``frame`` holds several.
 
     Raises:
@@ -125,9 +126,13 @@ def results_table(
         label = f"{method} ({', '.join(own)})" if own else method
         rows.append(Row(label, "" if constant else str(int(group["n"].max())), cells, constant))
     best = tuple(_best([line[i] for line in means], m.higher_is_better) for i, m in enumerate(described))
-    data = f"{chosen['dataset'].iloc[0]}, fold {chosen['fold'].iloc[0]}, {split} samples"
+    data = f"{chosen['dataset'].iloc[0]}, fold {chosen['fold'].iloc[0]}, {split} samples{_cell_words(protocol, level)}"
     title = f"{data}{', with ' + ', '.join(shared) if shared else ''}: mean ± sd [95 % interval]"
     return ResultsTable(summary, title, described, tuple(rows), best)
+
+
+def _cell_words(protocol: str, level: float | str) -> str:
+    return "" if protocol == "complete" else f", protocol {protocol} at {level_name(level)}"
 
 
 def _changes(variant: str) -> list[str]:
@@ -141,13 +146,15 @@ def _shared_changes(variants: pd.Series) -> list[str]:
 
 
 def _choose(frame, split, protocol, level, dataset, fold) -> pd.DataFrame:
-    keep = (frame["split"] == split) & (frame["protocol"] == protocol) & (frame["level"] == level)
+    level = level_name(level)
+    cell = (frame["protocol"] == protocol) & (frame["level"].map(level_name) == level)
+    keep = (frame["split"] == split) & (cell | (frame["run_id"] == ""))
     for column, wanted in (("dataset", dataset), ("fold", fold)):
         if wanted is not None:
             keep &= frame[column] == wanted
     chosen = frame[keep]
     if not (chosen["run_id"] != "").any():
-        raise DataError(f"no run has {split} results for protocol {protocol}, level {level:g} on the data asked for")
+        raise DataError(f"no run has {split} results for protocol {protocol}, level {level} on the data asked for")
     for column in ("dataset", "fold"):
         found = sorted(chosen[column].unique())
         if len(found) > 1:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import time
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,7 +22,8 @@ from mmsa_lib.methods.fusion_baselines import TextOnly
 from mmsa_lib.training import predict
 
 WRITTEN = {
-    "config.json", "environment.json", "history.csv", "metrics.csv", "constants.csv", "predictions.h5",
+    "config.json", "environment.json", "history.csv", "metrics.csv", "constants.csv", "spread.csv",
+    "predictions.h5",
     "model.safetensors", "DONE",
 }  # fmt: skip
 
@@ -303,8 +305,8 @@ class TestPredictionTable:
 
 def test_tables_survive_csv(tmp_path):
     frame = pd.DataFrame(
-        [["0012", "m", "", "d", "f", 1111, "complete", 0.0, "test", "mae", 0.1 + 0.2],
-         ["", "constant_mean", "", "d", "f", pd.NA, "complete", 0.0, "test", "corr", math.nan]],
+        [["0012", "m", "", "d", "f", 1111, "frames", "0.1", "test", "mae", 0.1 + 0.2],
+         ["", "constant_mean", "", "d", "f", pd.NA, "complete", "0.0", "test", "corr", math.nan]],
         columns=list(files.METRIC_COLUMNS),
     ).astype({"seed": "Int64"})  # fmt: skip
     files.write_table(tmp_path / "t.csv", frame)
@@ -312,8 +314,20 @@ def test_tables_survive_csv(tmp_path):
     pd.testing.assert_frame_equal(again, frame, check_dtype=False, check_exact=True)
 
 
+def test_levels_are_spelled_in_one_way_whoever_wrote_them(finished):
+    """Older files of predictions name level 0 ``0``, a table that pandas wrote may hold ``0`` or ``0.0``."""
+    path = finished.folder / files.PREDICTIONS
+    with h5py.File(path, "r+") as file:
+        file.move("complete/0.0", "complete/0")
+    assert finished.predictions(level="0.0").ids == finished.predictions(level=0).ids
+    assert files.list_cells(path) == [("complete", "0.0", "test"), ("complete", "0.0", "valid")]
+    table = finished.folder / files.METRICS
+    table.write_text(table.read_text().replace(",0.0,", ",0,"))
+    assert set(files.read_table(table)["level"]) == {"0.0"}
+
+
 def test_reading_a_cell_that_is_not_there_names_those_that_are(finished):
-    with pytest.raises(DataError, match="it has complete/0/test, complete/0/valid"):
+    with pytest.raises(DataError, match=r"it has complete/0\.0/test, complete/0\.0/valid"):
         finished.predictions("train")
 
 
