@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmsa_lib.cli.data_masks import add_options, show_masks
 from mmsa_lib.cli.output import print_json, say
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     info.add_argument("name", metavar="NAME", help="a data set, or the path of a store")
     check = _add(commands, "check", check_one, "look for what would break training or falsify a result")
     check.add_argument("name", metavar="FILE_OR_NAME", help="a data set, or the path of a store")
+    add_options(_add(commands, "masks", show_masks, "list missing-modality protocols, or draw and show frozen masks"))
     build = _add(commands, "build", build_one, "build a public data set from its original files")
     build.add_argument("name", metavar="NAME", help="a data set of 'mmsa-lib data list'")
     build.add_argument("--mirror", type=Path, metavar="DIR", help="take the originals from here (MMSA_LIB_MIRROR)")

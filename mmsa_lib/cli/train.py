@@ -34,6 +34,14 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "--set", nargs="+", action="extend", default=[], metavar="key=value", dest="assignments",
         help="values of the method, the training settings or the data; config., settings. or data. may precede the key",
     )  # fmt: skip
+    parser.add_argument(
+        "--missing", default="none", metavar="RECIPE",
+        help="how training and validation samples are made incomplete: none or stochastic (default: none)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--protocols", nargs="+", default=["complete"], metavar="P",
+        help="also test on incomplete samples: frames, subsets, rate, … ('mmsa-lib data masks' lists them)",
+    )  # fmt: skip
     parser.add_argument("--runs", type=Path, metavar="DIR", help="folder of runs (default: MMSA_LIB_RUNS or runs/)")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:<number> (default: auto)")
     parser.add_argument(
@@ -83,7 +91,8 @@ def _configs(args: argparse.Namespace) -> list[RunConfig]:
         if "device" in sections["settings"]:
             raise ConfigError("the device is given twice; use --device alone")
         sections["settings"]["device"] = args.device
-    base = {"method": args.method, "dataset": args.dataset, "fold": args.fold, "oracle": args.oracle}
+    named = ("method", "dataset", "fold", "missing", "protocols", "oracle")
+    base = {name: getattr(args, name) for name in named}
     return [RunConfig(**base, **sections, seed=seed) for seed in dict.fromkeys(args.seeds)]
 
 
@@ -93,7 +102,8 @@ def _report(args: argparse.Namespace, finished: dict[int, RunResult], failed: di
     from mmsa_lib.experiments.tables import results_table
 
     frame = pd.concat([part for r in finished.values() for part in (r.metrics, r.constants)]) if finished else None
-    table = None if frame is None else results_table(frame.drop_duplicates())
+    frame = None if frame is None else frame.drop_duplicates(ignore_index=True)
+    table = None if frame is None else results_table(frame)
     if args.json:
         runs = [_run_facts(seed, result) for seed, result in finished.items()]
         runs += [{"seed": seed, "error": {"type": type(e).__name__, "message": str(e)}} for seed, e in failed.items()]
@@ -108,11 +118,26 @@ def _report(args: argparse.Namespace, finished: dict[int, RunResult], failed: di
             say(f"seed {seed}: the model decides the same for every test sample; it has learned nothing")
     if table is not None:
         print(f"\n{table!r}")
+        _print_incomplete(frame)
+
+
+def _print_incomplete(frame: pd.DataFrame) -> None:
+    """One line per protocol, summary and row: the headline numbers, on the scale of the metrics."""
+    from mmsa_lib.evaluation.missing_summary import HEADLINE, over_seeds, run_summaries
+
+    summary = over_seeds(run_summaries(frame))
+    for (protocol, name), part in summary[summary["summary"].isin(HEADLINE)].groupby(
+        ["protocol", "summary"], sort=False
+    ):
+        print(f"\n{protocol}: {name.replace('_', ', ')}, mean over seeds")
+        for method, row in part.groupby("method", sort=False):
+            print(f"{method:<22} {_metric_line(row.set_index('metric')['mean'].to_dict())}")
 
 
 def _run_facts(seed: int, result: RunResult) -> dict[str, Any]:
     frame = result.metrics
-    values = {split: part.set_index("metric")["value"].to_dict() for split, part in frame.groupby("split")}
+    complete, others = (frame[(frame["protocol"] == "complete") == wanted] for wanted in (True, False))
+    values = {split: part.set_index("metric")["value"].to_dict() for split, part in complete.groupby("split")}
     training = result.environment["training"]
     return {
         "seed": seed,
@@ -121,6 +146,17 @@ def _run_facts(seed: int, result: RunResult) -> dict[str, Any]:
         "finished_before": result.finished_before,
         **training,
         "metrics": values,
+        "protocols": _by_cell(others[others["split"] == "test"]),
+    }
+
+
+def _by_cell(frame: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
+    """Protocol to level to metric to value."""
+    return {
+        protocol: {
+            level: cell.set_index("metric")["value"].to_dict() for level, cell in part.groupby("level", sort=False)
+        }
+        for protocol, part in frame.groupby("protocol", sort=False)
     }
 
 
@@ -139,7 +175,8 @@ def _summary_facts(summary: pd.DataFrame) -> dict[str, Any]:
 
 def _test_metrics(result: RunResult) -> dict[str, float]:
     frame = result.metrics
-    return frame[frame["split"] == "test"].set_index("metric")["value"].to_dict()
+    chosen = (frame["split"] == "test") & (frame["protocol"] == "complete")
+    return frame[chosen].set_index("metric")["value"].to_dict()
 
 
 def _metric_line(values: dict[str, float]) -> str:
@@ -156,6 +193,8 @@ def _constants(args: argparse.Namespace) -> int:
 
     if args.assignments:
         raise ConfigError("the constant baselines have no settings; leave --set out")
+    if args.missing != "none" or args.protocols != ["complete"]:
+        raise ConfigError("what is missing changes no constant; leave --missing and --protocols out")
     data = load(args.dataset, args.fold)
     rows = constant_rows(data)
     values = {name: part.set_index("metric")["value"].to_dict() for name, part in rows.groupby("method", sort=False)}

@@ -83,6 +83,63 @@ def test_all_seeds_failing_is_still_one_report(train, capsys, monkeypatch):
     assert "over_seeds" not in json.loads(capsys.readouterr().out)
 
 
+class TestIncompleteSamples:
+    @pytest.fixture(autouse=True)
+    def masks(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("MMSA_LIB_MASKS", str(tmp_path / "masks"))
+
+    def test_json_has_every_cell_apart_from_the_complete_one(self, train, tmp_path, capsys):
+        options = ("--missing", "stochastic", "--protocols", "frames", "subsets", "rate", "--quiet")
+        assert train("early_fusion", "--seeds", "1", *options, "--json") == 0
+        (entry,) = json.loads(capsys.readouterr().out)["runs"]
+        assert set(entry["metrics"]) == {"valid", "test"}
+        assert {name: len(cells) for name, cells in entry["protocols"].items()} == {
+            "frames": 11,
+            "subsets": 7,
+            "rate": 7,
+        }
+        assert entry["protocols"]["frames"]["0.0"] == entry["metrics"]["test"]
+        assert entry["protocols"]["subsets"]["audio"]["mae"] > 0
+
+    def test_text_has_one_block_per_protocol_with_the_constants(self, train, tmp_path, capsys):
+        assert train("text_only", "--protocols", "frames", "subsets", "--quiet") == 0
+        out = capsys.readouterr().out
+        for headline in ("frames: auilc, normalised, mean over seeds", "subsets: average, mean over seeds"):
+            block = out.split(headline)[1]
+            assert block.index("text_only") >= 0
+            assert "constant_median" in block
+        assert main(["results", "table", str(tmp_path), "--protocol", "subsets", "--level", "audio"]) == 0
+        assert "protocol subsets at audio" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("--missing", "stochastik"), "unknown missing recipe 'stochastik'; did you mean stochastic?"),
+            (("--protocols", "frames", "subset"), "unknown protocol 'subset'; did you mean subsets"),
+        ],
+    )
+    def test_wrong_names_are_answered_with_near_ones(self, train, capsys, options, message):
+        assert train("text_only", *options) == 2
+        assert message in capsys.readouterr().err
+
+    def test_constants_have_nothing_to_miss(self, capsys):
+        assert main(["train", "constant", "--protocols", "frames"]) == 2
+        assert "changes no constant" in capsys.readouterr().err
+
+    def test_masks_are_listed_and_shown(self, tmp_path, capsys):
+        assert main(["data", "masks"]) == 0
+        assert "subsets" in capsys.readouterr().out
+        assert main(["data", "masks", "synthetic", "--protocols", "subsets", "--json"]) == 0
+        cells = json.loads(capsys.readouterr().out)["cells"]
+        assert [cell["level"] for cell in cells][:2] == ["text", "audio"]
+        assert cells[0]["observed"]["audio"] == 0
+        assert cells[-1]["observed"]["text"] > 0.8
+        assert cells[0]["empty_samples"] > 0  # some samples have no text by nature
+        assert len(list((tmp_path / "masks").glob("*.h5"))) == 1
+        assert main(["data", "masks", "synthetic", "--protocols", "subset"]) == 2
+        assert "did you mean subsets" in capsys.readouterr().err
+
+
 def test_constant_is_answered_with_the_baselines(capsys):
     assert main(["train", "constant", "--json"]) == 0
     constants = json.loads(capsys.readouterr().out)["constants"]
