@@ -125,7 +125,7 @@ def _print_incomplete(frame: pd.DataFrame) -> None:
     """One line per protocol, summary and row: the headline numbers, on the scale of the metrics."""
     from mmsa_lib.evaluation.missing_summary import HEADLINE, over_seeds, run_summaries
 
-    summary = over_seeds(run_summaries(frame))
+    summary = over_seeds(run_summaries(frame[~frame["method"].str.startswith("oracle_")]))
     for (protocol, name), part in summary[summary["summary"].isin(HEADLINE)].groupby(
         ["protocol", "summary"], sort=False
     ):

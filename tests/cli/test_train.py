@@ -108,6 +108,7 @@ class TestIncompleteSamples:
             block = out.split(headline)[1]
             assert block.index("text_only") >= 0
             assert "constant_median" in block
+            assert "oracle" not in block
         assert main(["results", "table", str(tmp_path), "--protocol", "subsets", "--level", "audio"]) == 0
         assert "protocol subsets at audio" in capsys.readouterr().out
 
