@@ -1,0 +1,125 @@
+"""FRF alone makes the states of hrlf a constant; the guard sees it and fails the run."""
+
+import pytest
+import torch
+from hrlf_data import SMALL, small
+from method_data import make_split, train_epochs
+
+from mmsa_lib.errors import RunError
+from mmsa_lib.methods import create
+from mmsa_lib.methods.hrlf import HRLF
+from mmsa_lib.methods.hrlf_collapse import CollapseGuard, frf_alone, spread
+from mmsa_lib.training import fit
+
+
+class FactorizationAlone(HRLF):
+    """The task loss weighs nothing."""
+
+    id = "hrlf"
+
+    def loss_weights(self):
+        return {**super().loss_weights(), "task": 0.0}
+
+
+@pytest.fixture
+def train():
+    return make_split(size=32)
+
+
+def fit_alone(train, **config):
+    torch.manual_seed(0)
+    values = {**SMALL, "learning_rate": 3e-3, "batch_size": 16, "max_epochs": 80, "patience": 80, **config}
+    method = FactorizationAlone(train.dims, train.task, HRLF.Config(**values))
+    return fit(method, train, make_split(size=8, seed=1), settings={"device": "cpu"}, seed=1, progress="none")
+
+
+def test_the_guard_fires_on_factorization_alone(train):
+    with pytest.raises(RunError, match=r"states Z collapsed.*under 1% of its start.*lambda_frf.*hrlf, teacher, epoch"):
+        fit_alone(train)
+
+
+def test_the_guard_can_be_turned_off(train):
+    history = fit_alone(train, collapse_guard=0.0, no_teacher=True).history
+    spreads = history.query("name == 'z_sd'")["value"].tolist()
+    assert len(spreads) == 80
+    assert spreads[-1] < 0.01 * spreads[0]
+
+
+@pytest.mark.parametrize(("weight", "kept"), [(1.0, False), (0.1, True)])
+def test_the_task_loss_keeps_the_states_apart_only_where_factorization_weighs_less(train, weight, kept):
+    """With weight 1, as printed, FRF starts ten times as large as the task loss and wins."""
+    method = small(train, "teacher", learning_rate=3e-3, lambda_frf=weight)
+    first = float(method.guard.first)
+    steps, ends = train_epochs(method, train, epochs=40, size=16)
+    assert (ends[-1]["z_sd"] > 0.1 * first) is kept
+    assert (steps[-1]["raw/task"] < 0.5 * steps[0]["raw/task"]) is kept
+
+
+def test_what_is_logged_is_the_spread_over_observed_samples(train):
+    keep = torch.arange(32).unsqueeze(1) < 20
+    train = make_split(size=32)
+    hidden = train.data.hide({"audio": keep.expand(32, train.data.valid["audio"].shape[1])})
+    split = type(train)(data=hidden, task=train.task)
+    method = small(split, "teacher", dropout=0.5)
+    found = method.end_epoch(1, {})
+    assert method.teacher.training  # measured without dropout, and put back
+    states = method.eval()(hidden).representations
+    for m, count in (("text", 32), ("audio", 20), ("vision", 32)):
+        by_hand = sum(
+            (sum((x - sum(c) / count) ** 2 for x in c) / count) ** 0.5 for c in states[f"{m}/state"][:count].T.tolist()
+        )
+        assert found[f"z_sd/{m}"] == pytest.approx(by_hand / 8, rel=1e-4)
+    assert found["z_sd"] == pytest.approx(sum(found[f"z_sd/{m}"] for m in ("text", "audio", "vision")) / 3)
+    assert float(method.guard.first) == pytest.approx(found["z_sd"])
+
+
+def test_the_guard_compares_with_the_start_of_the_phase(train):
+    method = small(train, "student")
+    guard = CollapseGuard(0.5)
+    guard.start(method.student, train)
+    assert guard.check(method.student, "here")["z_sd"] == pytest.approx(float(guard.first))
+    guard.first = guard.first * 2.1
+    with pytest.raises(RunError, match=r"under 50% of its start.*\(here\)"):
+        guard.check(method.student, "here")
+
+
+def test_the_guard_watches_a_sample_of_a_large_split():
+    large = make_split(size=700)
+    method = small(large)
+    assert 128 < len(method.guard.samples) <= 256
+    assert method.guard.samples.ids[-1] > "s600"
+
+
+def test_a_method_that_was_not_started_has_no_spread(train):
+    assert create("hrlf", train.dims, train.task, **SMALL).end_epoch(1, {}) == {}
+
+
+def test_spread():
+    assert spread(torch.tensor([[0.0, 1.0], [2.0, 1.0]])) == pytest.approx(0.5)
+
+
+def test_factorization_alone_collapses_and_detached_targets_slow_it():
+    widths = {"text": 6, "audio": 5, "vision": 4}
+    printed, detached = (
+        frf_alone((0, 40, 80), detach_targets=flag, widths=widths, batch_size=32, length=3) for flag in (False, True)
+    )
+    assert printed["step"].tolist() == [0, 40, 80]
+    assert set(printed["targets"]) == {"as printed"}
+    assert set(detached["targets"]) == {"detached"}
+    for name in ("loss", "z_norm", "z_sd", "q_sd"):
+        assert printed[name][0] == pytest.approx(detached[name][0], rel=1e-6)
+    assert printed["z_norm"][0] == pytest.approx(40**0.5, rel=1e-3)  # normalised to unit variance at the start
+    assert printed["loss"].iloc[-1] < 0.05 * printed["loss"][0]
+    assert printed["z_sd"].iloc[-1] < 0.02 * printed["z_sd"][0]
+    assert printed["z_norm"].iloc[-1] > 0.5 * printed["z_norm"][0]  # a constant, and not zero
+    assert detached["z_sd"].iloc[-1] > 2 * printed["z_sd"].iloc[-1]
+
+
+def test_factorization_alone_leaves_the_random_state_alone_and_repeats():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    one = frf_alone((1,), widths={"text": 3, "audio": 3}, batch_size=4, length=2)
+    assert torch.equal(torch.rand(2), expected)
+    assert one.equals(frf_alone((1,), widths={"text": 3, "audio": 3}, batch_size=4, length=2))
+    assert not one.equals(frf_alone((1,), widths={"text": 3, "audio": 3}, batch_size=4, length=2, seed=1))
