@@ -3,7 +3,10 @@
 Source: Li, Yang, et al., "Toward Robust Incomplete Multimodal Sentiment Analysis via Hierarchical Representation
 Learning", NeurIPS 2024, arXiv 2411.02793 [P]. A teacher learns from complete samples; a student of the same structure
 then learns from incomplete copies of them to do and to represent the same (factorization FRF, mutual information HMI,
-adversaries HAL, divergence KL). Network sizes, the missing strategy and loss weights are not in the paper [R].
+adversaries HAL, divergence KL). Network sizes and the distribution of gaps are not in the paper [R].
+
+With all weights 1, as printed, FRF outweighs the task loss, and on the synthetic set the teacher ends as a constant
+[T]. ``frf_warmup``, ``frf_detach`` and a smaller ``lambda_frf`` each prevent that; none is in the paper.
 
 The paper's two-class option for MOSI is left out: a class has no place on the label scale by which runs are compared.
 """
@@ -135,11 +138,11 @@ class HRLF(Method):
     def loss_weights(self) -> dict[str, float]:
         """The four coefficients; 0 where switched off and in a phase without the term. Both parts of FRF weigh alike.
 
-        With ``frf_warmup`` FRF has weight 0 in the teacher's first epoch and rises by equal steps.
+        With ``frf_warmup`` FRF has weight 0 in the first epoch of each phase and rises by equal steps.
         """
         config, taught = self.config, self.phase == "student" and not self.config.no_teacher
         frf = 0.0 if config.no_frf else config.lambda_frf
-        if self.phase == "teacher" and config.frf_warmup:
+        if config.frf_warmup:
             frf *= min(1.0, max(0, self.epoch - 1) / config.frf_warmup)
         return {
             "translation": frf,
@@ -298,8 +301,8 @@ class HRLF(Method):
             f"no_teacher leaves nothing to compare the student with; leave {', '.join(alone)} out": (
                 config.no_teacher and bool(alone)
             ),
-            "no_teacher has no teacher's epochs; leave frf_warmup out": config.no_teacher and config.frf_warmup > 0,
             "no_frf has no targets; leave frf_detach out": config.no_frf and config.frf_detach,
+            "no_frf has no weight to raise; leave frf_warmup out": config.no_frf and config.frf_warmup > 0,
         }
         for message, found in contradictions.items():
             if found:

@@ -74,8 +74,8 @@ class HRLFConfig(MethodConfig):
         False, tag="P", source="HRLF prints no stopped gradient", meaning="no gradient through the targets of FRF"
     )
     frf_warmup: int = evidence(
-        0, tag="R", source="ours; the paper has no schedule",
-        meaning="teacher's epochs over which lambda_frf rises from 0 to its value", unit="epochs", ge=0,
+        0, tag="R", source="the paper has no schedule; with one for the teacher alone the student still collapses [T]",
+        meaning="epochs of each phase over which lambda_frf rises from 0 to its value", unit="epochs", ge=0,
     )  # fmt: skip
     lambda_frf: float = evidence(1.0, tag="P", source="HRLF prints no coefficient", meaning="weight of FRF", ge=0)
     lambda_hmi: float = evidence(1.0, tag="P", source="HRLF prints no coefficient", meaning="weight of HMI", ge=0)
