@@ -5,8 +5,9 @@ Learning", NeurIPS 2024, arXiv 2411.02793 [P]. A teacher learns from complete sa
 then learns from incomplete copies of them to do and to represent the same (factorization FRF, mutual information HMI,
 adversaries HAL, divergence KL). Network sizes and the distribution of gaps are not in the paper [R].
 
-With all weights 1, as printed, FRF outweighs the task loss, and on the synthetic set the teacher ends as a constant
-[T]. ``frf_warmup``, ``frf_detach`` and a smaller ``lambda_frf`` each prevent that; none is in the paper.
+With all weights 1, as printed, the states collapse and both networks end as constants on the synthetic set [T]: FRF
+outweighs the task loss, and in the student HAL alone is enough. None of what prevents it is in the paper: a smaller
+``lambda_hal`` together with a smaller ``lambda_frf`` or ``frf_warmup``. ``frf_detach`` helps the teacher only.
 
 The paper's two-class option for MOSI is left out: a class has no place on the label scale by which runs are compared.
 """

@@ -76,7 +76,7 @@ class CollapseGuard:
         if now < self.share * first:
             raise RunError(
                 f"the states Z collapsed: their spread over samples fell from {first:.3g} to {now:.3g}, under "
-                f"{self.share:.0%} of its start; lower lambda_frf, or set frf_warmup or frf_detach ({where})"
+                f"{self.share:.0%} of its start; lower lambda_frf or lambda_hal, or set frf_warmup ({where})"
             )
         return {**{f"z_sd/{m}": value for m, value in found.items()}, "z_sd": now}
 
