@@ -106,12 +106,13 @@ class CollaborativeMMCL(CollaborativeModel):
         output, embedded = self.respond(views, state, config.exploration)
         terms = {"task": self.task.loss(output.prediction, batch.labels)}
         log |= finite_log(terms, self.weigh(terms))
+        # The reward is that of the prediction which was made, so it comes before the weights move.
+        reward = self._reward(output, embedded, batch.labels) if config.learns_from_reward else None
         self._task_step(config.weight_task * terms["task"], optimizers)
         actions = {m: output.auxiliary[f"gates/{m}"].detach() for m in self.modalities}
         log["policy/gate"] = _mean_over_valid(actions, views.valid)
-        if not config.learns_from_reward:
+        if reward is None:
             return log
-        reward = self._reward(output, embedded, batch.labels)
         log["policy/reward"] = reward.mean().item()
         experience = self._experience(state, actions, views.valid) | {"reward": reward}
         if self._chained:

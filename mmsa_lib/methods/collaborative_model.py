@@ -62,10 +62,11 @@ class CollaborativeModel(Method):
         if not config.no_intra_attention:
             make = (config.width, config.heads, config.dropout_attention)
             self.attend.update({m: ContextAttention(*make) for m in names})
-        self.policy = None if config.no_policy else ActorCritic(names, config)
+        # The predictor first: with or without policies and critic it starts from the same weights.
         self.predictor = Predictor(
             names, config.width, config.heads, config.feedforward, config.dropout, config.fusion, task.outputs
         )
+        self.policy = None if config.no_policy else ActorCritic(names, config)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, batch: Batch) -> Output:

@@ -11,7 +11,12 @@ from mmsa_lib.errors import ConfigError, UnknownNameError
 from mmsa_lib.methods import METHODS, create, provenance
 
 ALL = pytest.mark.parametrize("method_id", sorted(METHODS))
+WORD_ALIGNED = {"collaborative_mmcl"}
 DATASETS = ("", "mosi", "mosei", "sims", "simsv2", "synthetic")
+
+
+def split_for(method_id, **options):
+    return make_split(aligned=method_id in WORD_ALIGNED, **options)
 
 
 @ALL
@@ -54,7 +59,7 @@ def test_config_survives_json(method_id):
 
 @ALL
 def test_permuted_samples_give_permuted_predictions(method_id):
-    train = make_split()
+    train = split_for(method_id)
     method = build(method_id, train).eval()
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(method(train.data.select(order)).prediction, method(train.data).prediction[order])
@@ -62,7 +67,7 @@ def test_permuted_samples_give_permuted_predictions(method_id):
 
 @ALL
 def test_padding_changes_nothing(method_id):
-    train = make_split()
+    train = split_for(method_id)
     method = build(method_id, train).eval()
     plain, padded = method(train.data), method(pad(train.data))
     torch.testing.assert_close(padded.prediction, plain.prediction)
@@ -72,7 +77,7 @@ def test_padding_changes_nothing(method_id):
 
 @ALL
 def test_a_batch_of_one(method_id):
-    train = make_split()
+    train = split_for(method_id)
     steps, _ = train_epochs(build(method_id, train), train, epochs=2, size=1)
     assert all(torch.tensor(list(step.values())).isfinite().all() for step in steps)
 
@@ -80,7 +85,7 @@ def test_a_batch_of_one(method_id):
 @ALL
 @pytest.mark.parametrize("absent", ["text", "audio", "vision"])
 def test_a_batch_without_one_modality(method_id, absent):
-    train = make_split()
+    train = split_for(method_id)
     nothing = torch.zeros_like(train.data.valid[absent])
     train = replace(train, data=train.data.hide({absent: nothing}))
     method = build(method_id, train)
@@ -92,7 +97,7 @@ def test_a_batch_without_one_modality(method_id, absent):
 @ALL
 @pytest.mark.parametrize("modalities", [("text", "audio"), ("text", "vision")])
 def test_two_modalities(method_id, modalities):
-    train = make_split(modalities=modalities)
+    train = split_for(method_id, modalities=modalities)
     method = build(method_id, train)
     train_epochs(method, train, epochs=2)
     assert method.eval()(train.data).prediction.shape == (len(train),)
@@ -101,7 +106,7 @@ def test_two_modalities(method_id, modalities):
 @pytest.mark.parametrize("method_id", ["self_mm", "early_fusion", "late_fusion"])
 @pytest.mark.parametrize("modality", ["text", "audio"])
 def test_one_modality(method_id, modality):
-    train = make_split(modalities=(modality,))
+    train = split_for(method_id, modalities=(modality,))
     method = build(method_id, train)
     train_epochs(method, train, epochs=3)
     assert method.eval()(train.data).prediction.isfinite().all()
@@ -110,7 +115,7 @@ def test_one_modality(method_id, modality):
 @ALL
 def test_fine_tuned_text_encoder(method_id, monkeypatch):
     monkeypatch.setattr("mmsa_lib.methods.base.TextEncoder", TinyTextEncoder)
-    train = make_split(tokens=True)
+    train = split_for(method_id, tokens=True)
     method = build(method_id, train, text_encoder="bert")
     before = method.text_encoder.embed.weight.clone()
     train_epochs(method, train)
@@ -121,7 +126,7 @@ def test_fine_tuned_text_encoder(method_id, monkeypatch):
 
 @ALL
 def test_equal_seeds_give_equal_training(method_id):
-    train, states = make_split(), []
+    train, states = split_for(method_id), []
     for _ in range(2):
         method = build(method_id, train, seed=5)
         train_epochs(method, train, epochs=2)
@@ -131,16 +136,18 @@ def test_equal_seeds_give_equal_training(method_id):
 
 @ALL
 def test_every_trained_parameter_is_in_one_group(method_id):
-    train = make_split()
+    train = split_for(method_id)
     method = build(method_id, train)
     grouped = [id(p) for optimizer in method.optimizers().values() for g in optimizer.param_groups for p in g["params"]]
-    assert len(grouped) == len(set(grouped))
-    assert set(grouped) == {id(p) for p in method.parameters()}
+    # The gates of collaborative_mmcl answer to two: the task, and the reward.
+    shared = set() if method_id != "collaborative_mmcl" else {id(p) for p in method.policy.gates.parameters()}
+    assert {p for p in grouped if grouped.count(p) > 1} == shared
+    assert set(grouped) == {id(p) for p in method.parameters() if p.requires_grad}
 
 
 @ALL
 def test_bfloat16_training_is_finite(method_id):
-    train = make_split()
+    train = split_for(method_id)
     method = build(method_id, train)
     with torch.autocast("cpu", torch.bfloat16):
         steps, _ = train_epochs(method, train, epochs=3)
