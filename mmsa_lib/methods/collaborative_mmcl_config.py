@@ -14,6 +14,7 @@ _CODE = "smwanghhh/MMCL, train.py and network.py, IEMOCAP"
 _SMALL = {
     "width": Sourced(64, "R", "half of the code's 128, for a CPU"),
     "feedforward": Sourced(256, "R", "an eighth of the code's 2048, for a CPU"),
+    "patience": Sourced(12, "R", "instead of 30, for a CPU; the best epoch is near 25 [T]"),
 }
 
 
