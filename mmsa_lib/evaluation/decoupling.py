@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmsa_lib.data.batch import Batch
+from mmsa_lib.data.batch import Batch, Utterances
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.methods.collaborative_model import CollaborativeModel
 from mmsa_lib.methods.collaborative_policy import pad_steps
@@ -45,9 +46,10 @@ def method_decoupling(method: CollaborativeModel, batch: Batch) -> pd.DataFrame:
     """
     if method.config.no_decoupling:
         raise ConfigError("this method was built with no_decoupling=True; there are no weights to look at")
-    config = method.config
+    config, (z, valid) = method.config, projected(method, batch)
+    exact = {m: x.double() for m, x in z.items()}  # nearly uniform weights differ from uniform in the sixth digit
     return decoupling_statistics(
-        *projected(method, batch), variant=config.decoupling, temperature=config.temperature,
+        exact, valid, variant=config.decoupling, temperature=config.temperature,
         comparison=config.comparison, align=config.alignment, unaligned=config.unaligned,
     )  # fmt: skip
 
@@ -114,6 +116,39 @@ def similarity(
 def method_similarity(method: CollaborativeModel, batch: Batch) -> dict[str, Tensor]:
     """:func:`similarity` of what ``method`` decouples."""
     return similarity(*projected(method, batch), method.config.comparison, method.config.alignment)
+
+
+def word_by_word(method: CollaborativeModel, data: Utterances, sample: str) -> pd.DataFrame:
+    """Everything that ``method`` decides for the words of one sample.
+
+    Args:
+        method: trained or not.
+        data: the split that holds the sample.
+        sample: its identifier.
+
+    Returns:
+        Columns ``modality``, ``quantity`` (``similarity``, ``common``, ``specific``, ``gate``), ``row`` and ``column``
+        (positions of words; gates have column 0) and ``value``.
+
+    Raises:
+        ConfigError: no such sample in ``data``.
+    """
+    if sample not in data.ids:
+        raise ConfigError(f"{sample!r} is no {data.split} sample of {data.name}")
+    batch = data.data.select(torch.tensor([data.ids.index(sample)]))
+    with evaluation_mode(method):
+        views, output = method.views(batch), method(batch)
+    found = {f"{m}/similarity": c for m, c in method_similarity(method, batch).items()} | views.weights
+    found |= {f"{m}/gate": output.auxiliary[f"gates/{m}"].unsqueeze(-1) for m in method.modalities}
+    parts = []
+    for name, matrix in found.items():
+        modality, _, quantity = name.partition("/")
+        count = int(batch.valid[modality].sum())
+        values = matrix[0, :count, :count].double().numpy()
+        row, column = np.indices(values.shape).reshape(2, -1)
+        table = {"modality": modality, "quantity": quantity, "row": row, "column": column, "value": values.ravel()}
+        parts.append(pd.DataFrame(table))
+    return pd.concat(parts, ignore_index=True)
 
 
 def entropy_bounds(steps: int, variant: Variant = "reference", temperature: float = 0.1) -> dict[str, float]:

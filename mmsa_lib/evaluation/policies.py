@@ -35,6 +35,41 @@ def reward_dependence(prediction: Tensor, labels: Tensor, task: Task, variant: V
     return torch.stack([g.flatten(1).norm(dim=1) if g.ndim > 1 else g.abs() for g in gradients])
 
 
+def critic_skill(method: CollaborativeModel, data: Utterances) -> dict[str, float]:
+    """What the critic knows about single samples, beside a constant.
+
+    Args:
+        method: with a critic of one joint value.
+        data: the samples; their predictions earn the rewards as ``corrected`` counts them.
+
+    Returns:
+        ``error`` (mean distance of the value from the reward), ``constant`` (that of the median reward, the best
+        constant), ``correlation`` of value and reward (NaN where one does not vary), ``reward`` (mean) and ``gain``:
+        mean value with the gates minus that with open gates, what the gates are worth by the critic's own account.
+        With a discount the values hold a future too, and ``error`` says little.
+
+    Raises:
+        ConfigError: the method has no critic, or one value per modality.
+    """
+    if not method.config.learns_from_reward or method.config.reward != "joint":
+        raise ConfigError("this method has no critic with a joint value (no_policy, no_rl or reward='per_modality')")
+    with evaluation_mode(method):
+        views = method.views(data.data)
+        output, _ = method.respond(views, views.specific)
+        gates = {m: output.auxiliary[f"gates/{m}"] for m in method.modalities}
+        value = method.policy.critic(views.specific, gates, views.valid).flatten()
+        opened = {m: torch.ones_like(gate) for m, gate in gates.items()}
+        without = method.policy.critic(views.specific, opened, views.valid).flatten()
+        reward = joint_reward(output.prediction, data.labels, data.task, form=method.config.reward_form)
+    return {
+        "error": float((value - reward).abs().mean()),
+        "constant": float((reward - reward.median()).abs().mean()),
+        "correlation": float(torch.corrcoef(torch.stack([value, reward]).double())[0, 1]),
+        "reward": float(reward.mean()),
+        "gain": float((value - without).mean()),
+    }
+
+
 def training_states(method: CollaborativeModel, data: Utterances, batch_size: int, seed: int = 0) -> pd.DataFrame:
     """States and gates of the policies in training beside those in evaluation, for the same weights.
 

@@ -56,7 +56,8 @@ class CollaborativeMMCL(CollaborativeModel):
                 )
         if self.config.unaligned == "refuse":
             check_aligned(valid)
-        self.steps.fill_(max(mask.shape[1] for mask in valid.values()))
+        longest = max(mask.shape[1] for mask in valid.values())
+        self.steps.fill_(min(longest, self.config.longest or longest))
         self._carried = {}
         self._plateaus = self._new_plateaus()
         if self.policy is not None:

@@ -54,6 +54,10 @@ class CollaborativeMMCLConfig(MethodConfig):
         "refuse", tag="R", source="defect D5 of the code; the composition is ours",
         meaning="sequences that are not word-aligned: refuse them, or compare positions by way of the other modality",
     )  # fmt: skip
+    longest: int | None = evidence(
+        None, tag="R", source="the code's data have 20 positions [C], those of MAG-BERT and MMSA 50",
+        meaning="positions beyond this are cut; None: none are", unit="positions", ge=2,
+    )  # fmt: skip
     width: int = evidence(128, tag="C", source=_CODE, meaning="d, width of the common space", unit="features", ge=1)
     heads: int = evidence(4, tag="C", source=_CODE, meaning="attention heads, and repetitions of an action", ge=1)
     feedforward: int = evidence(
@@ -138,7 +142,7 @@ class CollaborativeMMCLConfig(MethodConfig):
 
     per_dataset = {
         "synthetic": _SMALL,
-        "mosi": _SMALL,
+        "mosi": _SMALL | {"longest": Sourced(50, "R", "as in MAG-BERT's and MMSA's files; cuts 1 % of the samples")},
         "mmmo": _SMALL | {"batch_size": Sourced(32, "R", "72 to 220 training samples")},
     }
 

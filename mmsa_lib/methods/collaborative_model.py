@@ -114,8 +114,9 @@ class CollaborativeModel(Method):
 
     def _sequences(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Features and masks in the length that the variant works with."""
-        features = {m: batch.features[m] for m in self.modalities}
-        valid = {m: batch.valid[m] for m in self.modalities}
+        longest = self.config.longest
+        features = {m: batch.features[m][:, :longest] for m in self.modalities}
+        valid = {m: batch.valid[m][:, :longest] for m in self.modalities}
         if self.config.unaligned == "refuse":
             check_aligned(valid)
         # Trimming may leave a batch of one-word samples; two positions, one of them padding, give the same result.

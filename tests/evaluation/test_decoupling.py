@@ -17,6 +17,7 @@ from mmsa_lib.evaluation.decoupling import (
     relative_entropy,
     similarity,
     toy_comparison,
+    word_by_word,
 )
 from mmsa_lib.methods import create
 from mmsa_lib.nn.decoupling import decouple, masked_softmax
@@ -131,6 +132,30 @@ def test_the_reference_puts_weight_on_padding_and_the_correction_none(train):
     share = float(((1 - lengths / valid.shape[1]) * lengths).sum() / lengths.sum())  # what uniform weights would give
     assert padding["reference"].tolist() == pytest.approx([share] * 6, rel=0.15)
     assert (padding["corrected"] == 0).all()
+
+
+@pytest.mark.parametrize("variant", ["corrected", "reference"])
+def test_word_by_word_holds_what_the_method_decides(train, variant):
+    method = built(train, decoupling=variant).eval()
+    row = int(train.lengths("text").argmin())
+    count, batch = int(train.lengths("text")[row]), train.data.select(torch.tensor([row]))
+    table = word_by_word(method, train, train.ids[row]).set_index(["modality", "quantity", "row", "column"])["value"]
+    assert len(table) == 3 * (3 * count * count + count)
+    with torch.no_grad():
+        views, output = method.views(batch), method(batch)
+    for i in range(count):
+        assert table["audio", "gate", i, 0] == pytest.approx(float(output.auxiliary["gates/audio"][0, i]))
+        for j in range(count):
+            assert table["vision", "specific", i, j] == pytest.approx(float(views.weights["vision/specific"][0, i, j]))
+    rows = {m: method.project[m](batch.features[m])[0].detach() for m in train.modalities}
+    if variant == "corrected":
+        rows = {m: (x - x.mean(-1, keepdim=True)) for m, x in rows.items()}
+    expected = min(
+        float(torch.cosine_similarity(rows["text"][0], rows[n][-1 + count], dim=0)) for n in ("audio", "vision")
+    )
+    assert table["text", "similarity", 0, count - 1] == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(ConfigError, match="no train sample"):
+        word_by_word(method, train, "nobody")
 
 
 def test_without_decoupling_there_is_nothing_to_see(train):

@@ -6,7 +6,7 @@ import torch
 from mmsa_lib.data import load
 from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.errors import ConfigError
-from mmsa_lib.evaluation.policies import reward_dependence, training_states
+from mmsa_lib.evaluation.policies import critic_skill, reward_dependence, training_states
 from mmsa_lib.methods import create
 
 SMALL = {"width": 8, "heads": 2, "feedforward": 8}
@@ -82,6 +82,36 @@ def test_sequences_of_other_lengths_are_fitted(train):
     table = training_states(built(train, rl="reference"), train, 8)
     assert (table["carried_from"] != "").all()
     assert table.drop(columns=["id", "modality", "carried_from"]).notna().all(axis=None)
+
+
+class TestCritic:
+    def test_numbers_of_a_known_critic(self, train):
+        method = built(train).eval()
+        with torch.no_grad():
+            error = (method(train.data).prediction - train.labels).abs() / 6
+        rewards = (1 - error).clamp(0, 1).double()
+        values = torch.linspace(0, 1, len(train))
+        opened = []
+
+        def known(state, action, valid):
+            opened.append(all(bool((a == 1).all()) for a in action.values()))
+            return (values - 0.25 * opened[-1]).unsqueeze(1)
+
+        method.policy.critic.forward = known
+        skill = critic_skill(method, train)
+        assert opened == [False, True]
+        assert skill["error"] == pytest.approx(float((values - rewards).abs().mean()), abs=1e-6)
+        median = rewards.sort().values[(len(rewards) - 1) // 2]
+        assert skill["constant"] == pytest.approx(float((rewards - median).abs().mean()), abs=1e-6)
+        centred = (values.double() - values.mean()) @ (rewards - rewards.mean())
+        expected = centred / (values.double().std() * rewards.std() * (len(rewards) - 1))
+        assert skill["correlation"] == pytest.approx(float(expected), abs=1e-5)
+        assert skill["gain"] == pytest.approx(0.25, abs=1e-6)
+
+    @pytest.mark.parametrize("switches", [{"no_rl": True}, {"no_policy": True}, {"reward": "per_modality"}])
+    def test_without_a_joint_critic_it_is_refused(self, train, switches):
+        with pytest.raises(ConfigError, match="no critic"):
+            critic_skill(built(train, **switches), train)
 
 
 def test_what_cannot_be_shown_is_refused(train):

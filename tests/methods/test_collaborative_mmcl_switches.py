@@ -1,5 +1,7 @@
 """collaborative_mmcl: every switch changes what it should."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from method_data import make_split, train_epochs
@@ -141,6 +143,20 @@ def test_rl_decides_which_reward_emotions_get():
         values[rl] = stored
     assert torch.equal(values[None], values["corrected"])
     assert values["corrected"].max() < 1 < values["reference"].max()
+
+
+@pytest.mark.parametrize("variant", ["corrected", "reference"])
+def test_longest_cuts_sequences(train, variant):
+    method = small(train, decoupling=variant, longest=3)
+    train_epochs(method, train, epochs=2, size=8)
+    assert method.policy.buffer.state()["state/text"].shape[1:] == (3, 8)
+    method.eval()
+    cut = method.views(train.data)
+    assert all(w.shape[1:] == (3, 3) for w in cut.weights.values())
+    changed = {m: x.clone() for m, x in train.data.features.items()}
+    for x in changed.values():
+        x[:, 3:] += 1
+    torch.testing.assert_close(method(replace(train.data, features=changed)).prediction, method(train.data).prediction)
 
 
 def test_replay_of_the_batch_alone_has_nothing_stale(train):
