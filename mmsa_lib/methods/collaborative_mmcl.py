@@ -55,7 +55,7 @@ class CollaborativeMMCL(CollaborativeModel):
                     f"features, or leave it out ({m}=None)"
                 )
         if self.config.unaligned == "refuse":
-            check_aligned(valid)
+            check_aligned(valid, train.ids)
         longest = max(mask.shape[1] for mask in valid.values())
         self.steps.fill_(min(longest, self.config.longest or longest))
         self._carried = {}

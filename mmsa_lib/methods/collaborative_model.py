@@ -118,7 +118,7 @@ class CollaborativeModel(Method):
         features = {m: batch.features[m][:, :longest] for m in self.modalities}
         valid = {m: batch.valid[m][:, :longest] for m in self.modalities}
         if self.config.unaligned == "refuse":
-            check_aligned(valid)
+            check_aligned(valid, batch.ids)
         # Trimming may leave a batch of one-word samples; two positions, one of them padding, give the same result.
         length = int(self.steps) if self._pads else min(2, int(self.steps))
         features = {m: pad_steps(x, length) for m, x in features.items()}

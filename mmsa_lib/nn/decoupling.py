@@ -6,7 +6,7 @@ ours [R].
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -136,14 +136,15 @@ def _check(z: Mapping[str, Tensor], masks: Sequences, variant: str, temperature:
         check_aligned(masks)
 
 
-def check_aligned(masks: Mapping[str, Tensor]) -> None:
+def check_aligned(masks: Mapping[str, Tensor], ids: Sequence[str] = ()) -> None:
     """Refuse sequences that are not word by word the same length.
 
     Args:
         masks: valid positions of each modality, ``(B, T_m)`` bool.
+        ids: names of the samples, for the message.
 
     Raises:
-        ConfigError: two modalities differ in their valid positions; names them and a sample's row.
+        ConfigError: two modalities differ in their valid positions; names them and a sample.
     """
     first, *others = masks
     for other in others:
@@ -152,8 +153,9 @@ def check_aligned(masks: Mapping[str, Tensor]) -> None:
         if not len(differs) and masks[first].shape == masks[other].shape and torch.equal(masks[first], masks[other]):
             continue
         row = int(differs[0]) if len(differs) else 0
+        sample = f"sample {ids[row]!r}" if ids else f"row {row}"
         raise ConfigError(
-            f"{first} and {other} are not word-aligned (row {row} has {int(lengths[0][row])} and "
+            f"{first} and {other} are not word-aligned ({sample} has {int(lengths[0][row])} and "
             f"{int(lengths[1][row])} valid positions, padded to {masks[first].shape[1]} and {masks[other].shape[1]}): "
             "the decoupling compares position by position; use word-aligned features, or unaligned='compose'"
         )

@@ -206,7 +206,7 @@ class TestPrediction:
 class TestInput:
     def test_unaligned_samples_are_refused(self):
         train = make_split()
-        with pytest.raises(ConfigError, match="not word-aligned"):
+        with pytest.raises(ConfigError, match=r"not word-aligned \(sample 's\d+' has"):
             small(train)
         method = small(make_split(aligned=True))
         with pytest.raises(ConfigError, match="not word-aligned"):
