@@ -31,11 +31,12 @@ def projected(method: CollaborativeModel, batch: Batch) -> tuple[dict[str, Tenso
 
     In ``reference`` they have the length of the longest training sample; the masks still say which positions are words.
     """
+    cut = method.config.longest
     steps = int(method.steps) if method.config.decoupling == "reference" else 0
     with evaluation_mode(method):
         batch = method.encode_text(batch)
-        z = {m: method.project[m](pad_steps(batch.features[m], steps)) for m in method.modalities}
-    return z, {m: pad_steps(batch.valid[m], steps) for m in method.modalities}
+        z = {m: method.project[m](pad_steps(batch.features[m][:, :cut], steps)) for m in method.modalities}
+    return z, {m: pad_steps(batch.valid[m][:, :cut], steps) for m in method.modalities}
 
 
 def method_decoupling(method: CollaborativeModel, batch: Batch) -> pd.DataFrame:

@@ -91,8 +91,9 @@ def weights(folder: Path) -> pd.DataFrame:
         test = run.load_data()["test"]
         method = run.load_method(test)
         table = method_decoupling(method, test.data)
-        words = test.lengths("text") if "text" in test.modalities else test.lengths(test.modalities[0])
-        steps = int(method.steps) if method.config.decoupling == "reference" else round(words.double().mean().item())
+        lengths = test.lengths(test.modalities[0])
+        words = lengths.clamp_max(method.config.longest or int(lengths.max())).double().mean()
+        steps = int(method.steps) if method.config.decoupling == "reference" else round(words.item())
         bounds = entropy_bounds(steps, method.config.decoupling, method.config.temperature)
         table = table.assign(steps=steps, bound=table["part"].map(bounds), dataset=test.name)
         parts.append(_of_run(table, variant, run))

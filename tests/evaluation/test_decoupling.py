@@ -109,7 +109,11 @@ def test_weights_are_the_softmax_of_the_similarity(z, valid, align, comparison):
         torch.testing.assert_close(weights[f"{m}/common"], expected, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("switches", [{}, {"decoupling": "reference"}, {"align": "center", "comparison": "mean"}])
+@pytest.mark.parametrize(
+    "switches",
+    [{}, {"decoupling": "reference"}, {"align": "center", "comparison": "mean"}, {"longest": 3},
+     {"longest": 3, "decoupling": "reference"}],
+)  # fmt: skip
 def test_what_is_looked_at_is_what_the_method_does(train, switches):
     method, batch = built(train, **switches), train.data.select(torch.arange(9))
     z, valid = projected(method, batch)

@@ -78,8 +78,9 @@ def test_states_of_the_correction_are_the_same_in_training_and_evaluation(train)
     assert set(table["carried_from"]) == {""}
 
 
-def test_sequences_of_other_lengths_are_fitted(train):
-    table = training_states(built(train, rl="reference"), train, 8)
+@pytest.mark.parametrize("switches", [{"rl": "reference"}, {"decoupling": "reference", "longest": 4}])
+def test_sequences_of_other_lengths_are_fitted(train, switches):
+    table = training_states(built(train, **switches), train, 8)
     assert (table["carried_from"] != "").all()
     assert table.drop(columns=["id", "modality", "carried_from"]).notna().all(axis=None)
 
