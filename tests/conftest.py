@@ -8,10 +8,19 @@ _WORDS = ["the", "film", "was", "good", "bad", "great", "not", "very"]
 @pytest.fixture(scope="session")
 def tiny_text_model(tmp_path_factory):
     """Folder of a random two-layer BERT, 16 wide, whose unknown token is 1 and whose padding is 0."""
+    return _random_bert(tmp_path_factory.mktemp("tiny_text_model"), positions=40)
+
+
+@pytest.fixture(scope="session")
+def long_text_model(tmp_path_factory):
+    """The same for texts of up to 800 tokens."""
+    return _random_bert(tmp_path_factory.mktemp("long_text_model"), positions=800)
+
+
+def _random_bert(folder, positions):
     import torch
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
-    folder = tmp_path_factory.mktemp("tiny_text_model")
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     vocabulary = [
         "[PAD]",
@@ -26,7 +35,7 @@ def tiny_text_model(tmp_path_factory):
         "!",
     ]
     (folder / "vocab.txt").write_text("\n".join(vocabulary))
-    BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=40).save_pretrained(folder)
+    BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=positions).save_pretrained(folder)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = BertConfig(
@@ -35,7 +44,7 @@ def tiny_text_model(tmp_path_factory):
             num_hidden_layers=2,
             num_attention_heads=2,
             intermediate_size=32,
-            max_position_embeddings=40,
+            max_position_embeddings=positions,
         )
         BertModel(config).save_pretrained(folder)
     return str(folder)

@@ -16,7 +16,15 @@ from mmsa_lib.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 START, END = "<!-- results:start -->", "<!-- results:end -->"
-METHODS = ["text_only", "early_fusion", "late_fusion", "self_mm", "modal_alignment", "contrastive_mmcl"]
+METHODS = [
+    "text_only",
+    "early_fusion",
+    "late_fusion",
+    "self_mm",
+    "modal_alignment",
+    "contrastive_mmcl",
+    "collaborative_mmcl",
+]
 
 
 class Block(NamedTuple):

@@ -15,8 +15,8 @@ FOLD_ALIASES = {"A": "standard", "B": "bc_lstm", "C": "bc_lstm_test_cv"}
 
 SPLITS = ("train", "valid", "test")
 
-COMPUTED_TEXT = ("words", "tokens", "sentence")
-"""Text that is computed from the transcripts with a transformers model."""
+COMPUTED_TEXT = ("words", "tokens", "sentence", "timed_words")
+"""Text that is computed with a transformers model: from the transcripts, or from the words that have times."""
 
 
 def choose_fold(record: DatasetRecord, fold: str, part: int = 0) -> str:
@@ -53,8 +53,8 @@ def choose_features(
     Args:
         record: a data set.
         fold: name of the fold in the record.
-        asked: per modality a feature-set name, ``"words"``, ``"tokens"`` or ``"sentence"`` (text), ``"default"``, or
-            ``None`` to leave the modality out.
+        asked: per modality a feature-set name, ``"words"``, ``"tokens"``, ``"sentence"`` or ``"timed_words"`` (text),
+            ``"default"``, or ``None`` to leave the modality out.
         available: the feature sets of the data set.
 
     Raises:

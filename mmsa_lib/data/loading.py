@@ -16,7 +16,13 @@ from mmsa_lib.data.assembling import Contents
 from mmsa_lib.data.batch import Modality, Utterances
 from mmsa_lib.data.choose import COMPUTED_TEXT, SPLITS, choose_features, choose_fold, leaks
 from mmsa_lib.data.fingerprint import fingerprint
-from mmsa_lib.data.padding import Tokens, load_tokens, transcripts_of
+from mmsa_lib.data.padding import (
+    Tokens,
+    check_one_frame_per_word,
+    load_tokens,
+    timed_transcripts_of,
+    transcripts_of,
+)
 from mmsa_lib.data.record import DatasetRecord, FeatureSet
 from mmsa_lib.data.registry import SYNTHETIC, store_path
 from mmsa_lib.data.scaling import fit_scaling, rows_in_memory
@@ -56,6 +62,7 @@ def load(
         name: ``synthetic``, a data set that was built or imported, or the path of a store (``.h5``).
         fold: name of a fold; A, B, C stand for MOSI's ``standard``, ``bc_lstm``, ``bc_lstm_test_cv``.
         text: a feature-set name; ``"words"`` or ``"sentence"`` for frozen features computed from the transcripts;
+            ``"timed_words"`` for the same from the words that have times, frame by frame aligned with word timings;
             ``"tokens"`` for token ids (features of width 0, for a trainable encoder); ``None`` to leave text out;
             ``"default"`` for what the data set names for this fold.
         audio, vision: a feature-set name, ``None`` or ``"default"``.
@@ -217,6 +224,10 @@ def _compute_text(
     if kind == "tokens":
         tokens = load_tokens(record, model, max_length)
         return tokens.frames, tokens, [model, max_length, tokens.unknown]
+    if kind == "timed_words":
+        features = word_features(timed_transcripts_of(record), model, max_length)
+        check_one_frame_per_word(features, record, max_length)
+        return features, None, [text_model_fingerprint(model), max_length]
     compute = word_features if kind == "words" else sentence_features
     texts = transcripts_of(record)
     return compute(texts, model, max_length), None, [text_model_fingerprint(model), max_length]

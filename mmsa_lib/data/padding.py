@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -98,6 +99,35 @@ def transcripts_of(record: DatasetRecord) -> list[str]:
         had = f"; its token ids are those of text_model={record.token_ids.model!r}" if record.token_ids else ""
         raise DataError(f"{record.name} has no transcripts to compute text from{had}; choose stored text features")
     return record.transcripts
+
+
+def timed_transcripts_of(record: DatasetRecord) -> list[str]:
+    """The words with times of each sample, joined by blanks: what was heard, word by word as the timing features.
+
+    Raises:
+        DataError: the data set has no words with times.
+    """
+    if record.words is None:
+        raise DataError(f"{record.name} has no words with times; choose text='words' or stored text features")
+    spelled, ends = ["".join(str(word).split()) for word in record.words.word], record.words.offset
+    return [" ".join(spelled[first:last]) for first, last in pairwise(ends)]
+
+
+def check_one_frame_per_word(features: FeatureSet, record: DatasetRecord, max_length: int) -> None:
+    """Refuse text features that are not word by word those of ``record.words``.
+
+    Raises:
+        DataError: a sample has more or fewer frames than words; names it.
+    """
+    expected = np.diff(record.words.offset).clip(min=1)
+    wrong = np.flatnonzero(features.lengths != expected)
+    if len(wrong):
+        row = int(wrong[0])
+        raise DataError(
+            f"{len(wrong)} samples of {record.name} lose words with max_length={max_length} (first "
+            f"{record.ids[row]!r}: {int(expected[row])} words, {int(features.lengths[row])} frames), so text would not "
+            "be aligned with the timing; raise max_length"
+        )
 
 
 def _shorten(ids: Tensor, valid: Tensor, max_length: int) -> tuple[Tensor, Tensor]:

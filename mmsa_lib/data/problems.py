@@ -16,7 +16,7 @@ from mmsa_lib.data.record import DatasetRecord, FeatureSet
 from mmsa_lib.errors import DataError
 
 SPLITS = ("train", "valid", "test")
-COMPUTED_TEXT = ("words", "tokens", "sentence")
+COMPUTED_TEXT = ("words", "tokens", "sentence", "timed_words")
 """Text that is computed from the transcripts when a data set is loaded."""
 
 

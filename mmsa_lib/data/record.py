@@ -85,7 +85,8 @@ class DatasetRecord:
         folds: fold name to ``(N,)`` str array of ``train``, ``valid``, ``test`` or ``""`` (not in this fold).
         features: feature-set name to :class:`FeatureSet`; may be empty for text-only sets.
         defaults: fold name (or ``"*"``) to the feature-set name per modality that is loaded when none is asked for;
-            for text, ``"words"``, ``"tokens"`` or ``"sentence"`` mean "computed from the transcripts".
+            for text, ``"words"``, ``"tokens"`` or ``"sentence"`` mean "computed from the transcripts", and
+            ``"timed_words"`` "computed from ``words``".
         transcripts: ``(N,)`` texts, or ``None``; further languages go to ``other_transcripts``.
         words: word sequences with times, or ``None``.
         token_ids: ready-made token ids, or ``None``.

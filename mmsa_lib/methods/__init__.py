@@ -9,6 +9,7 @@ from mmsa_lib.data.batch import Modality
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError, unknown_name
 from mmsa_lib.methods.base import Method, MethodConfig, Output
+from mmsa_lib.methods.collaborative_mmcl import CollaborativeMMCL
 from mmsa_lib.methods.contrastive_mmcl import ContrastiveMMCL
 from mmsa_lib.methods.evidence import provenance
 from mmsa_lib.methods.fusion_baselines import EarlyFusion, LateFusion, TextOnly
@@ -19,7 +20,17 @@ from mmsa_lib.methods.self_mm import SelfMM
 __all__ = ["METHODS", "Method", "MethodConfig", "Output", "create", "provenance"]
 
 METHODS: dict[str, type[Method]] = {
-    method.id: method for method in (ContrastiveMMCL, SelfMM, ModalAlignment, HRLF, TextOnly, EarlyFusion, LateFusion)
+    method.id: method
+    for method in (
+        ContrastiveMMCL,
+        CollaborativeMMCL,
+        SelfMM,
+        ModalAlignment,
+        HRLF,
+        TextOnly,
+        EarlyFusion,
+        LateFusion,
+    )
 }
 """Every trainable method by its id."""
 

@@ -8,6 +8,7 @@ import torch
 from loading_records import COUNT, small_record
 
 from mmsa_lib.data import load, summary
+from mmsa_lib.data.record import Words
 from mmsa_lib.data.store import write_store
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
 
@@ -171,6 +172,36 @@ def test_words_and_sentences_come_from_the_text_model(small, tiny_text_model):
     assert sentence.data.features["text"].shape == (10, 1, 16)
     expected = sentence_features(small_record().transcripts[20:30], tiny_text_model, 20)
     np.testing.assert_allclose(sentence.data.features["text"][:, 0], expected.values, atol=1e-5)
+
+
+def test_timed_words_come_from_the_words_with_times(small, record, tiny_text_model):
+    """One frame per word with a time, whatever the transcript says, so that text and timing are aligned."""
+    from mmsa_lib.data.text import word_features
+    from mmsa_lib.data.timing import word_timing
+
+    counts = [i % 4 for i in range(len(record))]
+    spelled = [word for n in counts for word in ["good", "the", "fi lm"][:n]]
+    ends = np.cumsum([0, *counts]).astype(np.int32)
+    starts = np.concatenate([np.arange(n) for n in counts]).astype(np.float32)
+    record.words = Words(np.array(spelled, dtype=object), np.stack([starts, starts + 0.5], 1), ends)
+    record.features["timing"] = word_timing(record.words)
+    write_store(record, small)
+    options = {"text": "timed_words", "text_model": tiny_text_model}
+    valid = load("small", audio="timing", max_length=20, **options)["valid"]
+    assert torch.equal(valid.data.valid["text"], valid.data.valid["audio"])
+    assert valid.lengths("text").tolist() == [max(1, n) for n in counts[20:30]]
+    expected = word_features(["", "good", "good the", "good the film"], tiny_text_model, 20).values
+    np.testing.assert_allclose(valid.data.features["text"][3, :3], expected[-3:], atol=1e-5)
+    assert valid.data.observed["text"].any(-1).tolist() == [n > 0 for n in counts[20:30]]
+    other = load("small", audio="timing", max_length=20, text="words", text_model=tiny_text_model)["valid"]
+    assert other.fingerprint != valid.fingerprint
+    with pytest.raises(DataError, match=r"lose words with max_length=4 \(first 'v1_3': 3 words.*raise max_length"):
+        load("small", max_length=4, **options)
+
+
+def test_timed_words_need_words_with_times(small, tiny_text_model):
+    with pytest.raises(DataError, match="small has no words with times; choose text='words'"):
+        load("small", text="timed_words", text_model=tiny_text_model)
 
 
 def test_tokens_come_from_the_transcripts(small, tiny_text_model):

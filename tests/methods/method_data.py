@@ -13,17 +13,20 @@ DIMS = {"text": 6, "audio": 4, "vision": 3}
 STEPS = {"text": 5, "audio": 7, "vision": 6}
 
 
-def make_split(size=12, modalities=MODALITIES, task=None, seed=0, labels=None, tokens=False):
-    """A split with ragged lengths, learnable labels and features of :data:`DIMS`."""
+def make_split(size=12, modalities=MODALITIES, task=None, seed=0, labels=None, tokens=False, aligned=False):
+    """A split with ragged lengths, in all modalities the same if ``aligned``, and features of :data:`DIMS`."""
     task = task or regression()
     generator = torch.Generator().manual_seed(seed)
     features, valid = {}, {}
     for m in modalities:
-        length = torch.randint(1, STEPS[m] + 1, (size,), generator=generator)
-        length[0] = STEPS[m]
-        valid[m] = torch.arange(STEPS[m]) < length.unsqueeze(1)
+        if aligned and valid:
+            valid[m] = next(iter(valid.values()))
+        else:
+            length = torch.randint(1, STEPS[m] + 1, (size,), generator=generator)
+            length[0] = STEPS[m]
+            valid[m] = torch.arange(STEPS[m]) < length.unsqueeze(1)
         width = 0 if tokens and m == "text" else DIMS[m]
-        features[m] = torch.randn(size, STEPS[m], width, generator=generator) * valid[m].unsqueeze(-1)
+        features[m] = torch.randn(size, valid[m].shape[1], width, generator=generator) * valid[m].unsqueeze(-1)
     if labels is None and task.kind == "regression":
         labels = (torch.rand(size, generator=generator) * 2 - 1) * task.bound + task.center
     elif labels is None:

@@ -18,7 +18,12 @@ PHASES = pytest.mark.parametrize(
 WITH_TEXT_ENCODER = [
     m for m in sorted(METHODS) if "bert" in get_args(METHODS[m].Config.model_fields["text_encoder"].annotation)
 ]
+WORD_ALIGNED = {"collaborative_mmcl"}
 DATASETS = ("", "mosi", "mosei", "sims", "simsv2", "synthetic")
+
+
+def split_for(method_id, **options):
+    return make_split(aligned=method_id in WORD_ALIGNED, **options)
 
 
 @ALL
@@ -61,7 +66,7 @@ def test_config_survives_json(method_id):
 
 @ALL
 def test_permuted_samples_give_permuted_predictions(method_id):
-    train = make_split()
+    train = split_for(method_id)
     method = build(method_id, train).eval()
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(method(train.data.select(order)).prediction, method(train.data).prediction[order])
@@ -69,7 +74,7 @@ def test_permuted_samples_give_permuted_predictions(method_id):
 
 @ALL
 def test_padding_changes_nothing(method_id):
-    train = make_split()
+    train = split_for(method_id)
     method = build(method_id, train).eval()
     plain, padded = method(train.data), method(pad(train.data))
     torch.testing.assert_close(padded.prediction, plain.prediction)
@@ -79,7 +84,7 @@ def test_padding_changes_nothing(method_id):
 
 @PHASES
 def test_a_batch_of_one(method_id, phase):
-    train = make_split()
+    train = split_for(method_id)
     steps, _ = train_epochs(build(method_id, train, phase=phase), train, epochs=2, size=1)
     assert all(torch.tensor(list(step.values())).isfinite().all() for step in steps)
 
@@ -87,7 +92,7 @@ def test_a_batch_of_one(method_id, phase):
 @PHASES
 @pytest.mark.parametrize("absent", ["text", "audio", "vision"])
 def test_a_batch_without_one_modality(method_id, phase, absent):
-    train = make_split()
+    train = split_for(method_id)
     nothing = torch.zeros_like(train.data.valid[absent])
     train = replace(train, data=train.data.hide({absent: nothing}))
     method = build(method_id, train, phase=phase)
@@ -99,7 +104,7 @@ def test_a_batch_without_one_modality(method_id, phase, absent):
 @PHASES
 @pytest.mark.parametrize("modalities", [("text", "audio"), ("text", "vision")])
 def test_two_modalities(method_id, phase, modalities):
-    train = make_split(modalities=modalities)
+    train = split_for(method_id, modalities=modalities)
     method = build(method_id, train, phase=phase)
     train_epochs(method, train, epochs=2)
     assert method.eval()(train.data).prediction.shape == (len(train),)
@@ -108,7 +113,7 @@ def test_two_modalities(method_id, phase, modalities):
 @pytest.mark.parametrize("method_id", ["self_mm", "early_fusion", "late_fusion"])
 @pytest.mark.parametrize("modality", ["text", "audio"])
 def test_one_modality(method_id, modality):
-    train = make_split(modalities=(modality,))
+    train = split_for(method_id, modalities=(modality,))
     method = build(method_id, train)
     train_epochs(method, train, epochs=3)
     assert method.eval()(train.data).prediction.isfinite().all()
@@ -117,7 +122,7 @@ def test_one_modality(method_id, modality):
 @pytest.mark.parametrize("method_id", WITH_TEXT_ENCODER)
 def test_fine_tuned_text_encoder(method_id, monkeypatch):
     monkeypatch.setattr("mmsa_lib.methods.base.TextEncoder", TinyTextEncoder)
-    train = make_split(tokens=True)
+    train = split_for(method_id, tokens=True)
     method = build(method_id, train, text_encoder="bert")
     before = method.text_encoder.embed.weight.clone()
     train_epochs(method, train)
@@ -134,7 +139,7 @@ def test_a_method_without_text_encoder_says_so(method_id):
 
 @PHASES
 def test_equal_seeds_give_equal_training(method_id, phase):
-    train, states = make_split(), []
+    train, states = split_for(method_id), []
     for _ in range(2):
         method = build(method_id, train, seed=5, phase=phase)
         train_epochs(method, train, epochs=2)
@@ -144,16 +149,18 @@ def test_equal_seeds_give_equal_training(method_id, phase):
 
 @PHASES
 def test_every_trained_parameter_is_in_one_group(method_id, phase):
-    train = make_split()
+    train = split_for(method_id)
     method = build(method_id, train, phase=phase)
     grouped = [id(p) for optimizer in method.optimizers().values() for g in optimizer.param_groups for p in g["params"]]
-    assert len(grouped) == len(set(grouped))
+    # The gates of collaborative_mmcl answer to two: the task, and the reward.
+    shared = set() if method_id != "collaborative_mmcl" else {id(p) for p in method.policy.gates.parameters()}
+    assert {p for p in grouped if grouped.count(p) > 1} == shared
     assert set(grouped) == {id(p) for p in method.parameters() if p.requires_grad}
 
 
 @ALL
 def test_every_parameter_is_trained_in_some_phase(method_id):
-    train, trained = make_split(), set()
+    train, trained = split_for(method_id), set()
     method = build(method_id, train)
     for phase in method.phases:
         method.start_phase(phase, train)
@@ -163,7 +170,7 @@ def test_every_parameter_is_trained_in_some_phase(method_id):
 
 @PHASES
 def test_frozen_parameters_stay(method_id, phase):
-    train = make_split()
+    train = split_for(method_id)
     method = build(method_id, train, phase=phase)
     frozen = {name: p.clone() for name, p in method.named_parameters() if not p.requires_grad}
     train_epochs(method, train, epochs=2)
@@ -173,7 +180,7 @@ def test_frozen_parameters_stay(method_id, phase):
 
 @PHASES
 def test_bfloat16_training_is_finite(method_id, phase):
-    train = make_split()
+    train = split_for(method_id)
     method = build(method_id, train, phase=phase)
     with torch.autocast("cpu", torch.bfloat16):
         steps, _ = train_epochs(method, train, epochs=3)

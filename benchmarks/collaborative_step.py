@@ -1,0 +1,162 @@
+"""What a training step of collaborative_mmcl costs, relative to the same step written sample by sample.
+
+"Sample by sample" is our re-enactment of how the published procedure spends its time, with the same networks and sizes
+as our variant ``reference``: transitions enter and leave the replay buffer one by one, the gradient also runs through
+the target networks, and the actor's step computes the gradients of the critic's weights too. (The published code itself
+does not run as uploaded.) One process, the same batches and thread count for all, in turns. Prints median milliseconds
+per step and ratios.
+
+    python benchmarks/collaborative_step.py                                 # the code's 128 wide, 2048 inside
+    python benchmarks/collaborative_step.py --set width=64 feedforward=256  # the sizes of this companion
+    python benchmarks/collaborative_step.py --full                          # no padding at all
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmsa_lib.data import load
+from mmsa_lib.data.batch import Batch, Utterances
+from mmsa_lib.methods import create
+from mmsa_lib.methods.base import Method
+from mmsa_lib.methods.collaborative_mmcl import CollaborativeMMCL
+from mmsa_lib.methods.replay import ReplayBuffer
+from mmsa_lib.training import seed_everything
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "reference": {"decoupling": "reference"},
+    "corrected": {},
+    "corrected, no reward": {"no_rl": True},
+    "corrected, no policy": {"no_policy": True},
+}
+SLOW = "sample by sample"
+
+
+class ListBuffer(ReplayBuffer):
+    """Transitions as a list of dictionaries, one per sample."""
+
+    def __init__(self, capacity: int):
+        super().__init__(capacity)
+        self.rows: list[dict[str, Tensor]] = []
+
+    def add(self, rows: Mapping[str, Tensor]) -> None:
+        count = len(next(iter(rows.values())))
+        if len(self.rows) + count >= self.capacity:
+            self.rows = self.rows[len(self.rows) // 2 :]
+        for row in range(count):
+            self.rows.append({name: values[row].detach().clone() for name, values in rows.items()})
+        self.size = len(self.rows)
+
+    def sample(self, size: int) -> dict[str, Tensor]:
+        chosen = random.sample(self.rows, size)
+        return {name: torch.stack([row[name] for row in chosen]) for name in chosen[0]}
+
+
+def slow_learn(self, size, optimizers):
+    """The step of critic and gates with every gradient that nobody needs."""
+    config, sampled = self.config, self.buffer.sample(size)
+    names = ("state", "action", "valid", "next", "next_valid")
+    state, action, valid, following, later = (self._column(sampled, name) for name in names)
+    self.target.requires_grad_(True).train()
+    future = self.target["critic"](following, self.target["gates"](following), later)
+    loss = config.weight_rl * F.l1_loss(self.critic(state, action, valid), sampled["reward"] + config.discount * future)
+    optimizers["critic"].zero_grad()
+    loss.backward()
+    optimizers["critic"].step()
+    optimizers["actor"].zero_grad()
+    (-config.weight_rl * self.critic(state, self.gates(state), valid).mean()).backward()
+    optimizers["actor"].step()
+    self._follow()
+    return {}
+
+
+def main() -> None:
+    """Parse the command line, time all variants, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--full", action="store_true", help="every sample has 20 positions")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of collaborative_mmcl")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    settings = {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in options.set)}
+    train = training_samples(options)
+    batches = [b.to(options.device) for b in train.batches(options.batch_size) if len(b) == options.batch_size]
+    methods = build_all(train, settings, options.device)
+    optimizers = {name: method.optimizers() for name, method in methods.items()}
+    milliseconds: dict[str, list[float]] = {name: [] for name in methods}
+    for step in range(options.rounds + 3):
+        for name, method in methods.items():
+            taken = time_step(method, batches[step % len(batches)], optimizers[name], options.device)
+            if step >= 3:  # until then the replay buffers are not full enough to learn from
+                milliseconds[name].append(taken)
+    report(milliseconds, methods, batches[0], options)
+
+
+def training_samples(options: argparse.Namespace) -> Utterances:
+    """Synthetic emotions (4 x 2 logits) in the widths of IEMOCAP: 300, 74, 35, up to 20 words."""
+    train = load("synthetic", task="emotions", samples=(4 * options.batch_size, 10, 10))["train"]
+    if not options.full:
+        return train
+    everywhere = {m: torch.ones_like(v) for m, v in train.data.valid.items()}
+    return replace(train, data=replace(train.data, valid=everywhere, observed=everywhere))
+
+
+def build_all(train: Utterances, settings: dict[str, Any], device: str) -> dict[str, Method]:
+    """The slow re-enactment and all variants."""
+    methods: dict[str, Method] = {}
+    for name, switches in {SLOW: {"decoupling": "reference"}, **VARIANTS}.items():
+        seed_everything(0)
+        methods[name] = create("collaborative_mmcl", train.dims, train.task, **{**settings, **switches})
+        methods[name].to(device).train().start_phase("train", train)
+    slow = methods[SLOW]
+    assert isinstance(slow, CollaborativeMMCL)
+    slow.policy.buffer = ListBuffer(slow.config.replay_capacity)
+    slow.policy.learn = slow_learn.__get__(slow.policy)
+    return methods
+
+
+def time_step(method: Method, batch: Batch, optimizers: dict, device: str) -> float:
+    """Milliseconds of one step: processor time on a CPU, wall time on a GPU."""
+    on_gpu = torch.device(device).type == "cuda"
+    clock = time.perf_counter if on_gpu else time.process_time
+    start = clock()
+    method.training_step(batch, optimizers)
+    if on_gpu:
+        torch.cuda.synchronize()
+    return 1e3 * (clock() - start)
+
+
+def report(
+    milliseconds: dict[str, list[float]], methods: dict[str, Method], batch: Batch, options: argparse.Namespace
+) -> None:
+    """Print one line per variant."""
+    valid = batch.valid["text"].float().mean().item()
+    print(
+        f"batch {len(batch)}, {batch.valid['text'].shape[1]} positions ({valid:.0%} valid), 3 modalities; "
+        f"{options.device}, {options.threads} thread(s), median of {options.rounds} steps, "
+        f"settings {' '.join(options.set) or 'of the code: width=128 feedforward=2048'}"
+    )
+    slow = statistics.median(milliseconds[SLOW])
+    print(f"{'':24}{'ms/step':>9}{'min':>8}{'max':>8}{'ratio':>8}{'parameters':>12}")
+    for name, values in milliseconds.items():
+        middle = statistics.median(values)
+        count = sum(p.numel() for p in methods[name].parameters())
+        print(f"{name:24}{middle:9.1f}{min(values):8.1f}{max(values):8.1f}{middle / slow:8.2f}{count:12,d}")
+
+
+if __name__ == "__main__":
+    main()
