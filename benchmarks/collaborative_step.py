@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import argparse
 import random
-import statistics
-import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 import yaml
+from step_timing import milliseconds_of, print_ratios
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -100,7 +100,8 @@ def main() -> None:
     milliseconds: dict[str, list[float]] = {name: [] for name in methods}
     for step in range(options.rounds + 3):
         for name, method in methods.items():
-            taken = time_step(method, batches[step % len(batches)], optimizers[name], options.device)
+            batch = batches[step % len(batches)]
+            taken = milliseconds_of(partial(method.training_step, batch, optimizers[name]), options.device)
             if step >= 3:  # until then the replay buffers are not full enough to learn from
                 milliseconds[name].append(taken)
     report(milliseconds, methods, batches[0], options)
@@ -129,17 +130,6 @@ def build_all(train: Utterances, settings: dict[str, Any], device: str) -> dict[
     return methods
 
 
-def time_step(method: Method, batch: Batch, optimizers: dict, device: str) -> float:
-    """Milliseconds of one step: processor time on a CPU, wall time on a GPU."""
-    on_gpu = torch.device(device).type == "cuda"
-    clock = time.perf_counter if on_gpu else time.process_time
-    start = clock()
-    method.training_step(batch, optimizers)
-    if on_gpu:
-        torch.cuda.synchronize()
-    return 1e3 * (clock() - start)
-
-
 def report(
     milliseconds: dict[str, list[float]], methods: dict[str, Method], batch: Batch, options: argparse.Namespace
 ) -> None:
@@ -150,12 +140,7 @@ def report(
         f"{options.device}, {options.threads} thread(s), median of {options.rounds} steps, "
         f"settings {' '.join(options.set) or 'of the code: width=128 feedforward=2048'}"
     )
-    slow = statistics.median(milliseconds[SLOW])
-    print(f"{'':24}{'ms/step':>9}{'min':>8}{'max':>8}{'ratio':>8}{'parameters':>12}")
-    for name, values in milliseconds.items():
-        middle = statistics.median(values)
-        count = sum(p.numel() for p in methods[name].parameters())
-        print(f"{name:24}{middle:9.1f}{min(values):8.1f}{max(values):8.1f}{middle / slow:8.2f}{count:12,d}")
+    print_ratios(milliseconds, methods, SLOW)
 
 
 if __name__ == "__main__":

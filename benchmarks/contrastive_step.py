@@ -12,12 +12,12 @@ all alike. Prints the median milliseconds per step and their ratios to the refer
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
+from functools import partial
 from typing import Any
 
 import torch
 import yaml
+from step_timing import milliseconds_of, print_ratios
 from torch import Tensor
 
 from mmsa_lib.data import Batch, load
@@ -68,7 +68,8 @@ def main() -> None:
     milliseconds: dict[str, list[float]] = {name: [] for name in methods}
     for round_number in range(options.rounds + 2):
         for name, method in methods.items():
-            taken = time_step(method, batch, optimizers[name], options)
+            call = partial(step, method, batch, optimizers[name], options.precision)
+            taken = milliseconds_of(call, options.device)
             if round_number >= 2:  # the first rounds warm up memory and kernels
                 milliseconds[name].append(taken)
     report(milliseconds, methods, batch, options)
@@ -85,16 +86,10 @@ def build_all(dims, task, dataset: str, settings: dict[str, Any], device: str) -
     return {name: method.to(device).train() for name, method in methods.items()}
 
 
-def time_step(method: Method, batch: Batch, optimizers: dict, options: argparse.Namespace) -> float:
-    """Milliseconds of one step: processor time on a CPU, wall time on a GPU."""
-    on_gpu = torch.device(options.device).type == "cuda"
-    clock = time.perf_counter if on_gpu else time.process_time
-    start = clock()
-    with torch.autocast(batch.labels.device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
+def step(method: Method, batch: Batch, optimizers: dict, precision: str) -> None:
+    """One training step in the precision that was asked for."""
+    with torch.autocast(batch.labels.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         method.training_step(batch, optimizers)
-    if on_gpu:
-        torch.cuda.synchronize()
-    return 1e3 * (clock() - start)
 
 
 def report(
@@ -106,12 +101,7 @@ def report(
         f"{options.store}: {shapes}; {options.device}, {options.precision}, {options.threads} thread(s), "
         f"median of {options.rounds} steps, settings {' '.join(options.set) or 'default'}"
     )
-    reference = statistics.median(milliseconds[REFERENCE])
-    print(f"{'':30}{'ms/step':>9}{'min':>8}{'max':>8}{'ratio':>8}{'parameters':>12}")
-    for name, values in milliseconds.items():
-        middle = statistics.median(values)
-        count = sum(p.numel() for p in methods[name].parameters())
-        print(f"{name:30}{middle:9.1f}{min(values):8.1f}{max(values):8.1f}{middle / reference:8.2f}{count:12,d}")
+    print_ratios(milliseconds, methods, REFERENCE)
 
 
 if __name__ == "__main__":

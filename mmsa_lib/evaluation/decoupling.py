@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 from mmsa_lib.data.batch import Batch, Utterances
 from mmsa_lib.errors import ConfigError
+from mmsa_lib.methods.base import evaluation_mode
 from mmsa_lib.methods.collaborative_model import CollaborativeModel
 from mmsa_lib.methods.collaborative_policy import pad_steps
 from mmsa_lib.nn.decoupling import Align, Comparison, Variant, decouple
 from mmsa_lib.nn.sequence import masked_mean
-from mmsa_lib.training.evaluate import evaluation_mode
 
 PARTS = ("common", "specific")
 

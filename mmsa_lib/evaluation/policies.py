@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError
+from mmsa_lib.methods.base import evaluation_mode
 from mmsa_lib.methods.collaborative_model import CollaborativeModel
 from mmsa_lib.methods.rewards import joint_reward
 from mmsa_lib.nn.decoupling import Variant
 from mmsa_lib.nn.sequence import masked_mean
-from mmsa_lib.training.evaluate import evaluation_mode
 
 
 def reward_dependence(prediction: Tensor, labels: Tensor, task: Task, variant: Variant) -> Tensor:

@@ -14,6 +14,9 @@ from mmsa_lib.figures import palette
 
 QUANTITIES = {"similarity": "similarity C", "common": "common weights", "specific": "specific weights"}
 
+LABEL_WORDS = 3
+"""Words that the name of a mark is wide, about."""
+
 VARIANT = {"reference": palette.VERMILLION, "corrected": palette.BLUE}
 """Colours of the two variants; other runs follow in :data:`OTHERS`."""
 
@@ -109,11 +112,7 @@ def word_gates(
     for axis, modality in zip(axes, modalities, strict=True):
         for position in (missing or {}).get(modality, ()):
             axis.axvspan(position - 0.5, position + 0.5, color=palette.GREY, alpha=0.25, lw=0)
-        for name, position in (marks or {}).get(modality, {}).items():
-            axis.axvline(position, color=palette.GREY, ls=":", lw=1.2)
-            axis.annotate(
-                name, (position, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize="x-small"
-            )
+        _mark_words(axis, (marks or {}).get(modality, {}))
         for variant in variants:
             rows = frame[(frame["modality"] == modality) & (frame["variant"] == variant)].sort_values("row")
             axis.plot(rows["row"], rows["value"], marker="o", ms=3.5, color=_variant_color(variant), label=variant)
@@ -129,6 +128,19 @@ def word_gates(
         handles.append(Line2D([], [], color=palette.GREY, alpha=0.35, lw=7, label="missing word"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize="small")
     return figure
+
+
+def _mark_words(axis, marks: Mapping[str, int]) -> None:
+    """Dotted lines with names above; names close together stand at two heights."""
+    previous, raised = -np.inf, False
+    for name, position in sorted(marks.items(), key=lambda mark: mark[1]):
+        axis.axvline(position, color=palette.GREY, ls=":", lw=1.2)
+        raised = not raised and position - previous < LABEL_WORDS
+        text = name + "\n" * raised
+        axis.annotate(
+            text, (position, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize="x-small"
+        )
+        previous = position
 
 
 def reward_index(dependence: Mapping[str, np.ndarray], scatter: pd.DataFrame) -> Figure:

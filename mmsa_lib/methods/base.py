@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -212,6 +213,18 @@ class Method(nn.Module, ABC):
 
     def load_training_state(self, state: Mapping[str, Tensor]) -> None:
         """Put back what :meth:`training_state` returned."""
+
+
+@contextmanager
+def evaluation_mode(method: Method) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards the method is in the mode in which it was before."""
+    training = method.training
+    method.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        method.train(training)
 
 
 def split_by_decay(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from mmsa_lib.data.batch import Utterances
 from mmsa_lib.errors import RunError
-from mmsa_lib.methods.base import Method, Output
+from mmsa_lib.methods.base import Method, Output, evaluation_mode
 
 
 def predict(method: Method, data: Utterances, batch_size: int = 256) -> Tensor:
@@ -53,15 +52,3 @@ def _evaluate(method: Method, data: Utterances, batch_size: int, take: Callable[
     with evaluation_mode(method):
         for batch in data.batches(batch_size):
             take(method(batch.to(device)))
-
-
-@contextmanager
-def evaluation_mode(method: Method) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards the method is in the mode in which it was before."""
-    training = method.training
-    method.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        method.train(training)

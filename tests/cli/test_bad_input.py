@@ -265,7 +265,7 @@ def test_originals_with_a_wrong_checksum(tmp_path, refused):
         ("train Self-MM", "did you mean self_mm?"),
         ("train early_fusion --dataset mine.h5 --fold standrad", "did you mean standard?"),
         ("train early_fusion --dataset mine.h5 --set data.audio=audoi", "did you mean audio?"),
-        ("train early_fusion --dataset mine.h5 --set data.text=wrods", "did you mean words?"),
+        ("train early_fusion --dataset mine.h5 --set data.text=wrods", "did you mean words"),
         ("train early_fusion --dataset mine.h5 --set hiden=3", "did you mean hidden"),
         ("train early_fusion --dataset mine.h5 --set data.text=words", "no transcripts"),
         ("train early_fusion --dataset mine.h5 --set text=null audio=null", "nothing of mine is left"),

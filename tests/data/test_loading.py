@@ -95,7 +95,7 @@ def test_a_path_is_a_name_and_a_folder_can_be_given(small, tmp_path):
         ({"fold": "standart"}, "unknown fold of small 'standart'; did you mean standard?"),
         ({"audio": "audio5"}, "unknown audio features of small 'audio5'; did you mean audio4?"),
         ({"vision": "audio4"}, "unknown vision features of small 'audio4'"),
-        ({"text": "word"}, "unknown text features of small 'word'; did you mean words?"),
+        ({"text": "word"}, "unknown text features of small 'word'; did you mean words"),
         ({"standardize": True}, "unknown option of load 'standardize'; did you mean standardise?"),
         ({"samples": (1, 1, 1)}, "unknown option of load 'samples'"),
     ],

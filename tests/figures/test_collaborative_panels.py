@@ -69,11 +69,11 @@ def test_word_gates_draw_words_missing_ones_and_marks():
             for v, offset in (("reference", 0.0), ("corrected", 0.3)) for m in ("text", "audio") for i in range(3)
         ]
     )  # fmt: skip
-    figure = word_gates(frame, ["a", "b", "c"], missing={"audio": [1]}, marks={"text": {"shared": 2}})
+    figure = word_gates(frame, ["a", "b", "c"], missing={"audio": [1]}, marks={"text": {"shared": 2, "own": 1}})
     text, audio = figure.axes
-    np.testing.assert_allclose(text.get_lines()[1].get_ydata(), [0, 0.1, 0.2])
-    np.testing.assert_allclose(text.get_lines()[2].get_ydata(), [0.3, 0.4, 0.5])
-    assert [(note.get_text(), note.xy[0]) for note in text.texts] == [("shared", 2)]
+    np.testing.assert_allclose(text.get_lines()[2].get_ydata(), [0, 0.1, 0.2])
+    np.testing.assert_allclose(text.get_lines()[3].get_ydata(), [0.3, 0.4, 0.5])
+    assert [(note.get_text(), note.xy[0]) for note in text.texts] == [("own", 1), ("shared\n", 2)]
     assert [patch.get_x() for patch in audio.patches] == [0.5]
     assert not text.patches
     assert [label.get_text() for label in audio.get_xticklabels()] == ["a", "b", "c"]
