@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,9 @@ def test_every_code_folder_is_a_package_and_ships_its_data():
         if path.is_relative_to(ROOT / "mmsa_lib"):
             assert (path.parent / "__init__.py").is_file(), f"{path.parent} has no __init__.py"
             assert path.suffix == ".py" or path.suffix in suffixes, f"{path} is not in a wheel"
+
+
+def test_test_files_have_names_of_their_own():
+    # pytest imports them by base name; of two equal ones the second can't be collected beside the first.
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py")
+    assert [name for name, count in names.items() if count > 1] == []
