@@ -15,6 +15,7 @@ from mmsa_lib.evaluation.protocols import COMPLETE, STOCHASTIC, masks
 from mmsa_lib.experiments.config import NO_MISSING, RunConfig
 from mmsa_lib.experiments.files import CELL_COLUMNS, Cell
 from mmsa_lib.experiments.fingerprint import digest
+from mmsa_lib.methods import METHODS
 
 Splits = dict[str, Utterances]
 Cells = dict[Cell, tuple[Utterances, Tensor]]
@@ -28,10 +29,12 @@ class FrozenCells:
     Attributes:
         data: the complete splits.
         masks: protocol and split to the masks; none for ``complete``.
+        incomplete_validation: the best epoch is chosen on the validation split under the masks of the recipe.
     """
 
     data: Splits
     masks: dict[tuple[str, str], MaskSet]
+    incomplete_validation: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -42,8 +45,10 @@ class FrozenCells:
     @property
     def validation(self) -> Utterances:
         """What decides about the best epoch: the validation split, incomplete where training is."""
-        drawn = self.masks.get((STOCHASTIC, "valid"))
-        return self.data["valid"] if drawn is None else drawn.apply(self.data["valid"], next(iter(drawn.levels)))
+        if not self.incomplete_validation:
+            return self.data["valid"]
+        drawn = self.masks[STOCHASTIC, "valid"]
+        return drawn.apply(self.data["valid"], next(iter(drawn.levels)))
 
     def predict(self, predict: Callable[[Utterances], Tensor]) -> Cells:
         """Predictions for each cell; one incomplete split is held at a time."""
@@ -60,12 +65,18 @@ class FrozenCells:
 def freeze(config: RunConfig, data: Splits) -> FrozenCells:
     """The masks that ``config`` asks for, read from their files or drawn.
 
+    A run that has to do with missing data also records the validation split under the recipe's masks, whatever it was
+    trained on: there methods, and values of methods, can be compared without a look at the test split.
+
     Raises:
         ConfigError: a protocol doesn't suit the data. DataError: a mask file is damaged or can't be written.
     """
-    asked = [(STOCHASTIC, "valid")] if config.missing != NO_MISSING else []
-    asked += [(name, "test") for name in config.protocols if name != COMPLETE]
-    return FrozenCells(data, {(name, split): masks(data[split], name) for name, split in asked})
+    asked = [(name, "test") for name in config.protocols if name != COMPLETE]
+    augmented = config.missing != NO_MISSING
+    if asked or augmented or METHODS[config.method].own_missing:
+        asked.insert(0, (STOCHASTIC, "valid"))
+    drawn = {(name, split): masks(data[split], name) for name, split in asked}
+    return FrozenCells(data, drawn, incomplete_validation=augmented)
 
 
 def spread_rows(cells: Mapping[Cell, tuple[Utterances, Tensor]]) -> pd.DataFrame:

@@ -135,6 +135,26 @@ def _flip_one_frame(folder):
         mask[0, 0] = not mask[0, 0]
 
 
+class TestValidationUnderTheRecipe:
+    def recorded(self, result):
+        found = result.metrics.query("split == 'valid'")
+        return set(zip(found["protocol"], found["level"].astype(str), strict=True))
+
+    def test_a_plain_run_records_it_and_still_selects_on_complete_samples(self, small_config, tmp_path):
+        plain = run(small_config(), tmp_path, progress="none")
+        tested = run(small_config(protocols=("rate",)), tmp_path, progress="none")
+        assert self.recorded(plain) == {("complete", "0.0")}
+        assert self.recorded(tested) == {("complete", "0.0"), ("stochastic", "msm")}
+        assert np.array_equal(plain.predictions().predictions, tested.predictions().predictions)
+
+    def test_hrlf_records_what_it_selected_on(self, small_config, tmp_path):
+        small = {"max_epochs": 2, "width": 8, "heads": 2, "qu_dim": 4, "feedforward": 8, "critic_hidden": 4}
+        result = run(small_config(method="hrlf", config=small), tmp_path, progress="none")
+        assert self.recorded(result) == {("complete", "0.0"), ("stochastic", "msm")}
+        mae = result.metrics.query("protocol == 'stochastic' and metric == 'mae'")["value"].item()
+        assert mae == pytest.approx(result.environment["training"]["best_value"], abs=1e-5)
+
+
 class TestTraining:
     def test_stochastic_training_changes_the_model_and_its_variant(self, small_config, tmp_path):
         plain = run(small_config(), tmp_path, progress="none")
