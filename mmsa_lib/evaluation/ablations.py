@@ -35,7 +35,7 @@ def ablation_effects(results: pd.DataFrame, method: str, metric: str = "mae", al
     """
     rows = _complete_test(results[results["method"] == method], method, metric)
     reference = _reference(rows["variant"].unique())
-    table = _compare(rows, "variant", reference, metric, alpha)
+    table = paired_effects(rows, "variant", reference, metric, alpha)
     shared = _changes(reference)
     own = [[change for change in variant.split(SEPARATOR) if change not in shared] for variant in table["variant"]]
     return table.assign(switch=[SEPARATOR.join(changes) for changes in own])[["switch", *COLUMNS]]
@@ -53,7 +53,37 @@ def baseline_effects(results: pd.DataFrame, method: str, metric: str = "mae", al
         DataError: no run of ``method``, several data sets, or several variants of a method.
     """
     runs = _complete_test(results[results["seed"].notna()], method, metric)
-    return _compare(runs, "method", method, metric, alpha)[["method", *COLUMNS]]
+    return paired_effects(runs, "method", method, metric, alpha)[["method", *COLUMNS]]
+
+
+def paired_effects(
+    rows: pd.DataFrame, column: str, reference: str, metric: str = "mae", alpha: float = 0.05
+) -> pd.DataFrame:
+    """Compare each value of ``column`` with ``reference``, paired over seeds.
+
+    Args:
+        rows: tidy, the rows of one metric (and of one data set, protocol, …) alone, with ``metric``, ``seed`` and
+            ``value``.
+        column: what is compared, such as ``variant`` or ``method``.
+        reference: its value that the others are compared with.
+        metric: key of the metric, for the direction of the verdict.
+        alpha: level of the verdict.
+
+    Returns:
+        As :func:`ablation_effects`, with ``column`` in place of ``switch``.
+
+    Raises:
+        DataError: nothing to compare, a repeated seed, or no row of ``reference``.
+    """
+    table = compare_seeds(rows, reference, by=["metric"], column=column)
+    if table.empty:
+        raise DataError(f"there is nothing to compare with {reference or 'the default'!r}")
+    rising = describe(metric).higher_is_better
+    verdicts = [
+        "no effect shown" if not p < alpha else "better" if (difference > 0) == rising else "worse"
+        for difference, p in zip(table["difference"], table["p_holm"], strict=True)
+    ]
+    return table.assign(reference=rows.loc[rows[column] == reference, "value"].mean(), verdict=verdicts)
 
 
 def _complete_test(results: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
@@ -68,18 +98,6 @@ def _complete_test(results: pd.DataFrame, method: str, metric: str) -> pd.DataFr
         if len(found) > 1:
             raise DataError(f"results of several {column}s ({', '.join(found)}); choose one")
     return rows
-
-
-def _compare(rows: pd.DataFrame, column: str, reference: str, metric: str, alpha: float) -> pd.DataFrame:
-    table = compare_seeds(rows, reference, by=["metric"], column=column)
-    if table.empty:
-        raise DataError(f"there is nothing to compare with {reference or 'the default'!r}")
-    rising = describe(metric).higher_is_better
-    verdicts = [
-        "no effect shown" if not p < alpha else "better" if (difference > 0) == rising else "worse"
-        for difference, p in zip(table["difference"], table["p_holm"], strict=True)
-    ]
-    return table.assign(reference=rows.loc[rows[column] == reference, "value"].mean(), verdict=verdicts)
 
 
 def _reference(variants) -> str:

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from mmsa_lib.errors import DataError
-from mmsa_lib.evaluation.ablations import SEPARATOR, ablation_effects, baseline_effects
+from mmsa_lib.evaluation.ablations import SEPARATOR, ablation_effects, baseline_effects, paired_effects
 from mmsa_lib.experiments.files import VARIANT_SEPARATOR
 
 FULL = np.array([0.70, 0.72, 0.71, 0.74, 0.73])
@@ -105,3 +105,16 @@ def test_other_methods_are_compared_and_constants_left_out():
 def test_two_variants_of_a_method_are_not_averaged():
     with pytest.raises(DataError, match="several rows"):
         baseline_effects(results(), "contrastive_mmcl")
+
+
+def test_any_column_can_be_compared():
+    """Rows that share a seed are paired; a failed run is simply not there."""
+    frame = results().assign(switch=lambda f: f["variant"].replace("", "chosen"))
+    table = paired_effects(frame.iloc[:-1], "switch", "chosen").set_index("switch")
+    assert table["n"].tolist() == [5, 4]
+    assert table["unpaired"].tolist() == [0, 1]
+    assert table["difference"].tolist() == pytest.approx(
+        [np.mean(v[: len(v) - i]) for i, v in enumerate(CHANGE.values())]
+    )
+    with pytest.raises(DataError, match="nothing to compare with 'chosen'"):
+        paired_effects(frame[frame["switch"] == "chosen"], "switch", "chosen")
