@@ -111,24 +111,48 @@ def results_table(
     if absent:
         raise DataError(f"no run has metric {absent[0]!r}; there are {', '.join(dict.fromkeys(chosen['metric']))}")
     chosen = chosen[chosen["metric"].isin(keys)]
-    _refuse_repeated_seeds(chosen)
-    summary = summarise_seeds(chosen, by=["method", "variant", "metric"], value="value")
-    summary["constant"] = summary["method"].isin(chosen.loc[chosen["run_id"] == "", "method"])
-    described = tuple(metric(key) for key in keys)
-    shared = _shared_changes(summary.loc[~summary["constant"], "variant"])
-    rows, means = [], []
-    for (constant, method, variant), group in _groups(summary):
-        by_metric = group.set_index("metric")
-        shown = [by_metric.loc[key] if key in by_metric.index else None for key in keys]
+    data = f"{chosen['dataset'].iloc[0]}, fold {chosen['fold'].iloc[0]}, {split} samples{_cell_words(protocol, level)}"
+    return seed_table(chosen, [metric(key) for key in keys], data)
+
+
+def seed_table(
+    rows: pd.DataFrame, columns: Sequence[Metric], data: str, *, short: bool = False, failed: pd.DataFrame | None = None
+) -> ResultsTable:
+    """A table over seeds of any numbers that are described as metrics are.
+
+    Args:
+        rows: tidy ``run_id, method, variant, seed, metric, value``; constants have no ``run_id``. ``metric`` holds the
+            key of a column.
+        columns: what stands in the columns, from left to right.
+        data: first words of the title: what data and which samples.
+        short: print ``mean ± half of the 95 % interval``, for tables of many columns.
+        failed: ``method, variant`` of runs that failed, one row each; counted beside the finished ones.
+
+    Raises:
+        DataError: a seed occurs twice (runs of different code are mixed).
+    """
+    _refuse_repeated_seeds(rows)
+    summary = summarise_seeds(rows, by=["method", "variant", "metric"], value="value")
+    summary["constant"] = summary["method"].isin(rows.loc[rows["run_id"] == "", "method"])
+    failures = {} if failed is None else failed.value_counts(["method", "variant"]).to_dict()
+    groups = dict(iter(_groups(summary)))
+    groups |= {(False, *key): summary.iloc[:0] for key in failures if (False, *key) not in groups}
+    shared = _shared_changes([variant for constant, _, variant in groups if not constant])
+    cell, form = (_short_cell, "mean ± half of the 95 % interval") if short else (_cell, "mean ± sd [95 % interval]")
+    lines, means = [], []
+    for constant, method, variant in sorted(groups):
+        by_metric = groups[constant, method, variant].set_index("metric")
+        shown = [by_metric.loc[m.key] if m.key in by_metric.index else None for m in columns]
         means.append([math.nan if constant or s is None else float(s["mean"]) for s in shown])
-        cells = tuple(_cell(m, s) for m, s in zip(described, shown, strict=True))
+        cells = tuple(cell(m, s) for m, s in zip(columns, shown, strict=True))
         own = [part for part in _changes(variant) if part not in shared]
         label = f"{method} ({', '.join(own)})" if own else method
-        rows.append(Row(label, "" if constant else str(int(group["n"].max())), cells, constant))
-    best = tuple(_best([line[i] for line in means], m.higher_is_better) for i, m in enumerate(described))
-    data = f"{chosen['dataset'].iloc[0]}, fold {chosen['fold'].iloc[0]}, {split} samples{_cell_words(protocol, level)}"
-    title = f"{data}{', with ' + ', '.join(shared) if shared else ''}: mean ± sd [95 % interval]"
-    return ResultsTable(summary, title, described, tuple(rows), best)
+        lost = failures.get((method, variant), 0)
+        seeds = f"{by_metric['n'].max() if len(by_metric) else 0}{f', {lost} failed' if lost else ''}"
+        lines.append(Row(label, "" if constant else seeds, cells, constant))
+    best = tuple(_best([line[i] for line in means], m.higher_is_better) for i, m in enumerate(columns))
+    title = f"{data}{', with ' + ', '.join(shared) if shared else ''}: {form}"
+    return ResultsTable(summary, title, tuple(columns), tuple(lines), best)
 
 
 def _cell_words(protocol: str, level: float | str) -> str:
@@ -139,9 +163,9 @@ def _changes(variant: str) -> list[str]:
     return variant.split(VARIANT_SEPARATOR) if variant else []
 
 
-def _shared_changes(variants: pd.Series) -> list[str]:
+def _shared_changes(variants: Sequence[str]) -> list[str]:
     """What all methods of a table have in common; said once, in the title."""
-    changes = [_changes(variant) for variant in variants.unique()]
+    changes = [_changes(variant) for variant in variants]
     return [part for part in changes[0] if all(part in other for other in changes)]
 
 
@@ -192,6 +216,16 @@ def _cell(described: Metric, numbers: pd.Series | None) -> str:
     if math.isnan(numbers["sd"]):
         return texts["mean"] + count
     return f"{texts['mean']} ± {texts['sd']} [{texts['low']}, {texts['high']}]{count}"
+
+
+def _short_cell(described: Metric, numbers: pd.Series | None) -> str:
+    """``mean ± half``; half the width of the 95 % interval."""
+    if numbers is None or math.isnan(numbers["mean"]):
+        return "–"
+    factor, digits = (100, 1) if described.percent else (1, 3)
+    mean, half = factor * numbers["mean"], factor * (numbers["high"] - numbers["mean"])
+    count = f" (n={numbers['n']})" if numbers["undefined"] else ""
+    return f"{mean:.{digits}f}{count}" if math.isnan(half) else f"{mean:.{digits}f} ± {half:.{digits}f}{count}"
 
 
 def _best(means: list[float], higher: bool) -> frozenset[int]:
