@@ -41,18 +41,21 @@ def with_training(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``training`` is ``plain`` or ``augmented``; ``changes`` is what else differs from the method's defaults.
     """
-    variant = rows["variant"].astype(object).where(rows["variant"].notna(), "").astype(str)
-    parts = variant.map(lambda text: [part for part in text.split(SEPARATOR) if part])
-    runs = ~is_constant(rows)
-    own = rows["method"].isin(OWN_RECIPE)
-    augmented = own | parts.map(lambda found: AUGMENTATION in found)
-    changes = pd.Series("", index=rows.index, dtype=object)
-    for _, index in rows[runs].groupby(["dataset", "fold"], sort=False).groups.items():
-        shared = set.intersection(*(set(parts[i]) - {AUGMENTATION} for i in index))
-        for i in index:
-            changes[i] = SEPARATOR.join(p for p in parts[i] if p not in shared and p != AUGMENTATION)
-    training = augmented.map({True: AUGMENTED, False: PLAIN}).where(runs, "")
-    return rows.assign(variant=variant, training=training, changes=changes)
+    variants = ["" if pd.isna(text) else str(text) for text in rows["variant"]]
+    parts = [[part for part in text.split(SEPARATOR) if part] for text in variants]
+    runs = ~is_constant(rows).to_numpy()
+    data = list(zip(rows["dataset"], rows["fold"], strict=True))
+    shared: dict[tuple, set[str]] = {}
+    for own, found, run in zip(data, parts, runs, strict=True):
+        if run:
+            shared[own] = shared.get(own, set(found)) & set(found)
+    training, changes = [], []
+    for method, own, found, run in zip(rows["method"], data, parts, runs, strict=True):
+        augmented = method in OWN_RECIPE or AUGMENTATION in found
+        training.append("" if not run else AUGMENTED if augmented else PLAIN)
+        kept = [part for part in found if part != AUGMENTATION and part not in shared[own]] if run else []
+        changes.append(SEPARATOR.join(kept))
+    return rows.assign(variant=variants, training=training, changes=changes)
 
 
 def row_name(method: str, changes: str) -> str:
@@ -64,7 +67,8 @@ def augmentation_effects(summaries: pd.DataFrame, metric: str, alpha: float = 0.
     """Each method trained with missing samples against the same method trained on complete ones, paired over seeds.
 
     Args:
-        summaries: rows of :func:`mmsa_lib.evaluation.missing_summary.run_summaries` of one protocol and one summary.
+        summaries: rows of :func:`mmsa_lib.evaluation.missing_summary.run_summaries` of one protocol and one summary;
+            the columns of :func:`with_training` are added where they are not there yet.
         metric: key of the metric.
         alpha: level of the verdict.
 
@@ -109,7 +113,7 @@ def _runs(summaries: pd.DataFrame, metric: str) -> pd.DataFrame:
         found = list(runs[column].unique())
         if len(found) > 1:
             raise DataError(f"summaries of several kinds in column {column!r} ({', '.join(found)}); choose one")
-    return with_training(runs)
+    return runs if {"training", "changes"} <= set(runs.columns) else with_training(runs)
 
 
 def _by_data(

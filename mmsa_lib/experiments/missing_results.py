@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from mmsa_lib.errors import ConfigError, DataError, MMSAError
+from mmsa_lib.evaluation.protocols import LEVEL_SEPARATOR
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.config import RunConfig
 from mmsa_lib.experiments.results import collect, curate
@@ -41,13 +42,12 @@ SAME_RUN = ["table", "method", "variant", "dataset", "fold", "seed"]
 FINISHED, FAILED = "finished", "failed"
 
 
-def results(folder: Path, target: Path) -> pd.DataFrame:
-    """Test metrics of every cell of the runs in ``folder``, and of the constants, written to ``target``.
+def results(found: pd.DataFrame, target: Path) -> pd.DataFrame:
+    """Test metrics of every cell of ``found`` (:func:`~mmsa_lib.experiments.results.collect`), written to ``target``.
 
     Raises:
-        DataError: no finished run, or one whose complete input differs from rate 0 or from the subset of all.
+        DataError: a run whose complete input differs from rate 0 or from the subset of all.
     """
-    found = collect(folder)
     found = found[found["split"] == "test"]
     names = set(found["metric"])
     found = found[found["metric"].isin(METRICS if "acc7" in names else (*METRICS, "acc5"))]
@@ -55,12 +55,18 @@ def results(folder: Path, target: Path) -> pd.DataFrame:
     return curate(found.assign(value=found["value"].round(DIGITS)), target)
 
 
-def spread(folders: Sequence[Path]) -> pd.DataFrame:
-    """How far the predictions of each run differ between test samples: its identity, then protocol, level, sd,
-    entropy and one_class."""
+def spread(runs: Mapping[Path, pd.DataFrame]) -> pd.DataFrame:
+    """How far the predictions of each run differ between test samples.
+
+    Args:
+        runs: folder of runs to what was collected from it.
+
+    Returns:
+        The identity of the run, then protocol, level, sd, entropy and one_class.
+    """
     parts = []
-    for folder in folders:
-        for run_id, own in _newest(folder).iterrows():
+    for folder, found in runs.items():
+        for run_id, own in _tested(found).iterrows():
             table = pd.read_csv(folder / run_id / files.SPREAD, dtype={"level": str})
             table = table[(table["split"] == "test") & table["protocol"].isin(SPREAD_PROTOCOLS)].drop(columns="split")
             keys = {"table": folder.name, "run_id": run_id, **own}
@@ -68,14 +74,17 @@ def spread(folders: Sequence[Path]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def run_states(folders: Sequence[Path]) -> pd.DataFrame:
+def run_states(runs: Mapping[Path, pd.DataFrame]) -> pd.DataFrame:
     """One row per run, finished or failed: the columns of :data:`RUN_COLUMNS`.
 
     A failed run that was repeated with success (with other code) is left out, and so is an older failure of it.
+
+    Args:
+        runs: folder of runs to what was collected from it.
     """
     rows = []
-    for folder in folders:
-        for run_id, own in _newest(folder).iterrows():
+    for folder, found in runs.items():
+        for run_id, own in _tested(found).iterrows():
             facts = files.read_json(folder / run_id / files.ENVIRONMENT)
             rows.append(
                 {
@@ -88,9 +97,8 @@ def run_states(folders: Sequence[Path]) -> pd.DataFrame:
     return frame.astype({"best_epoch": "Int64"}).sort_values([*SAME_RUN, "state"], kind="stable", ignore_index=True)
 
 
-def _newest(folder: Path) -> pd.DataFrame:
-    """Index run_id of the runs whose cells count, the newest of each configuration; method, variant, …, seed."""
-    found = collect(folder)
+def _tested(found: pd.DataFrame) -> pd.DataFrame:
+    """The runs whose cells count, the newest of each configuration: index run_id; method, variant, …, seed."""
     tested = found[(found["run_id"] != "") & (found["split"] == "test") & found["protocol"].isin(SPREAD_PROTOCOLS)]
     keys = ["method", "variant", "dataset", "fold", "seed"]
     return tested.drop_duplicates("run_id").set_index("run_id")[keys]
@@ -113,17 +121,20 @@ def _age(path: Path) -> tuple[int, str]:
 def _check_complete(found: pd.DataFrame) -> None:
     """Complete input, rate 0 and the subset of all modalities are one and the same."""
     runs = found[found["run_id"] != ""]
-    whole = runs[runs["protocol"] == "complete"].set_index(["run_id", "metric"])["value"]
-    longest = runs[runs["protocol"] == "subsets"]["level"].map(lambda level: level.count("+")).max()
-    same = (runs["protocol"] == "frames") & (runs["level"] == "0.0")
-    same |= (runs["protocol"] == "subsets") & (runs["level"].map(lambda level: level.count("+")) == longest)
-    for row in runs[same].itertuples():
-        expected = whole.get((row.run_id, row.metric), row.value)
-        if not (row.value == expected or (pd.isna(row.value) and pd.isna(expected))):
-            raise DataError(
-                f"run {row.run_id} has {row.metric} {row.value} under {row.protocol} {row.level} and {expected} on "
-                "complete input; repeat the run"
-            )
+    size = runs["level"].map(lambda level: level.count(LEVEL_SEPARATOR))
+    subsets = runs["protocol"] == "subsets"
+    same = ((runs["protocol"] == "frames") & (runs["level"] == "0.0")) | (subsets & (size == size[subsets].max()))
+    keys = ["run_id", "metric"]
+    whole = runs.loc[runs["protocol"] == "complete", [*keys, "value"]]
+    pairs = runs[same].merge(whole, on=keys, suffixes=("", "_complete"))
+    differ = pairs[
+        (pairs["value"] != pairs["value_complete"]) & ~(pairs["value"].isna() & pairs["value_complete"].isna())
+    ]
+    for row in differ.itertuples():
+        raise DataError(
+            f"run {row.run_id} has {row.metric} {row.value} under {row.protocol} {row.level} and {row.value_complete} "
+            "on complete input; repeat the run"
+        )
 
 
 def write(runs: Path, target: Path) -> list[str]:
@@ -131,13 +142,13 @@ def write(runs: Path, target: Path) -> list[str]:
     there = [name for name in TABLES if any((runs / name).glob(f"*/{files.DONE}"))]
     if not there:
         raise DataError(f"{runs} has no finished run in any of {', '.join(TABLES)}")
-    for name in there:
-        results(runs / name, target / f"missing_{name}.csv")
-    folders = [runs / name for name in there]
-    table = spread(folders)
+    collected = {runs / name: collect(runs / name) for name in there}
+    for folder, found in collected.items():
+        results(found, target / f"missing_{folder.name}.csv")
+    table = spread(collected)
     rounded = table.assign(sd=table["sd"].round(DIGITS), entropy=table["entropy"].round(DIGITS))
     files.write_table(target / "missing_spread.csv", rounded.sort_values(SAME_RUN, kind="stable", ignore_index=True))
-    files.write_table(target / "missing_runs.csv", run_states(folders))
+    files.write_table(target / "missing_runs.csv", run_states(collected))
     return [*there, "spread", "runs"]
 
 

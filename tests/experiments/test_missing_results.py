@@ -85,7 +85,7 @@ def test_spread_is_that_of_the_stored_predictions(runs, tmp_path):
 
 
 def test_every_run_is_listed_with_one_fingerprint_of_the_masks(runs):
-    table = run_states([runs / "synthetic"])
+    table = run_states({runs / "synthetic": collect(runs / "synthetic")})
     assert len(table) == 8
     assert set(table["state"]) == {"finished"}
     assert len(set(table["masks"])) == 1
@@ -100,7 +100,7 @@ def test_a_failed_run_is_listed_and_one_that_was_repeated_is_not(copied):
     error = {"type": "TrainingError", "message": "the states\ncollapsed"}
     fail(folder, source, error, seed=9)
     fail(folder, source, error)  # the same seed as the finished run
-    table = run_states([folder])
+    table = run_states({folder: collect(folder)})
     failed = table[table["state"] == "failed"]
     assert failed["seed"].tolist() == [9]
     assert failed["error"].tolist() == ["TrainingError: the states collapsed"]
@@ -114,7 +114,7 @@ def test_complete_input_that_differs_from_rate_0_is_refused(copied, tmp_path):
     wrong = (table["protocol"] == "frames") & (table["level"] == "0.0") & (table["metric"] == "mae")
     files.write_table(source / files.METRICS, table.assign(value=table["value"].where(~wrong, 9.0)))
     with pytest.raises(DataError, match=r"has mae 9.0 under frames 0.0 and .* on complete input"):
-        results(copied / "synthetic", tmp_path / "x.csv")
+        results(collect(copied / "synthetic"), tmp_path / "x.csv")
     assert not (tmp_path / "x.csv").exists()
 
 
