@@ -110,6 +110,14 @@ def named(runs: Iterable[HRLFRun], chosen: dict[str, Any]) -> dict[str, str]:
     return found | {run.folder.name: CHOSEN for run in runs if switch(run, chosen) == ""}
 
 
+def beside_constant(table: pd.DataFrame, runs: Iterable[HRLFRun]) -> pd.DataFrame:
+    """Rows of :func:`summaries` with a column ``constant``: what the median of the training labels scores on the test
+    samples, which no mask changes; NaN where a constant has no value of the metric."""
+    parts = [run.result.constants.query("method == 'constant_median'") for run in runs]
+    known = pd.concat(parts).drop_duplicates(["dataset", "metric"])[["dataset", "metric", "value"]]
+    return table.merge(known.rename(columns={"value": "constant"}), on=["dataset", "metric"], how="left")
+
+
 def curves(runs: Iterable[HRLFRun], names: dict[str, str]) -> pd.DataFrame:
     """:func:`~mmsa_lib.experiments.hrlf_runs.spread_trace` of each run; a failed one ends before its last epoch."""
     parts = [
@@ -118,9 +126,7 @@ def curves(runs: Iterable[HRLFRun], names: dict[str, str]) -> pd.DataFrame:
         )
         for run in runs
     ]
-    return pd.concat(parts, ignore_index=True)[
-        ["dataset", "weights", "seed", "run_id", "phase", "epoch", "name", "value"]
-    ]
+    return pd.concat(parts, ignore_index=True)[["dataset", "weights", "seed", "run_id", "phase", "epoch", "share"]]
 
 
 def collapse(steps: Sequence[int] = COLLAPSE_STEPS, **options: Any) -> pd.DataFrame:
@@ -149,7 +155,7 @@ def write(runs: Path, target: Path) -> list[str]:
     if main:
         tables["curves"] = curves([run for run in main if run.config.dataset == "synthetic"] or main, names)
     if done:
-        tables["named"] = summaries(done, "weights", names)
+        tables["named"] = beside_constant(summaries(done, "weights", names), done)
     base = [run for run in done if run.config.dataset == "synthetic" and names[run.folder.name] == CHOSEN]
     switched = [run for run in ended["ablations"] if not run.error]
     if base and switched:

@@ -134,24 +134,22 @@ def start_spreads(config: RunConfig, train: Utterances) -> dict[str, float]:
 
 
 def spread_trace(run: HRLFRun, train: Utterances) -> pd.DataFrame:
-    """Per phase and epoch the spread of Z relative to its start, the start itself being epoch 0, and validation loss.
+    """Spread of Z over samples per phase and epoch, relative to its start: columns ``phase``, ``epoch``, ``share``.
 
-    Returns:
-        Columns ``phase``, ``epoch``, ``name`` (``spread`` or ``valid``) and ``value``.
+    The start itself is epoch 0. A failed run ends before its last epoch.
     """
     start, history = start_spreads(run.config, train), run.history
-    spread = history[(history["split"] == "train") & (history["name"] == "z_sd")]
-    spread = spread.assign(name="spread", value=spread["value"] / spread["phase"].map(start))
-    valid = history[(history["split"] == "valid") & (history["name"] == "loss/task")].assign(name="valid")
-    first = pd.DataFrame([{"phase": phase, "epoch": 0, "name": "spread", "value": 1.0} for phase in start])
-    first = first[first["phase"].isin(history["phase"])]
-    return pd.concat([first, spread, valid], ignore_index=True)[["phase", "epoch", "name", "value"]]
+    rows = history[(history["split"] == "train") & (history["name"] == "z_sd")]
+    rows = rows.assign(share=rows["value"] / rows["phase"].map(start))
+    first = pd.DataFrame([{"phase": phase, "epoch": 0, "share": 1.0} for phase in start])
+    first = first[first["phase"].isin(rows["phase"])]
+    return pd.concat([first, rows], ignore_index=True)[["phase", "epoch", "share"]]
 
 
 def last_spread(trace: pd.DataFrame, phase: str) -> float:
-    """The last spread of a phase in :func:`spread_trace`; NaN where the phase was not reached."""
-    rows = trace[(trace["phase"] == phase) & (trace["name"] == "spread")]
-    return float(rows["value"].iloc[-1]) if len(rows) else float("nan")
+    """The last share of a phase in :func:`spread_trace`; NaN where the phase was not reached."""
+    rows = trace[trace["phase"] == phase]
+    return float(rows["share"].iloc[-1]) if len(rows) else float("nan")
 
 
 def failed(runs: Iterable[HRLFRun]) -> pd.DataFrame:

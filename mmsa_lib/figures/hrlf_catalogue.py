@@ -90,19 +90,16 @@ def in_order(weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def collapse_panels(alone: pd.DataFrame, curves: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """``hrlf_collapse.csv`` and the spreads in ``hrlf_curves.csv`` as :func:`collapse_curves` draws them."""
+    """``hrlf_collapse.csv`` and ``hrlf_curves.csv`` as :func:`collapse_curves` draws them."""
     titles = {"as printed": "targets as printed", "detached": "targets detached"}
     line = alone["targets"].map(titles)
     panels = {"FRF alone": alone.assign(line=line, run=line, x=alone["step"])}
     xlabels = {"FRF alone": "step"}
-    spreads = curves[(curves["name"] == "spread") & (curves["dataset"] == "synthetic")]
+    known = curves[curves["dataset"] == "synthetic"]
     for phase in ("teacher", "student"):
-        rows = spreads[spreads["phase"] == phase].sort_values(
-            ["weights", "run_id", "epoch"], ascending=[False, True, True]
-        )
-        panels[f"training, {phase}"] = rows.assign(
-            line=rows["weights"], run=rows["run_id"], x=rows["epoch"], share=rows["value"]
-        )
+        rows = known[known["phase"] == phase]
+        rows = rows.sort_values(["weights", "run_id", "epoch"], ascending=[False, True, True])
+        panels[f"training, {phase}"] = rows.assign(line=rows["weights"], run=rows["run_id"], x=rows["epoch"])
         xlabels[f"training, {phase}"] = "epoch"
     return {title: frame[["line", "run", "x", "share"]] for title, frame in panels.items()}, xlabels
 

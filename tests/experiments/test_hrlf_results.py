@@ -122,14 +122,14 @@ def test_spread_is_relative_to_the_start(runs):
     trace = spread_trace(found, train)
     method = found.result.load_method(train)
     for phase in ("teacher", "student"):
-        own = trace[(trace["phase"] == phase) & (trace["name"] == "spread")]
+        own = trace[trace["phase"] == phase]
         assert own["epoch"].tolist() == [0, 1, 2]
-        assert own["value"].iloc[0] == 1
+        assert own["share"].iloc[0] == 1
         history = found.history.query("phase == @phase and name == 'z_sd'")["value"].iloc[-1]
         assert last_spread(trace, phase) == pytest.approx(history / starts[phase])
     best = found.history.query("phase == 'teacher' and split == 'valid'").set_index("epoch")["value"].idxmin()
     kept = np.mean([spread(z[train.data.observed[m].any(1)]) for m, z in encode(method.teacher, train).states.items()])
-    by_epoch = trace.query("phase == 'teacher' and name == 'spread'").set_index("epoch")["value"]
+    by_epoch = trace.query("phase == 'teacher'").set_index("epoch")["share"]
     assert kept / starts["teacher"] == pytest.approx(by_epoch[best], rel=1e-4)
 
 
@@ -169,7 +169,12 @@ def test_summaries_are_those_of_the_runs(runs, target):
         rates = mae[mae["protocol"] == "frames"].assign(rate=lambda f: f["level"].astype(float)).sort_values("rate")
         area = np.trapezoid(rates["value"].iloc[:-1], rates["rate"].iloc[:-1]) / 0.9
         assert own["frames", "auilc_normalised"] == pytest.approx(area, abs=1e-5)
-    assert set(read(target, "named")["weights"]) == {PRINTED, CHOSEN}
+    named_runs = read(target, "named")
+    assert set(named_runs["weights"]) == {PRINTED, CHOSEN}
+    test = find_run(named_runs["run_id"].iloc[0], runs / "synthetic").load_data()
+    middle = float(np.median(test["train"].labels))
+    constant = (test["test"].labels - middle).abs().mean().item()
+    assert named_runs.loc[named_runs["metric"] == "mae", "constant"].astype(float).unique() == [pytest.approx(constant)]
     assert set(read(target, "curves")["weights"]) == {PRINTED, CHOSEN}
 
 

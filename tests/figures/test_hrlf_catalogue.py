@@ -40,10 +40,8 @@ def test_collapse_alone_and_in_training():
     )
     curves = pd.DataFrame(
         [
-            {"dataset": "synthetic", "weights": w, "seed": 1, "run_id": w, "phase": p, "epoch": e, "name": n,
-             "value": v}
+            {"dataset": "synthetic", "weights": w, "seed": 1, "run_id": w, "phase": p, "epoch": e, "share": 0.5}
             for w in (catalogue.CHOSEN, hrlf_runs.PRINTED) for p in ("teacher", "student") for e in (0, 1)
-            for n, v in (("spread", 0.5), ("valid", 1.2))
         ]
     )  # fmt: skip
     panels, xlabels = catalogue.collapse_panels(alone, curves)
