@@ -1,7 +1,7 @@
 """Curated results of ``hrlf``: which weights were tried, what its parts do, and what is inside its trained runs.
 
-``python -m mmsa_lib.experiments.hrlf_results RUNS`` reads below ``RUNS`` the folders ``tune`` (the grid over weights;
-only its validation rows are kept), ``synthetic``, ``mosi`` and ``mmmo`` (printed and chosen weights) and ``ablations``
+``python -m mmsa_lib.experiments.hrlf_results RUNS`` reads below ``RUNS`` the folders ``tune`` (the grid over weights),
+``synthetic``, ``mosi`` and ``mmmo`` (printed and chosen weights; all their runs join the grid) and ``ablations``
 (switches on top of the chosen weights, synthetic), and the file ``CHOICE``. It writes ``hrlf_<name>.csv`` into
 ``data/results/``. Folders that are not there yet are left out; runs that failed are named, never dropped. The data sets
 of the runs must be built.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -44,12 +44,13 @@ from mmsa_lib.paths import project_root
 
 SETS = ("synthetic", "mosi", "mmmo")
 METRICS = ("mae", "corr", "acc2_neg_pos", "f1_neg_pos")
+WEIGHTS = ("lambda_frf", "lambda_hmi", "lambda_hal", "lambda_kl", "frf_warmup")
 CHOSEN = "chosen weights"
 COLLAPSE_STEPS = (*range(0, 20, 2), *range(20, 201, 10))
 
 
 def weights(runs: Iterable[HRLFRun], chosen: dict[str, Any]) -> pd.DataFrame:
-    """The grid over weights: one row per run, with what its validation samples say.
+    """The grid over weights: one row per run, with what its validation samples say; the test samples have no part.
 
     Returns:
         Columns dataset, weights, chosen, seed, run_id, ``stochastic_mae`` and ``stochastic_corr`` (validation samples
@@ -75,6 +76,18 @@ def weights(runs: Iterable[HRLFRun], chosen: dict[str, Any]) -> pd.DataFrame:
         }
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def grid(ended: Mapping[str, list[HRLFRun]]) -> list[HRLFRun]:
+    """The runs of ``tune``, and runs of the sets that change nothing but weights.
+
+    Of runs with the same data set, weights and seed the first counts.
+    """
+    others = [run for name in SETS for run in ended[name] if set(run.changes) <= set(WEIGHTS)]
+    found: dict[tuple, HRLFRun] = {}
+    for run in (*ended["tune"], *others):
+        found.setdefault((run.config.dataset, run.weights, run.config.seed), run)
+    return list(found.values())
 
 
 def summaries(runs: Iterable[HRLFRun], label: str, names: dict[str, str]) -> pd.DataFrame:
@@ -146,8 +159,9 @@ def write(runs: Path, target: Path) -> list[str]:
         raise DataError(f"{runs} has no ended run of hrlf in any of {', '.join(ended)}")
     chosen = chosen_values(runs)
     tables = {"collapse": collapse()}
-    if ended["tune"]:
-        tables["weights"] = weights(ended["tune"], chosen)
+    tried = grid(ended)
+    if tried:
+        tables["weights"] = weights(tried, chosen)
     main = [run for name in SETS for run in ended[name]]
     names = named(main, chosen)
     main = [run for run in main if run.folder.name in names]

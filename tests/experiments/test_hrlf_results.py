@@ -14,7 +14,7 @@ from mmsa_lib.evaluation.agreement import agreement
 from mmsa_lib.evaluation.factorization import encode, translation_errors
 from mmsa_lib.evaluation.probes import probe
 from mmsa_lib.experiments.config import RunConfig
-from mmsa_lib.experiments.hrlf_results import CHOSEN, collapse, main, named, weights, write
+from mmsa_lib.experiments.hrlf_results import CHOSEN, collapse, grid, main, named, weights, write
 from mmsa_lib.experiments.hrlf_runs import (
     PRINTED,
     chosen_values,
@@ -112,6 +112,16 @@ def test_the_grid_holds_validation_numbers_and_failed_runs(runs, target):
         middle = float(np.median(done.load_data()["train"].labels))
         assert row.constant == pytest.approx((valid.labels - middle).abs().mean().item(), abs=1e-5)
     assert "test" not in table.columns
+
+
+def test_runs_of_the_sets_join_the_grid_once(runs, tmp_path):
+    """Those of tune are not repeated, and a run with another change than weights stays out."""
+    (tmp_path / "tune").symlink_to(runs / "tune")
+    for seed, config in ((1, CHOICE), (2, CHOICE), (3, {**CHOICE, "no_hmi": True})):
+        made(tmp_path / "mosi", (), seed=seed, **config)
+    found = grid({name: ended_runs(tmp_path / name) for name in ("tune", "synthetic", "mosi", "mmmo")})
+    assert [run.folder.parent.name for run in found] == ["tune", "tune", "tune", "mosi"]
+    assert found[-1].config.seed == 2
 
 
 def test_spread_is_relative_to_the_start(runs):
