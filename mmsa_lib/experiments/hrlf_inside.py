@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 from torch import Tensor
@@ -23,24 +23,31 @@ INPUTS = ("complete", "incomplete")
 PARTS = ("sentiment", "specific")
 
 
-def inside_tables(runs: Iterable[HRLFRun], names: Mapping[str, str]) -> dict[str, pd.DataFrame]:
-    """Three tables about trained runs on the synthetic set: ``inside``, ``agreement`` and ``probes``.
+TABLES = ("inside", "agreement", "probes")
+
+
+def inside_tables(
+    runs: Iterable[HRLFRun], names: Mapping[str, str], wanted: Sequence[str] = TABLES
+) -> dict[str, pd.DataFrame]:
+    """Tables about trained runs on the synthetic set.
 
     Args:
         runs: finished runs.
         names: run identifier to what it is called, column ``switch``.
+        wanted: which of :data:`TABLES`; those without a row are left out.
     """
-    tables: dict[str, list[pd.DataFrame]] = {"inside": [], "agreement": [], "probes": []}
+    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in wanted}
     for run in runs:
         data = run.result.load_data()
         method = run.result.load_method(data["test"])
-        found = {
-            "inside": factorization_table(method, data["train"], data["test"]),
-            "agreement": agreement_table(method, run, data["test"]),
-            "probes": probe_parts(method, data["test"]),
-        }
         own = {"switch": names[run.folder.name], "seed": run.config.seed, "run_id": run.folder.name}
-        for name, table in found.items():
+        for name in wanted:
+            if name == "inside":
+                table = factorization_table(method, data["train"], data["test"])
+            elif name == "agreement":
+                table = agreement_table(method, run, data["test"])
+            else:
+                table = probe_parts(method, data["test"])
             if len(table):
                 tables[name].append(table.assign(**own)[[*own, *table.columns]])
     return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items() if parts}

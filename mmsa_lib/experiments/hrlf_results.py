@@ -148,6 +148,26 @@ def collapse(steps: Sequence[int] = COLLAPSE_STEPS, **options: Any) -> pd.DataFr
     return pd.concat([part.assign(share=part["z_sd"] / part["z_sd"].iloc[0]) for part in parts], ignore_index=True)
 
 
+def inside(
+    base: list[HRLFRun], switched: list[HRLFRun], tried: list[HRLFRun], names: dict[str, str]
+) -> dict[str, pd.DataFrame]:
+    """What is looked at inside which trained runs on the synthetic set.
+
+    The factorization for all weights, agreement with the teacher for all switches, and probes with FRF and without.
+    """
+    weighted = [run for run in tried if run.config.dataset == "synthetic" and not run.error]
+    weighted = [
+        run for run in weighted if (run.weights, run.config.seed) not in {(b.weights, b.config.seed) for b in base}
+    ]
+    called = names | {run.folder.name: run.weights for run in weighted}
+    without = [run for run in switched if run.config.method_config.no_frf]
+    return (
+        inside_tables([*base, *weighted], called, ["inside"])
+        | inside_tables([*base, *switched], names, ["agreement"])
+        | inside_tables([*base, *without], names, ["probes"])
+    )
+
+
 def write(runs: Path, target: Path) -> list[str]:
     """Write every table that ``runs`` has the folders for; their names.
 
@@ -172,12 +192,11 @@ def write(runs: Path, target: Path) -> list[str]:
         tables["named"] = beside_constant(summaries(done, "weights", names), done)
     base = [run for run in done if run.config.dataset == "synthetic" and names[run.folder.name] == CHOSEN]
     switched = [run for run in ended["ablations"] if not run.error]
+    names = {run.folder.name: switch(run, chosen) or CHOSEN for run in (*base, *switched)}
     if base and switched:
-        switches = {run.folder.name: switch(run, chosen) or CHOSEN for run in (*base, *switched)}
-        tables["ablations"] = summaries([*base, *switched], "switch", switches)
-        tables |= inside_tables([*base, *switched], switches)
-    elif base:
-        tables |= inside_tables(base, {run.folder.name: CHOSEN for run in base})
+        tables["ablations"] = summaries([*base, *switched], "switch", names)
+    if base:
+        tables |= inside(base, switched, tried, names)
     tables["failed"] = pd.concat(
         [failed(found).assign(folder=name) for name, found in ended.items()], ignore_index=True
     )

@@ -14,6 +14,7 @@ from mmsa_lib.evaluation.agreement import agreement
 from mmsa_lib.evaluation.factorization import encode, translation_errors
 from mmsa_lib.evaluation.probes import probe
 from mmsa_lib.experiments.config import RunConfig
+from mmsa_lib.experiments.hrlf_inside import inside_tables
 from mmsa_lib.experiments.hrlf_results import CHOSEN, collapse, grid, main, named, weights, write
 from mmsa_lib.experiments.hrlf_runs import (
     PRINTED,
@@ -190,9 +191,10 @@ def test_summaries_are_those_of_the_runs(runs, target):
 
 def test_inside_tables_are_those_of_the_trained_networks(runs, target):
     inside, agreed, probes = (read(target, name) for name in ("inside", "agreement", "probes"))
-    assert set(inside["switch"]) == {CHOSEN, "no_teacher=True"}  # without FRF there is no decoder
+    assert set(inside["switch"]) == {CHOSEN, PRINTED}
+    assert inside["run_id"].nunique() == 2  # the chosen weights are in the grid as well, and count once
     assert set(agreed["switch"]) == {CHOSEN, "no_frf=True"}
-    assert set(probes["switch"]) == {CHOSEN, "no_frf=True", "no_teacher=True"}
+    assert set(probes["switch"]) == {CHOSEN, "no_frf=True"}
     run_id = inside.loc[inside["switch"] == CHOSEN, "run_id"].iloc[0]
     done = find_run(run_id, runs / "synthetic")
     test = done.load_data()["test"]
@@ -210,6 +212,13 @@ def test_inside_tables_are_those_of_the_trained_networks(runs, target):
     rows = probes[(probes["run_id"] == run_id) & (probes["network"] == "student") & (probes["input"] == "incomplete")]
     found = rows[(rows["modality"] == "audio") & (rows["factor"] == "private")].set_index("part")["r2"].astype(float)
     assert found.to_dict() == pytest.approx(direct.to_dict(), abs=1e-5)
+
+
+def test_without_frf_or_teacher_there_are_tables_less(runs):
+    found = {switch(f, CHOICE): f for f in ended_runs(runs / "ablations")}
+    names = {f.folder.name: name for name, f in found.items()}
+    assert list(inside_tables([found["no_frf=True"]], names)) == ["agreement", "probes"]
+    assert list(inside_tables([found["no_teacher=True"]], names)) == ["inside", "probes"]
 
 
 def test_before_training_the_student_is_the_one_the_run_started_from(runs, target):
