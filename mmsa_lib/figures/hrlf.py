@@ -14,7 +14,12 @@ from mmsa_lib.figures import palette
 
 SCALES = {1: palette.BLUE, 2: palette.ORANGE, 3: palette.GREEN}
 LINES = (palette.VERMILLION, palette.BLUE, palette.GREEN, palette.PURPLE)
-PARTS = {"sentiment": ("Q, sentiment-relevant", palette.BLUE, "o"), "specific": ("U, specific", palette.ORANGE, "s")}
+PARTS = {
+    "sentiment": ("Q, sentiment-relevant", palette.BLUE, "o", -0.15),
+    "specific": ("U, specific", palette.ORANGE, "s", 0.15),
+}
+"""Title, colour and marker of a part, and its place above or below the middle of its line."""
+
 GUARD = 0.01
 """Share of the spread at the start under which a run counts as failed."""
 
@@ -213,13 +218,13 @@ def part_probes(frame: pd.DataFrame) -> Figure:
         for place, (factor, modality) in enumerate(lines):
             rows = frame[(frame["panel"] == panel) & (frame["factor"] == factor) & (frame["modality"] == modality)]
             middle = {}
-            for part, (_, color, marker) in PARTS.items():
+            for part, (_, color, marker, offset) in PARTS.items():
                 values = rows.loc[rows["part"] == part, "r2"].clip(lower=0)
-                middle[part] = values.mean()
+                middle[place + offset] = values.mean()
                 if len(values) > 1:
-                    axis.scatter(values, [place] * len(values), s=6, color=color, alpha=0.5, linewidths=0)
-                axis.plot(values.mean(), place, marker=marker, ms=6, color=color, ls="", zorder=3)
-            axis.plot(list(middle.values()), [place] * 2, color=palette.GREY, lw=1, zorder=1)
+                    axis.scatter(values, [place + offset] * len(values), s=6, color=color, alpha=0.5, linewidths=0)
+                axis.plot(values.mean(), place + offset, marker=marker, ms=5, color=color, ls="", zorder=3)
+            axis.plot(list(middle.values()), list(middle), color=palette.GREY, lw=1, zorder=1)
         axis.set(title=panel, xlabel="R², out of sample", xlim=(-0.03, 1.0))
         axis.grid(axis="y", visible=False)
         for place in range(1, len(lines)):
@@ -228,7 +233,7 @@ def part_probes(frame: pd.DataFrame) -> Figure:
     axes[0].set_yticks(range(len(lines)), [f"{factor}, {modality}" for factor, modality in lines])
     axes[0].set_ylim(len(lines) - 0.5, -0.5)
     handles = [
-        Line2D([], [], marker=marker, ls="", color=color, label=title) for title, color, marker in PARTS.values()
+        Line2D([], [], marker=marker, ls="", color=color, label=title) for title, color, marker, _ in PARTS.values()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize="small")
     return figure

@@ -144,9 +144,9 @@ def test_parts_are_means_with_the_seeds_around_them():
     )  # fmt: skip
     axis = part_probes(frame).axes[0]
     assert labels(axis) == ["shared, text", "shared, audio", "speaker, text", "speaker, audio"]
-    np.testing.assert_allclose([row[0] for row in points(axis, "o")], [[0.45, i] for i in range(4)])
-    np.testing.assert_allclose([row[0] for row in points(axis, "s")], [[0.0, i] for i in range(4)])
-    np.testing.assert_allclose(axis.collections[0].get_offsets(), [[0.4, 0], [0.5, 0]])
+    np.testing.assert_allclose([row[0] for row in points(axis, "o")], [[0.45, i - 0.15] for i in range(4)])
+    np.testing.assert_allclose([row[0] for row in points(axis, "s")], [[0.0, i + 0.15] for i in range(4)])
+    np.testing.assert_allclose(axis.collections[0].get_offsets(), [[0.4, -0.15], [0.5, -0.15]])
 
 
 def test_effects_are_coloured_where_shown():
