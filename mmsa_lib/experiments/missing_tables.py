@@ -145,6 +145,30 @@ def printed_subsets(published: pd.DataFrame, source: str, dataset: str, metrics:
     return PrintedTable(title, ("method", *_ordered(settings, headings=True)), tuple(rows))
 
 
+def printed_metrics(published: pd.DataFrame, source: str, dataset: str) -> PrintedTable:
+    """A table of a paper with methods down and metrics across, for one data set and one setting, as printed.
+
+    Args and raises as :func:`printed_subsets`; several settings in one table are an error.
+    """
+    chosen = published[(published["quoted_from"] == source) & (published["dataset"] == dataset)]
+    if chosen.empty:
+        raise DataError(f"no published value on {dataset} is quoted from {source!r}")
+    settings = list(chosen["setting"].unique())
+    if len(settings) > 1:
+        raise DataError(f"{source} has several settings on {dataset} ({', '.join(settings)}); choose one")
+    by_cell = chosen.drop_duplicates(["method", "metric"]).set_index(["method", "metric"])["value"]
+    metrics = list(chosen["metric"].unique())
+    rows = [
+        (method, *(f"{by_cell[method, m]:g}" if (method, m) in by_cell.index else "–" for m in metrics))
+        for method in chosen["method"].unique()
+    ]
+    features = "; ".join(dict.fromkeys(chosen["features"]))
+    title = (
+        f"{source}, {dataset}, {settings[0]}, as printed in the paper. Features: {features}. Never compared with ours."
+    )
+    return PrintedTable(title, ("method", *metrics), tuple(rows))
+
+
 def _ordered(settings: dict[str, str], headings: bool = False) -> list[str]:
     return [name if headings else settings[name] for name in PAPER_ORDER if name in settings]
 

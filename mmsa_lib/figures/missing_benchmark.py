@@ -42,7 +42,7 @@ def method_curves(
         columns: panels side by side.
     """
     names = list(dict.fromkeys(frame["name"]))
-    figure, axes = _panels(len(names), min(columns, len(names)), width=2.35, height=1.75)
+    figure, axes = _panels(len(names), min(columns, len(names)), width=2.05, height=1.35)
     reference = _curve(frame, control, "augmented")
     for axis, name in zip(axes, names, strict=True):
         if floor:
@@ -73,7 +73,12 @@ def method_curves(
 
 
 def overview_curves(
-    frame: pd.DataFrame, label: str, factor: float = 1.0, floors: Mapping[str, float] | None = None
+    frame: pd.DataFrame,
+    label: str,
+    factor: float = 1.0,
+    floors: Mapping[str, float] | None = None,
+    *,
+    xlabel: str = "share of frames missing",
 ) -> Figure:
     """All methods in one panel per data set (down) and training (across); means over seeds, without bands.
 
@@ -82,8 +87,9 @@ def overview_curves(
         label: of the metric, with its unit and direction.
         factor: applied to all values (100 for per cent).
         floors: data set to what a constant scores.
+        xlabel: what the levels are.
     """
-    figure, panels, handles = _by_training(frame, "mean", label, factor)
+    figure, panels, handles = _by_training(frame, "mean", label, factor, xlabel)
     for (dataset, _), axis in panels.items():
         if floors:
             axis.axhline(factor * floors[dataset], color=palette.GREY, ls="--", lw=1.2, zorder=1)
@@ -100,7 +106,7 @@ def summary_grid(
 
     Args:
         frame: tidy ``dataset, summary, name, training, n, mean, low, high``, the summaries with readable names. Fewer
-            runs than the others have are written at the right.
+            runs than the others have are written beside the interval.
         label: of the metric, with its unit and direction.
         factor: applied to all values (100 for per cent).
         floors: data set to what a constant scores.
@@ -121,7 +127,7 @@ def summary_grid(
             color = TRAINING[row.training]
             axis.plot([factor * row.low, factor * row.high], [height, height], color=color, lw=1.5)
             axis.plot(factor * row.mean, height, marker=TRAINING_MARKER[row.training], ms=3.6, color=color, ls="")
-            _count(axis, row.n, frame["n"].max(), height)
+            _count(axis, row.n, frame["n"].max(), factor * row.low, height)
         _names(axis, names, shown=place % len(datasets) == 0)
         axis.set_title(f"{dataset}: {summary}" if place < len(datasets) else summary, fontsize="small")
         if place >= len(datasets) * (len(summaries) - 1):
@@ -149,7 +155,7 @@ def effect_panels(
     datasets, summaries = list(dict.fromkeys(effects["dataset"])), list(dict.fromkeys(effects["summary"]))
     names = list(dict.fromkeys(effects["name"]))
     figure, axes = _panels(
-        len(datasets) * len(summaries), len(datasets), width=2.4, height=0.5 + 0.18 * len(names), margin=1.4,
+        len(datasets) * len(summaries), len(datasets), width=2.05, height=0.4 + 0.15 * len(names), margin=1.4,
         sharex="col",
     )  # fmt: skip
     for place, (summary, dataset) in enumerate((s, d) for s in summaries for d in datasets):
@@ -161,7 +167,7 @@ def effect_panels(
             fill = "white" if row.verdict == "no effect shown" else color
             axis.plot([factor * row.low, factor * row.high], [height, height], color=color, lw=1.5)
             axis.plot(factor * row.difference, height, marker="o", ms=5, color=color, mfc=fill, ls="")
-            _count(axis, row.n, effects["n"].max(), height)
+            _count(axis, row.n, effects["n"].max(), factor * row.low, height)
         _names(axis, names, shown=place % len(datasets) == 0)
         axis.set_title(f"{dataset}: {summary}" if place < len(datasets) else summary, fontsize="small")
         if place >= len(datasets) * (len(summaries) - 1):
@@ -237,7 +243,9 @@ def printed_against_constant(frame: pd.DataFrame, floors: Mapping[str, float], h
     return figure
 
 
-def _by_training(frame: pd.DataFrame, value: str, label: str, factor: float = 1.0):
+def _by_training(
+    frame: pd.DataFrame, value: str, label: str, factor: float = 1.0, xlabel: str = "share of frames missing"
+):
     """Data sets down, trainings across, one line per method: the figure, its axes by both, and the handles."""
     datasets = list(dict.fromkeys(frame["dataset"]))
     figure, axes = _panels(2 * len(datasets), 2, width=3.3, height=1.9, sharey="row")
@@ -250,7 +258,7 @@ def _by_training(frame: pd.DataFrame, value: str, label: str, factor: float = 1.
             if len(line):
                 axis.plot(line["rate"], factor * line[value], ms=2.6, lw=1.2, **style)
         axis.set_title(f"{dataset}, {TRAINING_LABEL[training]}", fontsize="small")
-    _outer_labels(axes, 2, "share of frames missing", label)
+    _outer_labels(axes, 2, xlabel, label)
     return figure, panels, [Line2D([], [], lw=1.2, ms=4, label=name, **style) for name, style in styles.items()]
 
 
@@ -281,12 +289,12 @@ def _names(axis, names: Sequence[str], shown: bool) -> None:
     axis.grid(axis="y", visible=False)
 
 
-def _count(axis, runs: int, most: int, height: float) -> None:
-    """Say where a mean is over fewer runs than the others."""
+def _count(axis, runs: int, most: int, left: float, height: float) -> None:
+    """Say at the left of an interval where a mean is over fewer runs than the others."""
     if runs < most:
-        axis.text(
-            1.0, height, f"n={runs}", transform=axis.get_yaxis_transform(), ha="right", va="center", fontsize="x-small",
-            color=palette.GREY,
+        axis.annotate(
+            f"n={runs}", (left, height), xytext=(-4, 0), textcoords="offset points", ha="right", va="center",
+            fontsize="x-small", color=palette.GREY,
         )  # fmt: skip
 
 

@@ -8,7 +8,13 @@ import pandas as pd
 import pytest
 
 from mmsa_lib.errors import DataError
-from mmsa_lib.experiments.missing_tables import PAPER_ORDER, benchmark_table, printed_subsets, subset_table
+from mmsa_lib.experiments.missing_tables import (
+    PAPER_ORDER,
+    benchmark_table,
+    printed_metrics,
+    printed_subsets,
+    subset_table,
+)
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "data" / "published" / "published_results.csv"
 SUBSETS = ["text", "audio", "vision", "text+audio", "text+vision", "audio+vision", "text+audio+vision"]
@@ -106,6 +112,21 @@ def test_printed_numbers_stand_apart_and_are_those_of_the_paper():
     four = printed_subsets(published, "HRLF Table 2", "iemocap", {"f1_happy": "happy", "f1_sad": "sad"})
     assert four.rows[-1][1] == "84.9/83.7"
     assert repr(four).splitlines()[1].split() == ["method", *PAPER_ORDER]
+
+
+def test_a_printed_table_of_metrics_has_a_dash_where_nothing_is_printed():
+    published = pd.read_csv(PUBLISHED)
+    table = printed_metrics(published, "EMT-DLFR Table 6", "mosi")
+    source = published.query("quoted_from == 'EMT-DLFR Table 6' and dataset == 'mosi'")
+    assert table.header == ("method", *source["metric"].unique())
+    cells = {(row[0], m): text for row in table.rows for m, text in zip(table.header[1:], row[1:], strict=True)}
+    for row in source.itertuples():
+        assert float(cells[row.method, row.metric]) == row.value
+    assert "auilc" in table.title
+    few = source[~((source["method"] == source["method"].iloc[0]) & (source["metric"] == "mae"))]
+    assert "–" in printed_metrics(few, "EMT-DLFR Table 6", "mosi").rows[0]
+    with pytest.raises(DataError, match="several settings on mosi"):
+        printed_metrics(published, "HRLF Table 1", "mosi")
 
 
 def test_mistakes_are_named():
