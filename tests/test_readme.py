@@ -2,15 +2,28 @@
 
 import importlib.util
 
+import pytest
+
 from mmsa_lib.paths import project_root
 
+ROOT = project_root()
 
-def test_readme_tables_are_those_of_the_data():
-    root = project_root()
-    spec = importlib.util.spec_from_file_location("readme_results", root / "tools" / "readme_results.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    committed = (root / "README.md").read_text(encoding="utf-8").split(tool.START)[1].split(tool.END)[0]
-    tables = [tool.table(block, root / "data" / "results") for block in tool.BLOCKS]
-    assert committed.strip() == "\n\n".join(tables)
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("readme_results", ROOT / "tools" / "readme_results.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["results", "missing"])
+def test_readme_tables_are_those_of_the_data(tool, name):
+    committed = tool.section((ROOT / "README.md").read_text(encoding="utf-8"), name)[1]
+    assert committed == tool.SECTIONS[name](ROOT / "data" / "results")
+    tables = committed.split("\n\n")
     assert all(line.count("|") == table.splitlines()[0].count("|") for table in tables for line in table.splitlines())
+
+
+def test_every_section_is_compared(tool):
+    assert set(tool.SECTIONS) == {"results", "missing"}

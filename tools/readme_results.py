@@ -1,21 +1,23 @@
-"""Write the result tables of README.md from data/results/, between the two markers; ``--check`` compares only."""
+"""Write the result tables of README.md from data/results/, between their markers; ``--check`` compares only."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
+from mmsa_lib.evaluation.missing_summary import floors, over_seeds, run_summaries
 from mmsa_lib.evaluation.statistics import summarise_seeds
+from mmsa_lib.experiments.files import VARIANT_SEPARATOR
 from mmsa_lib.experiments.results import read_results
 from mmsa_lib.figures.catalogue import encoder_of
 from mmsa_lib.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
-START, END = "<!-- results:start -->", "<!-- results:end -->"
 METHODS = [
     "text_only",
     "early_fusion",
@@ -24,6 +26,7 @@ METHODS = [
     "modal_alignment",
     "contrastive_mmcl",
     "collaborative_mmcl",
+    "hrlf",
 ]
 
 
@@ -41,6 +44,14 @@ BLOCKS = [
     Block("CMU-MOSI, standard fold", "mosi", "text", {**SCORES, "acc2_neg_pos": ("Acc-2 neg/pos % ↑", 100, 1)}),
     Block("ICT-MMMO, training text missing", "mmmo", "audio + vision", {**SCORES, "acc2": ("Acc-2 % ↑", 100, 1)}),
 ]
+
+MISSING_SETS = {"synthetic": "synthetic", "mosi": "CMU-MOSI", "mmmo": "ICT-MMMO"}
+TRAINING = {"": "complete samples", "missing=stochastic": "samples with gaps"}
+
+
+def results(folder: Path) -> str:
+    """The tables of complete samples."""
+    return "\n\n".join(table(block, folder) for block in BLOCKS)
 
 
 def table(block: Block, folder: Path) -> str:
@@ -75,18 +86,72 @@ def _number(value: float, factor: int, digits: int) -> str:
     return "–" if pd.isna(value) else f"{factor * value:.{digits}f}"
 
 
+def missing(folder: Path) -> str:
+    """Mean absolute error over shares of missing frames from 0 to .9, of runs that saw gaps in training and did not."""
+    tables = {name: read_results(folder / f"missing_{name}.csv") for name in MISSING_SETS}
+    summaries = {name: _areas(frame) for name, frame in tables.items()}
+    lines = [
+        f"| MAE ↓, mean over missing rates 0 to .9 | trained on | {' | '.join(MISSING_SETS.values())} |",
+        "|---|---|" + "---|" * len(MISSING_SETS),
+    ]
+    rows = sorted({key for areas in summaries.values() for key in areas.index}, key=_place)
+    for method, variant in rows:
+        cells = [_interval(areas, (method, variant)) for areas in summaries.values()]
+        lines.append(f"| {_row_name(method, variant)} | {' | '.join(cells)} |")
+    best = [floors(frame, "mae").groupby("baseline")["value"].first().min() for frame in tables.values()]
+    lines.append(f"| best constant, fitted to training labels | – | {' | '.join(f'{value:.3f}' for value in best)} |")
+    return "\n".join(lines)
+
+
+def _areas(frame: pd.DataFrame) -> pd.DataFrame:
+    """Per method and variant the area under the error over rates of missing frames, divided by their range."""
+    runs = frame[(frame["run_id"] != "") & (frame["protocol"] == "frames") & (frame["metric"] == "mae")]
+    changes = runs["variant"].map(lambda text: [part for part in text.split(VARIANT_SEPARATOR) if part])
+    shared = set.intersection(*map(set, changes))
+    own = changes.map(lambda parts: VARIANT_SEPARATOR.join(part for part in parts if part not in shared))
+    areas = over_seeds(run_summaries(runs.assign(variant=own), ["frames"]))
+    return areas[areas["summary"] == "auilc_normalised"].set_index(["method", "variant"])
+
+
+def _place(key: tuple[str, str]) -> tuple[int, int, str]:
+    method, variant = key
+    return METHODS.index(method), list(TRAINING).index(variant) if variant in TRAINING else -1, variant
+
+
+def _row_name(method: str, variant: str) -> str:
+    if method == "hrlf":  # makes its own gaps
+        return f"`hrlf`, {f'`{variant}`' if variant else 'weights as printed'} | {TRAINING['missing=stochastic']}"
+    return f"`{method}` | {TRAINING[variant]}"
+
+
+def _interval(areas: pd.DataFrame, key: tuple[str, str]) -> str:
+    if key not in areas.index:
+        return "–"
+    row = areas.loc[key]
+    return f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+SECTIONS: dict[str, Callable[[Path], str]] = {"results": results, "missing": missing}
+"""What stands between ``<!-- NAME:start -->`` and ``<!-- NAME:end -->``."""
+
+
+def section(text: str, name: str) -> tuple[str, str, str]:
+    """``text`` before, between and after the markers of section ``name``."""
+    head, rest = text.split(f"<!-- {name}:start -->\n")
+    between, tail = rest.split(f"\n<!-- {name}:end -->")
+    return f"{head}<!-- {name}:start -->\n", between, f"\n<!-- {name}:end -->{tail}"
+
+
 def main() -> int:
-    """Write README.md, or compare; 1 if the committed table is not what the data give."""
+    """Write README.md, or compare; 1 if a committed table is not what the data give."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail if README.md differs")
     args = parser.parse_args()
     readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    head, rest = text.split(START)
-    _, tail = rest.split(END)
-    folder = ROOT / "data" / "results"
-    blocks = "\n\n".join(table(block, folder) for block in BLOCKS)
-    made = f"{head}{START}\n{blocks}\n{END}{tail}"
+    text = made = readme.read_text(encoding="utf-8")
+    for name, build in SECTIONS.items():
+        head, _, tail = section(made, name)
+        made = head + build(ROOT / "data" / "results") + tail
     if args.check:
         return int(made != text)
     write_text(readme, made)
