@@ -34,9 +34,11 @@ def inside_tables(
     Args:
         runs: finished runs.
         names: run identifier to what it is called, column ``switch``.
-        wanted: which of :data:`TABLES`; those without a row are left out.
+        wanted: which of :data:`TABLES`; those without a row are left out. For ``agreement`` a run without a teacher is
+            compared with the teacher of the first run of its seed: two networks that never met.
     """
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in wanted}
+    partners: dict[int, HRLF] = {}
     for run in runs:
         data = run.result.load_data()
         method = run.result.load_method(data["test"])
@@ -45,7 +47,9 @@ def inside_tables(
             if name == "inside":
                 table = factorization_table(method, data["train"], data["test"])
             elif name == "agreement":
-                table = agreement_table(method, run, data["test"])
+                if method.teacher is not None:
+                    partners.setdefault(run.config.seed, method)
+                table = agreement_table(method, run.config.seed, data["test"], partners.get(run.config.seed))
             else:
                 table = probe_parts(method, data["test"])
             if len(table):
@@ -84,20 +88,28 @@ def factorization_table(method: HRLF, train: Utterances, test: Utterances) -> pd
     return pd.concat(parts, ignore_index=True)
 
 
-def agreement_table(method: HRLF, run: HRLFRun, test: Utterances) -> pd.DataFrame:
+def agreement_table(method: HRLF, seed: int, test: Utterances, partner: HRLF | None = None) -> pd.DataFrame:
     """Agreement of the trained teacher with the student ``before`` its first step and ``after`` training.
 
+    Args:
+        method: trained.
+        seed: of its run.
+        test: the samples.
+        partner: whose teacher stands in where ``method`` has none.
+
     Returns:
-        Columns ``when`` and those of :func:`mmsa_lib.evaluation.agreement.scale_agreement`; empty with ``no_teacher``.
+        Columns ``when`` and those of :func:`mmsa_lib.evaluation.agreement.scale_agreement`; empty without any teacher.
     """
-    if method.teacher is None:
+    source = method if method.teacher is not None else partner
+    if source is None:
         return pd.DataFrame()
-    fresh = untrained(method, run.config.seed)
-    fresh.teacher.load_state_dict(method.teacher.state_dict())
     inputs = {name: as_input(test, name) for name in INPUTS}
-    parts = [
-        scale_agreement(model, test, inputs).assign(when=when) for when, model in (("before", fresh), ("after", method))
-    ]
+    parts = []
+    for when, model in (("before", untrained(method, seed)), ("after", method)):
+        pair = HRLF(source.dims, source.task, source.config)
+        pair.teacher.load_state_dict(source.teacher.state_dict())
+        pair.student.load_state_dict(model.student.state_dict())
+        parts.append(scale_agreement(pair, test, inputs).assign(when=when))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -193,7 +193,7 @@ def test_inside_tables_are_those_of_the_trained_networks(runs, target):
     inside, agreed, probes = (read(target, name) for name in ("inside", "agreement", "probes"))
     assert set(inside["switch"]) == {CHOSEN, PRINTED}
     assert inside["run_id"].nunique() == 2  # the chosen weights are in the grid as well, and count once
-    assert set(agreed["switch"]) == {CHOSEN, "no_frf=True"}
+    assert set(agreed["switch"]) == {CHOSEN, "no_frf=True", "no_teacher=True"}
     assert set(probes["switch"]) == {CHOSEN, "no_frf=True"}
     run_id = inside.loc[inside["switch"] == CHOSEN, "run_id"].iloc[0]
     done = find_run(run_id, runs / "synthetic")
@@ -219,6 +219,18 @@ def test_without_frf_or_teacher_there_are_tables_less(runs):
     names = {f.folder.name: name for name, f in found.items()}
     assert list(inside_tables([found["no_frf=True"]], names)) == ["agreement", "probes"]
     assert list(inside_tables([found["no_teacher=True"]], names)) == ["inside", "probes"]
+
+
+def test_a_student_without_a_teacher_is_compared_with_the_one_it_never_met(runs, target):
+    agreed = read(target, "agreement")
+    alone = agreed[agreed["switch"] == "no_teacher=True"]
+    teachers = find_run(agreed.loc[agreed["switch"] == CHOSEN, "run_id"].iloc[0], runs / "synthetic")
+    students = find_run(alone["run_id"].iloc[0], runs / "ablations")
+    test = teachers.load_data()["test"]
+    t = encode(teachers.load_method(test).teacher, test).scales("concat")[2]
+    s = encode(students.load_method(test).student, test).scales("concat")[2]
+    row = alone[(alone["when"] == "after") & (alone["input"] == "complete") & (alone["scale"] == 3)]
+    assert row["cka"].astype(float).item() == pytest.approx(agreement(t, s)["cka"], abs=1e-5)
 
 
 def test_before_training_the_student_is_the_one_the_run_started_from(runs, target):
