@@ -7,22 +7,21 @@ into ``data/results/``. Folders that are not there yet are left out. MOSI and IC
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from mmsa_lib.errors import ConfigError, DataError, MMSAError
+from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.decoupling import entropy_bounds, method_decoupling, word_by_word
 from mmsa_lib.evaluation.policies import critic_skill
 from mmsa_lib.experiments import files
+from mmsa_lib.experiments.curation import curation_command
 from mmsa_lib.experiments.files import VARIANT_SEPARATOR
 from mmsa_lib.experiments.oracle import curate_oracle
 from mmsa_lib.experiments.results import collect, curate, read_results
 from mmsa_lib.experiments.runs import RunResult, find_run
-from mmsa_lib.paths import project_root
 
 METHOD = "collaborative_mmcl"
 TABLES = ("synthetic", "ablations", "mmmo", "mosi", "emotions")
@@ -166,20 +165,7 @@ def write(runs: Path, target: Path) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the tables; 2 where runs or data are missing."""
-    parser = argparse.ArgumentParser(description="write the curated tables of collaborative_mmcl")
-    parser.add_argument("runs", type=Path, help="the folder that holds one folder of runs per table")
-    parser.add_argument("--out", type=Path, help="folder, by default data/results of the checkout")
-    args = parser.parse_args(arguments)
-    root = project_root()
-    try:
-        if args.out is None and root is None:
-            raise ConfigError("no checkout to write to; give --out")
-        for name in write(args.runs, args.out or root / "data" / "results"):
-            print(f"collaborative_{name}.csv")
-    except MMSAError as error:
-        print(f"collaborative_results: error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return curation_command("collaborative", write, "collaborative_mmcl", arguments)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ of the runs must be built.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,12 +20,13 @@ import pandas as pd
 
 from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.loading import load
-from mmsa_lib.errors import ConfigError, DataError, MMSAError
+from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.baselines import constant_values
 from mmsa_lib.evaluation.metrics import task_metrics
 from mmsa_lib.evaluation.missing_summary import run_summaries
 from mmsa_lib.evaluation.protocols import COMPLETE, STOCHASTIC
 from mmsa_lib.experiments import files
+from mmsa_lib.experiments.curation import curation_command
 from mmsa_lib.experiments.hrlf_inside import inside_tables
 from mmsa_lib.experiments.hrlf_runs import (
     PRINTED,
@@ -40,7 +40,6 @@ from mmsa_lib.experiments.hrlf_runs import (
 )
 from mmsa_lib.experiments.results import DECIMALS
 from mmsa_lib.methods.hrlf_collapse import frf_alone
-from mmsa_lib.paths import project_root
 
 SETS = ("synthetic", "mosi", "mmmo")
 METRICS = ("mae", "corr", "acc2_neg_pos", "f1_neg_pos")
@@ -237,20 +236,7 @@ def _load(dataset: str, fold: str, options: str) -> dict[str, Utterances]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the tables; 2 where runs, data or the choice are missing."""
-    parser = argparse.ArgumentParser(description="write the curated tables of hrlf")
-    parser.add_argument("runs", type=Path, help="the folder that holds one folder of runs per table")
-    parser.add_argument("--out", type=Path, help="folder, by default data/results of the checkout")
-    args = parser.parse_args(arguments)
-    root = project_root()
-    try:
-        if args.out is None and root is None:
-            raise ConfigError("no checkout to write to; give --out")
-        for name in write(args.runs, args.out or root / "data" / "results"):
-            print(f"hrlf_{name}.csv")
-    except MMSAError as error:
-        print(f"hrlf_results: error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return curation_command("hrlf", write, "hrlf", arguments)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,18 @@ masks that it was tested under). Folders that are not there yet are left out.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from mmsa_lib.errors import ConfigError, DataError, MMSAError
+from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.protocols import LEVEL_SEPARATOR
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.config import RunConfig
+from mmsa_lib.experiments.curation import curation_command
 from mmsa_lib.experiments.results import collect, curate
-from mmsa_lib.paths import project_root
 
 TABLES = ("synthetic", "mosi", "mmmo", "mosi_timed")
 
@@ -154,20 +153,7 @@ def write(runs: Path, target: Path) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the tables; 2 where runs are missing."""
-    parser = argparse.ArgumentParser(description="write the curated tables of the missing-modality benchmark")
-    parser.add_argument("runs", type=Path, help="the folder that holds one folder of runs per table")
-    parser.add_argument("--out", type=Path, help="folder, by default data/results of the checkout")
-    args = parser.parse_args(arguments)
-    root = project_root()
-    try:
-        if args.out is None and root is None:
-            raise ConfigError("no checkout to write to; give --out")
-        for name in write(args.runs, args.out or root / "data" / "results"):
-            print(f"missing_{name}.csv")
-    except MMSAError as error:
-        print(f"missing_results: error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return curation_command("missing", write, "the missing-modality benchmark", arguments)
 
 
 if __name__ == "__main__":
