@@ -78,12 +78,23 @@ def paired_effects(
     table = compare_seeds(rows, reference, by=["metric"], column=column)
     if table.empty:
         raise DataError(f"there is nothing to compare with {reference or 'the default'!r}")
+    mean = rows.loc[rows[column] == reference, "value"].mean()
+    return table.assign(reference=mean, verdict=verdicts(table, metric, alpha))
+
+
+def verdicts(table: pd.DataFrame, metric: str, alpha: float = 0.05) -> list[str]:
+    """What each line of a comparison says: ``better`` or ``worse``, or ``no effect shown`` unless p is below ``alpha``.
+
+    Args:
+        table: with ``difference`` and ``p_holm``, as :func:`~mmsa_lib.evaluation.statistics.compare_seeds` returns it.
+        metric: key of the metric, for the direction.
+        alpha: level of the verdict.
+    """
     rising = describe(metric).higher_is_better
-    verdicts = [
+    return [
         "no effect shown" if not p < alpha else "better" if (difference > 0) == rising else "worse"
         for difference, p in zip(table["difference"], table["p_holm"], strict=True)
     ]
-    return table.assign(reference=rows.loc[rows[column] == reference, "value"].mean(), verdict=verdicts)
 
 
 def _complete_test(results: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:

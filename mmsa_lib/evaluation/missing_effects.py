@@ -11,8 +11,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from mmsa_lib.errors import DataError
-from mmsa_lib.evaluation.ablations import SEPARATOR
-from mmsa_lib.evaluation.metrics import metric as describe
+from mmsa_lib.evaluation.ablations import SEPARATOR, verdicts
 from mmsa_lib.evaluation.missing_summary import is_constant
 from mmsa_lib.evaluation.statistics import compare_seeds
 
@@ -126,14 +125,6 @@ def _by_data(
         base = part[part["row"] == reference] if reference else part[part["training"] == PLAIN]
         means = base.groupby(KEYS)["value"].mean()
         table["reference"] = [means.iloc[0] if reference else means[key] for key in table[KEYS].itertuples(index=False)]
-        tables.append(table.assign(verdict=_verdicts(table, metric, alpha)))
+        tables.append(table.assign(verdict=verdicts(table, metric, alpha)))
     columns = ["dataset", "fold", *KEYS, *EFFECTS]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
-
-
-def _verdicts(table: pd.DataFrame, metric: str, alpha: float) -> list[str]:
-    rising = describe(metric).higher_is_better
-    return [
-        "no effect shown" if not p < alpha else "better" if (difference > 0) == rising else "worse"
-        for difference, p in zip(table["difference"], table["p_holm"], strict=True)
-    ]
