@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from mmsa_lib.evaluation.missing_effects import AUGMENTED, OWN_RECIPE, PLAIN, with_training
 from mmsa_lib.evaluation.missing_summary import floors, over_seeds, run_summaries
 from mmsa_lib.evaluation.statistics import summarise_seeds
-from mmsa_lib.experiments.files import VARIANT_SEPARATOR
 from mmsa_lib.experiments.results import read_results
 from mmsa_lib.figures.catalogue import encoder_of
 from mmsa_lib.files import write_text
@@ -46,7 +46,7 @@ BLOCKS = [
 ]
 
 MISSING_SETS = {"synthetic": "synthetic", "mosi": "CMU-MOSI", "mmmo": "ICT-MMMO"}
-TRAINING = {"": "complete samples", "missing=stochastic": "samples with gaps"}
+TRAINING = {PLAIN: "complete samples", AUGMENTED: "samples with gaps"}
 
 
 def results(folder: Path) -> str:
@@ -95,36 +95,35 @@ def missing(folder: Path) -> str:
         "|---|---|" + "---|" * len(MISSING_SETS),
     ]
     rows = sorted({key for areas in summaries.values() for key in areas.index}, key=_place)
-    for method, variant in rows:
-        cells = [_interval(areas, (method, variant)) for areas in summaries.values()]
-        lines.append(f"| {_row_name(method, variant)} | {' | '.join(cells)} |")
+    for row in rows:
+        cells = [_interval(areas, row) for areas in summaries.values()]
+        lines.append(f"| {_row_name(*row)} | {' | '.join(cells)} |")
     best = [floors(frame, "mae").groupby("baseline")["value"].first().min() for frame in tables.values()]
     lines.append(f"| best constant, fitted to training labels | – | {' | '.join(f'{value:.3f}' for value in best)} |")
     return "\n".join(lines)
 
 
 def _areas(frame: pd.DataFrame) -> pd.DataFrame:
-    """Per method and variant the area under the error over rates of missing frames, divided by their range."""
-    runs = frame[(frame["run_id"] != "") & (frame["protocol"] == "frames") & (frame["metric"] == "mae")]
-    changes = runs["variant"].map(lambda text: [part for part in text.split(VARIANT_SEPARATOR) if part])
-    shared = set.intersection(*map(set, changes))
-    own = changes.map(lambda parts: VARIANT_SEPARATOR.join(part for part in parts if part not in shared))
-    areas = over_seeds(run_summaries(runs.assign(variant=own), ["frames"]))
-    return areas[areas["summary"] == "auilc_normalised"].set_index(["method", "variant"])
+    """By method, changes and training the area under the error over rates of missing frames, divided by their range."""
+    runs = with_training(frame[(frame["run_id"] != "") & (frame["protocol"] == "frames") & (frame["metric"] == "mae")])
+    areas = over_seeds(run_summaries(runs, ["frames"]))
+    kinds = runs.drop_duplicates(["method", "variant"])[["method", "variant", "changes", "training"]]
+    areas = areas[areas["summary"] == "auilc_normalised"].merge(kinds, on=["method", "variant"])
+    return areas.set_index(["method", "changes", "training"])
 
 
-def _place(key: tuple[str, str]) -> tuple[int, int, str]:
-    method, variant = key
-    return METHODS.index(method), list(TRAINING).index(variant) if variant in TRAINING else -1, variant
+def _place(row: tuple[str, str, str]) -> tuple[int, bool, str, int]:
+    method, changes, training = row
+    return METHODS.index(method), not changes, changes, list(TRAINING).index(training)
 
 
-def _row_name(method: str, variant: str) -> str:
-    if method == "hrlf":  # makes its own gaps
-        return f"`hrlf`, {f'`{variant}`' if variant else 'weights as printed'} | {TRAINING['missing=stochastic']}"
-    return f"`{method}` | {TRAINING[variant]}"
+def _row_name(method: str, changes: str, training: str) -> str:
+    if method in OWN_RECIPE:
+        return f"`{method}`, {f'`{changes}`' if changes else 'weights as printed'} | {TRAINING[training]}"
+    return f"`{method}` | {TRAINING[training]}"
 
 
-def _interval(areas: pd.DataFrame, key: tuple[str, str]) -> str:
+def _interval(areas: pd.DataFrame, key: tuple[str, str, str]) -> str:
     if key not in areas.index:
         return "–"
     row = areas.loc[key]
