@@ -111,15 +111,9 @@ def summary_grid(
         factor: applied to all values (100 for per cent).
         floors: data set to what a constant scores.
     """
-    datasets, summaries = list(dict.fromkeys(frame["dataset"])), list(dict.fromkeys(frame["summary"]))
     names = list(dict.fromkeys(frame["name"]))
-    figure, axes = _panels(
-        len(datasets) * len(summaries), len(datasets), width=2.35, height=0.45 + 0.2 * len(names), margin=1.4,
-        sharex="col",
-    )  # fmt: skip
-    for place, (summary, dataset) in enumerate((s, d) for s in summaries for d in datasets):
-        axis = axes[place]
-        part = frame[(frame["dataset"] == dataset) & (frame["summary"] == summary)]
+    figure, panels = _summary_panels(frame, names, label, width=2.35, height=0.45 + 0.2 * len(names))
+    for axis, dataset, part in panels:
         if floors:
             axis.axvline(factor * floors[dataset], color=palette.GREY, ls="--", lw=1.2, zorder=1)
         for row in part.itertuples():
@@ -128,10 +122,6 @@ def summary_grid(
             axis.plot([factor * row.low, factor * row.high], [height, height], color=color, lw=1.5)
             axis.plot(factor * row.mean, height, marker=TRAINING_MARKER[row.training], ms=3.6, color=color, ls="")
             _count(axis, row.n, frame["n"].max(), factor * row.low, height)
-        _names(axis, names, shown=place % len(datasets) == 0)
-        axis.set_title(f"{dataset}: {summary}" if place < len(datasets) else summary, fontsize="small")
-        if place >= len(datasets) * (len(summaries) - 1):
-            axis.set_xlabel(label)
     handles = [_line(TRAINING[t], TRAINING_LABEL[t], marker=TRAINING_MARKER[t]) for t in TRAINING]
     if floors:
         handles.append(Line2D([], [], color=palette.GREY, ls="--", lw=1.2, label="best constant"))
@@ -152,26 +142,16 @@ def effect_panels(
         higher_is_better: direction of the metric.
         title: figure title.
     """
-    datasets, summaries = list(dict.fromkeys(effects["dataset"])), list(dict.fromkeys(effects["summary"]))
     names = list(dict.fromkeys(effects["name"]))
-    figure, axes = _panels(
-        len(datasets) * len(summaries), len(datasets), width=2.05, height=0.4 + 0.15 * len(names), margin=1.4,
-        sharex="col",
-    )  # fmt: skip
-    for place, (summary, dataset) in enumerate((s, d) for s in summaries for d in datasets):
-        axis = axes[place]
+    figure, panels = _summary_panels(effects, names, label, width=2.05, height=0.4 + 0.15 * len(names))
+    for axis, _, part in panels:
         axis.axvline(0, color=palette.BLACK, lw=0.9)
-        part = effects[(effects["dataset"] == dataset) & (effects["summary"] == summary)]
         for row in part.itertuples():
             color, height = VERDICT[row.verdict], names.index(row.name)
             fill = "white" if row.verdict == "no effect shown" else color
             axis.plot([factor * row.low, factor * row.high], [height, height], color=color, lw=1.5)
             axis.plot(factor * row.difference, height, marker="o", ms=5, color=color, mfc=fill, ls="")
             _count(axis, row.n, effects["n"].max(), factor * row.low, height)
-        _names(axis, names, shown=place % len(datasets) == 0)
-        axis.set_title(f"{dataset}: {summary}" if place < len(datasets) else summary, fontsize="small")
-        if place >= len(datasets) * (len(summaries) - 1):
-            axis.set_xlabel(label)
     sides = ("worse", "better") if higher_is_better else ("better", "worse")
     handles = [
         Line2D([], [], marker="o", ls="", color=VERDICT["better"], label=f"better ({'←→'[sides.index('better')]})"),
@@ -260,6 +240,23 @@ def _by_training(
         axis.set_title(f"{dataset}, {TRAINING_LABEL[training]}", fontsize="small")
     _outer_labels(axes, 2, xlabel, label)
     return figure, panels, [Line2D([], [], lw=1.2, ms=4, label=name, **style) for name, style in styles.items()]
+
+
+def _summary_panels(frame: pd.DataFrame, names: list[str], label: str, width: float, height: float):
+    """A figure with summaries down and data sets across, and per panel its axis, its data set and its rows."""
+    datasets, summaries = list(dict.fromkeys(frame["dataset"])), list(dict.fromkeys(frame["summary"]))
+    figure, axes = _panels(
+        len(datasets) * len(summaries), len(datasets), width=width, height=height, margin=1.4, sharex="col"
+    )
+    panels = []
+    for place, (summary, dataset) in enumerate((s, d) for s in summaries for d in datasets):
+        axis = axes[place]
+        _names(axis, names, shown=place % len(datasets) == 0)
+        axis.set_title(f"{dataset}: {summary}" if place < len(datasets) else summary, fontsize="small")
+        if place >= len(datasets) * (len(summaries) - 1):
+            axis.set_xlabel(label)
+        panels.append((axis, dataset, frame[(frame["dataset"] == dataset) & (frame["summary"] == summary)]))
+    return figure, panels
 
 
 def _panels(count: int, columns: int, width: float, height: float, margin: float = 0.4, **shared):
