@@ -1,7 +1,8 @@
-"""Atomic writing: a file or folder appears whole under its final name or not at all."""
+"""Atomic writing: a file or folder appears whole under its final name or not at all, also after a loss of power."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -30,7 +31,9 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
             temporary, 0o666 & ~_umask()
         )  # mkstemp makes files private; a result should be as readable as any other
         yield temporary
+        _flush(temporary)  # else a crash of the machine may keep the name and lose the content
         os.replace(temporary, target)
+        _flush(target.parent)
     except OSError as error:
         raise DataError(f"cannot write {target}: {_reason(target, error)}") from error
     finally:
@@ -47,6 +50,21 @@ def write_text(target: Path | str, text: str) -> None:
 def remove_tree(folder: Path) -> None:
     """Delete ``folder`` and what is in it; no error where there is none."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until ``path`` is on the disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except (PermissionError, IsADirectoryError):  # Windows opens no folders
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.EBADF):  # file systems without fsync
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _reason(target: Path, error: OSError) -> str:

@@ -32,6 +32,9 @@ CHECKPOINT = "checkpoint.safetensors"
 ERROR = "error.json"
 DONE = "DONE"
 
+RESULTS = (CONFIG, ENVIRONMENT, HISTORY, METRICS, CONSTANTS, SPREAD, PREDICTIONS, MODEL)
+"""What a finished run has, beside its manifest and ``DONE``."""
+
 VARIANT_SEPARATOR = "; "
 """Between the changed values that name a variant."""
 

@@ -32,6 +32,8 @@ LEFT_OUT = (
     "mmsa_lib.training.progress",
     "mmsa_lib.experiments.environment",
     "mmsa_lib.experiments.fingerprint",
+    "mmsa_lib.experiments.manifest",
+    "mmsa_lib.experiments.run_log",
 )
 """Modules that are no part of a code fingerprint; ``.*`` stands for a package with all its modules."""
 

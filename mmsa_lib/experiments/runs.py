@@ -27,6 +27,8 @@ from mmsa_lib.experiments.config import RECIPES, RunConfig
 from mmsa_lib.experiments.environment import environment
 from mmsa_lib.experiments.files import Predictions
 from mmsa_lib.experiments.fingerprint import code_fingerprint, digest
+from mmsa_lib.experiments.manifest import damaged_files, write_manifest
+from mmsa_lib.experiments.run_log import log_run
 from mmsa_lib.files import remove_tree
 from mmsa_lib.methods import METHODS, create
 from mmsa_lib.methods.base import Method
@@ -108,8 +110,9 @@ def run(
 ) -> RunResult:
     """Train and evaluate one configuration, once.
 
-    A finished run is returned at once. An interrupted one goes on from its checkpoint. Whatever else is found in its
-    folder is removed first. The test split is evaluated exactly once, after training, complete and under each protocol;
+    A finished run is returned at once, unless its files were damaged meanwhile (a disk that lost what was written):
+    then it is made again. An interrupted one goes on from its checkpoint. Whatever else is found in its folder is
+    removed first. The test split is evaluated exactly once, after training, complete and under each protocol;
     with ``config.oracle`` also after each epoch, for the record only.
 
     Args:
@@ -131,7 +134,8 @@ def run(
     with _locked(target):
         if force:
             remove_tree(target)
-        if (target / files.DONE).is_file():
+        if _is_whole(target, facts["run_id"]):
+            log_run(target)
             return RunResult(target, config, finished_before=True)
         _prepare(target, config, facts, notebook)
         try:
@@ -140,6 +144,7 @@ def run(
             with suppress(DataError):  # a full disk must not hide what went wrong
                 files.write_json(target / files.ERROR, {"type": type(error).__name__, "message": str(error)})
             raise
+    log_run(target)
     return RunResult(target, config)
 
 
@@ -203,6 +208,17 @@ def _locked(target: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _is_whole(target: Path, run_id: str) -> bool:
+    """Whether the run is finished and its files are those that it wrote."""
+    if not (target / files.DONE).is_file():
+        return False
+    damaged = [] if (target / files.DONE).read_text(errors="replace").strip() == run_id else [files.DONE]
+    damaged += damaged_files(target)
+    if damaged:
+        print(f"run {run_id} is made again: {', '.join(damaged)} in {target} lost its content", file=sys.stderr)
+    return not damaged
 
 
 def _prepare(target: Path, config: RunConfig, facts: dict[str, Any], notebook: str | None) -> None:
@@ -276,6 +292,7 @@ def _write_results(
     surroundings = files.read_json(target / files.ENVIRONMENT)
     files.write_json(target / files.ENVIRONMENT, {**surroundings, "training": training})
     (target / files.CHECKPOINT).unlink(missing_ok=True)
+    write_manifest(target, files.RESULTS)
     files.write_text(target / files.DONE, facts["run_id"] + "\n")
 
 

@@ -17,6 +17,7 @@ from mmsa_lib.evaluation.baselines import constant_metrics
 from mmsa_lib.evaluation.metrics import task_metrics
 from mmsa_lib.experiments import files, runs
 from mmsa_lib.experiments.prediction import prediction_table
+from mmsa_lib.experiments.run_log import RUN_LOG, logged_runs
 from mmsa_lib.experiments.runs import find_run, run
 from mmsa_lib.methods.fusion_baselines import TextOnly
 from mmsa_lib.training import predict
@@ -24,7 +25,7 @@ from mmsa_lib.training import predict
 WRITTEN = {
     "config.json", "environment.json", "history.csv", "metrics.csv", "constants.csv", "spread.csv",
     "predictions.h5",
-    "model.safetensors", "DONE",
+    "model.safetensors", "manifest.json", "DONE",
 }  # fmt: skip
 
 
@@ -103,10 +104,41 @@ def test_a_finished_run_is_not_repeated_and_force_repeats_it(finished, small_con
     assert (forced.folder / "DONE").stat().st_mtime_ns > before["DONE"]
 
 
+@pytest.mark.parametrize("name", [*files.RESULTS, "manifest.json", "DONE"])
+@pytest.mark.parametrize("damage", ["empty", "half", "zeros"])
+def test_a_finished_run_that_lost_content_is_made_again(finished, small_config, tmp_path, capsys, name, damage):
+    """What a machine leaves that lost its power: the names are there, the content is not."""
+    path = finished.folder / name
+    good = path.read_bytes()
+    lost = {"empty": b"", "half": good[: len(good) // 2], "zeros": bytes(len(good))}[damage]
+    path.write_bytes(lost)
+    again = run(small_config(), tmp_path, progress="none")
+    assert not again.finished_before
+    assert f"{name} in {finished.folder} lost its content" in capsys.readouterr().err
+    assert names(again.folder) == WRITTEN
+    assert run(small_config(), tmp_path, progress="none").finished_before
+    if name not in ("environment.json", "model.safetensors", "manifest.json"):
+        assert path.read_bytes() == good
+
+
+def test_a_finished_run_without_a_file_is_made_again(finished, small_config, tmp_path):
+    (finished.folder / "predictions.h5").unlink()
+    assert not run(small_config(), tmp_path, progress="none").finished_before
+
+
+def test_runs_are_logged_where_the_environment_asks_for_it(small_config, tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    monkeypatch.setenv(RUN_LOG, str(log))
+    first = run(small_config(), tmp_path / "runs", progress="none")
+    run(small_config(), tmp_path / "runs", progress="none")
+    assert logged_runs(log) == [first.folder.resolve()]
+    assert logged_runs(tmp_path / "none") == []
+
+
 def test_equal_configurations_give_equal_files_everywhere(finished, small_config, tmp_path):
     other = run(small_config(), tmp_path / "elsewhere", progress="none")
     assert other.run_id == finished.run_id
-    for name in WRITTEN - {"environment.json", "model.safetensors"}:
+    for name in WRITTEN - {"environment.json", "model.safetensors", "manifest.json"}:
         assert (other.folder / name).read_bytes() == (finished.folder / name).read_bytes(), name
 
 
