@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mmsa_lib.experiments import notebook_worker
 
@@ -19,6 +19,15 @@ from mmsa_lib.experiments import notebook_worker
 _PARENT_LIMIT = 80
 # Settings of the user that would make a run differ from one machine to the next.
 _NOT_INHERITED = ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH", "PYTHONSTARTUP")
+PRIVATE = {
+    "JUPYTER_DATA_DIR": "jupyter",
+    "JUPYTER_CONFIG_DIR": "jupyter",
+    "JUPYTER_RUNTIME_DIR": "runtime",
+    "IPYTHONDIR": "ipython",
+}
+"""Variables that name a place in the private folder of a run."""
+REQUEST, WORK, STDERR = "request.json", "work", "stderr.txt"
+_JOURNAL = "journal.jsonl"
 
 
 @contextmanager
@@ -34,52 +43,73 @@ def private_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+class Launcher(Protocol):
+    """What :func:`mmsa_lib.experiments.notebooks.execute` runs a notebook with, for instance warm kernels."""
+
+    def run_worker(
+        self, notebook: Path, parameters: dict[str, Any], folder: Path, timeout: float, environment: Mapping[str, str]
+    ) -> tuple[list[dict[str, Any]], str]:
+        """What :func:`run_worker` of this module does."""
+
+
 def run_worker(
     notebook: Path, parameters: dict[str, Any], folder: Path, timeout: float, environment: Mapping[str, str]
 ) -> tuple[list[dict[str, Any]], str]:
     """Run the worker process in ``folder``; its journal, and how the process ended (one line, empty if well)."""
-    files = {key: str(folder / name) for key, name in (("output", "executed.ipynb"), ("journal", "journal.jsonl"))}
-    request = {"notebook": str(notebook), "parameters": parameters, "socket": str(folder / "socket"), **files}
-    (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
-    (folder / "work").mkdir()
+    write_request(notebook, parameters, folder)
     # By path, because the module needs nothing of this package; -P keeps the modules beside it from shadowing others.
-    command = [sys.executable, "-P", notebook_worker.__file__, str(folder / "request.json")]
-    with (folder / "stderr.txt").open("wb") as stderr:
+    command = [sys.executable, "-P", notebook_worker.__file__, str(folder / REQUEST)]
+    with (folder / STDERR).open("wb") as stderr:
         process = subprocess.Popen(
             command,
-            cwd=folder / "work",
-            env=_environment(folder, environment),
+            cwd=folder / WORK,
+            env=worker_environment(folder, environment),
             stdin=subprocess.PIPE,  # closes when this process ends, and the worker ends with it
             stdout=subprocess.DEVNULL,
             stderr=stderr,
         )
         try:
             code = process.wait(timeout)
-            end = "" if code == 0 else f"the process ended with exit code {code}: {_last_line(folder / 'stderr.txt')}"
+            end = how_it_ended(code, folder)
         except subprocess.TimeoutExpired:
-            end = f"Timeout: not finished after {timeout:g} s"
+            end = too_late(timeout)
         finally:
             process.kill()  # its kernel notices within a second and ends as well
             process.wait()
             process.stdin.close()
-    journal = Path(files["journal"])
+    return read_journal(folder), end
+
+
+def write_request(notebook: Path, parameters: dict[str, Any], folder: Path) -> None:
+    """Put into ``folder`` what a worker reads: the request, and an empty folder to work in."""
+    files = {"output": str(folder / "executed.ipynb"), "journal": str(folder / _JOURNAL)}
+    request = {"notebook": str(notebook), "parameters": parameters, "socket": str(folder / "socket"), **files}
+    (folder / REQUEST).write_text(json.dumps(request), encoding="utf-8")
+    (folder / WORK).mkdir()
+
+
+def read_journal(folder: Path) -> list[dict[str, Any]]:
+    """The events that a worker wrote down, as far as it came."""
+    journal = folder / _JOURNAL
     lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
-    return [json.loads(line) for line in lines], end
+    return [json.loads(line) for line in lines]
 
 
-def _environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:
+def how_it_ended(code: int, folder: Path) -> str:
+    """One line about a worker that ended with ``code`` (negative: a signal), empty if it ended well."""
+    return "" if code == 0 else f"the process ended with exit code {code}: {_last_line(folder / STDERR)}"
+
+
+def too_late(timeout: float) -> str:
+    """One line about a worker that was stopped after ``timeout`` seconds."""
+    return f"Timeout: not finished after {timeout:g} s"
+
+
+def worker_environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]:
     """Variables of the worker: no settings, start-up files or kernels of the user, no dates in figures."""
-    private = {
-        "JUPYTER_DATA_DIR": "jupyter",
-        "JUPYTER_CONFIG_DIR": "jupyter",
-        "JUPYTER_RUNTIME_DIR": "runtime",
-        "IPYTHONDIR": "ipython",
-    }
-    inherited = {
-        name: value for name, value in os.environ.items() if name not in ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH")
-    }
-    private_paths = {name: str(folder / place) for name, place in private.items()}
-    return {**inherited, **private_paths, "SOURCE_DATE_EPOCH": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1", **extra}
+    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+    private = {name: str(folder / place) for name, place in PRIVATE.items()}
+    return {**inherited, **private, "SOURCE_DATE_EPOCH": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1", **extra}
 
 
 def _last_line(path: Path) -> str:

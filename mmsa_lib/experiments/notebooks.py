@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmsa_lib.errors import ConfigError, RunError, unknown_name
 from mmsa_lib.experiments.notebook_cleaning import clean
-from mmsa_lib.experiments.notebook_process import private_folder, run_worker
+from mmsa_lib.experiments.notebook_process import Launcher, private_folder, run_worker
 from mmsa_lib.experiments.notebook_worker import FAILED, FINISHED, REPLIED, STARTED
 from mmsa_lib.experiments.parameters import PARAMETERS_TAG, parameters_model, read_notebook, resolve_parameters
 from mmsa_lib.files import write_text
@@ -88,6 +88,7 @@ def execute(
     *,
     timeout: float = 3600,
     environment: Mapping[str, str] | None = None,
+    launcher: Launcher | None = None,
 ) -> ExecutedNotebook:
     """Run ``notebook`` from its first cell to its last in a fresh kernel.
 
@@ -98,6 +99,8 @@ def execute(
             beside it instead, and an older ``output`` stays as it was.
         timeout: seconds for the whole notebook.
         environment: variables to set for the kernel, beside those of this process.
+        launcher: starts the run, for instance a :class:`~mmsa_lib.experiments.warm_process.WarmLauncher`; by default
+            a new process that imports everything itself.
 
     Returns:
         The outcome; a failing notebook is reported there, not raised.
@@ -115,7 +118,8 @@ def execute(
     changed = {name: value for name, value in values.items() if value != defaults[name]}
     started = time.monotonic()
     with private_folder() as folder:
-        events, end = run_worker(notebook.resolve(), changed, folder, timeout, environment or {})
+        start = run_worker if launcher is None else launcher.run_worker
+        events, end = start(notebook.resolve(), changed, folder, timeout, environment or {})
         seconds = time.monotonic() - started
         failure = _judge(events, end, source, injected=bool(changed))
         copy, machine_paths = _keep_copy(folder, output, failure)
