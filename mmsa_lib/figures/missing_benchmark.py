@@ -291,7 +291,7 @@ def _count(axis, runs: int, most: int, left: float, height: float) -> None:
     if runs < most:
         axis.annotate(
             f"n={runs}", (left, height), xytext=(-4, 0), textcoords="offset points", ha="right", va="center",
-            fontsize="x-small", color=palette.GREY,
+            fontsize="x-small", color=palette.GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )  # fmt: skip
 
 
