@@ -25,7 +25,7 @@ def covariance_pairs(matrices: Mapping[str, Mapping[str, np.ndarray]]) -> Figure
     for line, title in zip(axes, rows, strict=True):
         (first, a), (second, b) = matrices[title].items()
         scale = max(np.abs(a).max(), np.abs(b).max()) or 1.0
-        panels = {f"{first}": a, f"{second}": b, f"{first} - {second}": a - b}
+        panels = {f"{first}": a, f"{second}": b, f"{first} − {second}": a - b}
         for axis, (name, matrix) in zip(line, panels.items(), strict=True):
             image = axis.imshow(matrix, cmap=palette.DIVERGING, vmin=-scale, vmax=scale, interpolation="nearest")
             axis.set(xticks=[], yticks=[], title=name)

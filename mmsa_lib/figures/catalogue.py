@@ -41,7 +41,10 @@ def mosi_leak(leak: pd.DataFrame) -> Figure:
         places = [i + offset for i in range(len(names))]
         axis.barh(places, 100 * rows["accuracy"], height=0.34, color=palette.SPLIT[split], label=split)
         for place, value in zip(places, rows["accuracy"], strict=True):
-            axis.text(100 * value, place, f" {100 * value:.1f}", va="center", fontsize="small")
+            axis.annotate(
+                f"{100 * value:.1f}", (100 * value, place), xytext=(3, 0), textcoords="offset points", va="center",
+                fontsize="small", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+            )  # fmt: skip
     majority = 100 * leak.loc[leak["split"] == "test", "majority"].iloc[0]
     axis.axvline(majority, color=palette.GREY, ls="--", label="larger class of the test split")
     axis.set_yticks(range(len(names)), names)

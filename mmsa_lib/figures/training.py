@@ -88,7 +88,7 @@ def generated_labels(frame: pd.DataFrame, samples: pd.DataFrame) -> Figure:
         color = palette.MODALITY[modality]
         axes[0].plot(wide.index, wide[0.5], color=color, label=f"{modality} (median)")
         axes[0].fill_between(wide.index, wide[0.1], wide[0.9], color=color, alpha=0.15, linewidth=0)
-    axes[0].set(xlabel="epoch", ylabel="|generated - human label|", title="All training samples, 10-90 %")
+    axes[0].set(xlabel="epoch", ylabel="|generated − human label|", title="All training samples, 10–90 %")
     axes[0].legend()
     low, high = samples["label"].min() - 0.3, samples["label"].max() + 0.3
     for axis, name in zip(axes[1:], chosen, strict=True):
