@@ -11,7 +11,7 @@ from importlib import import_module
 import mmsa_lib
 from mmsa_lib.errors import MMSAError
 
-COMMANDS = ("data", "train", "predict", "results", "figures", "notebooks", "doctor")
+COMMANDS = ("data", "train", "sweep", "predict", "results", "figures", "notebooks", "doctor")
 """Modules of this package; each has ``register(subparsers)`` and sets a handler that returns the exit code."""
 
 INTERRUPTED = 130

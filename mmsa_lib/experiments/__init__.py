@@ -9,9 +9,21 @@ if TYPE_CHECKING:
     from mmsa_lib.experiments.config import RunConfig
     from mmsa_lib.experiments.results import collect, curate
     from mmsa_lib.experiments.runs import RunResult, find_run, run
+    from mmsa_lib.experiments.sweeps.driver import SweepResult, sweep
     from mmsa_lib.experiments.tables import ResultsTable, results_table
 
-__all__ = ["ResultsTable", "RunConfig", "RunResult", "collect", "curate", "find_run", "results_table", "run"]
+__all__ = [
+    "ResultsTable",
+    "RunConfig",
+    "RunResult",
+    "SweepResult",
+    "collect",
+    "curate",
+    "find_run",
+    "results_table",
+    "run",
+    "sweep",
+]
 
 _HOME = {
     "RunConfig": "config",
@@ -22,6 +34,8 @@ _HOME = {
     "find_run": "runs",
     "results_table": "tables",
     "run": "runs",
+    "SweepResult": "sweeps.driver",
+    "sweep": "sweeps.driver",
 }
 
 

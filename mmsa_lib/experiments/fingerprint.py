@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def digest(content: Any) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def code_fingerprint(roots: Iterable[str], folder: Path = PACKAGE_FOLDER) -> str:
+def code_fingerprint(roots: Iterable[str], folder: Path = PACKAGE_FOLDER, left_out: Sequence[str] = LEFT_OUT) -> str:
     """Hash of the modules ``roots`` and of all modules of this package that they import, directly or not.
 
     Comments, docstrings and layout do not count. The text of the syntax tree differs slightly between Python
@@ -57,14 +57,18 @@ def code_fingerprint(roots: Iterable[str], folder: Path = PACKAGE_FOLDER) -> str
     Args:
         roots: dotted module names, for instance ``mmsa_lib.methods.self_mm``.
         folder: the package's folder.
+        left_out: modules that do not count, by default those that no number of a run depends on.
     """
-    return digest({name: normalised_source(_file(name, folder)) for name in import_closure(roots, folder)})
+    closure = import_closure(roots, folder, left_out)
+    return digest({name: normalised_source(_file(name, folder)) for name in closure})
 
 
-def import_closure(roots: Iterable[str], folder: Path = PACKAGE_FOLDER) -> list[str]:
+def import_closure(
+    roots: Iterable[str], folder: Path = PACKAGE_FOLDER, left_out: Sequence[str] = LEFT_OUT
+) -> list[str]:
     """Sorted names of all modules that ``roots`` import inside the package, read from their source, not by importing.
 
-    Imports inside functions count too. Modules in :data:`LEFT_OUT` are not entered unless they are roots.
+    Imports inside functions count too. Modules in ``left_out`` are not entered unless they are roots.
     """
     waiting, found = list(roots), set()
     while waiting:
@@ -72,7 +76,7 @@ def import_closure(roots: Iterable[str], folder: Path = PACKAGE_FOLDER) -> list[
         if name in found:
             continue
         found.add(name)
-        waiting.extend(imported for imported in _imports(name, folder) if not _left_out(imported))
+        waiting.extend(imported for imported in _imports(name, folder) if not _left_out(imported, left_out))
     return sorted(found)
 
 
@@ -98,7 +102,16 @@ def _is_text(statement: ast.stmt) -> bool:
 
 def _imports(name: str, folder: Path) -> set[str]:
     """Modules of the package that module ``name`` imports."""
-    tree = ast.parse(_file(name, folder).read_text(encoding="utf-8"))
+    return imported_modules(_file(name, folder).read_text(encoding="utf-8"), folder)
+
+
+def imported_modules(source: str, folder: Path = PACKAGE_FOLDER) -> set[str]:
+    """Modules of the package that the Python text ``source`` imports.
+
+    Raises:
+        SyntaxError: it is not Python.
+    """
+    tree = ast.parse(source)
     named: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -110,10 +123,10 @@ def _imports(name: str, folder: Path) -> set[str]:
     return modules - {PACKAGE}
 
 
-def _left_out(name: str) -> bool:
+def _left_out(name: str, entries: Sequence[str]) -> bool:
     return any(
         name == entry.removesuffix(".*") or (entry.endswith(".*") and name.startswith(entry.removesuffix("*")))
-        for entry in LEFT_OUT
+        for entry in entries
     )
 
 

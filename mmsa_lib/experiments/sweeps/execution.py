@@ -1,0 +1,103 @@
+"""One point of a sweep, executed once, whoever asks: the work that every executor does."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+
+from mmsa_lib.errors import DataError, MMSAError
+from mmsa_lib.experiments.notebooks import CellFailure, execute
+from mmsa_lib.experiments.run_log import RUN_LOG, logged_runs
+from mmsa_lib.experiments.sweeps.points import Point
+from mmsa_lib.experiments.sweeps.store import (
+    FAILED,
+    FINISHED,
+    NOTEBOOK,
+    State,
+    clear,
+    point_lock,
+    read_state,
+    record_failure,
+    record_success,
+)
+
+BUSY = "busy"
+"""State of a point that another process is working on."""
+
+PASSING_ERRORS = frozenset({"DeadKernelError", "WorkerDied", "KilledWorker", "MemoryError"})
+_PASSING_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE)
+PASSING_REASONS = tuple(os.strerror(code) for code in _PASSING_CODES)
+"""What comes from outside the notebook: a killed process, a full or broken disk. A rerun repeats it unasked."""
+
+
+def execute_point(
+    point: Point, runs: Path, *, threads: int = 1, wait: bool = True, launcher: Any = None
+) -> tuple[State, bool]:
+    """Execute ``point`` unless it is finished.
+
+    Args:
+        point: what to execute.
+        runs: the folder of runs; the notebook's runs go there as well.
+        threads: of PyTorch and of the numerical libraries, in this run.
+        wait: wait for another process that works on the point; without it, its state is ``busy``.
+        launcher: how the notebook's process is started, see :func:`mmsa_lib.experiments.notebooks.execute`.
+
+    Returns:
+        Where the point stands now, and whether it was executed here.
+    """
+    try:
+        with point_lock(runs, point).acquire(timeout=-1 if wait else 0):
+            state = read_state(runs, point)
+            if state.state == FINISHED:
+                return state, False
+            return _execute(point, runs, _environment(runs, threads), launcher), True
+    except Timeout:
+        return State(BUSY), False
+    except (MMSAError, OSError) as error:  # a folder that can't be written, a full disk
+        return State(FAILED, error=type(error).__name__, message=_one_line(error), passing=_is_passing(error)), True
+
+
+def _execute(point: Point, runs: Path, environment: Mapping[str, str], launcher: Any) -> State:
+    folder = clear(runs, point)
+    log = folder / "runs.log"
+    started = time.monotonic()
+    result = execute(
+        point.notebook, point.parameters, folder / NOTEBOOK,
+        timeout=point.timeout, environment={**environment, RUN_LOG: str(log)}, launcher=launcher,
+    )  # fmt: skip
+    seconds = time.monotonic() - started
+    if result.failure is not None:
+        return record_failure(runs, point, failed_state(result.failure, seconds))
+    made = logged_runs(log)
+    log.unlink(missing_ok=True)
+    return record_success(runs, point, made, seconds)
+
+
+def failed_state(failure: CellFailure, seconds: float = 0.0) -> State:
+    """The state of a point whose notebook did not run to its end."""
+    passing = failure.error in PASSING_ERRORS or any(reason in failure.message for reason in PASSING_REASONS)
+    return State(
+        FAILED, seconds=round(seconds, 3), cell=failure.cell, source=failure.source, error=failure.error,
+        message=failure.message, passing=passing,
+    )  # fmt: skip
+
+
+def _environment(runs: Path, threads: int) -> dict[str, str]:
+    """Variables of a notebook's process: where its runs go, and how many threads it has."""
+    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    return {**counts, "MMSA_LIB_RUNS": str(runs)}
+
+
+def _is_passing(error: BaseException) -> bool:
+    cause = error.__cause__ if isinstance(error, DataError) else error
+    return isinstance(cause, OSError) and cause.errno not in (errno.EACCES, errno.EPERM, errno.ENOTDIR)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
