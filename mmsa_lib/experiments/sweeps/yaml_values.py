@@ -15,14 +15,19 @@ import yaml
 from mmsa_lib.errors import ConfigError
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 class _Loader(yaml.SafeLoader):
-    """Safe YAML with the scalars of YAML 1.2's core schema."""
+    """Safe YAML with the scalars of YAML 1.2's core schema, and ``<<`` to take over another mapping."""
 
     yaml_implicit_resolvers: dict[str, list] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == _MERGE:
+                continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise _problem(key_node, f"key {key!r} is no text; put it in quotes")
@@ -41,6 +46,7 @@ _CORE = (
         r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
         list("-+.0123456789"),
     ),
+    (_MERGE, r"<<", ["<"]),
 )
 for _tag, _pattern, _first in _CORE:
     _Loader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _first)
