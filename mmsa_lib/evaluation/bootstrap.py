@@ -6,7 +6,7 @@ of how often each group was drawn, so all resamples are one matrix product of co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class _Summed:
+class Summed:
     """A metric as sums: ``items`` ``(N, k)`` per item, and how ``(R, k)`` sums become ``(R,)`` values."""
 
     items: np.ndarray
@@ -96,10 +96,31 @@ def bootstrap_difference(
 
 
 def _interval(predictions, labels, groups, metric, resamples, seed, task, level) -> Interval:
+    check_resampling(resamples, level)
+    checked = [checked_values(task, prediction, labels) for prediction in predictions]
+    member, number = group_members(groups, len(checked[0][1]))
+    score = _looped if callable(metric) else _vectorised
+    scores = [score(metric, guess, truth, task, member) for guess, truth in checked]
+    everything = np.ones((1, number), dtype=np.int64)
+    estimate = _combine([score(everything) for score in scores])[0]
+    drawn = draw_counts(number, resamples, seed)
+    draws = np.concatenate([_combine([score(counts) for score in scores]) for counts in drawn])
+    low, high = percentiles(draws, level)
+    return Interval(float(estimate), low, high, level, number, int(np.isnan(draws).sum()), draws)
+
+
+def check_resampling(resamples: int, level: float) -> None:
+    """Refuse a level outside (0, 1) and fewer than one resample."""
     if not 0 < level < 1 or resamples < 1:
         raise ConfigError(f"a bootstrap needs a level in (0, 1) and resamples >= 1, got {level} and {resamples}")
-    checked = [_values(task, prediction, labels) for prediction in predictions]
-    count = len(checked[0][1])
+
+
+def group_members(groups: Sequence[Hashable] | None, count: int) -> tuple[np.ndarray, int]:
+    """Per item the number of its group, and how many groups there are; ``None`` makes every item a group.
+
+    Raises:
+        DataError: not one group per item. ConfigError: a single group.
+    """
     names = np.arange(count) if groups is None else np.asarray([str(group) for group in groups])
     if len(names) != count:
         raise DataError(f"{len(names)} groups for {count} items; give one group per item")
@@ -107,29 +128,30 @@ def _interval(predictions, labels, groups, metric, resamples, seed, task, level)
     number = int(member.max()) + 1
     if number < 2:
         raise ConfigError("all items belong to one group; a bootstrap over groups needs at least two")
-    score = _looped if callable(metric) else _vectorised
-    scores = [score(metric, guess, truth, task, member) for guess, truth in checked]
-    everything = np.ones((1, number), dtype=np.int64)
-    estimate = _combine([score(everything) for score in scores])[0]
+    return member, number
+
+
+def draw_counts(number: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each of ``number`` groups is drawn, ``(CHUNK, number)`` resamples at a time."""
     generator = np.random.default_rng(seed)
-    parts = []
     for start in range(0, resamples, CHUNK):
-        size = min(CHUNK, resamples - start)
-        drawn = generator.multinomial(number, np.full(number, 1 / number), size=size)
-        parts.append(_combine([score(drawn) for score in scores]))
-    draws = np.concatenate(parts)
+        yield generator.multinomial(number, np.full(number, 1 / number), size=min(CHUNK, resamples - start))
+
+
+def percentiles(draws: np.ndarray, level: float) -> tuple[float, float]:
+    """Bounds of the percentile interval over the draws that are defined; NaN without any."""
     defined = draws[~np.isnan(draws)]
     tail = (1 - level) / 2
     low, high = np.quantile(defined, [tail, 1 - tail]) if len(defined) else (np.nan, np.nan)
-    undefined = len(draws) - len(defined)
-    return Interval(float(estimate), float(low), float(high), level, number, undefined, draws)
+    return float(low), float(high)
 
 
 def _combine(values: list[np.ndarray]) -> np.ndarray:
     return values[0] if len(values) == 1 else values[0] - values[1]
 
 
-def _values(task: Task, prediction: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+def checked_values(task: Task, prediction: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Checked predictions and labels, as the metrics of ``task`` see them."""
     if task.kind == "emotions":
         return emotion_values(prediction, labels, task.names)
     return sentiment_values(prediction, labels, task.metrics)  # type: ignore[arg-type]
@@ -148,9 +170,7 @@ def _looped(metric: MetricFunction, guess, truth, task, member) -> Callable[[np.
 
 def _vectorised(metric: str, guess, truth, task, member) -> Callable[[np.ndarray], np.ndarray]:
     """Score counts of groups by one matrix product."""
-    terms = (
-        _emotion_terms(metric, guess, truth, task) if task.kind == "emotions" else [_term(metric, guess, truth, task)]
-    )
+    terms = summed_terms(metric, guess, truth, task)
     sums = [np.stack([np.bincount(member, weights=column) for column in t.items.T], axis=1) for t in terms]
 
     def score(drawn: np.ndarray) -> np.ndarray:
@@ -159,10 +179,21 @@ def _vectorised(metric: str, guess, truth, task, member) -> Callable[[np.ndarray
     return score
 
 
-def _term(key: str, guess: np.ndarray, truth: np.ndarray, task: Task) -> _Summed:
+def summed_terms(metric: str, guess: np.ndarray, truth: np.ndarray, task: Task) -> list[Summed]:
+    """A metric of ``task`` as sums over items; its value is the mean over the terms.
+
+    Raises:
+        UnknownNameError: the task has no such metric.
+    """
+    return (
+        _emotion_terms(metric, guess, truth, task) if task.kind == "emotions" else [_term(metric, guess, truth, task)]
+    )
+
+
+def _term(key: str, guess: np.ndarray, truth: np.ndarray, task: Task) -> Summed:
     """A sentiment metric as sums."""
     if key == "mae":
-        return _Summed(np.column_stack([np.ones(len(truth)), np.abs(guess - truth)]), lambda s: s[:, 1] / s[:, 0])
+        return Summed(np.column_stack([np.ones(len(truth)), np.abs(guess - truth)]), lambda s: s[:, 1] / s[:, 0])
     if key == "corr":
         return _correlation(guess, truth)
     known = ["mae", "corr"]
@@ -177,7 +208,7 @@ def _term(key: str, guess: np.ndarray, truth: np.ndarray, task: Task) -> _Summed
     raise unknown_name("metric of this task", key, known)
 
 
-def _emotion_terms(key: str, guess: np.ndarray, truth: np.ndarray, task: Task) -> list[_Summed]:
+def _emotion_terms(key: str, guess: np.ndarray, truth: np.ndarray, task: Task) -> list[Summed]:
     """An emotion metric as one term per emotion to average (``mean_*``), else as a single term."""
     everyone = np.ones(len(truth), bool)
     decided = (guess[..., 1] > guess[..., 0]).astype(int)
@@ -198,11 +229,11 @@ def _emotion_terms(key: str, guess: np.ndarray, truth: np.ndarray, task: Task) -
     raise unknown_name("metric of this task", key, [all_classes, *(f"{n}_{p}" for n in columns for p in parts)])
 
 
-def _accuracy(guess: np.ndarray, truth: np.ndarray, kept: np.ndarray) -> _Summed:
-    return _Summed(np.column_stack([kept, kept & (guess == truth)]).astype(float), lambda s: _ratio(s[:, 1], s[:, 0]))
+def _accuracy(guess: np.ndarray, truth: np.ndarray, kept: np.ndarray) -> Summed:
+    return Summed(np.column_stack([kept, kept & (guess == truth)]).astype(float), lambda s: _ratio(s[:, 1], s[:, 0]))
 
 
-def _correlation(guess: np.ndarray, truth: np.ndarray) -> _Summed:
+def _correlation(guess: np.ndarray, truth: np.ndarray) -> Summed:
     # Centred and scaled first: the sums of squares then lose no digits.
     constant = np.isnan(pearson(guess, truth))
     x, y = ((v - v.mean()) / (v.std() or 1.0) for v in (guess, truth))
@@ -214,10 +245,10 @@ def _correlation(guess: np.ndarray, truth: np.ndarray) -> _Summed:
         product = np.where(defined, spread_x * spread_y, np.nan)
         return (sxy - sx * sy / n) / np.sqrt(product)
 
-    return _Summed(np.column_stack([np.ones(len(x)), x, y, x * x, y * y, x * y]), finish)
+    return Summed(np.column_stack([np.ones(len(x)), x, y, x * x, y * y, x * y]), finish)
 
 
-def _f1(guess: np.ndarray, truth: np.ndarray, kept: np.ndarray, average: str) -> _Summed:
+def _f1(guess: np.ndarray, truth: np.ndarray, kept: np.ndarray, average: str) -> Summed:
     """Two-class F1 from the counts (right, guessed, actual) of class 0 and of class 1."""
     columns = [kept & m for c in (0, 1) for m in ((guess == c) & (truth == c), guess == c, truth == c)]
 
@@ -230,7 +261,7 @@ def _f1(guess: np.ndarray, truth: np.ndarray, kept: np.ndarray, average: str) ->
         weight = actual if average == "weighted" else occurs
         return _ratio((scores * weight).sum(axis=1), weight.sum(axis=1))
 
-    return _Summed(np.column_stack(columns).astype(float), finish)
+    return Summed(np.column_stack(columns).astype(float), finish)
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Statistics over runs: mean, spread and interval over random seeds, and paired comparisons (evaluation.md, 5.2).
 
-Intervals over test items are in :mod:`mmsa_lib.evaluation.bootstrap` and can be imported from here as well.
+Intervals over test items are in :mod:`mmsa_lib.evaluation.bootstrap` and can be imported from here as well; those over
+seeds and test items at once are in :mod:`mmsa_lib.evaluation.hierarchical`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,13 @@ from scipy import stats
 from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.bootstrap import Interval, bootstrap_difference, bootstrap_items
 
-__all__ = ["Interval", "bootstrap_difference", "bootstrap_items", "compare_seeds", "holm", "summarise_seeds"]
+__all__ = [
+    "Interval", "bootstrap_difference", "bootstrap_items", "compare_seeds", "holm", "signed_rank", "signed_rank_floor",
+    "signed_rank_pairs", "summarise_seeds",
+]  # fmt: skip
+
+SAME = 12
+"""Digits after the point to which two differences count as equal in a test of ranks; beyond is rounding of floats."""
 
 
 def summarise_seeds(
@@ -68,8 +75,9 @@ def compare_seeds(
 
     Returns:
         The columns of ``by``, ``column``, ``n`` (pairs), ``unpaired`` (runs without a partner, or undefined),
-        ``difference`` (method minus reference), ``sd``, ``low``, ``high``, ``p`` (two-sided) and ``p_holm``, corrected
-        for all comparisons in the table. With fewer than two pairs the last five are NaN.
+        ``difference`` (method minus reference), ``sd``, ``low``, ``high``, ``p`` (two-sided t-test), ``wilcoxon``
+        (exact two-sided p of the signed-rank test) and ``p_holm``, ``p`` corrected for all comparisons in the table.
+        With fewer than two pairs the last six are NaN.
 
     Raises:
         DataError: a column is missing, a seed occurs twice, or there is no run of ``reference``.
@@ -92,9 +100,10 @@ def compare_seeds(
                     **_mean_row(difference, level),
                     "unpaired": len(pairs) - len(difference),
                     "p": _paired_p(difference),
+                    "wilcoxon": signed_rank(difference) if len(difference) > 1 else float("nan"),
                 }
             )
-    table = pd.DataFrame(rows, columns=[*by, column, "n", "unpaired", "mean", "sd", "low", "high", "p"])
+    table = pd.DataFrame(rows, columns=[*by, column, "n", "unpaired", "mean", "sd", "low", "high", "p", "wilcoxon"])
     table["p_holm"] = holm(table["p"].to_numpy(dtype=float))
     return table.rename(columns={"mean": "difference"})
 
@@ -108,6 +117,35 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     stepped = p[order] * (len(order) - np.arange(len(order)))
     corrected[order] = np.minimum(1, np.maximum.accumulate(stepped))
     return corrected
+
+
+def signed_rank(difference: Sequence[float] | np.ndarray) -> float:
+    """Exact two-sided p of Wilcoxon's signed-rank test: equal sizes share their mean rank, zeros are left out.
+
+    Every combination of signs counts, so ties cost no exactness. NaN without a difference; 1 where all are 0.
+    """
+    values = np.round(np.asarray(difference, dtype=np.float64), SAME)
+    if not len(values):
+        return float("nan")
+    values = values[values != 0]
+    doubled = np.round(2 * stats.rankdata(np.abs(values))).astype(int)  # mean ranks are halves at most
+    ways = np.zeros(doubled.sum() + 1)
+    ways[0] = 1.0
+    for rank in doubled:
+        ways[rank:] += ways[:-rank].copy()
+        ways /= 2
+    positive = doubled[values > 0].sum()
+    return float(min(1, 2 * min(ways[: positive + 1].sum(), ways[positive:].sum())))
+
+
+def signed_rank_floor(n: int) -> float:
+    """The smallest p that :func:`signed_rank` can reach with ``n`` pairs: all differences have one sign."""
+    return min(1.0, 2.0 ** (1 - n))
+
+
+def signed_rank_pairs(alpha: float) -> int:
+    """How many pairs it takes until :func:`signed_rank` can fall to ``alpha`` or below."""
+    return max(1, int(np.ceil(1 - np.log2(alpha))))
 
 
 def _mean_row(values: np.ndarray, level: float) -> dict[str, float]:

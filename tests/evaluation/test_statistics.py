@@ -1,5 +1,7 @@
 """Statistics over seeds and over items, against SciPy and against plain loops."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +16,9 @@ from mmsa_lib.evaluation.statistics import (
     bootstrap_items,
     compare_seeds,
     holm,
+    signed_rank,
+    signed_rank_floor,
+    signed_rank_pairs,
     summarise_seeds,
 )
 
@@ -216,3 +221,48 @@ def test_bad_input_is_named():
         bootstrap_items(guess, labels, groups, "mae", level=95)
     with pytest.raises(DataError, match="not finite"):
         bootstrap_items(guess * np.nan, labels, groups, "mae")
+
+
+class TestSignedRank:
+    @staticmethod
+    def by_signs(difference):
+        """Every combination of signs of the sizes that are not 0."""
+        values = np.array([d for d in difference if d != 0])
+        ranks = stats.rankdata(np.abs(values))
+        sums = [
+            sum(r for r, up in zip(ranks, signs, strict=True) if up)
+            for signs in itertools.product([0, 1], repeat=len(ranks))
+        ]
+        observed = ranks[values > 0].sum()
+        return min(1, 2 * min(np.mean(np.array(sums) <= observed), np.mean(np.array(sums) >= observed)))
+
+    @pytest.mark.parametrize("n", [2, 5, 9, 30])
+    def test_agrees_with_scipy_without_ties(self, n):
+        difference = np.random.default_rng(n).normal(0.3, 1, n)
+        assert signed_rank(difference) == pytest.approx(stats.wilcoxon(difference, method="exact").pvalue)
+
+    @pytest.mark.parametrize("difference", [[1, 1, -1, 2, 0], [0.02, 0.02, 0.02, 0.02], [3, -3, 1, 1, -1, 5, 5, 0, 0]])
+    def test_ties_and_zeros_agree_with_all_signs(self, difference):
+        assert signed_rank(difference) == pytest.approx(self.by_signs(difference))
+
+    def test_rounding_of_floats_breaks_no_tie(self):
+        first, second = np.array([0.3, 0.2, 0.5]), np.array([0.1, 0.0, 0.7])
+        assert len(set(np.abs(first - second))) > 1
+        assert signed_rank(first - second) == pytest.approx(self.by_signs([0.2, 0.2, -0.2]))
+
+    def test_the_floor_and_the_pairs_that_it_takes(self):
+        for n in range(1, 9):
+            assert signed_rank(np.arange(1, n + 1)) == signed_rank_floor(n)
+        assert signed_rank_floor(5) == 0.0625
+        for alpha in (0.1, 0.05, 0.01, 0.0625):
+            n = signed_rank_pairs(alpha)
+            assert signed_rank_floor(n) <= alpha < signed_rank_floor(n - 1)
+
+    def test_nothing_and_no_difference(self):
+        assert np.isnan(signed_rank([]))
+        assert signed_rank([0.0, 0.0]) == 1
+
+    def test_a_comparison_has_it(self):
+        found = compare_seeds(runs(ref=[1.0, 2.0, 3.0, 5.0, 9.0], a=[0.9, 1.8, 2.5, 4.0, 7.0]), "ref").iloc[0]
+        assert found["wilcoxon"] == 0.0625
+        assert np.isnan(compare_seeds(runs(ref=[1.0], a=[2.0]), "ref").iloc[0]["wilcoxon"])
