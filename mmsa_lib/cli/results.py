@@ -1,19 +1,30 @@
-"""``mmsa-lib results``: tables over runs, and curated CSV files."""
+"""``mmsa-lib results``: tables over runs, comparisons, and small files of both."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mmsa_lib.cli.output import print_json, say
+from mmsa_lib.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from mmsa_lib.experiments.comparison_tables import ComparisonTable
+    from mmsa_lib.experiments.tables import ResultsTable
 
 CHOSEN = ("method", "dataset", "fold", "protocol", "level", "split", "metric")
-"""Columns whose values ``results export`` can be asked for."""
+"""Columns whose values ``results export`` and ``results compare`` can be asked for."""
+
+SUFFIXES = {".txt": "text", ".csv": "csv", ".tex": "latex", ".html": "html", ".md": "markdown"}
+FORMATS = tuple(SUFFIXES.values())
+RESAMPLES = 10_000
+"""As :data:`mmsa_lib.evaluation.hierarchical.RESAMPLES`; importing that would cost a second before ``--help``."""
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     """Add ``results`` and its subcommands."""
-    parser = subparsers.add_parser("results", help="tables over finished runs, and their export")
+    parser = subparsers.add_parser("results", help="tables over finished runs, comparisons, and their export")
     commands = parser.add_subparsers(dest="results_command", required=True, metavar="COMMAND")
     table = commands.add_parser("table", help="mean, deviation and interval over seeds, with constant baselines")
     table.add_argument("source", type=Path, metavar="FOLDER_OR_CSV", help="a folder of runs, or an exported table")
@@ -23,40 +34,186 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     table.add_argument("--level", default="0.0", metavar="L", help="a rate, or the available modalities (text+audio)")
     table.add_argument("--dataset", metavar="D", help="needed where there are several")
     table.add_argument("--fold", metavar="F", help="needed where there are several")
-    table.add_argument("--json", action="store_true", help="print one JSON document")
+    table.add_argument(
+        "--intervals", choices=("seeds", "items"), default="seeds", help="over seeds, or over seeds and test items"
+    )
+    table.add_argument("--published", action="store_true", help="what papers print, in tables of their own below")
+    _add_bootstrap(table)
+    _add_output(table)
     table.set_defaults(handler=show)
-    export = commands.add_parser("export", help="write chosen rows, with run identifiers and seeds, to a small CSV")
+
+    against = commands.add_parser("compare", help="every method and variant against one of them, paired over seeds")
+    against.add_argument("source", type=Path, metavar="FOLDER_OR_CSV")
+    against.add_argument(
+        "--reference", required=True, metavar="NAME", help="a method, METHOD:VARIANT, a variant, or a constant baseline"
+    )
+    against.add_argument("--alpha", type=float, default=0.05, metavar="A", help="level of the verdicts (default: 0.05)")
+    _add_chosen(against)
+    against.add_argument("--no-items", action="store_true", help="don't read predictions: tests over seeds alone")
+    _add_bootstrap(against)
+    _add_output(against)
+    against.set_defaults(handler=compare)
+
+    export = commands.add_parser(
+        "export", help="write chosen rows as a small CSV, or as a LaTeX, HTML or Markdown table"
+    )
     export.add_argument("source", type=Path, metavar="FOLDER_OR_CSV")
-    export.add_argument("target", type=Path, metavar="CSV")
-    for column in CHOSEN:
-        export.add_argument(f"--{column}", nargs="+", metavar="NAME", help=f"only these values of {column}")
+    export.add_argument("target", type=Path, metavar="FILE", help=f"its suffix decides: {', '.join(SUFFIXES)}")
+    export.add_argument("--format", choices=FORMATS, help="whatever the suffix is")
+    _add_chosen(export)
+    export.add_argument(
+        "--summary", action="store_true", help="CSV of means, with intervals over seeds and test items where runs are"
+    )
+    _add_bootstrap(export)
     export.set_defaults(handler=write)
+
+
+def _add_chosen(parser: argparse.ArgumentParser) -> None:
+    for column in CHOSEN:
+        parser.add_argument(f"--{column}", nargs="+", metavar="NAME", help=f"only these values of {column}")
+
+
+def _add_bootstrap(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="the folder of the runs behind a CSV")
+    parser.add_argument(
+        "--resamples", type=int, default=RESAMPLES, metavar="N", help=f"of the bootstrap (default: {RESAMPLES})"
+    )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=FORMATS, help="default: by the suffix of --out, else text")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write here instead of to stdout")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def show(args: argparse.Namespace) -> int:
     """``results table``."""
-    from mmsa_lib.experiments.results import failures, read_results
+    _check_output(args)
     from mmsa_lib.experiments.tables import results_table
 
-    frame = read_results(args.source)
-    chosen = {name: getattr(args, name) for name in ("split", "protocol", "level", "dataset", "fold")}
-    table = results_table(frame, args.metrics, **chosen)
-    if args.json:
-        print_json({"title": table.title, "rows": table.frame.to_dict("records")})
-    else:
-        print(repr(table))
-    if args.source.is_dir():
-        for _, row in failures(args.source).iterrows():
-            say(f"failed: {row['run_id']} ({row['method']}, seed {row['seed']}): {row['error']}: {row['message']}")
+    chosen = {name: getattr(args, name) for name in ("split", "protocol", "level", "dataset", "fold", "intervals")}
+    chosen |= {name: getattr(args, name) for name in ("published", "runs", "resamples")}
+    table = results_table(args.source, args.metrics, **chosen)
+    content: dict[str, Any] = {"title": table.title, "rows": _records(table.frame), "notes": list(table.notes)}
+    if args.published:
+        content["published"] = [{"title": one.title, "header": one.header, "rows": one.rows} for one in table.published]
+    _give(args, table, content)
+    return 0
+
+
+def compare(args: argparse.Namespace) -> int:
+    """``results compare``."""
+    _check_output(args)
+    from mmsa_lib.experiments.comparison_tables import comparison_table
+    from mmsa_lib.experiments.comparisons import compare as compare_runs
+
+    chosen = {column: getattr(args, column) for column in CHOSEN if column != "metric" and getattr(args, column)}
+    frame = compare_runs(
+        args.source, args.reference, args.metric, alpha=args.alpha, runs=args.runs,
+        items=False if args.no_items else None, resamples=args.resamples, **chosen,
+    )  # fmt: skip
+    content = {"reference": args.reference, "alpha": args.alpha, "rows": _records(frame)}
+    _give(args, comparison_table(frame), content)
     return 0
 
 
 def write(args: argparse.Namespace) -> int:
     """``results export``."""
-    from mmsa_lib.experiments.results import curate
-
+    kind = args.format or _format_of(args.target)
     chosen = {column: getattr(args, column) for column in CHOSEN if getattr(args, column)}
+    if args.summary and kind != "csv":
+        raise ConfigError(f"--summary writes CSV, and {args.target} asks for {kind}; leave --summary out")
+    if kind == "csv":
+        _export_csv(args, chosen)
+    else:
+        _write_file(args.target, _formatted(_chosen_table(args, chosen), kind))
+        say(f"table written to {args.target}")
+    _say_failed(args)
+    return 0
+
+
+def _export_csv(args: argparse.Namespace, chosen: dict[str, list[str]]) -> None:
+    from mmsa_lib.experiments.results import check_names, curate, read_results
+    from mmsa_lib.experiments.summaries import curate_summary
+
+    check_names(read_results(args.source), **chosen)
+    if args.summary:
+        frame = curate_summary(args.source, args.target, runs=args.runs, resamples=args.resamples, **chosen)
+        say(f"{len(frame)} rows of a summary written to {args.target}")
+        return
     frame = curate(args.source, args.target, **chosen)
     runs = frame.loc[frame["run_id"] != "", "run_id"].nunique()
     say(f"{len(frame)} rows of {runs} runs written to {args.target}")
-    return 0
+
+
+def _chosen_table(args: argparse.Namespace, chosen: dict[str, list[str]]) -> ResultsTable:
+    """The table of one cell; a column with several values can't be shown in it."""
+    from mmsa_lib.experiments.tables import results_table
+
+    single = {}
+    for column in ("dataset", "fold", "protocol", "level", "split"):
+        values = chosen.get(column, [])
+        if len(values) > 1:
+            raise ConfigError(f"a table shows one {column}, not {', '.join(values)}; choose one, or export CSV")
+        single |= {column: values[0]} if values else {}
+    return results_table(args.source, chosen.get("metric"), methods=chosen.get("method"), runs=args.runs, **single)
+
+
+def _check_output(args: argparse.Namespace) -> None:
+    """Refuse what can't be done before anything is read."""
+    if args.json and (args.format or args.out):
+        raise ConfigError(f"--json prints to stdout; leave {'--format' if args.format else '--out'} out")
+    if args.out is not None and not args.format:
+        args.format = _format_of(args.out)
+
+
+def _format_of(path: Path) -> str:
+    if path.suffix not in SUFFIXES:
+        raise ConfigError(f"the suffix of {path} must say what to write ({', '.join(SUFFIXES)}); or give --format")
+    return SUFFIXES[path.suffix]
+
+
+def _give(args: argparse.Namespace, table: ResultsTable | ComparisonTable, content: dict[str, Any]) -> None:
+    """Print or write a table, as text or as JSON, and say which runs failed."""
+    if args.json:
+        print_json({**content, "failed": _failed(args)})
+    elif args.out is None:
+        print(_formatted(table, args.format or "text"), end="")
+    else:
+        _write_file(args.out, _formatted(table, args.format))
+        say(f"table written to {args.out}")
+    _say_failed(args)
+
+
+def _formatted(table: ResultsTable | ComparisonTable, kind: str) -> str:
+    makers = {
+        "text": lambda: f"{table!r}\n", "csv": table.to_csv, "latex": table.to_latex,
+        "html": lambda: table.to_html(document=True), "markdown": table.to_markdown,
+    }  # fmt: skip
+    return makers[kind]()
+
+
+def _write_file(path: Path, text: str) -> None:
+    from mmsa_lib.files import write_text
+
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; name a file in it")
+    write_text(path, text)
+
+
+def _records(frame) -> list[dict[str, Any]]:
+    """Rows as plain values; what is absent is ``None``."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def _failed(args: argparse.Namespace) -> list[dict[str, Any]]:
+    from mmsa_lib.experiments.results import failures
+
+    folder = args.source if args.source.is_dir() else args.runs
+    return _records(failures(folder)) if folder is not None else []
+
+
+def _say_failed(args: argparse.Namespace) -> None:
+    for row in _failed(args):
+        message = " ".join(str(row["message"]).split())
+        say(f"failed: {row['run_id']} ({row['method']}, seed {row['seed']}): {row['error']}: {message}")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import html
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pandas as pd
 
@@ -12,7 +11,8 @@ from mmsa_lib.evaluation.metrics import metric as describe
 from mmsa_lib.evaluation.missing_effects import AUGMENTATION, AUGMENTED, OWN_RECIPE, with_training
 from mmsa_lib.evaluation.missing_summary import is_constant, run_summaries
 from mmsa_lib.experiments.files import VARIANT_SEPARATOR
-from mmsa_lib.experiments.tables import CONSTANT_STYLE, ResultsTable, seed_table
+from mmsa_lib.experiments.published import PrintedTable
+from mmsa_lib.experiments.tables import ResultsTable, seed_table
 
 SUMMARIES = {
     ("frames", "auilc"): "AUILC",
@@ -81,37 +81,6 @@ def subset_table(results: pd.DataFrame, metric: str, failed: pd.DataFrame | None
     described = describe(metric)
     columns = [replace(described, key=name, label=name) for name in names]
     return seed_table(rows, columns, f"{data}, {described.label} by what is available", short=True, failed=failed)
-
-
-@dataclass(frozen=True)
-class PrintedTable:
-    """Numbers of a paper, to be shown apart from ours: small, slanted and grey, without a best value.
-
-    Attributes:
-        title: where they are printed, and why they are never compared.
-        header: column names.
-        rows: the lines, as text.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def __repr__(self) -> str:
-        lines = [self.header, *self.rows]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
-        texts = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
-        return "\n".join([self.title, texts[0], "-" * len(texts[0]), *texts[1:]])
-
-    def _repr_html_(self) -> str:
-        # Viewers that drop styles (GitHub's) keep small and slanted text.
-        def line(cells: tuple[str, ...], tag: str) -> str:
-            inside = "".join(f"<{tag}><small><i>{html.escape(cell)}</i></small></{tag}>" for cell in cells)
-            return f'<tr style="{CONSTANT_STYLE}">{inside}</tr>'
-
-        body = "".join(line(row, "td") for row in self.rows)
-        caption = f"<caption><small><i>{html.escape(self.title)}</i></small></caption>"
-        return f"<table>{caption}<thead>{line(self.header, 'th')}</thead><tbody>{body}</tbody></table>"
 
 
 def printed_subsets(published: pd.DataFrame, source: str, dataset: str, metrics: dict[str, str]) -> PrintedTable:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from mmsa_lib.data.masks import level_name
-from mmsa_lib.errors import DataError, unknown_name
+from mmsa_lib.errors import DataError, MMSAError, unknown_name
 from mmsa_lib.experiments import files
 
 SAME_RUN = ("method", "variant", "dataset", "fold", "seed")
 """Runs that agree in these answer the same question; with several of them, code or data changed in between."""
+
+FAILURE_COLUMNS = ("run_id", *SAME_RUN, "error", "message")
+UNKNOWN = "unknown"
 
 DECIMALS = 6
 """Digits after the point in curated tables: more than a table shows, fewer than machines disagree on."""
@@ -67,25 +71,62 @@ def finished_runs(folder: Path | str) -> list[Path]:
     folder = Path(folder)
     marks = [folder / files.DONE] if (folder / files.DONE).is_file() else list(folder.glob(f"*/{files.DONE}"))
     if not marks:
-        raise DataError(f"no finished run in {folder}; make one with: mmsa-lib train METHOD --runs {folder}")
-    return [mark.parent for mark in sorted(marks, key=lambda mark: (mark.stat().st_mtime_ns, mark.parent.name))]
+        failed = sorted(folder.glob(f"*/{files.ERROR}"))
+        lost = f" ({len(failed)} failed, see {failed[0]})" if failed else ""
+        raise DataError(f"no finished run in {folder}{lost}; make one with: mmsa-lib train METHOD --runs {folder}")
+    return [mark.parent for mark in sorted(marks, key=_age)]
 
 
-def failures(folder: Path | str) -> pd.DataFrame:
-    """Runs below ``folder`` that failed: run_id, method, dataset, fold, seed, error, message."""
-    rows = []
-    for file in sorted(Path(folder).glob(f"*/{files.ERROR}")):
-        stored, error = files.read_json(file.parent / files.CONFIG), files.read_json(file)
-        config = stored["config"]
-        rows.append(
-            {
-                "run_id": file.parent.name,
-                **{key: config[key] for key in ("method", "dataset", "fold", "seed")},
-                "error": error["type"],
-                "message": error["message"],
-            }
-        )
-    return pd.DataFrame(rows, columns=["run_id", "method", "dataset", "fold", "seed", "error", "message"])
+def failures(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
+    """Runs below ``folder`` that failed: run_id, method, variant, dataset, fold, seed, error, message.
+
+    A failed run whose repetition with other code finished is left out, and so is an older failure of it. What the
+    configuration of a failed run does not tell (its file is damaged) is ``unknown``.
+
+    Args:
+        folder: a folder of runs, or one run.
+        superseded: keep these as well.
+    """
+    folder = Path(folder)
+    found = sorted([*folder.glob(f"*/{files.ERROR}"), *folder.glob(files.ERROR)], key=_age, reverse=True)
+    table = pd.DataFrame([_failure(file) for file in found], columns=list(FAILURE_COLUMNS))
+    if superseded or table.empty:
+        return table.sort_values("run_id", ignore_index=True)
+    finished = {_identity(path) for path in _finished(folder)}
+    known = table["method"] != UNKNOWN
+    repaired = pd.Series([tuple(row) in finished for row in table[list(SAME_RUN)].itertuples(index=False)])
+    kept = table[~(known & (repaired | table.duplicated(list(SAME_RUN))))]
+    return kept.sort_values("run_id", ignore_index=True)
+
+
+def _failure(file: Path) -> dict[str, Any]:
+    """What is known of a failed run; a damaged file must not hide that it failed."""
+    error = {"type": UNKNOWN, "message": ""}
+    with suppress(DataError):
+        error |= files.read_json(file)
+    identity = dict(zip(SAME_RUN, _identity(file.parent), strict=True))
+    return {"run_id": file.parent.name, **identity, "error": error["type"], "message": error["message"]}
+
+
+def _identity(path: Path) -> tuple:
+    """Method, variant, data set, fold and seed of a run folder."""
+    from mmsa_lib.experiments.config import RunConfig
+
+    try:
+        config = RunConfig(**files.read_json(path / files.CONFIG)["config"])
+    except (MMSAError, KeyError, TypeError):
+        return (UNKNOWN, "", UNKNOWN, UNKNOWN, UNKNOWN)
+    return (config.method, config.variant, config.dataset, config.fold, config.seed)
+
+
+def _finished(folder: Path) -> list[Path]:
+    with suppress(DataError):
+        return finished_runs(folder)
+    return []
+
+
+def _age(mark: Path) -> tuple[int, str]:
+    return mark.stat().st_mtime_ns, mark.parent.name
 
 
 def read_results(source: Path | str) -> pd.DataFrame:
@@ -121,6 +162,20 @@ def curate(source: Path | str | pd.DataFrame, target: Path | str, **chosen: Any)
         DataError: nothing is left; UnknownNameError: no such column.
     """
     frame = source if isinstance(source, pd.DataFrame) else read_results(source)
+    frame = choose(frame, **chosen)
+    if not (frame["run_id"] != "").any():
+        raise DataError(f"no run is left after choosing {chosen}; nothing was written to {target}")
+    frame = _sorted(frame.assign(value=frame["value"].round(DECIMALS)).drop_duplicates())
+    files.write_table(Path(target), frame)
+    return frame
+
+
+def choose(frame: pd.DataFrame, **chosen: Any) -> pd.DataFrame:
+    """The rows that have the chosen values, as :func:`curate` takes them; levels are spelt alike.
+
+    Raises:
+        UnknownNameError: no such column.
+    """
     frame = frame.assign(level=frame["level"].map(level_name))
     for column, values in chosen.items():
         if column not in files.METRIC_COLUMNS:
@@ -132,11 +187,39 @@ def curate(source: Path | str | pd.DataFrame, target: Path | str, **chosen: Any)
         if column in ("run_id", "method", "variant", "seed", "protocol", "level"):
             keep |= frame["run_id"] == ""
         frame = frame[keep]
-    if not (frame["run_id"] != "").any():
-        raise DataError(f"no run is left after choosing {chosen}; nothing was written to {target}")
-    frame = _sorted(frame.assign(value=frame["value"].round(DECIMALS)).drop_duplicates())
-    files.write_table(Path(target), frame)
     return frame
+
+
+def check_names(frame: pd.DataFrame, **chosen: Any) -> None:
+    """Refuse chosen values that do not occur in ``frame`` at all.
+
+    Raises:
+        UnknownNameError: names the nearest values that do.
+    """
+    for column, values in chosen.items():
+        known = [str(value) for value in frame[column].map(level_name if column == "level" else str).unique()]
+        for value in values if isinstance(values, Sequence) and not isinstance(values, str) else [values]:
+            text = level_name(value) if column == "level" else str(value)
+            if text not in known:
+                raise unknown_name(column, text, known)
+
+
+def check_seeds(rows: pd.DataFrame) -> None:
+    """Refuse two runs of one configuration: code or data changed in between, and one of them must be left out.
+
+    Raises:
+        DataError: names the runs.
+    """
+    runs = rows[rows["run_id"] != ""]
+    keys = [column for column in (*SAME_RUN, "protocol", "level", "split", "metric") if column in rows]
+    repeated = runs[runs.duplicated(keys, keep=False)]
+    if len(repeated):
+        first = repeated.iloc[0]
+        same = (repeated["seed"] == first["seed"]) & (repeated["method"] == first["method"])
+        ids = ", ".join(sorted(repeated.loc[same, "run_id"].unique()))
+        raise DataError(
+            f"{first['method']} has several runs with seed {first['seed']} ({ids}); leave the older ones out"
+        )
 
 
 def _sorted(frame: pd.DataFrame) -> pd.DataFrame:

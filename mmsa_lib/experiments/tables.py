@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 
 from mmsa_lib.data.masks import level_name
-from mmsa_lib.errors import DataError
+from mmsa_lib.errors import DataError, unknown_name
+from mmsa_lib.evaluation.hierarchical import RESAMPLES
 from mmsa_lib.evaluation.metrics import Metric, metric
 from mmsa_lib.evaluation.statistics import summarise_seeds
-from mmsa_lib.experiments.files import VARIANT_SEPARATOR
+from mmsa_lib.experiments.published import PrintedTable, published_setting, published_tables, read_published
+from mmsa_lib.experiments.rendering import GREY, Block, Line, Mark, Printable
+from mmsa_lib.experiments.results import DECIMALS, UNKNOWN, check_names, check_seeds
+from mmsa_lib.experiments.summaries import Source, is_summary, open_source, read_summary, summarise
+from mmsa_lib.experiments.table_cells import cell_text, cell_words, ranks, short_text
+from mmsa_lib.experiments.variants import own_changes, row_label, shared_changes
 
-BEST, CONSTANT_STYLE = "font-weight:bold", "color:#767676"
+CONSTANT_STYLE = GREY
+
+INTERVALS = {
+    "seeds": ("low", "high", "interval"),
+    "items": ("item_low", "item_high", "interval over seeds and test items"),
+}
+"""Kind of interval to its bounds and to what the title calls it."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +41,21 @@ class Row:
     constant: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class ResultsTable:
-    """Methods down, metrics across: mean, standard deviation and 95 % t-interval over seeds; constants below.
+@dataclass(frozen=True, eq=False, repr=False)
+class ResultsTable(Printable):
+    """Methods down, metrics across: mean, standard deviation and 95 % interval; constants below, published apart.
 
-    The best mean of the methods in each column is bold (``*`` in text). It is only the largest number: whether it
-    differs from the next one is what the intervals are for.
+    The best mean of the methods in each column is bold (``*`` in text) and, of three or more, the second best is
+    underlined (``_``). These are only the largest numbers: whether they differ is what the intervals are for.
 
     Attributes:
         frame: the numbers: method, variant, metric, n, undefined, mean, sd, low, high, constant.
         title: what data and which samples.
         metrics: the columns.
         rows: the lines, ready to print.
-        best: per column the positions of the best rows.
+        best, second: per column the positions of the best and of the second best rows.
+        notes: what must be said below.
+        published: numbers of papers, in tables of their own.
     """
 
     frame: pd.DataFrame
@@ -48,6 +63,9 @@ class ResultsTable:
     metrics: tuple[Metric, ...]
     rows: tuple[Row, ...]
     best: tuple[frozenset[int], ...]
+    second: tuple[frozenset[int], ...]
+    notes: tuple[str, ...] = ()
+    published: tuple[PrintedTable, ...] = ()
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -55,37 +73,27 @@ class ResultsTable:
         names = [f"{m.label}{' %' if m.percent else ''} {'↑' if m.higher_is_better else '↓'}" for m in self.metrics]
         return ("method", "n", *names)
 
-    def __repr__(self) -> str:
-        lines = [self.header]
-        for position, row in enumerate(self.rows):
-            marked = [f"*{cell}" if position in self.best[i] else cell for i, cell in enumerate(row.cells)]
-            lines.append((row.label, row.seeds, *marked))
-        widths = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
-        texts = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-        ]
-        rule = "-" * sum([*widths, 2 * (len(widths) - 1)])
-        return "\n".join([self.title, texts[0], rule, *texts[1:]])
-
-    def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.header)
-        body = "".join(self._html_row(position, row) for position, row in enumerate(self.rows))
-        caption = f"<caption>{html.escape(self.title)}</caption>"
-        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-    def _html_row(self, position: int, row: Row) -> str:
-        style = f' style="{CONSTANT_STYLE}"' if row.constant else ""
-        cells = "".join(
-            f'<td style="{BEST}">{html.escape(cell)}</td>'
-            if position in self.best[i]
-            else f"<td>{html.escape(cell)}</td>"
-            for i, cell in enumerate(row.cells)
+    def blocks(self) -> tuple[Block, ...]:
+        lines = tuple(
+            Line((row.label, row.seeds, *row.cells), (Mark.NONE, Mark.NONE, *self._marks(i)), grey=row.constant)
+            for i, row in enumerate(self.rows)
         )
-        return f"<tr{style}><td>{html.escape(row.label)}</td><td>{row.seeds}</td>{cells}</tr>"
+        own = Block(self.title, self.header, lines, self.notes)
+        return (own, *(block for table in self.published for block in table.blocks()))
+
+    def _marks(self, row: int) -> list[Mark]:
+        pairs = zip(self.best, self.second, strict=True)
+        return [Mark.BEST if row in best else Mark.SECOND if row in second else Mark.NONE for best, second in pairs]
+
+    def to_csv(self) -> str:
+        """The numbers behind the table, one row per line and metric; published ones are not among them."""
+        numbers = self.frame.select_dtypes("floating").columns
+        rounded = self.frame.assign(**{name: self.frame[name].round(DECIMALS) for name in numbers})
+        return rounded.to_csv(index=False, lineterminator="\n")
 
 
 def results_table(
-    frame: pd.DataFrame,
+    source: Path | str | pd.DataFrame,
     metrics: Sequence[str] | None = None,
     *,
     split: str = "test",
@@ -93,26 +101,68 @@ def results_table(
     level: float | str = 0.0,
     dataset: str | None = None,
     fold: str | None = None,
+    methods: Sequence[str] | None = None,
+    intervals: str = "seeds",
+    published: bool | pd.DataFrame = False,
+    failed: pd.DataFrame | None = None,
+    runs: Path | str | None = None,
+    resamples: int = RESAMPLES,
 ) -> ResultsTable:
-    """Mean, standard deviation and 95 % t-interval over seeds for each method and variant, constants below.
+    """Mean, standard deviation and 95 % interval for each method and variant, constants below.
 
     Args:
-        frame: rows of :func:`mmsa_lib.experiments.results.collect` or of a curated table.
+        source: a folder of runs, a curated table, rows of :func:`mmsa_lib.experiments.results.collect`, or a summary of
+            :func:`mmsa_lib.experiments.summaries.summarise` or the file that it was curated in.
         metrics: keys, by default all but the macro averages.
         split, protocol, level: which cell of a run is shown; constants are the same in all of them.
-        dataset, fold: which data, needed where ``frame`` holds several.
+        dataset, fold: which data, needed where ``source`` holds several.
+        methods: only these; constants stay.
+        intervals: ``"seeds"``: t intervals over seeds; ``"items"``: bootstrap over seeds and test items, from a summary
+            that has them or from the folder of runs.
+        published: show what papers print for these methods on these data, in tables of their own; rows of
+            :func:`~mmsa_lib.experiments.published.read_published` show all that fit among them.
+        failed: runs that failed (:func:`~mmsa_lib.experiments.results.failures`), counted beside the finished ones; of
+            a folder they are known.
+        runs: the folder of the runs behind a table or frame.
+        resamples: of the bootstrap.
 
     Raises:
         DataError: nothing fits, several data sets fit, or a seed occurs twice (runs of different code are mixed).
+        UnknownNameError: no such metric, protocol, level, data set or fold; names the nearest.
     """
-    chosen = _choose(frame, split, protocol, level, dataset, fold)
-    keys = list(metrics) if metrics else [key for key in dict.fromkeys(chosen["metric"]) if not key.endswith("_macro")]
-    absent = [key for key in keys if key not in set(chosen["metric"])]
-    if absent:
-        raise DataError(f"no run has metric {absent[0]!r}; there are {', '.join(dict.fromkeys(chosen['metric']))}")
+    if intervals not in INTERVALS:
+        raise unknown_name("intervals", intervals, INTERVALS)
+    opened = _open(source, runs)
+    chosen = _choose(opened.frame, split, protocol, level, dataset, fold)
+    known = [key for key in dict.fromkeys(chosen["metric"]) if key]
+    keys = list(metrics) if metrics else [key for key in known if not key.endswith("_macro")]
+    for key in keys:
+        if key not in known:
+            raise unknown_name("metric", key, known)
     chosen = chosen[chosen["metric"].isin(keys)]
-    data = f"{chosen['dataset'].iloc[0]}, fold {chosen['fold'].iloc[0]}, {split} samples{_cell_words(protocol, level)}"
-    return seed_table(chosen, [metric(key) for key in keys], data)
+    failed = opened.failed if failed is None else failed
+    if methods is not None:
+        check_names(pd.concat([chosen[["method"]], failed[["method"]]]), method=list(methods))
+        chosen = chosen[chosen["method"].isin(methods) | _constant(chosen)]
+        failed = failed[failed["method"].isin(methods)]
+    data = {name: next(value for value in chosen[name] if value != UNKNOWN) for name in ("dataset", "fold")}
+    if intervals == "items" and not is_summary(chosen):
+        whole = summarise(chosen, runs=opened.folder, items=True, resamples=resamples)
+        chosen = whole[_of_data(whole, **data)]
+    columns = [metric(key) for key in keys]
+    title = f"{data['dataset']}, fold {data['fold']}, {split} samples{cell_words(protocol, level)}"
+    failed = failed[_of_data(failed, **data)]
+    if is_summary(chosen):
+        table = summary_table(chosen.reset_index(drop=True), columns, title, intervals=intervals)
+    else:
+        table = seed_table(chosen, columns, title, failed=failed)
+    if published is False:
+        return table
+    rows = read_published() if published is True else published
+    own = None if published is not True else set(chosen["method"])
+    found = published_tables(rows, data["dataset"], published_setting(protocol, level), own)
+    none = () if found else (f"no paper prints numbers of these methods on {data['dataset']} in this setting",)
+    return replace(table, published=found, notes=(*table.notes, *none))
 
 
 def seed_table(
@@ -131,107 +181,101 @@ def seed_table(
     Raises:
         DataError: a seed occurs twice (runs of different code are mixed).
     """
-    _refuse_repeated_seeds(rows)
+    check_seeds(rows)
     summary = summarise_seeds(rows, by=["method", "variant", "metric"], value="value")
     summary["constant"] = summary["method"].isin(rows.loc[rows["run_id"] == "", "method"])
-    failures = {} if failed is None else failed.value_counts(["method", "variant"]).to_dict()
-    groups = dict(iter(_groups(summary)))
-    groups |= {(False, *key): summary.iloc[:0] for key in failures if (False, *key) not in groups}
-    shared = _shared_changes([variant for constant, _, variant in groups if not constant])
-    cell, form = (_short_cell, "mean ± half of the 95 % interval") if short else (_cell, "mean ± sd [95 % interval]")
+    lost = {} if failed is None else failed.value_counts(["method", "variant"]).to_dict()
+    summary["failed"] = [lost.get(key, 0) for key in zip(summary["method"], summary["variant"], strict=True)]
+    done = set(zip(summary["method"], summary["variant"], strict=True))
+    never = [
+        {"method": method, "variant": variant, "metric": m.key, "n": 0, "undefined": 0, "constant": False,
+         "failed": count}
+        for (method, variant), count in sorted(lost.items()) if (method, variant) not in done for m in columns
+    ]  # fmt: skip
+    if never:
+        summary = pd.concat([summary, pd.DataFrame(never)], ignore_index=True)
+    return summary_table(summary, columns, data, short=short)
+
+
+def summary_table(
+    summary: pd.DataFrame, columns: Sequence[Metric], data: str, *, short: bool = False, intervals: str = "seeds"
+) -> ResultsTable:
+    """A table of numbers that are summarised already.
+
+    Args:
+        summary: per method, variant and metric ``n, undefined, failed, mean, sd``, bounds, and ``constant``.
+        columns, data, short: as in :func:`seed_table`.
+        intervals: ``"seeds"`` or ``"items"``.
+
+    Raises:
+        DataError: there are no intervals over test items.
+    """
+    low, high, words = INTERVALS[intervals]
+    notes = _item_notes(summary) if intervals == "items" else ()
+    bounds = summary.rename(columns={"low": "_low", "high": "_high"}).rename(columns={low: "low", high: "high"})
+    numbers = (bounds if intervals == "items" else summary).set_index(["constant", "method", "variant"])
+    groups = sorted(set(numbers.index))
+    shared = shared_changes([variant for constant, name, variant in groups if not constant and name != UNKNOWN])
+    cell = short_text if short else cell_text
     lines, means = [], []
-    for constant, method, variant in sorted(groups):
-        by_metric = groups[constant, method, variant].set_index("metric")
+    for constant, method, variant in groups:
+        by_metric = numbers.loc[[(constant, method, variant)]].set_index("metric")
         shown = [by_metric.loc[m.key] if m.key in by_metric.index else None for m in columns]
         means.append([math.nan if constant or s is None else float(s["mean"]) for s in shown])
         cells = tuple(cell(m, s) for m, s in zip(columns, shown, strict=True))
-        own = [part for part in _changes(variant) if part not in shared]
-        label = f"{method} ({', '.join(own)})" if own else method
-        lost = failures.get((method, variant), 0)
-        seeds = f"{by_metric['n'].max() if len(by_metric) else 0}{f', {lost} failed' if lost else ''}"
-        lines.append(Row(label, "" if constant else seeds, cells, constant))
-    best = tuple(_best([line[i] for line in means], m.higher_is_better) for i, m in enumerate(columns))
+        lost = by_metric["failed"].max()
+        seeds = "" if constant else f"{by_metric['n'].max()}{f', {lost} failed' if lost else ''}"
+        lines.append(Row(row_label(method, own_changes(variant, shared)), seeds, cells, constant))
+    marked = [ranks([line[i] for line in means], m.higher_is_better) for i, m in enumerate(columns)]
+    best, second = (tuple(side) for side in zip(*marked, strict=True))
+    coverage = f"{100 * summary['coverage'].iloc[0]:g}" if "coverage" in summary else "95"
+    form = f"mean ± half of the {coverage} % {words}" if short else f"mean ± sd [{coverage} % {words}]"
     title = f"{data}{', with ' + ', '.join(shared) if shared else ''}: {form}"
-    return ResultsTable(summary, title, tuple(columns), tuple(lines), best)
+    return ResultsTable(summary, title, tuple(columns), tuple(lines), best, second, notes)
 
 
-def _cell_words(protocol: str, level: float | str) -> str:
-    return "" if protocol == "complete" else f", protocol {protocol} at {level_name(level)}"
+def _open(source: Path | str | pd.DataFrame, runs: Path | str | None) -> Source:
+    """Rows of single runs, or a summary with the failures that it counts."""
+    if not isinstance(source, pd.DataFrame) and Path(source).is_file():
+        with suppress(DataError):
+            source = read_summary(source)
+    if isinstance(source, pd.DataFrame) and is_summary(source):
+        return Source(source, None, pd.DataFrame(columns=["method", "variant", "dataset", "fold"]))
+    return open_source(source, runs)
 
 
-def _changes(variant: str) -> list[str]:
-    return variant.split(VARIANT_SEPARATOR) if variant else []
+def _item_notes(summary: pd.DataFrame) -> tuple[str, ...]:
+    if "groups" not in summary or summary["groups"].isna().all():
+        raise DataError("there are no intervals over test items; make the summary from the folder of the runs")
+    counts = " or ".join(str(count) for count in sorted(summary["groups"].dropna().unique()))
+    return (f"test items are resampled in {counts} groups (videos, speakers, or single items)",)
 
 
-def _shared_changes(variants: Sequence[str]) -> list[str]:
-    """What all methods of a table have in common; said once, in the title."""
-    changes = [_changes(variant) for variant in variants]
-    return [part for part in changes[0] if all(part in other for other in changes)]
+def _constant(frame: pd.DataFrame) -> pd.Series:
+    return frame["constant"] if is_summary(frame) else frame["run_id"] == ""
+
+
+def _of_data(frame: pd.DataFrame, dataset: str, fold: str) -> pd.Series:
+    """Rows of one data set and fold; what is unknown may belong to it."""
+    return frame["dataset"].isin([dataset, UNKNOWN]) & frame["fold"].isin([fold, UNKNOWN])
 
 
 def _choose(frame, split, protocol, level, dataset, fold) -> pd.DataFrame:
+    frame = frame.assign(level=frame["level"].map(level_name))
     level = level_name(level)
-    cell = (frame["protocol"] == protocol) & (frame["level"].map(level_name) == level)
-    keep = (frame["split"] == split) & (cell | (frame["run_id"] == ""))
-    for column, wanted in (("dataset", dataset), ("fold", fold)):
+    asked = {"dataset": dataset, "fold": fold}
+    check_names(frame, **{name: value for name, value in {**asked, "protocol": protocol}.items() if value is not None})
+    check_names(frame[frame["protocol"] == protocol], level=level)
+    cell = (frame["protocol"] == protocol) & (frame["level"] == level)
+    keep = (frame["split"] == split) & (cell | _constant(frame))
+    for column, wanted in asked.items():
         if wanted is not None:
-            keep &= frame[column] == wanted
+            keep &= frame[column].isin([wanted, UNKNOWN])
     chosen = frame[keep]
-    if not (chosen["run_id"] != "").any():
+    if _constant(chosen).all():
         raise DataError(f"no run has {split} results for protocol {protocol}, level {level} on the data asked for")
     for column in ("dataset", "fold"):
-        found = sorted(chosen[column].unique())
+        found = sorted(set(chosen[column]) - {UNKNOWN})
         if len(found) > 1:
             raise DataError(f"results of several {column}s ({', '.join(found)}); choose one by {column}= or --{column}")
     return chosen
-
-
-def _refuse_repeated_seeds(chosen: pd.DataFrame) -> None:
-    runs = chosen[chosen["run_id"] != ""]
-    repeated = runs[runs.duplicated(["method", "variant", "seed", "metric"], keep=False)]
-    if len(repeated):
-        first = repeated.iloc[0]
-        ids = ", ".join(sorted(repeated.loc[repeated["seed"] == first["seed"], "run_id"].unique()))
-        raise DataError(
-            f"{first['method']} has several runs with seed {first['seed']} ({ids}); leave the older ones out"
-        )
-
-
-def _groups(summary: pd.DataFrame):
-    """Methods in the order of their names, then constants."""
-    keys = ["constant", "method", "variant"]
-    return summary.sort_values(keys, kind="stable").groupby(keys, sort=True)
-
-
-def _cell(described: Metric, numbers: pd.Series | None) -> str:
-    """``mean ± sd [low, high]``; the mean alone with one seed, a dash where it is undefined in every run.
-
-    Where it is undefined in some runs (the correlation of a constant), the number of the others is added.
-    """
-    if numbers is None or math.isnan(numbers["mean"]):
-        return "–"
-    factor, digits = (100, 2) if described.percent else (1, 3)
-    texts = {key: f"{factor * numbers[key]:.{digits}f}" for key in ("mean", "sd", "low", "high")}
-    count = f" (n={numbers['n']})" if numbers["undefined"] else ""
-    if math.isnan(numbers["sd"]):
-        return texts["mean"] + count
-    return f"{texts['mean']} ± {texts['sd']} [{texts['low']}, {texts['high']}]{count}"
-
-
-def _short_cell(described: Metric, numbers: pd.Series | None) -> str:
-    """``mean ± half``; half the width of the 95 % interval."""
-    if numbers is None or math.isnan(numbers["mean"]):
-        return "–"
-    factor, digits = (100, 1) if described.percent else (1, 3)
-    mean, half = factor * numbers["mean"], factor * (numbers["high"] - numbers["mean"])
-    count = f" (n={numbers['n']})" if numbers["undefined"] else ""
-    return f"{mean:.{digits}f}{count}" if math.isnan(half) else f"{mean:.{digits}f} ± {half:.{digits}f}{count}"
-
-
-def _best(means: list[float], higher: bool) -> frozenset[int]:
-    """Positions of the best mean; none where there is only one row to compare."""
-    known = [value for value in means if not math.isnan(value)]
-    if len(known) < 2:
-        return frozenset()
-    target = max(known) if higher else min(known)
-    return frozenset(position for position, value in enumerate(means) if value == target)

@@ -61,13 +61,14 @@ class TestTable:
                 "a              3  1.000 ± 0.100 [0.752, 1.248]   *72.00 ± 2.00 [67.03, 76.97]",
                 "b              3  *0.850 ± 0.087 [0.635, 1.065]  60.00 ± 0.00 [60.00, 60.00]",
                 "constant_mean     0.100                          –",
+                "* best mean",
             ]
         )
 
     def test_html_marks_the_best_method_and_never_a_constant(self, frame):
         page = results_table(frame)._repr_html_()
-        assert page.count("font-weight:bold") == 2
-        assert '<td style="font-weight:bold">0.850 ± 0.087 [0.635, 1.065]</td>' in page
+        assert page.count("<b>") == 2
+        assert "<td><b>0.850 ± 0.087 [0.635, 1.065]</b></td>" in page
         assert '<tr style="color:#767676"><td>constant_mean</td>' in page
         assert " id=" not in page
 
@@ -100,8 +101,8 @@ class TestTable:
         assert results_table(other, dataset="other").rows[0].cells == ("0.500",)
 
     def test_unknown_metric_and_nothing_left(self, frame):
-        with pytest.raises(DataError, match="no run has metric 'corr'; there are mae, acc2"):
-            results_table(frame, ["corr"])
+        with pytest.raises(UnknownNameError, match=r"unknown metric 'mea'; did you mean mae\?"):
+            results_table(frame, ["mea"])
         with pytest.raises(DataError, match="no run has valid results"):
             results_table(frame, split="valid")
 
