@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Processes that run at the same time. Each uses one thread, so numbers do not depend on the machine's cores.
 JOBS ?= 2
+# What the tests of `make test-system` need beside Python; names of Debian's packages.
+SYSTEM_PACKAGES := chromium chromium-driver
 # The table that `make reproduce` ends with.
 RESULTS ?= data/results/mosi_standard.csv
 
@@ -12,7 +14,7 @@ READY := $(VENV)/.ready
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint imports unit nbval notebooks figures figures-check lock clean
+.PHONY: help setup reproduce test lint imports unit nbval test-system notebooks figures figures-check lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
@@ -42,6 +44,10 @@ unit: setup  ## unit tests, in parallel
 nbval: setup  ## run the committed notebooks and compare every output with the stored one
 	SOURCE_DATE_EPOCH=0 $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 \
 		--nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks/
+
+test-system: setup  ## real JupyterLab in a browser and a real one-node SLURM; installs Debian packages
+	tools/system_packages.sh $(SYSTEM_PACKAGES)
+	$(BIN)/python -m pytest -m "browser or slurm" -n $(JOBS) --dist worksteal -rs
 
 notebooks: setup  ## execute the notebooks and store their outputs in notebooks/
 	$(BIN)/mmsa-lib notebooks run --jobs $(JOBS) --update
