@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not (SCRIPT.exists() and shutil.which("bash")), 
 
 @pytest.fixture
 def machine(tmp_path):
-    """Run the script as user ``uid`` where ``there`` is installed; apt succeeds in the attempts that ``works`` lists."""
+    """Run the script as user ``uid`` where ``there`` is installed; apt succeeds in the attempts in ``works``."""
     for tool in ("bash", "env", "tail", "mktemp", "rm"):
         (tmp_path / tool).symlink_to(shutil.which(tool))
     calls = tmp_path / "calls"
