@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,10 +53,47 @@ class Launcher(Protocol):
         """What :func:`run_worker` of this module does."""
 
 
+class ColdLauncher:
+    """Starts each run in a new process; those that still run when it is closed are killed."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen] = set()
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def run_worker(
+        self, notebook: Path, parameters: dict[str, Any], folder: Path, timeout: float, environment: Mapping[str, str]
+    ) -> tuple[list[dict[str, Any]], str]:
+        """As :func:`run_worker` of this module."""
+        return run_worker(notebook, parameters, folder, timeout, environment, started=self._add)
+
+    def close(self) -> None:
+        """Kill what runs, and from now on whatever is started."""
+        with self._lock:
+            self._closed = True
+            for process in self._running:
+                process.kill()
+
+    def _add(self, process: subprocess.Popen) -> None:
+        with self._lock:
+            self._running = {process, *(other for other in self._running if other.returncode is None)}
+            if self._closed:
+                process.kill()
+
+
 def run_worker(
-    notebook: Path, parameters: dict[str, Any], folder: Path, timeout: float, environment: Mapping[str, str]
+    notebook: Path,
+    parameters: dict[str, Any],
+    folder: Path,
+    timeout: float,
+    environment: Mapping[str, str],
+    *,
+    started: Callable[[subprocess.Popen], None] = lambda process: None,
 ) -> tuple[list[dict[str, Any]], str]:
-    """Run the worker process in ``folder``; its journal, and how the process ended (one line, empty if well)."""
+    """Run the worker process in ``folder``; its journal, and how the process ended (one line, empty if well).
+
+    ``started`` is called with the process as soon as it runs.
+    """
     write_request(notebook, parameters, folder)
     # By path, because the module needs nothing of this package; -P keeps the modules beside it from shadowing others.
     command = [sys.executable, "-P", notebook_worker.__file__, str(folder / REQUEST)]
@@ -69,6 +107,7 @@ def run_worker(
             stderr=stderr,
         )
         try:
+            started(process)
             code = process.wait(timeout)
             end = how_it_ended(code, folder)
         except subprocess.TimeoutExpired:
@@ -85,19 +124,25 @@ def write_request(notebook: Path, parameters: dict[str, Any], folder: Path) -> N
     files = {"output": str(folder / "executed.ipynb"), "journal": str(folder / _JOURNAL)}
     request = {"notebook": str(notebook), "parameters": parameters, "socket": str(folder / "socket"), **files}
     (folder / REQUEST).write_text(json.dumps(request), encoding="utf-8")
-    (folder / WORK).mkdir()
+    (folder / WORK).mkdir(exist_ok=True)
 
 
 def read_journal(folder: Path) -> list[dict[str, Any]]:
     """The events that a worker wrote down, as far as it came."""
     journal = folder / _JOURNAL
-    lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
-    return [json.loads(line) for line in lines]
+    lines = journal.read_text(encoding="utf-8", errors="replace").splitlines() if journal.exists() else []
+    events = []
+    for line in lines:
+        try:
+            events.append(json.loads(line))
+        except ValueError:  # a full disk cut it off
+            break
+    return events
 
 
 def how_it_ended(code: int, folder: Path) -> str:
     """One line about a worker that ended with ``code`` (negative: a signal), empty if it ended well."""
-    return "" if code == 0 else f"the process ended with exit code {code}: {_last_line(folder / STDERR)}"
+    return "" if code == 0 else f"the process ended with exit code {code}: {last_line(folder / STDERR)}"
 
 
 def too_late(timeout: float) -> str:
@@ -112,6 +157,7 @@ def worker_environment(folder: Path, extra: Mapping[str, str]) -> dict[str, str]
     return {**inherited, **private, "SOURCE_DATE_EPOCH": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1", **extra}
 
 
-def _last_line(path: Path) -> str:
+def last_line(path: Path) -> str:
+    """The last line of a file of messages."""
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "no message"

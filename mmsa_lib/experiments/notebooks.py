@@ -265,7 +265,12 @@ def _keep_copy(
 
     output = Path(output)
     failed = output.with_suffix(".failed.ipynb")
-    notebook = nbformat.read(executed, as_version=4)
+    try:
+        notebook = nbformat.read(executed, as_version=4)
+    except Exception:  # nbformat raises many kinds
+        if failure is None:
+            raise
+        return None, ()  # papermill was killed while it wrote
     replaced = clean(notebook, _machine_folders(folder), keep_stderr=failure is not None)
     copy = output if failure is None else failed
     write_text(copy, nbformat.writes(notebook) + "\n")

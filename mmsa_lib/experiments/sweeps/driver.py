@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from mmsa_lib.errors import ConfigError, DataError, unknown_name
+from mmsa_lib.experiments.sweeps.execution import met_full_disk
 from mmsa_lib.experiments.sweeps.executors import Executor, LocalExecutor, Outcome
 from mmsa_lib.experiments.sweeps.points import Point, choose, read_points
 from mmsa_lib.experiments.sweeps.progress import Progress, describe
@@ -112,7 +114,8 @@ def sweep(
         only: see :func:`mmsa_lib.experiments.sweeps.points.choose`.
         shard: ``(k, n)``: only every n-th point, from the k-th on, as one task of a batch array.
         retry_failed: repeat what failed.
-        keep_going: go on after a failure; else nothing new is started after the first.
+        keep_going: go on after a failure; else nothing new is started after the first. A full disk ends the sweep in
+            any case.
         report: is called with each line of progress; by default they go to standard error.
         **options: of the executor, for instance ``workers=4, threads=2``.
 
@@ -129,10 +132,13 @@ def sweep(
     executed: set[str] = set()
     if todo:
         finished = sum(state.state == FINISHED for state in states.values())
-        say(f"{file.name}: {len(todo)} to run, {finished} finished before, {runner.workers} at a time, in {folder}")
-        for outcome in _outcomes(runner, todo, folder, keep_going, say):
-            states[outcome.point.id] = outcome.state
-            executed |= {outcome.point.id} if outcome.executed else set()
+        at_once = f"{runner.workers} at a time, " if runner.workers else ""
+        say(f"{file.name}: {len(todo)} to run, {finished} finished before, {at_once}in {folder}")
+        # Closed also where a notebook keeps the traceback of a Ctrl-C, and with it this frame: nothing must run on.
+        with closing(_outcomes(runner, todo, folder, keep_going, say)) as outcomes:
+            for outcome in outcomes:
+                states[outcome.point.id] = outcome.state
+                executed |= {outcome.point.id} if outcome.executed else set()
     results = [PointResult(p, states[p.id], _outcome(states[p.id], p.id in executed)) for p in chosen]
     return SweepResult(file, folder, tuple(results))
 
@@ -190,10 +196,15 @@ def make_executor(executor: str | Executor, **options: Any) -> Executor:
 def _outcomes(runner: Executor, todo: list[Point], folder: Path, keep_going: bool, say: Callable[[str], None]):
     progress, stop = Progress(todo, runner.workers, say), threading.Event()
     for outcome in runner.outcomes(todo, folder, stop):
+        progress.workers = runner.workers  # those of a cluster are known once it answers
         progress.add(outcome)
-        if outcome.state.state != FINISHED and not keep_going and not stop.is_set():
-            say("stopping after a failure; what runs already is finished (--keep-going goes on)")
-            stop.set()
+        if outcome.state.state != FINISHED and not stop.is_set():
+            if met_full_disk(outcome.state, folder):
+                say(f"the disk of {folder} is full; nothing new is started; free space and repeat the command")
+                stop.set()
+            elif not keep_going:
+                say("stopping after a failure; what runs already is finished (--keep-going goes on)")
+                stop.set()
         yield outcome
 
 

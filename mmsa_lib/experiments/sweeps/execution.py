@@ -7,11 +7,11 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from filelock import Timeout
 
 from mmsa_lib.errors import DataError, MMSAError
+from mmsa_lib.experiments.notebook_process import Launcher
 from mmsa_lib.experiments.notebooks import CellFailure, execute
 from mmsa_lib.experiments.run_log import RUN_LOG, logged_runs
 from mmsa_lib.experiments.sweeps.points import Point
@@ -37,7 +37,13 @@ PASSING_REASONS = tuple(os.strerror(code) for code in _PASSING_CODES)
 
 
 def execute_point(
-    point: Point, runs: Path, *, threads: int = 1, wait: bool = True, launcher: Any = None
+    point: Point,
+    runs: Path,
+    *,
+    threads: int = 1,
+    wait: float = -1,
+    launcher: Launcher | None = None,
+    known: State | None = None,
 ) -> tuple[State, bool]:
     """Execute ``point`` unless it is finished.
 
@@ -45,25 +51,30 @@ def execute_point(
         point: what to execute.
         runs: the folder of runs; the notebook's runs go there as well.
         threads: of PyTorch and of the numerical libraries, in this run.
-        wait: wait for another process that works on the point; without it, its state is ``busy``.
+        wait: seconds to wait for another process that works on the point, by default as long as it takes; if it
+            still does so after that, the state is ``busy``.
         launcher: how the notebook's process is started, see :func:`mmsa_lib.experiments.notebooks.execute`.
+        known: where the point stood when it was decided to execute it. Another failure than that one is news from
+            another sweep, and is not repeated here.
 
     Returns:
         Where the point stands now, and whether it was executed here.
     """
     try:
-        with point_lock(runs, point).acquire(timeout=-1 if wait else 0):
+        with point_lock(runs, point).acquire(timeout=wait):
             state = read_state(runs, point)
-            if state.state == FINISHED:
+            failed_elsewhere = state.state == FAILED and not state.passing and known not in (None, state)
+            if state.state == FINISHED or failed_elsewhere:
                 return state, False
-            return _execute(point, runs, _environment(runs, threads), launcher), True
+            environment = {**thread_variables(threads), "MMSA_LIB_RUNS": str(runs)}
+            return _execute(point, runs, environment, launcher), True
     except Timeout:
         return State(BUSY), False
     except (MMSAError, OSError) as error:  # a folder that can't be written, a full disk
         return State(FAILED, error=type(error).__name__, message=_one_line(error), passing=_is_passing(error)), True
 
 
-def _execute(point: Point, runs: Path, environment: Mapping[str, str], launcher: Any) -> State:
+def _execute(point: Point, runs: Path, environment: Mapping[str, str], launcher: Launcher | None) -> State:
     folder = clear(runs, point)
     log = folder / "runs.log"
     started = time.monotonic()
@@ -88,10 +99,15 @@ def failed_state(failure: CellFailure, seconds: float = 0.0) -> State:
     )  # fmt: skip
 
 
-def _environment(runs: Path, threads: int) -> dict[str, str]:
-    """Variables of a notebook's process: where its runs go, and how many threads it has."""
-    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    return {**counts, "MMSA_LIB_RUNS": str(runs)}
+def thread_variables(threads: int) -> dict[str, str]:
+    """Variables that give a notebook's process so many threads."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+
+
+def met_full_disk(state: State, runs: Path) -> bool:
+    """Whether a point failed because nothing more can be written below ``runs``, so that the others would fail too."""
+    full = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+    return str(runs) in state.message and any(reason in state.message for reason in full)
 
 
 def _is_passing(error: BaseException) -> bool:

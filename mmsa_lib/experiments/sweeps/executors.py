@@ -7,17 +7,22 @@ and another may go on where it stopped.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from mmsa_lib.errors import ConfigError
-from mmsa_lib.experiments.sweeps.execution import BUSY, execute_point
+from mmsa_lib.errors import ConfigError, RunError
+from mmsa_lib.experiments.notebook_process import ColdLauncher, Launcher
+from mmsa_lib.experiments.sweeps.execution import BUSY, execute_point, thread_variables
 from mmsa_lib.experiments.sweeps.points import Point
-from mmsa_lib.experiments.sweeps.store import State
+from mmsa_lib.experiments.sweeps.store import State, read_state
+
+PATIENCE = 1.0
+"""Seconds for which a point that another process works on is waited for, before the next such point is looked at."""
 
 
 class Outcome(NamedTuple):
@@ -54,34 +59,59 @@ class LocalExecutor:
         self.warm = warm
 
     def outcomes(self, points: Sequence[Point], runs: Path, stop: threading.Event) -> Iterator[Outcome]:
-        with self._launcher() as launcher, ThreadPoolExecutor(self.workers) as pool:
+        known = {point.id: read_state(runs, point) for point in points}
+        # The launcher is left first: what still runs then, because of an error or Ctrl-C, ends at once.
+        with ThreadPoolExecutor(self.workers) as pool, self._launcher() as launcher:
 
-            def work(point: Point, patient: bool) -> Outcome:
-                options = {"threads": self.threads, "wait": patient, "launcher": launcher}
-                return Outcome(point, *execute_point(point, runs, **options))
+            def work(point: Point, seconds: float) -> Outcome:
+                options = {"threads": self.threads, "wait": seconds, "launcher": launcher}
+                return Outcome(point, *execute_point(point, runs, known=known[point.id], **options))
 
             waiting = list(reversed(points))
             busy: list[Point] = []
             running: set[Future[Outcome]] = set()
-            try:
-                while running or ((waiting or busy) and not stop.is_set()):
-                    while len(running) < self.workers and not stop.is_set() and (waiting or busy):
-                        # What another process works on comes last; by then it may be finished.
-                        patient = not waiting
-                        running.add(pool.submit(work, busy.pop(0) if patient else waiting.pop(), patient))
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        outcome = future.result()
-                        if outcome.state.state == BUSY:
-                            busy.append(outcome.point)
-                        else:
-                            yield outcome
-            finally:
-                stop.set()
+            while running or ((waiting or busy) and not stop.is_set()):
+                while len(running) < self.workers and not stop.is_set() and (waiting or busy):
+                    # What another process works on comes last; by then it may be finished.
+                    point, seconds = (waiting.pop(), 0) if waiting else (busy.pop(0), PATIENCE)
+                    running.add(pool.submit(work, point, seconds))
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    outcome = future.result()
+                    if outcome.state.state == BUSY:
+                        busy.append(outcome.point)
+                    else:
+                        yield outcome
 
-    def _launcher(self) -> AbstractContextManager[Any]:
-        if not self.warm:
-            return nullcontext()
-        from mmsa_lib.experiments.warm_process import WarmLauncher
+    @contextmanager
+    def _launcher(self) -> Iterator[Launcher]:
+        if self.warm:
+            from mmsa_lib.experiments.warm_process import WarmLauncher
 
-        return WarmLauncher(environment={"OMP_NUM_THREADS": str(self.threads)})
+            inner: Any = WarmLauncher(environment=thread_variables(self.threads))
+        else:
+            inner = ColdLauncher()
+        launcher = _Interruptible(inner)
+        try:
+            # Asked now, so that the imports in advance do not count as time of the first points.
+            if self.warm and inner.reason:
+                print(f"every kernel starts cold: {inner.reason}", file=sys.stderr)
+            yield launcher
+        finally:
+            launcher.left.set()
+            inner.close()
+
+
+class _Interruptible:
+    """A launcher whose runs count as never made once it was left: they were killed because the sweep ends."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.left = threading.Event()
+
+    def run_worker(self, *request: Any) -> tuple[list[dict[str, Any]], str]:
+        if not self.left.is_set():
+            result = self.inner.run_worker(*request)
+            if not self.left.is_set():
+                return result
+        raise RunError("the sweep was interrupted")

@@ -16,7 +16,7 @@ class Progress:
 
     Args:
         points: what is going to be executed.
-        workers: how many at a time.
+        workers: how many at a time; may be set anew while the sweep goes on.
         report: is called with each line.
         clock: seconds; replaced in tests.
     """
@@ -30,7 +30,7 @@ class Progress:
     ) -> None:
         self.waiting = {point.id: point.group for point in points}
         self.total = len(points)
-        self.workers = max(1, workers)
+        self.workers = workers
         self.report = report
         self.clock = clock
         self.started = clock()
@@ -59,7 +59,7 @@ class Progress:
             for group in self.waiting.values()
         ]
         longest = max(expected, default=0.0)
-        return max(sum(expected) / self.workers, longest)
+        return max(sum(expected) / max(1, self.workers), longest)
 
 
 def duration(seconds: float) -> str:

@@ -64,7 +64,7 @@ def read_state(runs: Path, point: Point) -> State:
             return State(MISSING)
         result = _read(folder / RESULT)
         made = tuple(result["runs"])
-        whole = all((runs / name / DONE).is_file() and not damaged_files(runs / name) for name in made)
+        whole = all(_text(runs / name / DONE) == name and not damaged_files(runs / name) for name in made)
         return State(FINISHED, made, result["seconds"]) if whole else State(MISSING)
     try:
         error = _read(folder / ERROR)
@@ -93,9 +93,10 @@ def record_success(runs: Path, point: Point, made: list[Path], seconds: float) -
     """Write that ``point`` is finished, ``DONE`` last, and put its executed notebook beside the runs that it made."""
     folder = point_folder(runs, point)
     names = [path.name for path in made if path.parent == runs.resolve()]
+    seconds = round(seconds, 3)
     for name in names:
         _link(folder / NOTEBOOK, runs / name / NOTEBOOK)
-    _write(folder / RESULT, {"runs": names, "seconds": round(seconds, 3)})
+    _write(folder / RESULT, {"runs": names, "seconds": seconds})
     write_manifest(folder, [POINT, RESULT, NOTEBOOK])
     write_text(folder / DONE, point.id + "\n")
     return State(FINISHED, tuple(names), seconds)

@@ -1,0 +1,15 @@
+"""``mmsa-lib`` as a program whose warm kernels import nothing heavy in advance: small notebooks are fast with it.
+
+It is a preload of Dask workers as well.
+"""
+
+import sys
+
+from mmsa_lib.experiments import warm_process
+
+warm_process.WarmLauncher.__init__.__defaults__ = ((), None)
+
+if __name__ == "__main__":
+    from mmsa_lib.cli import main
+
+    sys.exit(main())
