@@ -7,31 +7,57 @@ is lost costs no more than the notebooks that it was executing.
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import socket
+import sys
 import threading
+import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from mmsa_lib.errors import ConfigError, unknown_name
-from mmsa_lib.experiments.sweeps.execution import execute_point
+from mmsa_lib.experiments.sweeps.execution import execute_point, thread_variables
 from mmsa_lib.experiments.sweeps.executors import Outcome
 from mmsa_lib.experiments.sweeps.points import Point
 from mmsa_lib.experiments.sweeps.store import FAILED, FINISHED, State, read_state
 
-CLUSTERS = {"local": None, "slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
-"""Name to the class of ``dask_jobqueue``; its settings may also stand in ``~/.config/dask/jobqueue.yaml``."""
+CLUSTERS = {
+    "local": ("", ""),
+    "slurm": ("SLURMCluster", "sbatch"),
+    "pbs": ("PBSCluster", "qsub"),
+    "sge": ("SGECluster", "qsub"),
+    "lsf": ("LSFCluster", "bsub"),
+}
+"""Name to the class of ``dask_jobqueue`` and the program that submits its jobs; further settings of the class may stand
+in ``~/.config/dask/jobqueue.yaml``."""
 
-WAIT_FOR_WORKERS = 600
-"""Seconds until the first worker has to be there; a batch system may let it wait, and it comes in any case."""
+WAIT_FOR_SCHEDULER = 10.0
+WAIT_FOR_WORKERS = 600.0
+"""Seconds until the scheduler answers, and until it has a worker; a batch system may let jobs wait."""
 
 _warm = threading.local()
 
 
-def run_point(content: Mapping[str, Any], runs: str, threads: int, warm: bool) -> tuple[dict[str, Any], bool]:
-    """On a worker: execute the point; its state as plain values, and whether it was executed now."""
+def run_point(
+    content: Mapping[str, Any], runs: str, threads: int, warm: bool, known: Mapping[str, Any], stop: str
+) -> tuple[dict[str, Any], bool] | None:
+    """On a worker: execute the point; its state as plain values, and whether it was executed now.
+
+    Nothing is started, and ``None`` returned, once the Dask event ``stop`` is set.
+    """
+    from distributed import Event
+
+    if Event(stop).is_set():
+        return None
     launcher = _launcher(threads) if warm else None
-    state, executed = execute_point(Point(**content), Path(runs), threads=threads, launcher=launcher)
+    state, executed = execute_point(
+        Point(**content), Path(runs), threads=threads, launcher=launcher, known=_state(known)
+    )
     return vars(state), executed
 
 
@@ -40,21 +66,27 @@ def _launcher(threads: int) -> Any:
     if getattr(_warm, "threads", None) != threads:
         from mmsa_lib.experiments.warm_process import WarmLauncher
 
-        _warm.launcher, _warm.threads = WarmLauncher(environment={"OMP_NUM_THREADS": str(threads)}), threads
+        _warm.launcher, _warm.threads = WarmLauncher(environment=thread_variables(threads)), threads
     return _warm.launcher
+
+
+def _state(facts: Mapping[str, Any]) -> State:
+    """A state that came as plain values."""
+    return State(**{**facts, "runs": tuple(facts["runs"])})
 
 
 class DaskExecutor:
     """Points as tasks of a Dask cluster.
 
     Args:
-        workers: how many notebooks at a time; for a scheduler's address its own workers count.
+        workers: how many notebooks at a time; by default as many as fit the cores of this machine, one job of a batch
+            system. At a scheduler's address its own workers count.
         threads: of PyTorch in each notebook.
         scheduler: address of a running scheduler (``tcp://host:8786``), or the path of its scheduler file.
         cluster: ``local``, or a batch system that dask-jobqueue knows: ``slurm``, ``pbs``, ``sge``, ``lsf``.
         cluster_options: keyword arguments of the cluster's class, such as ``{"queue": "gpu", "walltime": "02:00:00"}``.
         resources: what each point takes of a worker that was started with ``--resources``, such as ``{"GPU": 1}``; a
-            local cluster gives each of its workers as much as one point takes.
+            cluster that is started here gives each of its workers as much as one point takes.
         warm: as for :class:`~mmsa_lib.experiments.sweeps.executors.LocalExecutor`.
 
     Raises:
@@ -82,37 +114,40 @@ class DaskExecutor:
             raise ConfigError("a scheduler's address and a cluster to start are given; choose one")
         if (workers is not None and workers < 1) or threads < 1:
             raise ConfigError(f"workers and threads must be at least 1, not {workers} and {threads}")
-        self.workers = workers or 1
+        fitting = max(1, (os.cpu_count() or 1) // threads) if cluster == "local" else 1
+        self.workers = 0 if scheduler else workers or fitting  # of a scheduler it is known once it answers
         self.threads, self.scheduler, self.cluster = threads, scheduler, cluster
         self.cluster_options, self.resources, self.warm = dict(cluster_options or {}), dict(resources or {}), warm
 
     def outcomes(self, points: Sequence[Point], runs: Path, stop: threading.Event) -> Iterator[Outcome]:
         """As :class:`~mmsa_lib.experiments.sweeps.executors.Executor`."""
-        from distributed import as_completed
+        from distributed import Event, as_completed
 
         with ExitStack() as stack:
             client = self._connect(stack)
-            self.workers = len(client.scheduler_info(n_workers=-1)["workers"])
+            # Several sweeps may share a scheduler, which would take points of one name for one point.
+            sweep = f"mmsa-sweep-{uuid.uuid4().hex[:12]}"
+            stopped = Event(sweep, client=client)
             of = {}
             for priority, point in enumerate(points):
+                known = vars(read_state(runs, point))
                 future = client.submit(
-                    run_point, point.to_plain(), str(runs), self.threads, self.warm,
-                    key=f"point-{point.id}", pure=False, retries=1, priority=-priority,
+                    run_point, point.to_plain(), str(runs), self.threads, self.warm, known, sweep,
+                    key=f"{sweep}-{point.id}", pure=False, retries=1, priority=-priority,
                     resources=self.resources or None,
                 )  # fmt: skip
                 of[future] = point
             for future in as_completed(of):
-                if future.status == "cancelled":
+                if future.status == "cancelled" or (future.status == "finished" and future.result() is None):
                     continue
                 yield self._outcome(future, of[future], runs)
-                if stop.is_set():
-                    running = {key for keys in client.processing().values() for key in map(str, keys)}
-                    client.cancel([other for other in of if not other.done() and str(other.key) not in running])
+                if stop.is_set() and not stopped.is_set():
+                    stopped.set()
 
     def _outcome(self, future: Any, point: Point, runs: Path) -> Outcome:
         if future.status == "finished":
             facts, executed = future.result()
-            return Outcome(point, State(**{**facts, "runs": tuple(facts["runs"])}), executed)
+            return Outcome(point, _state(facts), executed)
         # The worker was killed, again and again. What it had finished before it died is finished all the same.
         state, error = read_state(runs, point), future.exception()
         if state.state != FINISHED:
@@ -121,42 +156,93 @@ class DaskExecutor:
         return Outcome(point, state, True)
 
     def _connect(self, stack: ExitStack) -> Any:
-        from distributed import Client, LocalCluster
+        """A client of the cluster, with at least one worker that can execute a point."""
+        from distributed import Client
 
+        place = f"scheduler {self.scheduler}" if self.scheduler else f"{self.cluster} cluster"
         try:
             if self.scheduler:
-                is_file = Path(self.scheduler).is_file()
-                address = {"scheduler_file": self.scheduler} if is_file else {"address": self.scheduler}
-                client = stack.enter_context(Client(**address, timeout=30))
-            elif self.cluster == "local":
-                options = {
-                    "n_workers": self.workers,
-                    "threads_per_worker": 1,
-                    "processes": True,
-                    "dashboard_address": None,
-                }
-                given = {**options, "resources": self.resources or None, **self.cluster_options}
-                client = stack.enter_context(Client(stack.enter_context(LocalCluster(**given))))
+                client = Client(_address(self.scheduler), timeout=WAIT_FOR_SCHEDULER)
             else:
-                client = stack.enter_context(Client(self._batch_cluster(stack)))
-            client.wait_for_workers(1, timeout=WAIT_FOR_WORKERS)
-        except (OSError, TimeoutError, TypeError, ValueError) as error:
-            place = self.scheduler or f"a {self.cluster} cluster"
-            raise ConfigError(f"no Dask worker at {place}: {' '.join(str(error).split())}") from error
+                start = self._local_cluster if self.cluster == "local" else self._batch_cluster
+                client = Client(stack.enter_context(start()))
+            stack.enter_context(client)
+        except (OSError, TimeoutError, TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"Dask, {place}: {' '.join(str(error).split())}") from error
+        self.workers = self._wait_for_workers(client, place)
         return client
 
-    def _batch_cluster(self, stack: ExitStack) -> Any:
+    def _wait_for_workers(self, client: Any, place: str) -> int:
+        """How many points the workers can execute at a time, as soon as there is one that can."""
+        wanted = "".join(f" with {name}={amount:g}" for name, amount in self.resources.items())
+        started, told = time.monotonic(), False
+        while not (count := sum(map(self._fits, client.scheduler_info(n_workers=-1)["workers"].values()))):
+            if time.monotonic() > started + WAIT_FOR_WORKERS:
+                raise ConfigError(f"Dask, {place}: no worker{wanted} came within {WAIT_FOR_WORKERS:g} s")
+            if not told:
+                print(f"Dask, {place}: waiting for a worker{wanted}", file=sys.stderr)
+                told = True
+            time.sleep(0.2)
+        return count
+
+    def _fits(self, worker: Mapping[str, Any]) -> int:
+        """How many points ``worker`` can execute at a time."""
+        has = worker["resources"]
+        return min([worker["nthreads"], *(int(has.get(name, 0) / amount) for name, amount in self.resources.items())])
+
+    def _local_cluster(self) -> Any:
+        from distributed import LocalCluster
+
+        options = {"n_workers": self.workers, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+        return LocalCluster(**{**options, "resources": self.resources or None, **self.cluster_options})
+
+    def _batch_cluster(self) -> Any:
         """Jobs of a batch system, as many as workers, replaced when they die."""
+        name, program = CLUSTERS[self.cluster]
         try:
             import dask_jobqueue
         except ImportError:
             raise ConfigError(
                 f'cluster {self.cluster} needs dask-jobqueue; run: pip install "mmsa-lib[cluster]"'
             ) from None
-        start = getattr(dask_jobqueue, str(CLUSTERS[self.cluster]))
-        wanted = [f"{name}={amount:g}" for name, amount in self.resources.items()]
-        extra = {"worker_extra_args": ["--resources", ",".join(wanted)]} if wanted else {}
-        options = {"cores": 1, "processes": 1, "memory": "4GB", **extra, **self.cluster_options}
-        cluster = stack.enter_context(start(**options))
+        if shutil.which(program) is None:
+            raise ConfigError(f"cluster {self.cluster} submits jobs with {program}, which is not on this machine")
+        # A job gets a core for each thread of its one notebook.
+        extra = ["--nthreads", "1"]
+        if self.resources:
+            extra += ["--resources", ",".join(f"{name}={amount:g}" for name, amount in self.resources.items())]
+        options = {"cores": self.threads, "processes": 1, "memory": "4GB", "worker_extra_args": extra}
+        cluster = getattr(dask_jobqueue, name)(**{**options, **self.cluster_options})
         cluster.adapt(minimum=self.workers, maximum=self.workers)
         return cluster
+
+
+def _address(scheduler: str) -> str:
+    """The address that ``scheduler`` is, or that its scheduler file holds, once somebody listens there.
+
+    A failed ``Client`` takes long to find out and leaves threads behind, so the door is tried first.
+
+    Raises:
+        OSError, ValueError: nobody listens there, no such file or no address.
+    """
+    from distributed.comm import parse_address, parse_host_port
+
+    if scheduler.endswith(".json") or Path(scheduler).is_file():
+        try:
+            scheduler = str(json.loads(Path(scheduler).read_text(encoding="utf-8"))["address"])
+        except FileNotFoundError:
+            raise ValueError("there is no such scheduler file") from None
+        except (ValueError, KeyError, TypeError):
+            raise ValueError("it is no scheduler file, which `dask scheduler --scheduler-file` writes") from None
+    scheme, rest = parse_address(scheduler)
+    if scheme in ("tcp", "tls"):
+        end = time.monotonic() + WAIT_FOR_SCHEDULER
+        while True:
+            try:
+                socket.create_connection(parse_host_port(rest), timeout=WAIT_FOR_SCHEDULER).close()
+                break
+            except ConnectionRefusedError:  # it may be about to start
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
+    return scheduler
