@@ -44,11 +44,15 @@ def collect(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
     metrics = [files.read_table(path / files.METRICS) for path in found]
     if not superseded:
         metrics = _newest(metrics)
-    constants = [
-        files.read_table(path / files.CONSTANTS) for path, table in zip(found, metrics, strict=True) if len(table)
-    ]
+    counted = [path / files.CONSTANTS for path, table in zip(found, metrics, strict=True) if len(table)]
+    constants = [files.read_table(path) for path in _different(counted)]
     frame = pd.concat([*metrics, *constants], ignore_index=True).drop_duplicates(ignore_index=True)
     return _sorted(frame)
+
+
+def _different(paths: list[Path]) -> list[Path]:
+    """The first file of each content; all runs on the same data write the same constants."""
+    return list({path.read_bytes() if path.is_file() else path: path for path in reversed(paths)}.values())[::-1]
 
 
 def _newest(metrics: list[pd.DataFrame]) -> list[pd.DataFrame]:
@@ -56,9 +60,10 @@ def _newest(metrics: list[pd.DataFrame]) -> list[pd.DataFrame]:
     answered: set[tuple] = set()
     kept = []
     for table in reversed(metrics):
-        own = [(*table[list(SAME_RUN)].iloc[0], protocol) for protocol in table["protocol"]]
-        kept.append(table[[key not in answered for key in own]])
-        answered |= set(own)
+        run = tuple(table[list(SAME_RUN)].iloc[0])
+        own = {protocol: (*run, protocol) for protocol in table["protocol"].unique()}
+        kept.append(table[[own[protocol] not in answered for protocol in table["protocol"]]])
+        answered |= set(own.values())
     return kept[::-1]
 
 

@@ -16,13 +16,11 @@ from mmsa_lib.evaluation.hierarchical import RESAMPLES
 from mmsa_lib.evaluation.metrics import Metric, metric
 from mmsa_lib.evaluation.statistics import summarise_seeds
 from mmsa_lib.experiments.published import PrintedTable, published_setting, published_tables, read_published
-from mmsa_lib.experiments.rendering import GREY, Block, Line, Mark, Printable
+from mmsa_lib.experiments.rendering import Block, Line, Mark, Printable
 from mmsa_lib.experiments.results import DECIMALS, UNKNOWN, check_names, check_seeds
 from mmsa_lib.experiments.summaries import Source, is_summary, open_source, read_summary, summarise
 from mmsa_lib.experiments.table_cells import cell_text, cell_words, ranks, short_text
 from mmsa_lib.experiments.variants import own_changes, row_label, shared_changes
-
-CONSTANT_STYLE = GREY
 
 INTERVALS = {
     "seeds": ("low", "high", "interval"),
@@ -148,7 +146,8 @@ def results_table(
     data = {name: next(value for value in chosen[name] if value != UNKNOWN) for name in ("dataset", "fold")}
     if intervals == "items" and not is_summary(chosen):
         whole = summarise(chosen, runs=opened.folder, items=True, resamples=resamples)
-        chosen = whole[_of_data(whole, **data)]
+        asked = True if methods is None else whole["method"].isin(methods) | whole["constant"]
+        chosen = whole[_of_data(whole, **data) & asked]
     columns = [metric(key) for key in keys]
     title = f"{data['dataset']}, fold {data['fold']}, {split} samples{cell_words(protocol, level)}"
     failed = failed[_of_data(failed, **data)]

@@ -1,0 +1,237 @@
+"""Summaries of run folders: every number against a loop over the same draws, in float64."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from written_runs import ITEMS, SEEDS, labels_of, predictions_of, write_failure, write_run
+
+from mmsa_lib.data.task import emotions, regression
+from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
+from mmsa_lib.evaluation.metrics import task_metrics
+from mmsa_lib.experiments import files
+from mmsa_lib.experiments.results import collect, curate, failures
+from mmsa_lib.experiments.summaries import curate_summary, read_summary, summarise
+from mmsa_lib.experiments.tables import results_table
+
+TASKS = [regression(), regression((-1, 1)), regression((1, 5)), emotions(["calm", "happy"])]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for seed in SEEDS:
+        write_run(tmp_path / "runs", "self_mm", seed, 1.0)
+        write_run(tmp_path / "runs", "text_only", seed, 1.3)
+    return tmp_path / "runs"
+
+
+def row(table, **wanted):
+    found = table
+    for column, value in wanted.items():
+        found = found[found[column] == value]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def loop(task, key, noise, resamples, seed=0):
+    """The means of hierarchical resamples, built item by item and run by run."""
+    labels = labels_of(task)
+    runs = [predictions_of(labels, s, noise, task) for s in SEEDS]
+    member = np.arange(ITEMS) // 4
+    # groups are numbered by the order of their names: v0, v1, v10, v2, …
+    names = np.unique([f"v{g}" for g in member])
+    items = np.random.default_rng(seed).multinomial(10, np.full(10, 0.1), size=resamples)
+    weights = np.random.default_rng([seed, 3]).multinomial(3, np.full(3, 1 / 3), size=resamples)
+    draws = []
+    for count, weight in zip(items, weights, strict=True):
+        chosen = [i for name, times in zip(names, count, strict=True) for _ in range(times)
+                  for i in range(ITEMS) if f"v{member[i]}" == name]  # fmt: skip
+        values = [task_metrics(task, run[chosen], labels[chosen])[key] for run, n in zip(runs, weight, strict=True)
+                  for _ in range(n)]  # fmt: skip
+        values = [v for v in values if not np.isnan(v)]
+        draws.append(np.mean(values) if values else np.nan)
+    return np.nanquantile(draws, [0.025, 0.975])
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda t: t.metrics)
+def test_every_metric_of_a_task_over_seeds_and_items(task, tmp_path):
+    for seed in SEEDS:
+        write_run(tmp_path, "self_mm", seed, 0.7, task=task)
+    table = summarise(tmp_path, resamples=25)
+    labels = labels_of(task)
+    keys = list(task_metrics(task, labels if task.kind != "emotions" else np.stack([1 - labels, labels], -1), labels))
+    assert sorted(table.loc[~table["constant"], "metric"]) == sorted(keys)
+    for key in keys:
+        values = [task_metrics(task, predictions_of(labels, s, 0.7, task), labels)[key] for s in SEEDS]
+        found = row(table, metric=key, constant=False)
+        assert (found["n"], found["groups"], found["failed"]) == (3, 10, 0)
+        assert (found["mean"], found["sd"]) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
+        if found["sd"] > 0:
+            low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+            assert (found["low"], found["high"]) == pytest.approx((low, high))
+        assert (found["item_low"], found["item_high"]) == pytest.approx(tuple(loop(task, key, 0.7, 25)))
+
+
+def test_columns_name_runs_cells_and_constants(folder):
+    table = summarise(folder, resamples=20, metric=["mae", "corr"])
+    found = row(table, method="self_mm", metric="mae")
+    assert found["runs"] == "self_mm-1111 self_mm-1112 self_mm-1113"
+    assert (found["dataset"], found["fold"], found["protocol"], found["level"], found["split"]) == (
+        "toy", "standard", "complete", "0.0", "test",
+    )  # fmt: skip
+    constant = row(table, method="constant_mean", metric="mae")
+    assert (constant["runs"], constant["note"]) == ("", "a constant: no seeds")
+    assert np.isnan(constant["item_low"])
+    assert table["constant"].tolist() == [False] * 4 + [True] * 2
+
+
+def test_each_cell_has_its_own_line(tmp_path):
+    cells = (("complete", "0.0"), ("subsets", "text"), ("subsets", "text+audio"))
+    for seed in SEEDS:
+        write_run(tmp_path, "self_mm", seed, protocols=cells)
+    table = summarise(tmp_path, resamples=20, metric="mae")
+    own = table[~table["constant"]]
+    assert list(zip(own["protocol"], own["level"], strict=True)) == list(cells)
+    assert own["item_low"].notna().all()
+    few = summarise(tmp_path, resamples=20, metric="mae", protocol="subsets", level="text")
+    pd.testing.assert_frame_equal(few[~few["constant"]], own.iloc[[1]].reset_index(drop=True))
+
+
+def test_an_undefined_correlation_is_counted_and_said(tmp_path):
+    for seed in SEEDS:
+        constant = np.full(ITEMS, 0.5) if seed == 1112 else None
+        write_run(tmp_path, "self_mm", seed, prediction=constant)
+    found = row(summarise(tmp_path, resamples=50, metric="corr"), method="self_mm")
+    assert (found["n"], found["undefined"]) == (2, 1)
+    weights = np.random.default_rng([0, 3]).multinomial(3, np.full(3, 1 / 3), size=50)
+    assert found["item_undefined"] == (weights[:, 1] > 0).sum()
+    assert found["note"] == "undefined in 1 of 3 runs"
+    assert results_table(tmp_path, ["corr"]).rows[0].cells[0].endswith("(n=2)")
+
+
+def test_one_run_has_an_interval_over_items_alone(tmp_path):
+    write_run(tmp_path, "self_mm", 1111)
+    found = row(summarise(tmp_path, resamples=50, metric="mae"), method="self_mm")
+    assert np.isnan(found["low"])
+    assert found["item_low"] < found["mean"] < found["item_high"]
+    assert found["note"] == "one run: no spread over seeds"
+
+
+def test_items_are_resampled_singly_where_the_data_know_no_groups(tmp_path):
+    for seed in SEEDS:
+        write_run(tmp_path, "self_mm", seed, groups=False)
+    assert row(summarise(tmp_path, resamples=20, metric="mae"), method="self_mm")["groups"] == ITEMS
+
+
+def test_failed_runs_are_counted_unless_they_were_repeated(folder):
+    write_failure(folder, "self_mm", 1114)
+    write_failure(folder, "self_mm", 1111)  # finished with other code
+    write_failure(folder, "hrlf", 1111)
+    write_failure(folder, "hrlf", 1112)
+    assert set(failures(folder)["run_id"]) == {"failed-self_mm-1114", "failed-hrlf-1111", "failed-hrlf-1112"}
+    assert len(failures(folder, superseded=True)) == 4
+    table = summarise(folder, items=False, metric="mae")
+    assert row(table, method="self_mm")["failed"] == 1
+    never = row(table, method="hrlf")
+    assert (never["n"], never["failed"], never["note"]) == (0, 2, "2 failed")
+    printed = {r.label: r.seeds for r in results_table(folder, ["mae"]).rows}
+    assert printed == {"hrlf": "0, 2 failed", "self_mm": "3, 1 failed", "text_only": "3", "constant_mean": ""}
+    chosen = results_table(folder, ["mae"], methods=["self_mm"], intervals="items", resamples=20)
+    assert [(r.label, r.seeds) for r in chosen.rows] == [("self_mm", "3, 1 failed"), ("constant_mean", "")]
+    assert [r.seeds for r in results_table(table).rows][:2] == ["0, 2 failed", "3, 1 failed"]
+
+
+def test_a_failure_with_a_damaged_configuration_is_still_told(folder):
+    name = write_failure(folder, "self_mm", 1114)
+    (folder / name / files.CONFIG).write_text("{")
+    found = failures(folder).iloc[0]
+    assert (found["method"], found["message"]) == ("unknown", "it went wrong")
+    assert ("unknown", "0, 1 failed") in [(r.label, r.seeds) for r in results_table(folder, ["mae"]).rows]
+
+
+def test_only_failures_is_an_error_that_says_so(tmp_path):
+    write_failure(tmp_path, "self_mm", 1)
+    with pytest.raises(DataError, match=r"no finished run in .* \(1 failed, see"):
+        summarise(tmp_path)
+
+
+def test_the_curated_file_is_always_the_same_and_reads_back(folder, tmp_path):
+    written = curate_summary(folder, tmp_path / "a.csv", resamples=30)
+    curate_summary(collect(folder).sample(frac=1, random_state=1), tmp_path / "b.csv", runs=folder, resamples=30)
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    pd.testing.assert_frame_equal(read_summary(tmp_path / "a.csv"), written, check_dtype=False)
+    from_file = results_table(tmp_path / "a.csv", intervals="items")
+    assert repr(from_file) == repr(results_table(written, intervals="items"))
+    assert from_file.rows[0].cells[0] == results_table(folder, intervals="items", resamples=30).rows[0].cells[0]
+    assert repr(results_table(tmp_path / "a.csv", ["mae"])) == repr(results_table(folder, ["mae"]))
+
+
+def test_a_curated_table_has_no_item_intervals_unless_it_is_told_where_runs_are(folder, tmp_path):
+    curate(folder, tmp_path / "rows.csv")
+    bare = summarise(tmp_path / "rows.csv", metric="mae")
+    assert bare["item_low"].isna().all()
+    assert "no item interval: it needs the run folders" in bare["note"].iloc[0]
+    with pytest.raises(DataError, match="runs="):
+        summarise(tmp_path / "rows.csv", items=True)
+    with pytest.raises(DataError, match="folder of the runs"):
+        results_table(tmp_path / "rows.csv", intervals="items")
+    with pytest.raises(DataError, match="no intervals over test items"):
+        results_table(bare, intervals="items")
+    known = summarise(tmp_path / "rows.csv", runs=folder, metric="mae", resamples=30)
+    whole = summarise(folder, metric="mae", resamples=30)
+    assert known["item_low"].to_numpy() == pytest.approx(whole["item_low"].to_numpy(), nan_ok=True)
+
+
+def test_predictions_are_opened_only_for_item_intervals(folder, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("HDF5 was opened")
+
+    monkeypatch.setattr(h5py, "File", refuse)
+    assert len(results_table(folder).rows) == 3
+    assert len(summarise(folder, items=False, metric="mae")) == 3
+    with pytest.raises(AssertionError):
+        summarise(folder, metric="mae")
+
+
+def test_absent_predictions_are_said_or_refused(folder):
+    (folder / "self_mm-1112" / files.PREDICTIONS).unlink()
+    found = row(summarise(folder, resamples=20, metric="mae"), method="self_mm")
+    assert found["note"] == "no item interval: no predictions of self_mm-1112"
+    assert np.isnan(found["item_low"])
+    with pytest.raises(DataError, match="self_mm-1112 has no predictions"):
+        summarise(folder, items=True)
+
+
+def test_predictions_of_something_else_are_refused(folder, tmp_path):
+    frame = collect(folder)
+    chosen = (frame["run_id"] == "self_mm-1112") & (frame["metric"] == "mae")
+    frame.loc[chosen, "value"] += 0.01
+    with pytest.raises(DataError, match=r"run self_mm-1112: mae of its predictions is .*, its table says"):
+        summarise(frame, runs=folder, resamples=20)
+    for seed in SEEDS:
+        names = [f"x{i}" for i in range(ITEMS)] if seed == 1112 else None
+        write_run(tmp_path / "other", "self_mm", seed, ids=names)
+    with pytest.raises(
+        DataError, match=r"runs self_mm-1111 and self_mm-1112 were tested on different items \(80 items"
+    ):
+        summarise(tmp_path / "other")
+
+
+def test_mistakes_are_named(folder, tmp_path):
+    with pytest.raises(DataError, match="no run is left after choosing"):
+        summarise(folder, method="nothing")
+    with pytest.raises(UnknownNameError, match="did you mean method"):
+        summarise(folder, metod="self_mm")
+    with pytest.raises(ConfigError, match="coverage"):
+        summarise(folder, coverage=95)
+    frame = collect(folder)
+    with pytest.raises(DataError, match=r"several runs with seed 1111 \(later, self_mm-1111\)"):
+        summarise(pd.concat([frame, frame[frame["run_id"] == "self_mm-1111"].assign(run_id="later")]))
+    (tmp_path / "x.csv").write_text("mean,metric,runs\n1,mae,a\n")
+    with pytest.raises(DataError, match="no summary of results: column 'method' is missing"):
+        read_summary(tmp_path / "x.csv")
+    with pytest.raises(DataError, match="can't be read"):
+        read_summary(tmp_path / "absent.csv")

@@ -1,0 +1,260 @@
+"""Tables of results: one golden form each, escaping, marks, and published numbers that stand apart."""
+
+from __future__ import annotations
+
+import math
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from mmsa_lib.errors import DataError, UnknownNameError
+from mmsa_lib.experiments.published import published_setting, published_tables, read_published
+from mmsa_lib.experiments.rendering import Block, Line, Mark, Printable, escape_latex
+from mmsa_lib.experiments.tables import results_table
+
+
+def rows(method, values, *, variant="", metric="mae", dataset="toy", constant=False):
+    return [
+        {"run_id": "" if constant else f"{method}{variant}{seed}", "method": method, "variant": variant,
+         "dataset": dataset, "fold": "standard", "seed": pd.NA if constant else seed, "protocol": "complete",
+         "level": "0.0", "split": "test", "metric": metric, "value": value}
+        for seed, value in enumerate(values, 1)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def frame():
+    content = [
+        *rows("self_mm", (0.8, 0.9, 1.0)), *rows("self_mm", (0.70, 0.72, 0.74), metric="acc2"),
+        *rows("text_only", (0.9, 1.0, 1.1)), *rows("text_only", (0.6, 0.6, 0.6), metric="acc2"),
+        *rows("hrlf", (1.2, 1.2, 1.5)), *rows("hrlf", (0.5, 0.55, 0.6), metric="acc2"),
+        *rows("constant_mean", (0.1,), constant=True),
+        *rows("constant_mean", (math.nan,), metric="acc2", constant=True),
+    ]  # fmt: skip
+    return pd.DataFrame(content).astype({"seed": "Int64"})
+
+
+FAILED = pd.DataFrame({"method": ["hrlf", "hrlf"], "variant": "", "dataset": "toy", "fold": "standard"})
+
+TEXT = """\
+toy, fold standard, test samples: mean ± sd [95 % interval]
+method         n            MAE ↓                          Acc-2 % ↑
+---------------------------------------------------------------------------------------
+hrlf           3, 2 failed  1.300 ± 0.173 [0.870, 1.730]   55.00 ± 5.00 [42.58, 67.42]
+self_mm        3            *0.900 ± 0.100 [0.652, 1.148]  *72.00 ± 2.00 [67.03, 76.97]
+text_only      3            _1.000 ± 0.100 [0.752, 1.248]  _60.00 ± 0.00 [60.00, 60.00]
+constant_mean               0.100                          –
+* best mean, _ second best"""
+
+HTML = (
+    "<table><caption>toy, fold standard, test samples: mean ± sd [95 % interval]</caption>"
+    "<thead><tr><th>method</th><th>n</th><th>MAE ↓</th><th>Acc-2 % ↑</th></tr></thead><tbody>"
+    "<tr><td>hrlf</td><td>3, 2 failed</td><td>1.300 ± 0.173 [0.870, 1.730]</td>"
+    "<td>55.00 ± 5.00 [42.58, 67.42]</td></tr>"
+    "<tr><td>self_mm</td><td>3</td><td><b>0.900 ± 0.100 [0.652, 1.148]</b></td>"
+    "<td><b>72.00 ± 2.00 [67.03, 76.97]</b></td></tr>"
+    "<tr><td>text_only</td><td>3</td><td><u>1.000 ± 0.100 [0.752, 1.248]</u></td>"
+    "<td><u>60.00 ± 0.00 [60.00, 60.00]</u></td></tr>"
+    '<tr style="color:#767676"><td>constant_mean</td><td></td><td>0.100</td><td>–</td></tr>'
+    "</tbody></table>"
+)
+
+LATEX = r"""% \usepackage{booktabs, xcolor}
+\begin{table}
+\centering
+\caption{toy, fold standard, test samples: mean $\pm$ sd [95 \% interval]}
+\begin{tabular}{llll}
+\toprule
+method & n & MAE $\downarrow$ & Acc-2 \% $\uparrow$ \\
+\midrule
+hrlf & 3, 2 failed & 1.300 $\pm$ 0.173 [0.870, 1.730] & 55.00 $\pm$ 5.00 [42.58, 67.42] \\
+self\_mm & 3 & \textbf{0.900 $\pm$ 0.100 [0.652, 1.148]} & \textbf{72.00 $\pm$ 2.00 [67.03, 76.97]} \\
+text\_only & 3 & \underline{1.000 $\pm$ 0.100 [0.752, 1.248]} & \underline{60.00 $\pm$ 0.00 [60.00, 60.00]} \\
+\textcolor{gray}{constant\_mean} & \textcolor{gray}{} & \textcolor{gray}{0.100} & \textcolor{gray}{--} \\
+\bottomrule
+\end{tabular}
+\end{table}
+"""
+
+MARKDOWN = r"""toy, fold standard, test samples: mean ± sd \[95 % interval\]
+
+| method | n | MAE ↓ | Acc-2 % ↑ |
+| --- | --- | --- | --- |
+| hrlf | 3, 2 failed | 1.300 ± 0.173 \[0.870, 1.730\] | 55.00 ± 5.00 \[42.58, 67.42\] |
+| self\_mm | 3 | **0.900 ± 0.100 \[0.652, 1.148\]** | **72.00 ± 2.00 \[67.03, 76.97\]** |
+| text\_only | 3 | <ins>1.000 ± 0.100 \[0.752, 1.248\]</ins> | <ins>60.00 ± 0.00 \[60.00, 60.00\]</ins> |
+| constant\_mean |  | 0.100 | – |
+"""
+
+
+class TestForms:
+    def test_each_is_always_the_same(self, frame):
+        table = results_table(frame, failed=FAILED)
+        assert repr(table) == TEXT
+        assert table._repr_html_() == HTML
+        assert table.to_html() == HTML + "\n"
+        assert table.to_latex() == LATEX
+        assert table.to_markdown() == MARKDOWN
+
+    def test_a_page_says_its_encoding(self, frame):
+        page = results_table(frame).to_html(document=True)
+        assert page.startswith('<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8">')
+
+    def test_csv_holds_the_numbers(self, frame, tmp_path):
+        table = results_table(frame, failed=FAILED)
+        (tmp_path / "t.csv").write_text(table.to_csv())
+        back = pd.read_csv(tmp_path / "t.csv", keep_default_na=False, na_values={"mean": [""]})
+        assert back["mean"].tolist() == pytest.approx(table.frame["mean"].tolist(), nan_ok=True)
+        assert back.query("method == 'hrlf'")["failed"].tolist() == [2, 2]
+
+    def test_a_method_that_always_failed_is_a_line(self, frame):
+        lost = pd.concat([FAILED, FAILED.assign(method="late_fusion")])
+        printed = {row.label: (row.seeds, row.cells) for row in results_table(frame, failed=lost).rows}
+        assert printed["late_fusion"] == ("0, 2 failed", ("–", "–"))
+
+
+class TestMarks:
+    def test_two_methods_have_no_second_best(self, frame):
+        two = frame[frame["method"] != "hrlf"]
+        assert "_0" not in repr(results_table(two))
+        assert results_table(two).second == (frozenset(), frozenset())
+
+    def test_equal_means_share_the_mark(self, frame):
+        same = pd.concat([frame, frame[frame["method"] == "self_mm"].assign(method="copy", run_id="x")])
+        table = results_table(same, ["mae"])
+        assert [table.rows[i].label for i in sorted(table.best[0])] == ["copy", "self_mm"]
+        assert [table.rows[i].label for i in table.second[0]] == ["text_only"]
+
+    def test_a_constant_is_never_marked(self, frame):
+        table = results_table(frame)
+        assert all(table.rows[i].label != "constant_mean" for marks in (*table.best, *table.second) for i in marks)
+
+
+class Odd(Printable):
+    def blocks(self):
+        line = Line(("a_b <i>&", r"50% of \x{y}~^#$ | *z*"), (Mark.NONE, Mark.BEST))
+        return (Block("T & <t>", ("name", "what_is"), (line,), ("note < 1",)),)
+
+
+class TestEscaping:
+    def test_html(self):
+        page = Odd()._repr_html_()
+        assert "a_b &lt;i&gt;&amp;" in page
+        assert "<caption>T &amp; &lt;t&gt;</caption>" in page
+        seen = []
+        parser = HTMLParser()
+        parser.handle_data = seen.append
+        parser.feed(page)
+        assert seen == ["T & <t>", "name", "what_is", "a_b <i>&", r"50% of \x{y}~^#$ | *z*", "note < 1"]
+
+    def test_latex(self):
+        text = Odd().to_latex()
+        assert r"a\_b $<$i$>$\& & \textbf{50\% of \textbackslash{}x\{y\}\textasciitilde{}\textasciicircum{}\#\$" in text
+        assert escape_latex("MAE ↓ ± – … ≥ →") == r"MAE $\downarrow$ $\pm$ -- \dots{} $\geq$ $\to$"
+
+    def test_markdown(self):
+        text = Odd().to_markdown()
+        assert r"| a\_b &lt;i&gt;&amp; | **50% of \\x{y}~^#$ \| \*z\*** |" in text
+
+
+class TestPublished:
+    def mosi(self, *methods):
+        return pd.DataFrame([row for m in methods for row in rows(m, (0.8, 0.9), dataset="mosi")])
+
+    def test_stands_in_tables_of_its_own(self):
+        table = results_table(self.mosi("self_mm", "early_fusion", "hrlf"), published=True)
+        ours, *theirs = table.blocks()
+        assert not ours.printed
+        assert all(block.printed and block.header != ours.header for block in theirs)
+        assert all("never compared" in block.title for block in theirs)
+        assert [line.cells[0] for line in ours.lines] == ["early_fusion", "hrlf", "self_mm"]
+        assert {line.cells[0] for block in theirs for line in block.lines} == {"self_mm", "hrlf"}
+        page = table._repr_html_()
+        assert page.count("<table>") == len(theirs) + 1
+        assert "<small><i>84.64</i></small>" in page
+        assert "<b>" not in page.split("</table>", 1)[1]
+
+    def test_names_paper_table_and_features_as_the_file_has_them(self):
+        published = read_published()
+        (source, *_) = [
+            t for t in published_tables(published, "mosi", "complete", ["self_mm"]) if "HRLF Table 1" in t.title
+        ]
+        assert source.header == ("method", "paper", "F1 %")
+        assert source.rows == (("self_mm", "Yu et al., AAAI 2021 (arXiv 2102.04830)", "84.64"),)
+        assert "Features: GloVe 300 / COVAREP 74 / Facet 35, word-aligned" in source.title
+        assert "mosi, complete" in source.title
+
+    def test_every_number_is_the_files(self):
+        published = read_published()
+        for table in published_tables(published, "mosi", "complete", ["mult", "misa", "self_mm"]):
+            where = table.title.removeprefix("Published: ").split(", mosi, complete. Features: ")[0]
+            for method, paper, *cells in table.rows:
+                own = published[(published["method"] == method) & (published["paper"] == paper)]
+                own = own[(own["quoted_from"] == where) & (own["setting"] == "complete") & (own["dataset"] == "mosi")]
+                values = {round(float(v), 4) for v in own["value"]}
+                shown = {round(float(v), 4) for cell in cells for v in cell.split(" / ") if v != "–"}
+                assert shown <= values
+                assert shown
+
+    def test_features_are_never_mixed(self):
+        tables = published_tables(read_published(), "mosi", "complete", ["ef_lstm", "self_mm"])
+        mmsa = [t.title for t in tables if "result-stat" in t.title]
+        assert len(mmsa) == 2
+        assert sum("unaligned" in title for title in mmsa) == 1
+
+    @pytest.mark.parametrize(
+        ("method", "remark"),
+        [
+            ("contrastive_mmcl", "not accessible to us"),
+            ("collaborative_mmcl", "not accessible to us; withdrawn by its authors"),
+            ("modal_alignment", "not accessible to us"),
+        ],
+    )
+    def test_nobody_quotes_what_could_not_be_verified(self, method, remark):
+        invented = read_published().query("method == 'self_mm' and dataset == 'mosi'").assign(method=method)
+        for published in (True, invented):
+            table = results_table(self.mosi(method), published=published)
+            assert (method, remark) in table.published[-1].rows
+            assert [row for one in table.published for row in one.rows if row[0] == method] == [(method, remark)]
+            assert "84.64" not in repr(table)
+
+    def test_without_any_number_it_says_so(self, frame):
+        table = results_table(frame[frame["method"] != "self_mm"], published=True)
+        assert table.published == ()
+        assert table.notes == ("no paper prints numbers of these methods on toy in this setting",)
+
+    def test_settings_of_protocols(self):
+        assert published_setting("complete", 0.0) == "complete"
+        assert published_setting("subsets", "text+vision") == "subset={l,v}"
+        assert published_setting("subsets", "text+audio+vision") == "complete"
+        assert published_setting("frames", 0.3) is None
+
+    def test_a_file_of_something_else(self, tmp_path):
+        (tmp_path / "x.csv").write_text("a\n1\n")
+        with pytest.raises(DataError, match="no published numbers: column 'method'"):
+            read_published(tmp_path / "x.csv")
+        with pytest.raises(DataError, match="can't be read"):
+            read_published(tmp_path / "absent.csv")
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("asked", "answer"),
+        [
+            ({"metrics": ["mea"]}, "unknown metric 'mea'; did you mean mae"),
+            ({"protocol": "compete"}, "unknown protocol 'compete'; did you mean complete"),
+            ({"level": "0.5"}, "unknown level '0.5'"),
+            ({"dataset": "toi"}, "unknown dataset 'toi'; did you mean toy"),
+            ({"fold": "standrad"}, "unknown fold 'standrad'; did you mean standard"),
+            ({"methods": ["selfmm"]}, "unknown method 'selfmm'; did you mean self_mm"),
+            ({"intervals": "item"}, "unknown intervals 'item'; did you mean items"),
+        ],
+    )
+    def test_unknown_ones_are_answered_by_the_nearest(self, frame, asked, answer):
+        with pytest.raises(UnknownNameError, match=answer):
+            results_table(frame, **asked)
+
+    def test_methods_can_be_chosen_and_constants_stay(self, frame):
+        table = results_table(frame, methods=["self_mm"], failed=FAILED)
+        assert [row.label for row in table.rows] == ["self_mm", "constant_mean"]

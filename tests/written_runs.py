@@ -1,0 +1,80 @@
+"""Finished run folders without a training: configuration, metrics, constants and predictions of made-up methods."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mmsa_lib.data.task import Task, regression
+from mmsa_lib.evaluation.metrics import task_metrics
+from mmsa_lib.experiments import files
+from mmsa_lib.experiments.config import RunConfig
+
+SEEDS = (1111, 1112, 1113)
+ITEMS = 40
+
+
+def labels_of(task: Task, count: int = ITEMS) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    if task.kind == "emotions":
+        return np.eye(len(task.names))[generator.integers(len(task.names), size=count)]
+    return np.round(generator.uniform(*task.range, count), 1)
+
+
+def predictions_of(labels: np.ndarray, seed: int, noise: float, task: Task) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    if task.kind == "emotions":
+        return np.stack([1 - labels, labels], axis=-1) + generator.normal(0, noise, (*labels.shape, 2))
+    return labels + noise * (1 + 0.1 * generator.normal()) * np.random.default_rng(5).normal(size=len(labels))
+
+
+def write_run(folder: Path, method: str, seed: int, noise: float = 1.0, *, task: Task | None = None, config=None,
+              protocols=(("complete", "0.0"),), ids=None, prediction=None, groups=True) -> str:  # fmt: skip
+    """Write one finished run and return its identifier."""
+    task = task or regression()
+    whole = RunConfig(method=method, seed=seed, config=config or {})
+    run_id = f"{method}-{'-'.join(config or {})}{seed}"
+    labels = labels_of(task)
+    found = predictions_of(labels, seed, noise, task) if prediction is None else prediction
+    names = ids or [f"s{i:02d}" for i in range(len(labels))]
+    data = SimpleNamespace(
+        ids=names, groups=[f"v{i // 4}" for i in range(len(labels))] if groups else [], labels=torch.tensor(labels)
+    )
+    cells, rows = {}, []
+    own = {"run_id": run_id, "method": method, "variant": whole.variant, "seed": seed, "dataset": "toy",
+           "fold": "standard", "split": "test"}  # fmt: skip
+    for position, (protocol, level) in enumerate(protocols):
+        shifted = torch.tensor(found + 0.2 * position)
+        cells[protocol, level, "test"] = (data, shifted)
+        values = task_metrics(task, shifted, labels)
+        rows += [{**own, "protocol": protocol, "level": level, "metric": k, "value": v} for k, v in values.items()]
+    target = folder / run_id
+    target.mkdir(parents=True)
+    stored = {"run_id": run_id, "config": {**whole.model_dump(mode="json"), "dataset": "toy"}}
+    files.write_json(target / files.CONFIG, {**stored, "resolved": {"task": asdict(task)}})
+    files.write_table(target / files.METRICS, pd.DataFrame(rows)[list(files.METRIC_COLUMNS)])
+    constant = {**own, "run_id": "", "method": "constant_mean", "variant": "", "seed": None, "protocol": "complete",
+                "level": "0.0"}  # fmt: skip
+    at = task_metrics(task, np.zeros_like(found), labels)
+    files.write_table(
+        target / files.CONSTANTS,
+        pd.DataFrame([{**constant, "metric": k, "value": v} for k, v in at.items()])[list(files.METRIC_COLUMNS)],
+    )
+    files.write_predictions(target / files.PREDICTIONS, cells, run_id)
+    files.write_text(target / files.DONE, run_id + "\n")
+    return run_id
+
+
+def write_failure(folder: Path, method: str, seed: int, config=None, message: str = "it went wrong") -> str:
+    """Write a run that failed."""
+    whole = RunConfig(method=method, seed=seed, config=config or {})
+    target = folder / f"failed-{method}-{seed}"
+    target.mkdir(parents=True)
+    files.write_json(target / files.CONFIG, {"config": {**whole.model_dump(mode="json"), "dataset": "toy"}})
+    files.write_json(target / files.ERROR, {"type": "RunError", "message": message})
+    return target.name
