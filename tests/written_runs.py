@@ -38,7 +38,8 @@ def write_run(folder: Path, method: str, seed: int, noise: float = 1.0, *, task:
     """Write one finished run and return its identifier."""
     task = task or regression()
     whole = RunConfig(method=method, seed=seed, config=config or {})
-    run_id = f"{method}-{'-'.join(config or {})}{seed}"
+    named = (key if value is True else f"{key}{value}" for key, value in (config or {}).items())
+    run_id = f"{method}-{'-'.join(named)}{seed}"
     labels = labels_of(task)
     found = predictions_of(labels, seed, noise, task) if prediction is None else prediction
     names = ids or [f"s{i:02d}" for i in range(len(labels))]

@@ -1,0 +1,326 @@
+"""A sweep from its first run to its last: what is executed, skipped, repeated and reported."""
+
+import json
+import threading
+
+import nbformat
+import pandas as pd
+import pytest
+from filelock import FileLock
+from sweep_files import executions, write_notebook, write_sweep
+
+from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
+from mmsa_lib.experiments import collect, sweep
+from mmsa_lib.experiments.runs import RunConfig, run
+from mmsa_lib.experiments.sweeps import execution
+from mmsa_lib.experiments.sweeps.driver import select
+from mmsa_lib.experiments.sweeps.executors import LocalExecutor, Outcome
+from mmsa_lib.experiments.sweeps.points import Point
+from mmsa_lib.experiments.sweeps.progress import Progress, duration
+from mmsa_lib.experiments.sweeps.store import FAILED, FINISHED, State, point_folder, read_state
+
+COLD = {"workers": 2, "warm": False}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_notebook(tmp_path / "tiny.ipynb", "if name == 'bad':\n    raise ValueError('no\\nluck')", "print(seed)")
+    return tmp_path
+
+
+def quiet(line):
+    """No progress."""
+
+
+def go(folder, file, **options):
+    return sweep(file, runs=folder / "runs", report=options.pop("report", quiet), **{**COLD, **options})
+
+
+def test_a_sweep_is_executed_once_and_a_repetition_does_nothing(folder):
+    marks = folder / "marks"
+    file = write_sweep(folder / "s.yaml", parameters={"marks": str(marks), "rate": 0.3}, seeds=[1, 2, 3])
+    lines = []
+    first = go(folder, file, report=lines.append)
+    assert first.ok
+    assert [result.outcome for result in first.points] == ["ran"] * 3
+    assert sorted(executions(marks)) == [f"{seed} 0.3 a {{}}" for seed in (1, 2, 3)]
+    assert len([line for line in lines if line.startswith("[")]) == 3
+    assert lines[-1].startswith("[3/3] ok")
+    assert any("left" in line for line in lines)
+    again = go(folder, file)
+    assert [result.outcome for result in again.points] == ["finished before"] * 3
+    assert len(executions(marks)) == 3
+    for result in again.points:
+        place = point_folder(again.runs, result.point)
+        assert {path.name for path in place.iterdir()} == {
+            "point.json", "notebook.ipynb", "result.json", "manifest.json", "DONE",
+        }  # fmt: skip
+        book = nbformat.read(place / "notebook.ipynb", as_version=4)
+        assert book.cells[-1].outputs[0].text.strip() == str(result.point.parameters["seed"])
+        assert json.loads((place / "point.json").read_text())["parameters"] == result.point.parameters
+
+
+def test_more_seeds_later_execute_only_what_is_new(folder):
+    marks = folder / "marks"
+    for seeds in ([1], [1, 2]):
+        go(folder, write_sweep(folder / "s.yaml", parameters={"marks": str(marks)}, seeds=seeds))
+    assert [line.split()[0] for line in executions(marks)] == ["1", "2"]
+
+
+def test_failures_are_listed_with_their_cell_and_the_others_go_on(folder):
+    marks = folder / "marks"
+    file = write_sweep(
+        folder / "s.yaml",
+        parameters={"marks": str(marks)},
+        ablations={"worse": {"name": "bad"}, "good": {}},
+        seeds=[1, 2],
+    )
+    result = go(folder, file)
+    assert not result.ok
+    assert [r.outcome for r in result.points] == ["failed", "failed", "ran", "ran"]
+    failed = result.failed[0].state
+    assert (failed.cell, failed.source, failed.error, failed.message) == (
+        4,
+        "if name == 'bad':",
+        "ValueError",
+        "no luck",
+    )
+    text = result.summary()
+    assert "s.yaml: 2 ran, 2 failed" in text
+    assert "cell 4 (`if name == 'bad':`): ValueError: no luck" in text
+    assert "--retry-failed" in text
+    place = point_folder(result.runs, result.failed[0].point)
+    assert {path.name for path in place.iterdir()} >= {"point.json", "error.json", "notebook.failed.ipynb"}
+    assert not (place / "DONE").exists()
+
+    again = go(folder, file)  # a mistake in a notebook does not go away by itself
+    assert [r.outcome for r in again.points] == ["failed", "failed", "finished before", "finished before"]
+    assert len(executions(marks)) == 4
+    go(folder, file, retry_failed=True)
+    assert len(executions(marks)) == 6
+
+
+def test_a_repaired_notebook_is_executed_anew(folder):
+    file = write_sweep(folder / "s.yaml", parameters={"name": "bad", "marks": str(folder / "marks")})
+    assert not go(folder, file).ok
+    write_notebook(folder / "tiny.ipynb", "print('repaired')")
+    assert go(folder, file).ok
+
+
+def test_without_keep_going_nothing_new_is_started_after_a_failure(folder):
+    marks = folder / "marks"
+    file = write_sweep(
+        folder / "s.yaml",
+        parameters={"marks": str(marks)},
+        ablations={"worse": {"name": "bad"}, "good": {}},
+        seeds=[1, 2, 3],
+    )
+    lines = []
+    result = go(folder, file, keep_going=False, workers=1, report=lines.append)
+    assert [r.outcome for r in result.points] == ["failed"] + ["not run"] * 5
+    assert len(executions(marks)) == 1
+    assert any("stopping after a failure" in line for line in lines)
+    assert go(folder, file, workers=2).summary().startswith("s.yaml: 3 ran, 3 failed")
+
+
+def test_only_and_shards_execute_their_part(folder):
+    marks = folder / "marks"
+    file = write_sweep(folder / "s.yaml", parameters={"marks": str(marks)}, seeds=[1, 2, 3, 4])
+    go(folder, file, only=["seed=3"])
+    assert [line.split()[0] for line in executions(marks)] == ["3"]
+    shards = [[r.point.parameters["seed"] for r in go(folder, file, shard=(k, 3)).points] for k in range(3)]
+    assert shards == [[1, 4], [2], [3]]
+    assert sorted(line.split()[0] for line in executions(marks)) == ["1", "2", "3", "4"]
+    with pytest.raises(ConfigError, match="shard 3/3 does not exist"):
+        select([], (), (3, 3))
+    with pytest.raises(UnknownNameError, match="seed=3"):
+        go(folder, file, only=["seed=33"])
+
+
+def test_mistakes_are_raised_before_anything_is_written(folder):
+    with pytest.raises(UnknownNameError, match="did you mean local"):
+        sweep(write_sweep(folder / "s.yaml"), "locl", runs=folder / "runs")
+    with pytest.raises(ConfigError, match=r"executor local: .*unexpected"):
+        go(folder, write_sweep(folder / "s.yaml"), gpus=1)
+    with pytest.raises(ConfigError, match="at least 1"):
+        go(folder, write_sweep(folder / "s.yaml"), workers=0)
+    with pytest.raises(UnknownNameError, match="did you mean rate"):
+        go(folder, write_sweep(folder / "s.yaml", grid={"rates": [1]}))
+    assert not (folder / "runs").exists()
+
+
+def test_unbuilt_data_are_named_before_anything_runs(folder, monkeypatch):
+    monkeypatch.setenv("MMSA_LIB_DATA", str(folder))
+    file = write_sweep(folder / "s.yaml", notebook="06_train", grid={"dataset": ["mosi", "mmmo"]})
+    with pytest.raises(DataError, match=r"data build mosi; .*data build mmmo"):
+        go(folder, file)
+
+
+def test_threads_and_the_folder_of_runs_reach_the_notebook(folder):
+    write_notebook(
+        folder / "tiny.ipynb",
+        "import os\nfrom mmsa_lib.paths import runs_folder\n"
+        "open(marks, 'a').write(f\"{os.environ['OMP_NUM_THREADS']} {runs_folder()}\\n\")",
+    )
+    marks = folder / "marks"
+    go(folder, write_sweep(folder / "s.yaml", parameters={"marks": str(marks)}), threads=3)
+    assert executions(marks)[1] == f"3 {(folder / 'runs').resolve()}"
+
+
+class TestRunsOfTheLibrary:
+    """A notebook that makes runs: they lie in the folder of runs, and the executed notebook lies with them."""
+
+    @pytest.fixture(scope="class")
+    def swept(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("swept")
+        data = {"samples": [48, 24, 32], "dims": [12, 8, 8], "length": 6}
+        file = write_sweep(
+            folder / "s.yaml",
+            notebook="06_train",
+            parameters={"data": data, "config.max_epochs": 2, "settings.device": "cpu"},
+            grid={"method": ["text_only", "early_fusion"]},
+            seeds=[1],
+        )
+        return folder, file, go(folder, file)
+
+    def test_each_point_made_a_run_with_its_notebook(self, swept):
+        folder, _, result = swept
+        assert result.ok, result.summary()
+        for point in result.points:
+            (run_id,) = point.state.runs
+            place = folder / "runs" / run_id
+            assert (place / "DONE").is_file()
+            book = nbformat.read(place / "notebook.ipynb", as_version=4)
+            assert str(folder) not in (place / "notebook.ipynb").read_text()
+            injected = next(cell for cell in book.cells if "injected-parameters" in cell.metadata.get("tags", []))
+            assert f'method = "{point.point.parameters["method"]}"' in injected.source
+
+    def test_collect_finds_the_runs_and_they_equal_those_of_the_library(self, swept, tmp_path):
+        folder, _, result = swept
+        found = collect(folder / "runs")
+        assert set(found["method"]) >= {"text_only", "early_fusion"}
+        parameters = result.points[0].point.parameters
+        again = run(
+            RunConfig(**{k: v for k, v in parameters.items() if k in RunConfig.model_fields}), tmp_path, progress="none"
+        )
+        assert again.run_id == result.points[0].state.runs[0]
+        own = found[found["run_id"] == again.run_id].reset_index(drop=True)
+        keys = ["split", "metric"]
+        pd.testing.assert_frame_equal(
+            own.sort_values(keys)[[*keys, "value"]].reset_index(drop=True),
+            again.metrics.sort_values(keys)[[*keys, "value"]].reset_index(drop=True),
+        )
+
+    def test_a_run_that_is_gone_is_made_again(self, swept):
+        from mmsa_lib.files import remove_tree
+
+        folder, file, result = swept
+        before = (folder / "runs" / result.points[1].state.runs[0] / "DONE").stat().st_mtime_ns
+        remove_tree(folder / "runs" / result.points[0].state.runs[0])
+        again = go(folder, file)
+        assert [r.outcome for r in again.points] == ["ran", "finished before"]
+        assert (folder / "runs" / result.points[1].state.runs[0] / "DONE").stat().st_mtime_ns == before
+
+    def test_a_finished_run_is_not_trained_again_by_another_sweep(self, swept):
+        folder, _, result = swept
+        done = folder / "runs" / result.points[0].state.runs[0] / "DONE"
+        before = done.stat().st_mtime_ns
+        parameters = {**result.points[0].point.parameters, "profile": "cpu"}  # changes the notebook, not the run
+        other = go(folder, write_sweep(folder / "t.yaml", notebook="06_train", parameters=parameters))
+        assert other.points[0].outcome == "ran"
+        assert other.points[0].state.runs == result.points[0].state.runs
+        assert done.stat().st_mtime_ns == before
+
+
+def _point(number, group="a"):
+    return Point(f"{number:012d}", "n.ipynb", {"name": group, "seed": number}, varied={"seed": number})
+
+
+def test_time_left_follows_the_runs_that_are_alike():
+    points = [_point(1), _point(2), _point(3, "b"), _point(4, "b")]
+    lines = []
+    progress = Progress(points, 1, lines.append)
+    assert progress.seconds_left() is None
+    progress.add(Outcome(points[0], State(FINISHED, seconds=10.0), True))
+    assert progress.seconds_left() == pytest.approx(30)  # three others, as long as the only one known
+    progress.add(Outcome(points[2], State(FINISHED, seconds=100.0), True))
+    assert progress.seconds_left() == pytest.approx(110)
+    assert "about 2 min left" in lines[-1]
+    progress.add(Outcome(points[1], State(FAILED, error="E", message="m", cell=2, source="x"), True))
+    assert lines[-1].strip() == "cell 2 (`x`): E: m"
+    progress.add(Outcome(points[3], State(FINISHED), False))
+    assert lines[-1] == "[4/4] ok  by another process seed=4"
+
+
+def test_two_workers_halve_the_time_left_but_not_the_longest_run():
+    points = [_point(1), _point(2), _point(3)]
+    progress = Progress(points, 2, quiet)
+    progress.add(Outcome(points[0], State(FINISHED, seconds=10.0), True))
+    assert progress.seconds_left() == pytest.approx(10)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "1 s"), (60, "60 s"), (120, "2 min"), (3600, "60 min"), (5400, "1 h 30 min")]
+)
+def test_durations_read_well(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_point_that_another_process_holds_comes_last_and_counts_as_finished(folder, monkeypatch):
+    marks = folder / "marks"
+    file = write_sweep(folder / "s.yaml", parameters={"marks": str(marks)}, seeds=[1, 2, 3])
+    from mmsa_lib.experiments.sweeps.points import read_points
+    from mmsa_lib.experiments.sweeps.store import point_lock
+
+    points, runs = read_points(file), (folder / "runs").resolve()
+    lock = FileLock(point_lock(runs, points[0]).lock_file, thread_local=False)
+    lock.acquire()
+    seen = []
+
+    def first_others(point, *args, **options):
+        seen.append((point.parameters["seed"], options["wait"]))
+        if options["wait"] and lock.is_locked:  # what the other process had in hand is finished now
+            lock.release()
+        return original(point, *args, **options)
+
+    original = execution.execute_point
+    monkeypatch.setattr("mmsa_lib.experiments.sweeps.executors.execute_point", first_others)
+    result = go(folder, file, workers=1)
+    assert seen == [(1, False), (2, False), (3, False), (1, True)]
+    assert result.ok
+    assert len(executions(marks)) == 3
+
+
+def test_a_killed_kernel_is_repeated_unasked(folder):
+    marks = folder / "marks"
+    write_notebook(
+        folder / "tiny.ipynb",
+        "import os, signal\nif len(open(marks).readlines()) == 1:\n    os.kill(os.getpid(), signal.SIGKILL)",
+    )
+    file = write_sweep(folder / "s.yaml", parameters={"marks": str(marks)})
+    first = go(folder, file)
+    assert first.failed[0].state.error == "DeadKernelError"
+    assert first.failed[0].state.passing
+    assert go(folder, file).ok
+    assert len(executions(marks)) == 2
+
+
+def test_the_local_executor_fits_the_cores_to_the_threads(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert LocalExecutor(threads=2).workers == 4
+    assert LocalExecutor(threads=16).workers == 1
+    assert LocalExecutor(3, 2).workers == 3
+
+
+def test_an_own_executor_can_be_given(folder):
+    class Nobody:
+        workers = 1
+
+        def outcomes(self, points, runs, stop):
+            assert isinstance(stop, threading.Event)
+            yield from ()
+
+    result = sweep(write_sweep(folder / "s.yaml", seeds=[1]), Nobody(), runs=folder / "runs", report=quiet)
+    assert [r.outcome for r in result.points] == ["not run"]
+    assert read_state(folder / "runs", result.points[0].point).state == "missing"
+    assert list(result.table.columns[:4]) == ["id", "block", "ablation", "outcome"]
