@@ -5,7 +5,7 @@ VENV ?= .venv
 # Processes that run at the same time. Each uses one thread, so numbers do not depend on the machine's cores.
 JOBS ?= 2
 # What the tests of `make test-system` need beside Python; names of Debian's packages.
-SYSTEM_PACKAGES := chromium chromium-driver
+SYSTEM_PACKAGES := chromium chromium-driver slurm-wlm
 # The table that `make reproduce` ends with.
 RESULTS ?= data/results/mosi_standard.csv
 

@@ -173,7 +173,7 @@ def _emit(args: argparse.Namespace) -> int:
         args.file, runs, len(points), tasks=args.tasks, at_once=args.at_once, threads=args.threads, sbatch=args.sbatch,
         arguments=arguments, environment={name: os.environ[name] for name in kept if os.environ.get(name)},
     )  # fmt: skip
-    path = write_slurm(args.emit_slurm or runs / f"{args.file.stem}.slurm.sh", text)
+    path = write_slurm(args.emit_slurm or runs / f"{args.file.stem}.slurm.sh", text, runs)
     if args.json:
         print_json({"script": str(path), "points": len(points)})
     else:

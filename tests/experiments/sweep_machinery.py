@@ -89,6 +89,15 @@ class Lab:
         worker, kernel = map(int, path.read_text().split())
         return worker, kernel
 
+    def started_seeds(self, count: int) -> list[int]:
+        """Seeds whose notebooks have started, once they are ``count``."""
+
+        def seeds():
+            return [int(path.name.removeprefix("pids-")) for path in self.folder.glob("pids-*")]
+
+        wait_for(lambda: len(seeds()) >= count)
+        return seeds()
+
     def program(self, *arguments: str | Path, script: Path = SWEEP_DRIVER, **options) -> subprocess.Popen:
         """``mmsa-lib sweep FILE`` as a process of its own; what it prints is in ``out-N`` and ``err-N``."""
         return self.start(sys.executable, script, "sweep", self.file, "--runs", self.runs, *arguments, **options)

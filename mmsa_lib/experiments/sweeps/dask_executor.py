@@ -140,6 +140,7 @@ class DaskExecutor:
             for future in as_completed(of):
                 if future.status == "cancelled" or (future.status == "finished" and future.result() is None):
                     continue
+                self.workers = self._count_workers(client) or self.workers  # they may come and go
                 yield self._outcome(future, of[future], runs)
                 if stop.is_set() and not stopped.is_set():
                     stopped.set()
@@ -157,6 +158,7 @@ class DaskExecutor:
 
     def _connect(self, stack: ExitStack) -> Any:
         """A client of the cluster, with at least one worker that can execute a point."""
+        import dask
         from distributed import Client
 
         place = f"scheduler {self.scheduler}" if self.scheduler else f"{self.cluster} cluster"
@@ -165,18 +167,22 @@ class DaskExecutor:
                 client = Client(_address(self.scheduler), timeout=WAIT_FOR_SCHEDULER)
             else:
                 start = self._local_cluster if self.cluster == "local" else self._batch_cluster
-                client = Client(stack.enter_context(start()))
+                # A point waits at the scheduler, not behind another one at a worker, so that they start in their order.
+                with dask.config.set({"distributed.scheduler.worker-saturation": 1.0}):
+                    cluster = stack.enter_context(start())
+                client = Client(cluster)
             stack.enter_context(client)
         except (OSError, TimeoutError, TypeError, ValueError, RuntimeError) as error:
-            raise ConfigError(f"Dask, {place}: {' '.join(str(error).split())}") from error
+            cause = error.__cause__ or error  # Dask tells that a worker failed, and with it why
+            raise ConfigError(f"Dask, {place}: {' '.join(str(cause).split())}") from error
         self.workers = self._wait_for_workers(client, place)
         return client
 
     def _wait_for_workers(self, client: Any, place: str) -> int:
-        """How many points the workers can execute at a time, as soon as there is one that can."""
+        """How many points the workers can execute at a time, as soon as it is one."""
         wanted = "".join(f" with {name}={amount:g}" for name, amount in self.resources.items())
         started, told = time.monotonic(), False
-        while not (count := sum(map(self._fits, client.scheduler_info(n_workers=-1)["workers"].values()))):
+        while not (count := self._count_workers(client)):
             if time.monotonic() > started + WAIT_FOR_WORKERS:
                 raise ConfigError(f"Dask, {place}: no worker{wanted} came within {WAIT_FOR_WORKERS:g} s")
             if not told:
@@ -185,19 +191,24 @@ class DaskExecutor:
             time.sleep(0.2)
         return count
 
+    def _count_workers(self, client: Any) -> int:
+        """How many points the workers can execute at a time."""
+        return sum(map(self._fits, client.scheduler_info(n_workers=-1)["workers"].values()))
+
     def _fits(self, worker: Mapping[str, Any]) -> int:
-        """How many points ``worker`` can execute at a time."""
         has = worker["resources"]
         return min([worker["nthreads"], *(int(has.get(name, 0) / amount) for name, amount in self.resources.items())])
 
     def _local_cluster(self) -> Any:
         from distributed import LocalCluster
 
-        options = {"n_workers": self.workers, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+        options = {"n_workers": self.workers, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
         return LocalCluster(**{**options, "resources": self.resources or None, **self.cluster_options})
 
     def _batch_cluster(self) -> Any:
         """Jobs of a batch system, as many as workers, replaced when they die."""
+        from distributed import Status
+
         name, program = CLUSTERS[self.cluster]
         try:
             import dask_jobqueue
@@ -212,8 +223,24 @@ class DaskExecutor:
         if self.resources:
             extra += ["--resources", ",".join(f"{name}={amount:g}" for name, amount in self.resources.items())]
         options = {"cores": self.threads, "processes": 1, "memory": "4GB", "worker_extra_args": extra}
+        options["scheduler_options"] = {"dashboard_address": ":0"}
         cluster = getattr(dask_jobqueue, name)(**{**options, **self.cluster_options})
-        cluster.adapt(minimum=self.workers, maximum=self.workers)
+
+        async def submitted() -> None:
+            await cluster
+
+        try:
+            # Not by scale(), which submits in the background: what the batch system refuses would go to a log.
+            for _ in range(self.workers):
+                cluster.worker_spec.update(cluster.new_worker_spec())
+            cluster.sync(submitted)
+            cluster.adapt(minimum=self.workers, maximum=self.workers)
+        except BaseException:
+            for job in cluster.workers.values():
+                if job.status == Status.created:  # refused; close() expects that each was started
+                    job.status = Status.failed
+            cluster.close()
+            raise
         return cluster
 
 

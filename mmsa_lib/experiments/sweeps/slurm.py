@@ -7,8 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmsa_lib.errors import ConfigError
+from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.files import write_text
+
+MOST_TASKS = 1000
+"""Of an array: SLURM's ``MaxArraySize`` is 1001 unless an administrator changed it."""
 
 TEMPLATE = """#!/bin/bash
 #SBATCH --job-name={name}
@@ -44,7 +47,7 @@ def slurm_script(
         file: the sweep's file.
         runs: the folder of runs, which all nodes share.
         points: how many points there are.
-        tasks: of the array; by default one for each point. A task with several pays for its start once.
+        tasks: of the array; by default one for each point, at most 1000. A task with several pays for its start once.
         at_once: how many tasks may run at the same time.
         threads: cores of a task, and threads of PyTorch.
         sbatch: further options, for instance ``--partition=gpu``.
@@ -56,8 +59,8 @@ def slurm_script(
     """
     if points < 1:
         raise ConfigError(f"{file} leaves no point to run")
-    tasks = min(points, tasks or points)
-    for name, value in (("tasks", tasks), ("threads", threads), ("at_once", at_once or 1)):
+    tasks = min(points, MOST_TASKS) if tasks is None else min(points, tasks)
+    for name, value in (("tasks", tasks), ("threads", threads), ("at_once", 1 if at_once is None else at_once)):
         if value < 1:
             raise ConfigError(f"{name} must be at least 1, not {value}")
     for option in sbatch:
@@ -65,11 +68,11 @@ def slurm_script(
             raise ConfigError(f"{option!r} is no option of sbatch; write for instance --partition=gpu")
     exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in (environment or {}).items())
     return TEMPLATE.format(
-        name=f"mmsa-{file.stem}",
+        name=shlex.quote(f"mmsa-{file.stem}"),
         last=tasks - 1,
         limit=f"%{at_once}" if at_once else "",
         threads=threads,
-        log=runs.resolve() / "slurm-%A_%a.log",
+        log=shlex.quote(f"{str(runs.resolve()).replace('%', '%%')}/slurm-%A_%a.log"),
         extra="".join(f"#SBATCH {option}\n" for option in sbatch),
         points=points,
         tasks=tasks,
@@ -82,8 +85,16 @@ def slurm_script(
     )
 
 
-def write_slurm(path: Path, text: str) -> Path:
-    """Write the script to ``path``, to be given to ``sbatch``."""
+def write_slurm(path: Path, text: str, runs: Path) -> Path:
+    """Write the script to ``path``, to be given to ``sbatch``.
+
+    Raises:
+        DataError: it can't be written, or the folder of runs can't be created.
+    """
+    try:
+        runs.mkdir(parents=True, exist_ok=True)  # else SLURM can't write its logs there, and fails without a word
+    except OSError as error:
+        raise DataError(f"cannot write runs to {runs}: {error.strerror}; choose another folder") from error
     write_text(path, text)
     path.chmod(0o755)
     return path
