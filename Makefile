@@ -7,7 +7,7 @@ JOBS ?= 2
 # What the tests of `make test-system` need beside Python; names of Debian's packages.
 SYSTEM_PACKAGES := chromium chromium-driver slurm-wlm
 # The table that `make reproduce` ends with.
-RESULTS ?= data/results/mosi_standard.csv
+RESULTS ?= data/results/sweep_main.csv --dataset synthetic
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
