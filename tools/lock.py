@@ -2,8 +2,8 @@
 
 ``make lock`` runs it in the project's own environment, after the tests have passed there. It follows the requirements
 of the installed packages, starting from the project's dependencies and its extras ``lab``, ``cluster`` and ``test``, so
-packages that merely happen to be installed stay out. ``environment.yml`` repeats the versions for conda instead of referring to
-the lock, since micromamba looks for a file named there in a temporary folder of its own.
+packages that merely happen to be installed stay out. ``environment.yml`` repeats the versions for conda instead of
+referring to the lock, since micromamba looks for a file named there in a temporary folder of its own.
 """
 
 from __future__ import annotations
