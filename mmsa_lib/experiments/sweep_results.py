@@ -5,6 +5,9 @@ runs below ``RUNS`` (``mmsa-lib sweep notebooks/sweeps/main.yaml --runs RUNS/mai
 ``data/results/`` the metrics per run (``sweep_main.csv``, …), means with intervals over seeds and over seeds and test
 items (``sweep_main_summary.csv``) and paired comparisons (``sweep_main_comparison.csv``, …). Every number has the
 identifiers of the runs behind it. Folders that are not there yet are left out.
+
+A configuration that ``RUNS`` lacks is taken from the tables of :data:`EARLIER` where one of them has it: the same
+configuration, trained before. Its predictions are not at hand, so it has no intervals over test items.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from mmsa_lib.experiments import files
 from mmsa_lib.experiments.comparisons import NUMBERS as COMPARED_NUMBERS
 from mmsa_lib.experiments.comparisons import compare
 from mmsa_lib.experiments.curation import curation_command
-from mmsa_lib.experiments.results import DECIMALS, collect, curate
+from mmsa_lib.experiments.results import DECIMALS, SAME_RUN, collect, curate, read_results
 from mmsa_lib.experiments.summaries import curate_summary
 
 PRIMARY = "mae"
@@ -39,9 +42,23 @@ FULL = {
 """The variant that the ablations of a method change; ``hrlf`` has weights chosen on validation data (notebook 05)."""
 
 
+EARLIER = {
+    "main": (("hrlf",), ("missing_synthetic.csv", "missing_mmmo.csv", "missing_mosi.csv")),
+    "ablations": (
+        ("contrastive_mmcl", "collaborative_mmcl"),
+        ("contrastive_synthetic.csv", "contrastive_ablations.csv", "collaborative_synthetic.csv",
+         "collaborative_ablations.csv"),
+    ),
+}  # fmt: skip
+"""Folder of runs to methods and to curated tables that have runs of their configurations on complete samples."""
+
+SPELLED_OUT = frozenset(("audio=audio73", "text=words", "vision=None"))
+"""Options of MOSI that earlier runs name and that equal its defaults."""
+
+
 def main_tables(folder: Path, target: Path) -> None:
     """``sweep_main.csv``, ``sweep_main_summary.csv`` and ``sweep_main_comparison.csv``."""
-    found = _without_macro(collect(folder))
+    found = _with_earlier(_without_macro(collect(folder)), target, *EARLIER["main"])
     curate(found, target / "sweep_main.csv", split="test", protocol="complete")
     curate_summary(found, target / "sweep_main_summary.csv", runs=folder, split="test", protocol="complete")
     parts = [
@@ -55,7 +72,7 @@ def main_tables(folder: Path, target: Path) -> None:
 
 def ablation_tables(folder: Path, target: Path) -> None:
     """``sweep_ablations.csv``, with averages over subsets of modalities where runs have them, and the comparison."""
-    found = _without_macro(collect(folder))
+    found = _with_earlier(_without_macro(collect(folder)), target, *EARLIER["ablations"])
     complete = found[(found["protocol"] == "complete") & (found["split"] == "test")]
     averages = _subset_averages(found)
     curate(pd.concat([complete, averages], ignore_index=True), target / "sweep_ablations.csv")
@@ -92,6 +109,33 @@ def write(runs: Path, target: Path) -> list[str]:
     for name in there:
         TABLES[name](runs / name, target)
     return there
+
+
+def _with_earlier(found: pd.DataFrame, target: Path, methods: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
+    """``found`` and, of ``methods``, what only the curated tables ``names`` have on the same data."""
+    tables = [read_results(target / name) for name in names if (target / name).is_file()]
+    if not tables:
+        return found
+    rows = _without_macro(pd.concat(tables, ignore_index=True))
+    rows = rows[(rows["protocol"] == "complete") & (rows["split"] == "test") & rows["method"].isin(methods)]
+    rows = rows.assign(variant=rows["variant"].map(_without_defaults))
+    there = set(found[list(SAME_RUN)].itertuples(index=False, name=None))
+    known = set(zip(found["dataset"], found["metric"], strict=True))
+    new = [
+        key not in there and pair in known
+        for key, pair in zip(
+            rows[list(SAME_RUN)].itertuples(index=False, name=None),
+            zip(rows["dataset"], rows["metric"], strict=True),
+            strict=True,
+        )
+    ]
+    return pd.concat([found, rows[new].drop_duplicates([*SAME_RUN, "metric"])], ignore_index=True)
+
+
+def _without_defaults(variant: str) -> str:
+    parts = variant.split(files.VARIANT_SEPARATOR)
+    kept = parts if not set(parts) >= SPELLED_OUT else [part for part in parts if part not in SPELLED_OUT]
+    return files.VARIANT_SEPARATOR.join(kept)
 
 
 def _without_macro(found: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pytest
 from written_runs import SEEDS, write_run
 
 from mmsa_lib.errors import DataError
-from mmsa_lib.experiments import sweep_results
+from mmsa_lib.experiments import files, sweep_results
 from mmsa_lib.experiments.comparisons import read_comparison
 from mmsa_lib.experiments.results import collect, read_results
 from mmsa_lib.experiments.summaries import read_summary
@@ -96,6 +96,21 @@ def test_sensitivity_keeps_every_value(tables):
     own = rows[rows["run_id"] != ""]
     assert set(own["variant"]) == {"lambda_cov=0.0", "lambda_cov=1.0"}
     assert set(own["metric"]) == {"mae", "corr"}
+
+
+def test_what_the_runs_lack_is_taken_from_earlier_tables(runs, tmp_path):
+    found = collect(runs / "ablations")
+    old = found[(found["method"] == "hrlf") & (found["protocol"] == "complete")]
+    extra = old.assign(seed=9, run_id="older", variant="audio=audio73; text=words; vision=None; x=1")
+    other = extra.assign(method="modal_alignment")
+    files.write_table(tmp_path / "old.csv", pd.concat([old, extra, other], ignore_index=True))
+    joined = sweep_results._with_earlier(found, tmp_path, ("hrlf",), ("old.csv", "none.csv"))
+    pd.testing.assert_frame_equal(joined.iloc[: len(found)], found)  # nothing that is there is replaced or doubled
+    added = joined.iloc[len(found) :]
+    assert set(added["run_id"]) == {"older"}
+    assert set(added["variant"]) == {"x=1"}
+    assert set(added["method"]) == {"hrlf"}
+    assert not added["metric"].str.endswith("_macro").any()
 
 
 def test_different_inputs_of_one_data_set_are_not_compared():
