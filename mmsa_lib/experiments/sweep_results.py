@@ -26,6 +26,7 @@ from mmsa_lib.experiments.comparisons import compare
 from mmsa_lib.experiments.curation import curation_command
 from mmsa_lib.experiments.results import DECIMALS, SAME_RUN, collect, curate, read_results
 from mmsa_lib.experiments.summaries import curate_summary
+from mmsa_lib.methods import METHODS
 
 PRIMARY = "mae"
 """The metric of all tests: it needs no threshold and uses every sample. More metrics would weaken each test."""
@@ -88,8 +89,13 @@ def ablation_tables(folder: Path, target: Path) -> None:
 
 
 def sensitivity_tables(folder: Path, target: Path) -> None:
-    """``sweep_sensitivity.csv``: validation and test errors, since only the former may choose a value."""
+    """``sweep_sensitivity.csv``: validation and test errors, since only the former may choose a value.
+
+    The run with all defaults belongs to every value that is varied, whichever asked for it: its variant is empty.
+    """
     found = _without_macro(collect(folder))
+    kinds = zip(found["method"], found["dataset"], found["variant"], strict=True)
+    found = found.assign(variant=[_without_own_defaults(*kind) for kind in kinds])
     curate(found, target / "sweep_sensitivity.csv", metric=[PRIMARY, "corr"], protocol="complete")
 
 
@@ -135,6 +141,16 @@ def _with_earlier(found: pd.DataFrame, target: Path, methods: Sequence[str], nam
 def _without_defaults(variant: str) -> str:
     parts = variant.split(files.VARIANT_SEPARATOR)
     kept = parts if not set(parts) >= SPELLED_OUT else [part for part in parts if part not in SPELLED_OUT]
+    return files.VARIANT_SEPARATOR.join(kept)
+
+
+def _without_own_defaults(method: str, dataset: str, variant: str) -> str:
+    """A variant without the values that are the method's defaults on the data set."""
+    if method not in METHODS:
+        return variant
+    defaults = {key: str(value) for key, value in METHODS[method].Config.for_dataset(dataset).model_dump().items()}
+    parts = [part.partition("=") for part in variant.split(files.VARIANT_SEPARATOR)]
+    kept = ["".join(part) for part in parts if defaults.get(part[0]) != part[2]]
     return files.VARIANT_SEPARATOR.join(kept)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pandas as pd
@@ -22,14 +23,14 @@ ORDER = (
     "hrlf",
 )  # fmt: skip
 
-# Hyper-parameter to (data set, panel title, default).
-SENSITIVITY: dict[str, tuple[str, str, float]] = {
-    "temperature_cmc": ("synthetic", "contrastive_mmcl\ntemperature of CMC", 0.1),
-    "temperature_smc": ("synthetic", "contrastive_mmcl\ntemperature of SMC", 0.1),
-    "gamma": ("synthetic", "contrastive_mmcl\nmodulation exponent γ", 1.0),
-    "lambda_cov": ("synthetic", "modal_alignment\nweight of the covariance loss", 1.0),
-    "lambda_cov_mosi": ("mosi", "modal_alignment, CMU-MOSI\nweight of the covariance loss", 1.0),
-    "temperature": ("synthetic", "collaborative_mmcl\ndecoupling temperature", 0.1),
+# Method, data set and hyper-parameter to (panel title, default).
+SENSITIVITY: dict[tuple[str, str, str], tuple[str, float]] = {
+    ("contrastive_mmcl", "synthetic", "temperature_cmc"): ("contrastive_mmcl\ntemperature of CMC", 0.1),
+    ("contrastive_mmcl", "synthetic", "temperature_smc"): ("contrastive_mmcl\ntemperature of SMC", 0.1),
+    ("contrastive_mmcl", "synthetic", "gamma"): ("contrastive_mmcl\nmodulation exponent γ", 1.0),
+    ("modal_alignment", "synthetic", "lambda_cov"): ("modal_alignment\nweight of the covariance loss", 1.0),
+    ("modal_alignment", "mosi", "lambda_cov"): ("modal_alignment, CMU-MOSI\nweight of the covariance loss", 1.0),
+    ("collaborative_mmcl", "synthetic", "temperature"): ("collaborative_mmcl\ndecoupling temperature", 0.1),
 }
 
 
@@ -71,7 +72,7 @@ def ablation_rows(comparison: pd.DataFrame) -> pd.DataFrame:
     """Lines of :func:`~mmsa_lib.figures.sweeps.difference_panels` from ``sweep_ablations_comparison.csv``."""
     variants, full = comparison["variant"].fillna(""), comparison["reference_variant"].fillna("")
     names = [
-        SEPARATOR.join(part for part in _changes(own) if part not in _changes(base)).replace("=True", "")
+        _readable(SEPARATOR.join(part for part in _changes(own) if part not in _changes(base)))
         for own, base in zip(variants, full, strict=True)
     ]
     rows = comparison.assign(panel=comparison["method"], name=names)
@@ -87,12 +88,12 @@ def sensitivity_rows(results: pd.DataFrame, metric: str = "mae") -> pd.DataFrame
     runs = results[results["seed"].notna() & (results["metric"] == metric)]
     runs = runs.assign(variant=runs["variant"].fillna(""))
     parts = []
-    for name, (dataset, title, default) in SENSITIVITY.items():
-        key = name.removesuffix("_mosi")
-        own = runs[(runs["dataset"] == dataset) & runs["variant"].str.startswith(f"{key}=")]
-        if own.empty:
+    for (method, dataset, key), (title, default) in SENSITIVITY.items():
+        own = runs[(runs["method"] == method) & (runs["dataset"] == dataset)]
+        own = own[(own["variant"] == "") | own["variant"].str.startswith(f"{key}=")]
+        if own["variant"].nunique() < 2:
             continue
-        value = own["variant"].str.removeprefix(f"{key}=").astype(float)
+        value = own["variant"].str.removeprefix(f"{key}=").replace("", str(default)).astype(float)
         table = summarise_seeds(own.assign(parameter=value), by=["parameter", "split"])
         table = table.rename(columns={"parameter": "value"})
         parts.append(table.assign(panel=title, default=table["value"] == default))
@@ -125,6 +126,11 @@ def sensitivity(results: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """The error against one hyper-parameter at a time, on validation and on test samples."""
     rows = sensitivity_rows(results)
     return sensitivity_panels(rows, "MAE ↓"), rows
+
+
+def _readable(changes: str) -> str:
+    """Switches without ``=True``, lists without their quotes and brackets."""
+    return re.sub(r"[\[\]']", "", changes.replace("=True", ""))
 
 
 def _changes(variant: str) -> list[str]:

@@ -124,11 +124,15 @@ def test_ablations_have_a_panel_per_method_and_name_what_they_change():
 def sensitivity_results():
     generator = np.random.default_rng(0)
     rows = [
-        {"dataset": dataset, "variant": f"{key}={value}", "method": "m", "seed": seed, "metric": "mae", "split": split,
-         "value": generator.normal()}
-        for dataset, key, values in (
-            ("synthetic", "temperature_cmc", (0.05, 0.1, 1.0)), ("synthetic", "temperature", (0.1, 1.0)),
-            ("synthetic", "lambda_cov", (0.0, 1.0)), ("mosi", "lambda_cov", (0.0, 1.0)),
+        {
+            "dataset": dataset, "variant": f"{key}={value}" if value != default else "", "method": method,
+            "seed": seed, "metric": "mae", "split": split, "value": generator.normal(),
+        }
+        for method, dataset, key, default, values in (
+            ("contrastive_mmcl", "synthetic", "temperature_cmc", 0.1, (0.05, 0.1, 1.0)),
+            ("collaborative_mmcl", "synthetic", "temperature", 0.1, (0.1, 1.0)),
+            ("modal_alignment", "synthetic", "lambda_cov", 1.0, (0.0, 1.0)),
+            ("modal_alignment", "mosi", "lambda_cov", 1.0, (0.0, 1.0)),
         )
         for value in values for seed in (1, 2, 3) for split in ("valid", "test")
     ]  # fmt: skip

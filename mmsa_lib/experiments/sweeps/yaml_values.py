@@ -14,7 +14,6 @@ import yaml
 
 from mmsa_lib.errors import ConfigError
 
-
 _MERGE = "tag:yaml.org,2002:merge"
 
 
