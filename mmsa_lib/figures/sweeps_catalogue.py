@@ -16,6 +16,7 @@ RESULTS = "data/results"
 SEPARATOR = "; "
 DATA = {"mosi": "CMU-MOSI, fold A", "mmmo": "ICT-MMMO", "synthetic": "synthetic"}
 TIMED = "CMU-MOSI, words and their timing"
+PANELS = (DATA["mosi"], TIMED, DATA["mmmo"], DATA["synthetic"])
 TIMED_OPTIONS = frozenset(("audio=timing", "max_length=256", "text=timed_words", "vision=None"))
 CHOSEN_WEIGHTS = {"lambda_frf=0.01", "lambda_hal=0.01"}
 ORDER = (
@@ -38,6 +39,12 @@ def panel_of(rows: pd.DataFrame) -> pd.Series:
     """The data set of each row, with MOSI's two inputs told apart."""
     timed = rows["variant"].fillna("").map(lambda variant: set(variant.split(SEPARATOR)) >= TIMED_OPTIONS)
     return rows["dataset"].map(DATA).where(~timed, TIMED)
+
+
+def with_panels(rows: pd.DataFrame) -> pd.DataFrame:
+    """``rows`` with a column ``data``, the panel of each, in the order of the panels."""
+    named = rows.assign(data=panel_of(rows))
+    return named.sort_values("data", key=lambda names: names.map(PANELS.index), kind="stable", ignore_index=True)
 
 
 def line_name(method: str, variant: str) -> str:
