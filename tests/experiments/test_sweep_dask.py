@@ -41,16 +41,21 @@ def lab(tmp_path):
 def running(tmp_path_factory):
     """Path of the scheduler file of a running cluster: worker ``gpu`` with a resource GPU, worker ``plain`` without."""
     machine = Lab(tmp_path_factory.mktemp("dask"))
+    yield start_cluster(machine, gpu=["--resources", "GPU=1"], plain=[])
+    machine.close()
+
+
+def start_cluster(machine, **workers):
+    """Start a scheduler and workers with these options by name; the scheduler file. The scheduler is started first."""
     file = machine.folder / "scheduler.json"
     own = ("--host", "127.0.0.1", "--no-dashboard")
     machine.start(sys.executable, "-m", "distributed.cli.dask_scheduler", *own, "--port", "0", "--scheduler-file", file)
     options = ("--scheduler-file", file, "--nthreads", "1", *own, "--preload", SWEEP_DRIVER)
-    for name, resources in (("gpu", ["--resources", "GPU=1"]), ("plain", [])):
-        command = (sys.executable, "-m", "distributed.cli.dask_worker", *options, "--name", name, *resources)
+    for name, more in workers.items():
+        command = (sys.executable, "-m", "distributed.cli.dask_worker", *options, "--name", name, *more)
         machine.start(*command, env={"MMSA_LIB_TEST_WORKER": name})
     wait_for(file.exists)
-    yield file
-    machine.close()
+    return file
 
 
 def on(running, **options):
@@ -167,6 +172,27 @@ def test_what_the_workers_of_a_killed_sweep_still_finish_is_not_repeated(lab, ru
         lab.open_gate()
         assert sweep.result(100).ok
     assert sorted(lab.executed) == [0, 1, 2, 3]
+
+
+def test_a_scheduler_that_is_killed_costs_what_it_was_executing(lab, tmp_path_factory, capfd):
+    machine = Lab(tmp_path_factory.mktemp("lost"))
+    try:
+        file = start_cluster(machine, one=[])
+        lab.write(range(3))
+        with ThreadPoolExecutor(1) as thread:
+            sweep = thread.submit(quiet_sweep, lab.file, on(file), lab.runs)
+            lab.pids(0)
+            machine.started[0].kill()
+            result = sweep.result(60)
+    finally:
+        machine.close()
+    assert [r.outcome for r in result.points] == ["not run"] * 3
+    err = capfd.readouterr().err
+    assert err.splitlines()[-1] == "Dask: the scheduler is gone; repeat the command to run what is missing"
+    assert "Traceback" not in err
+    lab.open_gate()
+    assert quiet_sweep(lab.file, "local", lab.runs, workers=2, warm=False).ok
+    assert sorted(lab.executed) == [0, 0, 1, 2]
 
 
 def refused(lab, capsys, *arguments):

@@ -8,6 +8,7 @@ is lost costs no more than the notebooks that it was executing.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import socket
@@ -16,7 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ class DaskExecutor:
         from distributed import Event, as_completed
 
         with ExitStack() as stack:
+            stack.enter_context(_terse())
             client = self._connect(stack)
             # Several sweeps may share a scheduler, which would take points of one name for one point.
             sweep = f"mmsa-sweep-{uuid.uuid4().hex[:12]}"
@@ -137,13 +139,17 @@ class DaskExecutor:
                     resources=self.resources or None,
                 )  # fmt: skip
                 of[future] = point
+            lost = False
             for future in as_completed(of):
                 if future.status == "cancelled" or (future.status == "finished" and future.result() is None):
+                    lost |= future.status == "cancelled"
                     continue
                 self.workers = self._count_workers(client) or self.workers  # they may come and go
                 yield self._outcome(future, of[future], runs)
                 if stop.is_set() and not stopped.is_set():
                     stopped.set()
+            if lost:
+                print("Dask: the scheduler is gone; repeat the command to run what is missing", file=sys.stderr)
 
     def _outcome(self, future: Any, point: Point, runs: Path) -> Outcome:
         if future.status == "finished":
@@ -242,6 +248,18 @@ class DaskExecutor:
             cluster.close()
             raise
         return cluster
+
+
+@contextmanager
+def _terse() -> Iterator[None]:
+    """Keep Dask's client from logging tracebacks when it loses its scheduler; that is said in one line."""
+    log = logging.getLogger("distributed.client")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _address(scheduler: str) -> str:
