@@ -29,7 +29,7 @@ TOKEN = "MMSA_LIB_TEST_TOKEN"
 BEHAVIOUR = """
 import os, pathlib, sys, time
 folder = pathlib.Path(marks).parent
-written = folder / f".pids-{seed}"
+written = folder / f".pids-{seed}-{os.getpid()}"
 written.write_text(f"{os.getppid()} {os.getpid()}")
 written.rename(folder / f"pids-{seed}")
 worker = os.environ.get("MMSA_LIB_TEST_WORKER", "")

@@ -62,6 +62,7 @@ def on(running, **options):
     return DaskExecutor(scheduler=str(running), **options)
 
 
+@pytest.mark.slow
 def test_a_local_cluster_gives_the_results_of_the_local_executor(tmp_path):
     file = write_training(tmp_path / "s.yaml", range(2))
     runs = tmp_path / "dask"
@@ -90,6 +91,7 @@ def test_a_killed_worker_costs_no_point(lab):
     assert executor.workers == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "ctrl-c"])
 def test_nothing_outlives_a_sweep_on_a_local_cluster(lab, number):
     lab.write(range(3))
@@ -174,6 +176,7 @@ def test_what_the_workers_of_a_killed_sweep_still_finish_is_not_repeated(lab, ru
     assert sorted(lab.executed) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_is_killed_costs_what_it_was_executing(lab, tmp_path_factory, capfd):
     machine = Lab(tmp_path_factory.mktemp("lost"))
     try:

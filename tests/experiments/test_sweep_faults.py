@@ -74,6 +74,7 @@ def test_a_killed_worker_and_a_killed_kernel_cost_only_their_points(lab, light, 
     finish(lab, light, [0, 1])
 
 
+@pytest.mark.slow
 def test_a_killed_server_of_kernels_is_replaced(lab):
     lab.write([0, 1, 2])
     with WarmLauncher(()) as launcher, ThreadPoolExecutor(1) as thread:
@@ -89,7 +90,7 @@ def test_a_killed_server_of_kernels_is_replaced(lab):
         finish(lab, launcher, [0, 1])
 
 
-@pytest.mark.parametrize("options", [["--cold"], []], ids=["cold", "warm"])
+@pytest.mark.parametrize("options", [pytest.param(["--cold"], marks=pytest.mark.slow), []], ids=["cold", "warm"])
 def test_nothing_outlives_a_killed_sweep(lab, light, options):
     lab.write([0, 1, 2])
     driver = lab.program("--workers", "2", *options)
@@ -123,10 +124,10 @@ def test_ctrl_c_ends_the_sweep_at_once(lab, light, options):
 
 
 def test_failures_are_told_with_their_cell_and_repeated_only_when_asked(lab, light, monkeypatch, capsys):
-    grid = {"name": ["raise", "exit", "sleep", "good"]}
-    lab.write([7], name="good", grid=grid, timeout=8)
+    grid = {"name": ["raise", "exit", "good"]}
+    lab.write([7], name="good", grid=grid)
     monkeypatch.setattr(LocalExecutor, "_launcher", SharedLauncher(light)._launcher)
-    command = ["sweep", str(lab.file), "--runs", str(lab.runs), "--workers", "4"]
+    command = ["sweep", str(lab.file), "--runs", str(lab.runs), "--workers", "3"]
     assert main(command) == 1
     out, err = capsys.readouterr()
     points = {point.varied["name"]: point for point in read_points(lab.file)}
@@ -134,27 +135,40 @@ def test_failures_are_told_with_their_cell_and_repeated_only_when_asked(lab, lig
     assert {name: (state.cell, state.error) for name, state in found.items()} == {
         "raise": (5, "ValueError"),
         "exit": (5, "SystemExit"),
-        "sleep": (5, "Timeout"),
         "good": (None, ""),
     }
     assert not any(state.passing for state in found.values())
-    assert out.splitlines()[0] == "s.yaml: 1 ran, 3 failed"
+    assert out.splitlines()[0] == "s.yaml: 1 ran, 2 failed"
     told = "cell 5 (`if not gate.exists():`): ValueError: no luck"
     assert f"          {told}; see {point_folder(lab.runs, points['raise'])}" in out.splitlines()
     assert f"        {told}" in err.splitlines()
     assert "--retry-failed" in out
     assert (point_folder(lab.runs, points["raise"]) / "notebook.failed.ipynb").is_file()
-    assert len(lab.executed) == 4
+    assert len(lab.executed) == 3
 
     assert main(command) == 1
     assert capsys.readouterr().out == out.replace("1 ran", "1 finished before")
-    assert len(lab.executed) == 4
+    assert len(lab.executed) == 3
 
     lab.open_gate()
     assert main([*command, "--retry-failed"]) == 0
-    assert capsys.readouterr().out == "s.yaml: 3 ran, 1 finished before\n"
-    assert len(lab.executed) == 7
+    assert capsys.readouterr().out == "s.yaml: 2 ran, 1 finished before\n"
+    assert len(lab.executed) == 5
     assert not (point_folder(lab.runs, points["raise"]) / "notebook.failed.ipynb").exists()
+
+
+def test_what_took_too_long_is_repeated_only_when_asked(lab, light):
+    lab.write([0, 1], name="sleep", timeout=1)
+    result = quiet_sweep(lab.file, SharedLauncher(light), lab.runs)
+    assert [(r.state.error, r.state.message) for r in result.failed] == [("Timeout", "not finished after 1 s")] * 2
+    assert not any(r.state.passing for r in result.failed)
+    lab.write([0, 1], name="sleep", timeout=600)  # time is no part of what a point is
+    before = lab.executed
+    assert [r.outcome for r in quiet_sweep(lab.file, SharedLauncher(light), lab.runs).points] == ["failed"] * 2
+    assert lab.executed == before
+    lab.open_gate()
+    assert quiet_sweep(lab.file, SharedLauncher(light), lab.runs, retry_failed=True).ok
+    assert sorted(lab.executed[len(before) :]) == [0, 1]
 
 
 def test_after_a_failure_nothing_new_is_started_if_so_wished(lab, light):
