@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -201,11 +201,16 @@ def score_groups(
         if gone and strict:
             raise DataError(f"run {gone[0]} has no predictions in {scores.folder}; give the folder that holds it")
         if gone:
-            yield key, f"no item interval: no predictions of {', '.join(gone)}", metrics
+            yield key, f"no item interval: no predictions of {_few(gone)}", metrics
             continue
         stored = {metric: own.set_index("seed")["value"].to_dict() for metric, own in part.groupby("metric")}
         runs = {seed: seeds[seed] for seed in sorted(seeds)}
         yield key, scores.score(runs, key[len(GROUP) :], {metric: stored[metric] for metric in metrics}), metrics
+
+
+def _few(names: Sequence[str]) -> str:
+    """One or two names, or how many there are."""
+    return ", ".join(names) if len(names) < 3 else f"{len(names)} runs"
 
 
 def _chosen_failures(failed: pd.DataFrame, chosen: dict[str, Any]) -> pd.DataFrame:
