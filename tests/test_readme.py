@@ -17,7 +17,7 @@ def tool():
     return module
 
 
-@pytest.mark.parametrize("name", ["results", "missing"])
+@pytest.mark.parametrize("name", ["results", "missing", "sweeps"])
 def test_readme_tables_are_those_of_the_data(tool, name):
     committed = tool.section((ROOT / "README.md").read_text(encoding="utf-8"), name)[1]
     assert committed == tool.SECTIONS[name](ROOT / "data" / "results")
@@ -26,4 +26,4 @@ def test_readme_tables_are_those_of_the_data(tool, name):
 
 
 def test_every_section_is_compared(tool):
-    assert set(tool.SECTIONS) == {"results", "missing"}
+    assert set(tool.SECTIONS) == {"results", "missing", "sweeps"}

@@ -13,8 +13,11 @@ import pandas as pd
 from mmsa_lib.evaluation.missing_effects import AUGMENTED, OWN_RECIPE, PLAIN, with_training
 from mmsa_lib.evaluation.missing_summary import floors, over_seeds, run_summaries
 from mmsa_lib.evaluation.statistics import summarise_seeds
+from mmsa_lib.experiments.comparisons import read_comparison
 from mmsa_lib.experiments.results import read_results
+from mmsa_lib.experiments.sweeps.definition import choices, read_sweep
 from mmsa_lib.figures.catalogue import encoder_of
+from mmsa_lib.figures.sweeps_catalogue import TIMED, panel_of, sensitivity_rows
 from mmsa_lib.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +33,13 @@ METHODS = [
 ]
 
 
+ROWS = {name: f"`{name}`" for name in METHODS} | {
+    "hrlf": "`hrlf`, weights chosen on validation data",
+    "hrlf_printed": "`hrlf`, weights as printed",
+}
+"""Row of a table to what it is called."""
+
+
 class Block(NamedTuple):
     """One table: its caption, its data, and per metric the column's name, factor and digits."""
 
@@ -43,6 +53,7 @@ SCORES = {"mae": ("MAE ↓", 1, 3), "corr": ("correlation ↑", 1, 3)}
 BLOCKS = [
     Block("CMU-MOSI, standard fold", "mosi", "text", {**SCORES, "acc2_neg_pos": ("Acc-2 neg/pos % ↑", 100, 1)}),
     Block("ICT-MMMO, training text missing", "mmmo", "audio + vision", {**SCORES, "acc2": ("Acc-2 % ↑", 100, 1)}),
+    Block("synthetic", "synthetic", "", {**SCORES, "acc2_neg_pos": ("Acc-2 neg/pos % ↑", 100, 1)}),
 ]
 
 MISSING_SETS = {"synthetic": "synthetic", "mosi": "CMU-MOSI", "mmmo": "ICT-MMMO"}
@@ -56,7 +67,7 @@ def results(folder: Path) -> str:
 
 def table(block: Block, folder: Path) -> str:
     """One table as Markdown: methods by text encoder, then what needs no training."""
-    test = read_results(folder / f"{block.dataset}_standard.csv").query("split == 'test'")
+    test = rows_of(block.dataset, folder)
     test = test[test["metric"].isin(block.columns)].copy()
     runs = test[test["run_id"] != ""].copy()
     runs["text"] = encoder_of(runs["variant"])
@@ -66,20 +77,33 @@ def table(block: Block, folder: Path) -> str:
     names = [name for name, _, _ in block.columns.values()]
     lines = [f"| {block.caption} | text encoder | runs | {' | '.join(names)} |", "|---|---|---|" + "---|" * len(names)]
     for text in ("fine-tuned text", "frozen text"):
-        for method in (name for name in METHODS if (text, name) in present):
+        for method in (name for name in ROWS if (text, name) in present):
             rows = [(summary.loc[(text, method, key)], *block.columns[key][1:]) for key in block.columns]
             cells = [f"{_number(r['mean'], *s)} [{_number(r['low'], *s)}, {_number(r['high'], *s)}]" for r, *s in rows]
             lines.append(
-                f"| `{method}` | {text.removesuffix(' text')} | {int(rows[0][0]['n'])} | {' | '.join(cells)} |"
+                f"| {ROWS[method]} | {text.removesuffix(' text')} | {int(rows[0][0]['n'])} | {' | '.join(cells)} |"
             )
     ridge = pd.read_csv(folder / "ridge.csv").query("dataset == @block.dataset and input == @block.ridge_input")
-    plain = {f"ridge on pooled {block.ridge_input}": ridge.set_index("metric")["value"]}
+    plain = {f"ridge on pooled {block.ridge_input}": ridge.set_index("metric")["value"]} if len(ridge) else {}
     for name in ("constant_median", "constant_neutral"):
         plain[f"`{name}`"] = test[test["method"] == name].set_index("metric")["value"]
     for label, values in plain.items():
         cells = [_number(values[key], *block.columns[key][1:]) for key in block.columns]
         lines.append(f"| {label} | – | – | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def rows_of(dataset: str, folder: Path) -> pd.DataFrame:
+    """Test results of the main sweep on the usual input, and of fine-tuned text where there are any."""
+    rows = read_results(folder / "sweep_main.csv")
+    rows = rows[(rows["dataset"] == dataset) & (panel_of(rows) != TIMED) & ~rows["method"].eq("hrlf")]
+    hrlf = read_results(folder / "sweep_main.csv").query("dataset == @dataset and method == 'hrlf'")
+    printed = ~hrlf["variant"].str.contains("lambda_frf")
+    hrlf = hrlf.assign(method=hrlf["method"].where(~printed, "hrlf_printed"))
+    tuned = folder / f"{dataset}_standard.csv"
+    fine = read_results(tuned).query("split == 'test'") if tuned.is_file() else rows.iloc[:0]
+    fine = fine[fine["variant"].str.contains("text_encoder=bert")]
+    return pd.concat([rows, hrlf, fine], ignore_index=True)
 
 
 def _number(value: float, factor: int, digits: int) -> str:
@@ -130,7 +154,49 @@ def _interval(areas: pd.DataFrame, key: tuple[str, str, str]) -> str:
     return f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
 
-SECTIONS: dict[str, Callable[[Path], str]] = {"results": results, "missing": missing}
+SWEEPS = {
+    "main": ("the main comparison on three data sets", 35),
+    "ablations_contrastive_mmcl": ("17 variants of `contrastive_mmcl`", 16),
+    "ablations_collaborative_mmcl": ("13 variants of `collaborative_mmcl`", 18),
+    "ablations_modal_alignment": ("18 variants of `modal_alignment`", 5),
+    "ablations_hrlf": ("11 variants of `hrlf`", 40),
+    "sensitivity": ("temperatures, γ, weight of the covariance loss", 18),
+    "missing": ("training with and without gaps, three protocols", 120),
+}
+"""Sweep to what it runs and about how many minutes it takes on two cores."""
+
+
+def sweeps(folder: Path) -> str:
+    """What each sweep of the companion runs, how long it takes, and a number to expect."""
+    expected = _expected(folder)
+    lines = ["| `notebooks/sweeps/…` | what | runs | minutes, about | you should see |", "|---|---|---|---|---|"]
+    for name, (what, minutes) in SWEEPS.items():
+        file = read_sweep(ROOT / "notebooks" / "sweeps" / f"{name}.yaml")
+        count = sum(1 for _ in choices(file))
+        lines.append(f"| `{name}.yaml` | {what} | {count} | {minutes} | {expected.get(name, '–')} |")
+    return "\n".join(lines)
+
+
+def _expected(folder: Path) -> dict[str, str]:
+    """A number per sweep, from the curated tables."""
+    main = read_results(folder / "sweep_main.csv")
+    errors = main[(main["metric"] == "mae") & (main["dataset"] == "synthetic") & (main["run_id"] != "")]
+    one = errors[errors["method"] == "early_fusion"]["value"].mean()
+    found = {"main": f"`early_fusion` on synthetic: MAE {one:.3f}"}
+    effects = read_comparison(folder / "sweep_ablations_comparison.csv")
+    for method, part in effects.groupby("method"):
+        shown = part["verdict"].isin(["better", "worse"]).sum()
+        error = part["reference"].iloc[0]
+        found[f"ablations_{method}"] = f"full method: MAE {error:.3f}; {shown} of {len(part)} switches differ"
+    points = sensitivity_rows(read_results(folder / "sweep_sensitivity.csv")).query("split == 'test'")
+    found["sensitivity"] = f"MAE from {points['mean'].min():.3f} to {points['mean'].max():.3f}"
+    gaps = read_results(folder / "missing_synthetic.csv")
+    gaps = _areas(gaps[gaps["method"] == "early_fusion"]).loc[("early_fusion", "", AUGMENTED)]
+    found["missing"] = f"`early_fusion` with gaps: mean MAE {gaps['mean']:.3f}"
+    return found
+
+
+SECTIONS: dict[str, Callable[[Path], str]] = {"results": results, "missing": missing, "sweeps": sweeps}
 """What stands between ``<!-- NAME:start -->`` and ``<!-- NAME:end -->``."""
 
 

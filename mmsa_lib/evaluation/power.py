@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 from scipy import integrate, optimize, stats
@@ -48,11 +49,16 @@ def detectable_difference(sd: float, n: int, alpha: float = 0.05, power: float =
     _check(sd, n, alpha)
     if not alpha < power < 1:
         raise ConfigError(f"power must lie between alpha ({alpha}) and 1, not {power}")
+    return _detectable_effect(n, alpha, power) * sd
+
+
+@cache
+def _detectable_effect(n: int, alpha: float, power: float) -> float:
+    """The detectable difference in standard deviations; it depends on nothing else."""
     high = 1.0
-    while paired_power(high * sd, sd, n, alpha) < power:
+    while paired_power(high, 1.0, n, alpha) < power:
         high *= 2
-    root = optimize.brentq(lambda effect: paired_power(effect * sd, sd, n, alpha) - power, 0, high, xtol=1e-10)
-    return float(root * sd)
+    return float(optimize.brentq(lambda effect: paired_power(effect, 1.0, n, alpha) - power, 0, high, xtol=1e-10))
 
 
 def _check(sd: float, n: int, alpha: float) -> None:

@@ -13,7 +13,7 @@ configuration, trained before. Its predictions are not at hand, so it has no int
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -73,16 +73,21 @@ def main_tables(folder: Path, target: Path) -> None:
 
 def ablation_tables(folder: Path, target: Path) -> None:
     """``sweep_ablations.csv``, with averages over subsets of modalities where runs have them, and the comparison."""
-    found = _with_earlier(_without_macro(collect(folder)), target, *EARLIER["ablations"])
+    found = _without_macro(collect(folder))
     complete = found[(found["protocol"] == "complete") & (found["split"] == "test")]
-    averages = _subset_averages(found)
-    curate(pd.concat([complete, averages], ignore_index=True), target / "sweep_ablations.csv")
+    constants = complete[complete["run_id"] == ""]
+    earlier = _earlier(complete, target, *EARLIER["ablations"], beside=set(FULL.values()))
+    rows = pd.concat([complete, _subset_averages(found), earlier], ignore_index=True)
+    curate(rows, target / "sweep_ablations.csv")
     parts = []
     for method, full in FULL.items():
-        own = found[(found["method"] == method) | (found["run_id"] == "")]
-        if set(own.loc[own["run_id"] != "", "variant"]) > {full}:
-            reference = f"{method}:{full}" if full else method
-            parts.append(compare(own, reference, [PRIMARY], runs=folder, split="test", protocol="complete"))
+        # A variant is compared with the full method of its own batch: processors differ in the last digits, and
+        # training makes much of that, so runs of two batches don't share their seeds' luck.
+        for batch in (complete, earlier):
+            own = pd.concat([batch[batch["method"] == method], constants], ignore_index=True)
+            if set(own.loc[own["run_id"] != "", "variant"]) > {full}:
+                reference = f"{method}:{full}" if full else method
+                parts.append(compare(own, reference, [PRIMARY], runs=folder, split="test", protocol="complete"))
     if not parts:
         raise DataError(f"{folder} has no method with its full variant and another one")
     _write(pd.concat(parts, ignore_index=True), target / "sweep_ablations_comparison.csv")
@@ -119,23 +124,31 @@ def write(runs: Path, target: Path) -> list[str]:
 
 def _with_earlier(found: pd.DataFrame, target: Path, methods: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
     """``found`` and, of ``methods``, what only the curated tables ``names`` have on the same data."""
+    return pd.concat([found, _earlier(found, target, methods, names)], ignore_index=True)
+
+
+def _earlier(
+    found: pd.DataFrame, target: Path, methods: Sequence[str], names: Sequence[str], beside: Collection[str] = ()
+) -> pd.DataFrame:
+    """Test rows of ``methods`` that the curated tables ``names`` have and ``found`` lacks, on its data and metrics.
+
+    Rows of the variants ``beside`` are given even where ``found`` has them, to be compared with.
+    """
     tables = [read_results(target / name) for name in names if (target / name).is_file()]
     if not tables:
-        return found
+        return found.iloc[:0]
     rows = _without_macro(pd.concat(tables, ignore_index=True))
     rows = rows[(rows["protocol"] == "complete") & (rows["split"] == "test") & rows["method"].isin(methods)]
     rows = rows.assign(variant=rows["variant"].map(_without_defaults))
     there = set(found[list(SAME_RUN)].itertuples(index=False, name=None))
     known = set(zip(found["dataset"], found["metric"], strict=True))
+    keys = rows[list(SAME_RUN)].itertuples(index=False, name=None)
+    pairs = zip(rows["dataset"], rows["metric"], rows["variant"], strict=True)
     new = [
-        key not in there and pair in known
-        for key, pair in zip(
-            rows[list(SAME_RUN)].itertuples(index=False, name=None),
-            zip(rows["dataset"], rows["metric"], strict=True),
-            strict=True,
-        )
+        (key not in there or variant in beside) and (dataset, metric) in known
+        for key, (dataset, metric, variant) in zip(keys, pairs, strict=True)
     ]
-    return pd.concat([found, rows[new].drop_duplicates([*SAME_RUN, "metric"])], ignore_index=True)
+    return rows[new].drop_duplicates([*SAME_RUN, "metric"]).reset_index(drop=True)
 
 
 def _without_defaults(variant: str) -> str:
