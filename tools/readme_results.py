@@ -79,7 +79,7 @@ def table(block: Block, folder: Path) -> str:
     for text in ("fine-tuned text", "frozen text"):
         for method in (name for name in ROWS if (text, name) in present):
             rows = [(summary.loc[(text, method, key)], *block.columns[key][1:]) for key in block.columns]
-            cells = [f"{_number(r['mean'], *s)} [{_number(r['low'], *s)}, {_number(r['high'], *s)}]" for r, *s in rows]
+            cells = [_mean_interval(*row) for row in rows]
             lines.append(
                 f"| {ROWS[method]} | {text.removesuffix(' text')} | {int(rows[0][0]['n'])} | {' | '.join(cells)} |"
             )
@@ -104,6 +104,12 @@ def rows_of(dataset: str, folder: Path) -> pd.DataFrame:
     fine = read_results(tuned).query("split == 'test'") if tuned.is_file() else rows.iloc[:0]
     fine = fine[fine["variant"].str.contains("text_encoder=bert")]
     return pd.concat([rows, hrlf, fine], ignore_index=True)
+
+
+def _mean_interval(row: pd.Series, factor: int, digits: int) -> str:
+    """A mean with its interval; a dash where it is undefined, such as the correlation of a constant."""
+    mean, low, high = (_number(row[name], factor, digits) for name in ("mean", "low", "high"))
+    return mean if pd.isna(row["mean"]) else f"{mean} [{low}, {high}]"
 
 
 def _number(value: float, factor: int, digits: int) -> str:
