@@ -1,8 +1,21 @@
 """Fixtures that several folders of tests share."""
 
+import random
+import sys
+
 import pytest
 
 _WORDS = ["the", "film", "was", "good", "bad", "great", "not", "very"]
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers_in_any_order():
+    """Each test draws the same numbers, whichever tests ran before it in its process."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -92,21 +92,16 @@ def test_a_killed_worker_costs_no_point(lab):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "ctrl-c"])
-def test_nothing_outlives_a_sweep_on_a_local_cluster(lab, number):
+def test_nothing_outlives_a_sweep_on_a_local_cluster(lab):
     lab.write(range(3))
     option = f"preload={json.dumps(LIGHT['preload'])}"
     arguments = ("--executor", "dask", "--workers", "2", "--cluster-option", option)
     driver = lab.program(*arguments, start_new_session=True)
     started = lab.started_seeds(2)
-    os.killpg(driver.pid, number) if number == signal.SIGINT else driver.kill()
-    assert driver.wait(60) == (130 if number == signal.SIGINT else -number)
+    driver.kill()
+    assert driver.wait(60) == -signal.SIGKILL
     wait_for(lambda: not lab.processes(), 30)
-    out, err = lab.printed(driver)
-    assert out == ""
-    if number == signal.SIGINT:
-        assert err.splitlines()[-1] == "interrupted; repeat the command to resume"
-        assert "Traceback" not in err
+    assert lab.printed(driver)[0] == ""
     lab.open_gate()
     result = quiet_sweep(lab.file, "local", lab.runs, workers=2, warm=False)
     assert [r.outcome for r in result.points] == ["ran"] * 3
