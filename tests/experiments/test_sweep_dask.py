@@ -1,7 +1,6 @@
 """Sweeps on Dask clusters: on this machine, at a scheduler's address, with resources, with workers that are killed."""
 
 import json
-import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor

@@ -275,8 +275,8 @@ class TestPlayers:
 
     @pytest.mark.xfail(
         strict=False,
-        reason="in this small network the critic's value does not depend on the gates beyond rounding, even in float64, "
-        "so whether it rises depends on the processor; the test needs a critic that listens to them",
+        reason="in this small network the critic's value depends on the gates by no more than rounding; "
+        "whether it rises depends on the processor; the test needs a critic that listens to the gates",
     )
     def test_the_actor_step_raises_the_value_of_its_actions(self, train):
         method = small(train, dropout=0.0, replay="batch", learning_rate=1e-3)
