@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -67,9 +68,10 @@ class TrainSettings(BaseModel):
         """The same settings with every ``None`` and ``"auto"`` replaced by what is used for ``method`` here.
 
         Raises:
-            ConfigError: a CUDA device is asked for and there is none.
+            ConfigError: a CUDA device is asked for and there is none, or bfloat16 where an LSTM can't be trained in it.
         """
         own = method.config
+        _refuse_bfloat16(self, method)
         return TrainSettings(
             **{
                 **self.model_dump(),
@@ -103,6 +105,30 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device={name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use device=cpu")
     return device
+
+
+def _refuse_bfloat16(settings: TrainSettings, method: Method) -> None:
+    if settings.precision != "bfloat16" or resolve_device(settings.device).type != "cpu":
+        return
+    if any(isinstance(module, torch.nn.LSTM) for module in method.modules()) and not bfloat16_lstm():
+        raise ConfigError(
+            f"precision='bfloat16': {method.id} has an LSTM, which this processor cannot train in bfloat16; "
+            "use precision=float32"
+        )
+
+
+@cache
+def bfloat16_lstm() -> bool:
+    """Whether an LSTM can be trained in bfloat16 on this CPU; oneDNN has no such primitive without AVX-512 [T]."""
+    with torch.random.fork_rng(devices=[]):
+        lstm = torch.nn.LSTM(2, 2, batch_first=True)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            states, _ = lstm(torch.zeros(1, 2, 2))
+        states.float().sum().backward()
+    except RuntimeError:
+        return False
+    return True
 
 
 def one_line(error: ValidationError, kind: str, model: type[BaseModel]) -> ConfigError:

@@ -10,6 +10,8 @@ from method_data import TinyTextEncoder, build, make_split, pad, train_epochs
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import ConfigError, UnknownNameError
 from mmsa_lib.methods import METHODS, create, provenance
+from mmsa_lib.training import TrainSettings
+from mmsa_lib.training.settings import bfloat16_lstm
 
 ALL = pytest.mark.parametrize("method_id", sorted(METHODS))
 PHASES = pytest.mark.parametrize(
@@ -182,6 +184,10 @@ def test_frozen_parameters_stay(method_id, phase):
 def test_bfloat16_training_is_finite(method_id, phase):
     train = split_for(method_id)
     method = build(method_id, train, phase=phase)
+    if not bfloat16_lstm() and any(isinstance(module, torch.nn.LSTM) for module in method.modules()):
+        with pytest.raises(ConfigError, match=f"{method_id} has an LSTM.*use precision=float32"):
+            TrainSettings(precision="bfloat16", device="cpu").resolve(method)
+        return
     with torch.autocast("cpu", torch.bfloat16):
         steps, _ = train_epochs(method, train, epochs=3)
     assert all(torch.tensor(list(step.values())).isfinite().all() for step in steps)

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import platform
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ import torch
 
 from mmsa_lib.errors import ConfigError, UnknownNameError
 from mmsa_lib.training import TrainSettings, seed_everything
+from mmsa_lib.training import settings as settings_module
 from mmsa_lib.training.seeding import random_states, restore_random_states
 from mmsa_lib.training.settings import as_settings
 
@@ -55,6 +60,33 @@ def test_as_settings_accepts_all_forms():
 def test_a_device_that_is_not_there_is_refused(new_method):
     with pytest.raises(ConfigError, match="0 CUDA devices; use device=cpu"):
         TrainSettings(device="cuda").resolve(new_method())
+
+
+def test_bfloat16_is_refused_where_an_lstm_cannot_be_trained_in_it(new_method, monkeypatch):
+    """Some CPUs lack it: known before training, and no obstacle to a method without LSTM, or to CUDA."""
+    plain, recurrent = new_method(), new_method()
+    recurrent.memory = torch.nn.LSTM(2, 2)
+    monkeypatch.setattr(settings_module, "bfloat16_lstm", lambda: False)
+    settings = TrainSettings(precision="bfloat16", device="cpu")
+    assert settings.resolve(plain).precision == "bfloat16"
+    with pytest.raises(ConfigError, match=f"{recurrent.id} has an LSTM.*use precision=float32") as caught:
+        settings.resolve(recurrent)
+    assert "\n" not in str(caught.value)
+    assert TrainSettings(device="cpu").resolve(recurrent).precision == "float32"
+    monkeypatch.setattr(settings_module, "resolve_device", lambda name: torch.device("cuda"))
+    assert settings.resolve(recurrent).precision == "bfloat16"
+
+
+def test_the_answer_on_bfloat16_is_asked_of_the_machine():
+    """As one sees it on a CPU without AVX-512, whichever CPU this is; the random numbers stay where they were."""
+    code = "import torch; from mmsa_lib.training.settings import bfloat16_lstm as ask; torch.manual_seed(0); "
+    code += "first = torch.get_rng_state(); print(ask(), bool((first == torch.get_rng_state()).all()))"
+    limited = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", code], env=limited, capture_output=True, text=True, check=True)
+    answer, kept = done.stdout.split()
+    assert kept == "True"
+    if platform.machine() in ("x86_64", "AMD64"):
+        assert answer == "False"
 
 
 def draw():
