@@ -130,6 +130,7 @@ def import_one(args: argparse.Namespace) -> int:
     """``data import``; what ``data check`` would find is said on stderr."""
     from mmsa_lib.data.check import check_record
     from mmsa_lib.data.registry import check_name, stored
+    from mmsa_lib.data.sources.layouts import NOT_READ
     from mmsa_lib.data.store import fingerprint, read_header
     from mmsa_lib.errors import DataError
 
@@ -142,6 +143,9 @@ def import_one(args: argparse.Namespace) -> int:
         if present.is_file() and not args.force and read_header(present)["fingerprint"] != fingerprint(record):
             raise DataError(f"{present} holds another data set {args.name!r}; choose another --name or add --force")
     _store(record, args.name, target)
+    for note in record.notes:
+        if note.startswith(NOT_READ):
+            say(f"warning: {note}")
     for problem in check_record(record):
         say(f"{problem.severity}: {problem}")
     return _answer_stored(args, record, target, "imported")

@@ -9,16 +9,101 @@ whose frames are all zero counts as missing: its frames are valid and not observ
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from mmsa_lib.data.batch import Modality
 from mmsa_lib.data.record import FeatureSet, Level
+from mmsa_lib.data.sources.layouts import describe, is_missing
 from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.errors import DataError
 
 LEFT = "{}: samples padded on the left, shifted"
 """What is counted where the padding of a field is moved to the right."""
+
+
+def frames_of(values: Any, ids: Sequence[str], where: str) -> np.ndarray | list[np.ndarray]:
+    """The frames of a field: padded ``(N, T, d)``, or one ``(T_i, d)`` per sample where they are unequally long.
+
+    ``(N, d)`` becomes one frame per sample. A sample that is ``None`` or empty in a list has no frames, ``(0, 0)``.
+
+    Args:
+        values: an array, or a list with an array or a list of frames per sample.
+        ids: ``(N,)``, to name a sample that is wrong.
+        where: file and field, begins every message.
+
+    Raises:
+        DataError: no numbers, or another number of samples.
+    """
+    is_array = isinstance(values, np.ndarray) and values.ndim > 0
+    if not is_array and not isinstance(values, list | tuple):
+        raise DataError(f"{where}: found {describe(values)}, expected an array (N, T, d) or a list of arrays (T, d)")
+    if not is_array or values.dtype == object:
+        _check_rows(len(values), len(ids), where)
+        rows = [frames_of_one(value, f"{where}: sample {name!r}") for name, value in zip(ids, values, strict=True)]
+        if len({row.shape for row in rows}) > 1:
+            return rows
+        values = np.stack(rows)
+    array = values[:, None, :] if values.ndim == 2 else values
+    if array.ndim != 3 or array.shape[1] == 0 or array.shape[2] == 0 or array.dtype.kind not in "biuf":
+        raise DataError(f"{where}: shape {array.shape} and type {array.dtype}, expected numbers of shape (N, T, d)")
+    _check_rows(len(array), len(ids), where)
+    return array
+
+
+def _check_rows(found: int, count: int, where: str) -> None:
+    if found != count:
+        raise DataError(f"{where}: {found} rows for {count} samples; the file is damaged or mixed up")
+
+
+def frames_of_one(value: Any, where: str) -> np.ndarray:
+    """``(T, d)`` real numbers; ``(0, 0)`` for nothing."""
+    if is_missing(value):
+        return np.zeros((0, 0))
+    try:
+        array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"{where} has frames of unequal width; give an array (T, d)") from error
+    if array.size == 0:
+        return np.zeros((0, 0))
+    if array.dtype == object and all(is_missing(x) or isinstance(x, int | float | np.number) for x in array.flat):
+        array = np.array([np.nan if is_missing(x) else x for x in array.flat]).reshape(array.shape)
+    if array.ndim not in (1, 2) or array.dtype.kind not in "biuf":
+        raise DataError(f"{where} is {describe(array)}, expected numbers (T, d) or (d,)")
+    return array[None] if array.ndim == 1 else array
+
+
+def listed(
+    rows: Sequence[np.ndarray],
+    ids: Sequence[str],
+    where: str,
+    *,
+    modality: Modality,
+    level: Level,
+    repairs: Repairs,
+    description: str = "",
+) -> FeatureSet:
+    """The feature set of samples that are not padded; one without frames, or all zero, counts as missing.
+
+    Args:
+        rows: ``(T_i, d)`` per sample.
+        ids: ``(N,)``, to name samples of unequal width.
+        where: file and field, begins the message.
+
+    Raises:
+        DataError: the samples differ in width, or none has frames; names one of each width.
+    """
+    widths = {row.shape[1]: name for name, row in zip(ids, rows, strict=True) if row.size}
+    if len(widths) != 1:
+        found = " and ".join(f"{width} (sample {name!r})" for width, name in widths.items()) or "none"
+        raise DataError(f"{where}: {modality} features have the widths {found}; all samples must have the same")
+    empty = np.zeros((1, next(iter(widths))), dtype=np.result_type(*{row.dtype for row in rows if row.size}))
+    lengths = np.array([len(row) if row.size else 1 for row in rows], dtype=np.int64)
+    values = repairs.finite(np.concatenate([row if row.size else empty for row in rows]), modality)
+    seen = np.logical_or.reduceat(values.any(axis=1), np.cumsum(lengths) - lengths)
+    repairs.count(f"{modality}: samples without frames, missing", sum(not row.size for row in rows))
+    return FeatureSet(modality, values, lengths, np.repeat(seen, lengths), level, description=description)
 
 
 def present_frames(padded: np.ndarray) -> np.ndarray:

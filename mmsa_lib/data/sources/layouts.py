@@ -1,34 +1,78 @@
 """Recognise the published layouts, and fetch fields from them with errors that say what was found instead.
 
 A wrong file is the commonest mistake (a CMU-MOSI file of one code base fed to another one): the message names the
-layout that the file has and the command that reads it.
+layout that the file has and the command that reads it. Fields are found by any of the names that people use; what no
+importer asked for is named, so that nothing is left out in silence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmsa_lib.data.batch import MODALITIES, Modality
+from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.errors import DataError
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
-    "valid": ("valid", "dev", "val", "validation"),
+    "valid": ("valid", "dev", "val", "validation", "development"),
     "test": ("test", "testing"),
+}
+
+MODALITY_NAMES: dict[Modality, tuple[str, ...]] = {
+    "text": ("text", "texts", "textual", "language", "lexical", "linguistic", "glove", "glove_vectors"),
+    "audio": ("audio", "audios", "acoustic", "acoustics", "covarep", "speech", "sound", "opensmile"),
+    "vision": ("vision", "visual", "visuals", "video", "videos", "facet", "openface", "image", "images", "face"),
+}
+"""What people call the modalities, in small letters."""
+
+
+def _with(names: Iterable[str], *patterns: str) -> tuple[str, ...]:
+    return tuple(pattern.format(name) for pattern in patterns for name in names)
+
+
+_UNIMODAL = ("regression_labels_{}", "regression_label_{}", "labels_{}", "label_{}", "{}_labels", "{}_label")
+_LENGTHS = ("{}_lengths", "{}_length", "{}_lens", "{}_len")
+FIELDS: dict[str, tuple[str, ...]] = {
+    "id": ("id", "ids", "segment", "segments", "segment_id", "segment_ids", "sample_id", "utterance_id"),
+    "labels": ("regression_labels", "labels", "label", "regression_label", *(p.format("m") for p in _UNIMODAL[:4])),
+    "raw_text": ("raw_text", "raw_texts", "rawtext", "transcript", "transcripts", "transcription", "transcriptions"),
+    "text_bert": ("text_bert", "bert_text", "token_ids", "bert_tokens"),
+    **{m: _with(names, "{}", "{}_features", "{}_feature", "{}_feats") for m, names in MODALITY_NAMES.items()},
+    **{f"{m}_lengths": _with(names, *_LENGTHS) for m, names in MODALITY_NAMES.items()},
+    **{f"labels_{m}": _with((m[0] if m != "vision" else "v", *MODALITY_NAMES[m]), *_UNIMODAL) for m in MODALITIES},
+}
+"""Every field that importers know, and the names it is found by (small letters, words joined by ``_``)."""
+
+_FIELD_OF = {name: key for key, names in FIELDS.items() for name in names}
+_OWN_NAMES = {"regression_labels", "labels", *FIELDS, *(f"regression_labels_{letter}" for letter in "TAV")}
+"""Spellings of the published layouts, which need no remark."""
+
+NOT_READ = "not read: "
+"""How the note begins that names what an importer left out."""
+
+_WHY_NOT = {
+    "annotations": "categories follow from the labels",
+    "classification_labels": "categories follow from the labels",
 }
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A published layout: its name, the command that reads it, and what it looks like in one line."""
+    """A published layout: its name, the command that reads it, what it looks like in one line, its label field."""
 
     name: str
     command: str
     shape: str
+    labels: str = "labels"
 
 
 LAYOUTS = {
@@ -36,6 +80,7 @@ LAYOUTS = {
         "the MMSA layout",
         "mmsa-lib data import mmsa",
         "a dict train/valid/test of dicts with id, regression_labels, text, text_bert, audio, vision, ...",
+        "regression_labels",
     ),
     "mult": Layout(
         "the MulT layout",
@@ -50,18 +95,125 @@ LAYOUTS = {
 }
 
 
+def field_of(name: Any) -> str | None:
+    """The key in :data:`FIELDS` of a field or column that is called ``name``, or ``None``.
+
+    >>> field_of("Visual"), field_of("label_T"), field_of("annotations")
+    ('vision', 'labels_text', None)
+    """
+    return _FIELD_OF.get(re.sub(r"[\s.-]+", "_", as_name(name).strip().lower()))
+
+
+def as_name(key: Any) -> str:
+    """A key of a dict as text: bytes are read as text, and anything else is printed."""
+    return key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else str(key)
+
+
+@dataclass
+class Fields:
+    """What a split (or a table) holds, to be taken out by the names of :data:`FIELDS`; what is left was not read.
+
+    Attributes:
+        part: names of the file to values; a field that is taken leaves, so that its memory can go once it was read.
+        where: file and split, begins every message.
+        expected: key in :data:`LAYOUTS` of the layout that is read.
+    """
+
+    part: dict[str, Any]
+    where: str
+    expected: str = "mmsa"
+    renamed: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.part = {as_name(key): value for key, value in self.part.items()}
+        self._names: dict[str, str] = {}
+        for name in self.part:
+            key = field_of(name)
+            if key is None:
+                continue
+            if key in self._names:
+                raise DataError(
+                    f"{self.where}: has both {self._names[key]!r} and {name!r} for {key}; remove or rename one of them"
+                )
+            self._names[key] = name
+            if name not in _OWN_NAMES:
+                self.renamed[name] = key
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._names
+
+    def place(self, key: str) -> str:
+        """File, split and the field's name in the file, to begin a message."""
+        return f"{self.where} {self._names.get(key, key)}"
+
+    def take(self, key: str) -> Any:
+        """Remove the field ``key`` and return it.
+
+        Raises:
+            DataError: there is no such field; names the ones there are.
+        """
+        if key not in self._names:
+            layout = LAYOUTS[self.expected]
+            name = layout.labels if key == "labels" else key
+            found = ", ".join(list(self.part)[:20]) or "nothing"
+            raise DataError(f"{self.where}: field {name!r} is missing, found {found}; {layout.name} is {layout.shape}")
+        return self.part.pop(self._names[key])
+
+
+def remarks_on(parts: Iterable[Fields], beside: Iterable[Any] = ()) -> list[str]:
+    """Notes on all splits of a file, after they were read: which names were read as which field, and what was not.
+
+    Args:
+        parts: the splits, of which everything was taken that is read.
+        beside: what the file holds beside its splits.
+    """
+    parts = list(parts)
+    renamed = {name: key for part in parts for name, key in part.renamed.items()}
+    left = [name for part in parts for name in part.part]
+    return [*(f"{name!r} read as {key}" for name, key in renamed.items()), *not_read([*left, *beside])]
+
+
+def not_read(names: Iterable[Any]) -> list[str]:
+    """One note that names everything that was left out, with the reason where it is known; empty for nothing.
+
+    Names that only differ in a number at their end are put together.
+    """
+    runs: dict[str, list[str]] = {}
+    for name in dict.fromkeys(" ".join(as_name(name).split())[:80] for name in names):
+        runs.setdefault(re.sub(r"\d+$", "#", name), []).append(name)
+    told = []
+    for run in runs.values():
+        shown = [f"{run[0]} to {run[-1]} ({len(run)})"] if len(run) > 3 else run
+        told += [f"{name} ({_WHY_NOT[name]})" if name in _WHY_NOT else name for name in shown]
+    return [NOT_READ + ", ".join(told)] if told else []
+
+
 def recognise(tree: Any) -> str | None:
     """The key in :data:`LAYOUTS` of the layout that a loaded pickle has, or ``None``."""
-    parts = [part for part in _find_splits(tree).values() if isinstance(part, Mapping | list | tuple) and len(part)]
+    parts = [part for part in _find_splits(tree).values() if isinstance(part, Mapping) or _samples(part)]
+    parts = [part for part in parts if len(part)]
     if not parts:
         return None
-    part = parts[0]
-    if isinstance(part, Mapping):
-        if {"regression_labels", "classification_labels", "text_bert", "raw_text"} & part.keys():
-            return "mmsa"
-        return "mult" if "labels" in part else None
-    sample = part[0]
-    return "mag" if isinstance(sample, list | tuple) and len(sample) == 3 else None
+    if isinstance(parts[0], Mapping):
+        return _recognise_fields(parts[0])
+    return "mag" if _is_sample(parts[0][0]) else None
+
+
+def _recognise_fields(part: Mapping[Any, Any]) -> str | None:
+    found, names = {field_of(key) for key in part}, {as_name(key).lower() for key in part}
+    lengths = {f"{m}_lengths" for m in MODALITIES} | {f"labels_{m}" for m in MODALITIES}
+    if {"raw_text", "text_bert", *lengths} & found or {"regression_labels", "classification_labels"} & names:
+        return "mmsa"
+    return "mult" if "labels" in found else None
+
+
+def _samples(part: Any) -> bool:
+    return isinstance(part, list | tuple) or (isinstance(part, np.ndarray) and part.ndim > 0)
+
+
+def _is_sample(sample: Any) -> bool:
+    """Whether it may be ((words, visual, acoustic, ...), label, segment)."""
+    return _samples(sample) and len(sample) == 3 and _samples(sample[0]) and len(sample[0]) in (3, 4, 6)
 
 
 def splits_of(tree: Any, expected: str, path: Path) -> dict[str, Any]:
@@ -71,19 +223,88 @@ def splits_of(tree: Any, expected: str, path: Path) -> dict[str, Any]:
         ``train``, ``valid`` and ``test``, whatever the file calls them.
 
     Raises:
-        DataError: the pickle has another layout, or a split is missing or empty.
+        DataError: the pickle has another layout, a split is missing or empty, or two splits are the same.
     """
     found, layout = recognise(tree), LAYOUTS[expected]
     if found is not None and found != expected:
         other = LAYOUTS[found]
         raise DataError(f"{path}: this looks like {other.name}, not {layout.name}; use: {other.command} {path}")
     if found is None:
-        raise DataError(f"{path}: not in {layout.name}; expected {layout.shape}, found {describe(tree)}")
+        unknown = f"not in {layout.name}; expected {layout.shape}, found {describe(tree)}"
+        raise DataError(f"{path}: {_not_a_set(tree) or unknown}")
     splits = _find_splits(tree)
     for split, names in SPLIT_NAMES.items():
         if split not in splits:
             raise DataError(f"{path}: split {split} is missing (looked for {', '.join(names)}), found {describe(tree)}")
+    kind = Mapping if expected != "mag" else list | tuple | np.ndarray
+    for split, part in splits.items():
+        if not isinstance(part, kind):
+            raise DataError(f"{path}: split {split} is {describe(part)}; {layout.name} is {layout.shape}")
+    for one, other in combinations(splits, 2):
+        if len(splits[one]) and _same(_content(splits[one]), _content(splits[other])):
+            raise DataError(
+                f"{path}: splits {one} and {other} hold the same samples; give each split samples of its own, else "
+                "what is chosen or trained on one is no news on the other"
+            )
     return splits
+
+
+def beside_splits(tree: Mapping[Any, Any]) -> list[str]:
+    """What a file holds beside its splits."""
+    known = {name for names in SPLIT_NAMES.values() for name in names}
+    return [as_name(key) for key in tree if as_name(key).lower() not in known]
+
+
+def open_splits(tree: Any, expected: str, path: Path) -> tuple[dict[str, Fields], list[str]]:
+    """The fields of the three splits of a pickle of dicts, and the names of what lies beside them.
+
+    Raises:
+        DataError: as :func:`splits_of`, or a split has two names for one field.
+    """
+    splits = splits_of(tree, expected, path)
+    fields = {split: Fields(splits[split], f"{path} [{split}]", expected) for split in SPLIT_NAMES}
+    return fields, beside_splits(tree)
+
+
+def _not_a_set(tree: Any) -> str:
+    """What a pickle seems to be that is no data set of three splits, and the way out; empty where unknown."""
+    combine = "pickle.dump({'train': train, 'valid': valid, 'test': test}, file)"
+    if _samples(tree) and len(tree) and _is_sample(tree[0]):
+        return f"this is one split alone (a list of {len(tree)} samples); put the three into one file: {combine}"
+    if isinstance(tree, Mapping) and not _find_splits(tree):
+        found = {field_of(key): value for key, value in tree.items()}
+        if _samples(found.get("labels")) and len(found["labels"]) > 1:
+            return f"this is one split alone ({describe(tree)}); put the three into one file: {combine}"
+        if {*MODALITIES, "raw_text", "text_bert"} & found.keys():
+            return (
+                f"these are the features of a single sample ({describe(tree)}), as run_single of MMSA-FET writes them; "
+                "a data set needs labelled samples in train, valid and test: use its run_dataset on all your videos"
+            )
+    return ""
+
+
+def _content(part: Any) -> Any:
+    """A split without its ids."""
+    return {key: value for key, value in part.items() if field_of(key) != "id"} if isinstance(part, Mapping) else part
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two pieces of plain data are equal, a NaN being equal to a NaN."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, np.ndarray):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return False
+        if one.dtype == object:
+            return all(map(_same, one.reshape(-1), other.reshape(-1)))
+        return bool(((one == other) | ((one != one) & (other != other))).all())
+    return bool(one == other) or bool(one != one and other != other)
 
 
 def check_sizes(sizes: tuple[int, ...], path: Path) -> None:
@@ -96,9 +317,10 @@ def check_sizes(sizes: tuple[int, ...], path: Path) -> None:
 def describe(tree: Any) -> str:
     """What a loaded pickle holds, in a few words."""
     if isinstance(tree, Mapping):
-        names = ", ".join(map(str, list(tree)[:8]))
+        names = ", ".join(as_name(key)[:40] for key in list(tree)[:8])
         first = next(iter(tree.values()), None)
-        inner = f" of dicts with {', '.join(map(str, list(first)[:8]))}" if isinstance(first, Mapping) else ""
+        is_dict = isinstance(first, Mapping)
+        inner = f" of dicts with {', '.join(as_name(key)[:40] for key in list(first)[:8])}" if is_dict else ""
         return f"a dict with the keys {names}{inner}" if names else "an empty dict"
     if isinstance(tree, np.ndarray):
         return f"an array of shape {tree.shape} and type {tree.dtype}"
@@ -107,59 +329,138 @@ def describe(tree: Any) -> str:
     return f"a single {type(tree).__name__}"
 
 
-def take(part: Any, key: str, where: str, expected: str) -> Any:
-    """Remove the field ``key`` from a split and return it, so that its memory can go once it was read.
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for nothing: None, NaN, NaT, pandas' NA."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return bool(np.isnat(value))
+    return isinstance(value, float | np.floating) and math.isnan(value)
+
+
+def texts(values: Any, where: str, repairs: Repairs | None = None) -> list[str]:
+    """A column of texts: a list or an array of str, bytes, lists of words or numbers.
+
+    What is missing (None, NaN) becomes an empty text. Bytes are UTF-8, else Western European (cp1252) where that is
+    plausible. A list of words is joined by blanks; a number is printed. All but plain text and UTF-8 is counted.
+
+    Args:
+        values: the column.
+        where: file and field, begins every message.
+        repairs: counts, under the field's name (the last word of ``where``), what was not plain text.
 
     Raises:
-        DataError: there is no such field; names the ones there are.
+        DataError: no column, or an entry that is no text; names the row.
     """
-    if key not in part:
-        raise DataError(
-            f"{where}: field {key!r} is missing, found {', '.join(map(str, part))}; {LAYOUTS[expected].name} is "
-            f"{LAYOUTS[expected].shape}"
-        )
-    return part.pop(key)
+    name, repairs = where.rpartition(" ")[2], repairs or Repairs()
+    return [_text(value, name, f"{where}: row {row}", repairs) for row, value in enumerate(entries_of(values, where))]
 
 
-def texts(values: Any) -> list[str]:
-    """A column of texts, whatever holds it: list or array of str, bytes, numpy text or numbers."""
-    column = values.reshape(-1).tolist() if isinstance(values, np.ndarray) else list(values)
-    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in column]
+def entries_of(values: Any, where: str) -> list[Any]:
+    """The entries of a column, ``(N,)`` or ``(N, 1)``; of a wider array its rows."""
+    if isinstance(values, np.ndarray) and values.ndim > 0:
+        return values.reshape(-1).tolist() if values.size == len(values) else list(values)
+    if not isinstance(values, list | tuple):
+        raise DataError(f"{where}: expected a list or an array with one entry per sample, found {describe(values)}")
+    return list(values)
 
 
-def column(values: Any, count: int, where: str) -> list[str]:
+def _text(value: Any, name: str, where: str, repairs: Repairs) -> str:
+    if isinstance(value, str):
+        return str(value)
+    if is_missing(value):
+        repairs.count(f"{name}: missing, left empty", 1)
+        return ""
+    if isinstance(value, bytes | bytearray):
+        return _decoded(bytes(value), name, where, repairs)
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        repairs.count(f"{name}: number, read as text", 1)
+        return str(value)
+    if isinstance(value, list | tuple | np.ndarray):
+        words = value.reshape(-1).tolist() if isinstance(value, np.ndarray) else value
+        if not any(isinstance(word, list | tuple | np.ndarray) for word in words):
+            repairs.count(f"{name}: list of words, joined by blanks", 1)
+            return " ".join(filter(None, [_text(word, f"{name} (words)", where, repairs) for word in words]))
+    raise DataError(f"{where} is {describe(value)}, which is no text; give one text per sample")
+
+
+def _decoded(raw: bytes, name: str, where: str, repairs: Repairs) -> str:
+    """UTF-8, else cp1252 where each special character stands alone; two together may be half of a Chinese text."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    try:
+        if re.search(rb"[\x80-\xff]{2}", raw):
+            raise UnicodeError("not UTF-8")
+        text = raw.decode("cp1252")
+    except UnicodeError as error:
+        raise DataError(f"{where} holds bytes that are not UTF-8 ({raw[:20]!r}); decode them before saving") from error
+    repairs.count(f"{name}: bytes that are not UTF-8, read as cp1252", 1)
+    return text
+
+
+def column(values: Any, count: int, where: str, repairs: Repairs | None = None) -> list[str]:
     """:func:`texts` with one entry for each of ``count`` samples.
 
     Raises:
         DataError: another number of entries.
     """
-    found = texts(values)
+    found = texts(values, where, repairs)
     if len(found) != count:
         raise DataError(f"{where}: {len(found)} entries for {count} samples; the file is damaged or mixed up")
     return found
 
 
-def frames_array(values: Any, count: int, where: str) -> np.ndarray:
-    """An array of frames ``(N, T, d)``; ``(N, d)`` becomes one frame per sample.
+def names_of(values: Any, where: str) -> list[str]:
+    """A column of ids: text, bytes in UTF-8 or whole numbers.
 
     Raises:
-        DataError: no array of numbers, or another number of samples.
+        DataError: an id is missing, empty or nothing of these; names the row.
     """
-    try:
-        array = values if isinstance(values, np.ndarray) else np.asarray(values)
-        array = array.astype(np.float64) if array.dtype.kind == "O" else array
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: not an array ({error}); pad the samples to one length") from error
-    array = array[:, None, :] if array.ndim == 2 else array
-    if array.ndim != 3 or array.shape[1] == 0 or array.shape[2] == 0 or array.dtype.kind not in "biuf":
-        raise DataError(f"{where}: shape {array.shape} and type {array.dtype}, expected numbers of shape (N, T, d)")
-    if len(array) != count:
-        raise DataError(f"{where}: {len(array)} rows for {count} samples; the file is damaged or mixed up")
-    return array
+    return [_name(value, f"{where}: row {row}") for row, value in enumerate(entries_of(values, where))]
+
+
+def _name(value: Any, where: str) -> str:
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        value = int(value)
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, bytes):
+        value = _decoded(value, "", where, Repairs())
+    if is_missing(value) or (isinstance(value, str) and not value.strip()):
+        raise DataError(f"{where} has an empty id ({value!r}); give every sample an id")
+    if not isinstance(value, str):
+        raise DataError(f"{where}: the id is {describe(value)}; give every sample a text or a whole number")
+    return str(value)
+
+
+def distinct_ids(ids: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], list[str]]:
+    """The ids of the splits; numbers that begin again in each split get its name before them, and a remark says so."""
+    counted = [sorted(int(name) for name in of_split if name.isdecimal()) for of_split in ids.values()]
+    starts = {numbers[0] if numbers else None for numbers in counted}
+    if len(starts) > 1 or None in starts or not starts <= {0, 1}:
+        return dict(ids), []
+    start = starts.pop()
+    if any(n != list(range(start, start + len(of))) for n, of in zip(counted, ids.values(), strict=True)):
+        return dict(ids), []
+    named = {split: [f"{split}_{name}" for name in of_split] for split, of_split in ids.items()}
+    return named, [f"ids are numbers that begin at {start} in each split: read as <split>_<id>"]
+
+
+def has_values(values: Any) -> bool:
+    """Whether a field holds anything but nothing: None, NaN, empty texts, empty lists."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biufc":
+        return bool(values.size) and not bool((values != values).all())
+    if isinstance(values, np.ndarray):
+        return any(map(has_values, values.flat))
+    if isinstance(values, list | tuple):
+        return any(map(has_values, values))
+    return bool(values.strip()) if isinstance(values, str | bytes) else not is_missing(values)
 
 
 def _find_splits(tree: Any) -> dict[str, Any]:
     if not isinstance(tree, Mapping):
         return {}
-    by_name = {str(key).lower(): value for key, value in tree.items()}
+    by_name = {as_name(key).lower(): value for key, value in tree.items()}
     return {split: by_name[name] for split, names in SPLIT_NAMES.items() for name in reversed(names) if name in by_name}

@@ -1,7 +1,10 @@
 """The pickles of MAG-BERT: words with one row of vision and audio features each (data.md, section 5.3).
 
 Per split (``dev`` is valid) a list of ``((words, visual, acoustic), label, segment)``: ``words`` a list of texts,
-``visual`` ``(len, 47)`` (CMU-MOSI) or ``(len, 35)`` (CMU-MOSEI), ``acoustic`` ``(len, 74)``.
+``visual`` ``(len, 47)`` (CMU-MOSI) or ``(len, 35)`` (CMU-MOSEI), ``acoustic`` ``(len, 74)``. The pickles of MISA and
+MMIM are of the same kind, ``((numbers, visual, acoustic, words), label, segment)`` with numbers of a vocabulary that
+is not in the file, which are not read; MMIM may add the lengths of ``visual`` and ``acoustic``, which then are not
+aligned with the words.
 
 The words become the transcript, joined by blanks, so that word ``i`` of the transcript belongs to row ``i`` of audio
 and vision; text features and tokens are computed from it on loading. The files give no word times, and none are made
@@ -11,6 +14,7 @@ up: ``DatasetRecord.words`` stays empty.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +22,19 @@ import numpy as np
 
 from mmsa_lib.data.batch import Modality
 from mmsa_lib.data.record import DatasetRecord, FeatureSet
-from mmsa_lib.data.sources.frames import features
-from mmsa_lib.data.sources.layouts import SPLIT_NAMES, check_sizes, splits_of, texts
+from mmsa_lib.data.sources.frames import frames_of_one, listed
+from mmsa_lib.data.sources.layouts import (
+    SPLIT_NAMES,
+    beside_splits,
+    check_sizes,
+    describe,
+    distinct_ids,
+    entries_of,
+    names_of,
+    not_read,
+    splits_of,
+    texts,
+)
 from mmsa_lib.data.sources.official import USER_TERMS, identify, known_set
 from mmsa_lib.data.sources.repairs import Repairs, check_ids, sentiment_labels, sentiment_task
 from mmsa_lib.data.sources.safe_pickle import load
@@ -48,19 +63,22 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
             label that is NaN or out of range, or a segment that occurs twice.
     """
     path = Path(path)
-    splits = splits_of(load(path), "mag", path)
+    tree = load(path)
+    splits = splits_of(tree, "mag", path)
     sizes = tuple(len(splits[split]) for split in SPLIT_NAMES)
     check_sizes(sizes, path)
     repairs = Repairs()
     standard = np.repeat(list(SPLIT_NAMES), sizes)
-    samples = [
-        _sample(sample, f"{path} [{split}] sample {row}")
+    samples = {
+        split: [_sample(sample, f"{path} [{split}] sample {row}", repairs) for row, sample in enumerate(splits[split])]
         for split in SPLIT_NAMES
-        for row, sample in enumerate(splits[split])
-    ]
-    ids = [segment for _, _, _, _, segment in samples]
+    }
+    by_split, renumbered = distinct_ids({split: [sample.segment for sample in of] for split, of in samples.items()})
+    ids = [i for split in SPLIT_NAMES for i in by_split[split]]
     check_ids(ids, standard.tolist(), str(path))
-    labels = sentiment_labels([label for _, _, _, label, _ in samples], ids, f"{path} labels", repairs)
+    rows = [sample for of_split in samples.values() for sample in of_split]
+    aligned = all(sample.aligned for sample in rows)
+    labels = sentiment_labels([sample.label for sample in rows], ids, f"{path} labels", repairs)
     chosen, remark = sentiment_task(labels, ids, str(path), task=task)
     source, remarks = identify(path, sizes)
     known = known_set(sizes)
@@ -68,15 +86,15 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
         name=name,
         task=chosen,
         ids=ids,
-        groups=[video_of(i) for i in ids],
+        groups=list(ids) if renumbered else [video_of(i) for i in ids],
         labels=labels,
         folds={"standard": standard},
         features={
-            "audio": _word_features([acoustic for _, _, acoustic, _, _ in samples], ids, "audio", path, repairs),
-            "vision": _word_features([visual for _, visual, _, _, _ in samples], ids, "vision", path, repairs),
+            "audio": _features([sample.acoustic for sample in rows], ids, "audio", aligned, path, repairs),
+            "vision": _features([sample.visual for sample in rows], ids, "vision", aligned, path, repairs),
         },
         defaults={"*": {"text": "words", "audio": "audio", "vision": "vision"}},
-        transcripts=[_transcript(words, repairs) for words, _, _, _, _ in samples],
+        transcripts=[_transcript(sample.words, repairs) for sample in rows],
         terms=USER_TERMS,
         citation=known.citation if known else "",
         sources=[source],
@@ -85,7 +103,9 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
             *remarks,
             remark,
             *([f"sizes are those of {known.name}"] if known else []),
-            "one audio and vision row per word of the transcript; the file gives no word times",
+            *(["one audio and vision row per word of the transcript; the file gives no word times"] if aligned else []),
+            *renumbered,
+            *not_read([*beside_splits(tree), *dict.fromkeys(name for sample in rows for name in sample.left)]),
         ],
     )
 
@@ -96,48 +116,75 @@ def video_of(segment: str) -> str:
     return match[1] if match else segment
 
 
-def _sample(sample: Any, where: str) -> tuple[list[str], np.ndarray, np.ndarray, float, str]:
-    """Words, vision ``(len, d)``, audio ``(len, d)``, label and segment of one sample, checked against each other."""
+@dataclass(frozen=True)
+class _Sample:
+    """One sample: words, vision ``(T, d)`` and audio ``(T, d)`` (a row per word where ``aligned``), label, segment."""
+
+    words: list[str]
+    visual: np.ndarray
+    acoustic: np.ndarray
+    label: Any
+    segment: str
+    aligned: bool
+    left: tuple[str, ...]
+
+
+def _sample(sample: Any, where: str, repairs: Repairs) -> _Sample:
+    """One sample, its parts checked against each other."""
     try:
-        (words, visual, acoustic), label, segment = sample
-        words = texts(words)
-        visual, acoustic = np.asarray(visual), np.asarray(acoustic)
-        label = float(np.asarray(label, dtype=np.float64).reshape(()))
-        segment = "_".join(texts(segment)) if isinstance(segment, list | tuple | np.ndarray) else texts([segment])[0]
+        first, label, segment = sample
+        words, visual, acoustic, *more = first
     except (TypeError, ValueError) as error:
         raise DataError(f"{where}: expected ((words, visual, acoustic), label, segment) ({error})") from error
-    for field, rows in (("visual", visual), ("acoustic", acoustic)):
-        if len(words) == 0 and rows.size == 0:
-            continue
-        if rows.ndim != 2 or len(rows) != len(words):
-            raise DataError(
-                f"{where} ({segment!r}): {len(words)} words and {field} of shape {rows.shape}, expected a row per word"
-            )
-    return words, visual, acoustic, label, segment
+    if len(more) not in (0, 1, 3):
+        raise DataError(
+            f"{where}: {3 + len(more)} pieces, expected (words, visual, acoustic) or MISA's fourth, the words"
+        )
+    left = ("numbers of words (their vocabulary is not in the file)",) if more else ()
+    left += ("lengths of visual and acoustic (the arrays have them)",) if len(more) == 3 else ()
+    words = entries_of(more[0] if more else words, f"{where} words")
+    if any(isinstance(word, list | tuple | np.ndarray) for word in words):
+        raise DataError(f"{where} words: a word is itself a list; expected a list of texts")
+    words = texts(words, f"{where} words", repairs)
+    segment = _segment(segment, f"{where} segment")
+    where = f"{where} ({segment!r})"
+    visual, acoustic = frames_of_one(visual, f"{where}: visual"), frames_of_one(acoustic, f"{where}: acoustic")
+    for name, rows in (("visual", visual), ("acoustic", acoustic)):
+        if len(more) < 3 and len(rows) != len(words):
+            raise DataError(f"{where}: {len(words)} words and {name} of shape {rows.shape}, expected a row per word")
+    return _Sample(words, visual, acoustic, _one(label, where), segment, len(more) < 3, left)
+
+
+def _one(label: Any, where: str) -> Any:
+    """The label of a sample out of whatever it is wrapped in: ``[[0.4]]`` is 0.4."""
+    while isinstance(label, list | tuple | np.ndarray):
+        if isinstance(label, np.ndarray) and label.ndim == 0:
+            return label[()]
+        if len(label) != 1:
+            raise DataError(f"{where}: the label is {describe(label)}, expected one number")
+        label = label[0]
+    return label
+
+
+def _segment(value: Any, where: str) -> str:
+    parts = value.reshape(-1).tolist() if isinstance(value, np.ndarray) else value
+    return "_".join(names_of(parts, where)) if isinstance(parts, list | tuple) else names_of([value], where)[0]
 
 
 def _transcript(words: list[str], repairs: Repairs) -> str:
     """The words joined by blanks; blanks inside a word go, so that each word stays one word."""
+    if not any(word.strip() for word in words):
+        return ""  # no text at all: missing, not made of unknown words
     joined_words = ["".join(word.split()) for word in words]
     repairs.count("words: blanks inside a word removed", sum(a != b for a, b in zip(words, joined_words, strict=True)))
     repairs.count(f"words: empty, replaced by {UNKNOWN_WORD}", sum(not word for word in joined_words))
     return " ".join(word or UNKNOWN_WORD for word in joined_words)
 
 
-def _word_features(
-    rows: list[np.ndarray], ids: list[str], modality: Modality, path: Path, repairs: Repairs
+def _features(
+    rows: list[np.ndarray], ids: list[str], modality: Modality, aligned: bool, path: Path, repairs: Repairs
 ) -> FeatureSet:
-    """Rows of all samples, one after the other; samples without words get one frame that is not observed."""
-    widths = {row.shape[1]: i for i, row in zip(ids, rows, strict=True) if row.size}
-    if len(widths) != 1:
-        found = " and ".join(f"{width} (sample {i!r})" for width, i in widths.items()) or "none"
-        raise DataError(f"{path}: {modality} features have the widths {found}; all samples must have the same")
-    width = next(iter(widths))
-    longest = max(len(row) for row in rows)
-    padded = np.zeros((len(rows), longest, width), dtype=np.result_type(*{row.dtype for row in rows if row.size}))
-    for i, row in enumerate(rows):
-        padded[i, : len(row)] = row if row.size else 0
-    valid = np.arange(longest) < np.array([len(row) for row in rows])[:, None]
-    return features(
-        padded, valid, modality=modality, level="word", repairs=repairs, description=f"{width} features per word"
-    )
+    widths = sorted({row.shape[1] for row in rows if row.size})
+    level, each = ("word", "word") if aligned else ("frame", "frame")
+    description = f"{widths[0] if widths else 0} features per {each}"
+    return listed(rows, ids, str(path), modality=modality, level=level, repairs=repairs, description=description)

@@ -22,15 +22,27 @@ import numpy as np
 
 from mmsa_lib.data.batch import MODALITIES, Modality
 from mmsa_lib.data.record import DatasetRecord, FeatureSet, TokenIds
-from mmsa_lib.data.sources.frames import features, joined, placed, present_frames, spanned
-from mmsa_lib.data.sources.layouts import SPLIT_NAMES, check_sizes, column, frames_array, splits_of, take, texts
+from mmsa_lib.data.sources.frames import features, frames_of, joined, listed, placed, present_frames, spanned
+from mmsa_lib.data.sources.layouts import (
+    SPLIT_NAMES,
+    Fields,
+    check_sizes,
+    column,
+    describe,
+    distinct_ids,
+    entries_of,
+    has_values,
+    is_missing,
+    names_of,
+    open_splits,
+    remarks_on,
+)
 from mmsa_lib.data.sources.official import USER_TERMS, identify, known_set
 from mmsa_lib.data.sources.repairs import Repairs, check_ids, sentiment_labels, sentiment_task
 from mmsa_lib.data.sources.safe_pickle import load
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
 
-UNIMODAL = {"text": "T", "audio": "A", "vision": "V"}
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 _DESCRIPTIONS: dict[Modality, str] = {
     "text": "text features of the file (BERT states in the official files)",
@@ -57,28 +69,26 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
             range, or an id that occurs twice.
     """
     path = Path(path)
-    splits = splits_of(load(path), "mmsa", path)
+    splits, beside = open_splits(load(path), "mmsa", path)
     repairs = Repairs()
-    ids = {split: _ids(splits[split], f"{path} [{split}]") for split in SPLIT_NAMES}
-    sizes = tuple(len(ids[split]) for split in SPLIT_NAMES)
+    raw_ids = {split: names_of(splits[split].take("id"), splits[split].place("id")) for split in SPLIT_NAMES}
+    sizes = tuple(len(raw_ids[split]) for split in SPLIT_NAMES)
     check_sizes(sizes, path)
-    parts = [_read_split(splits[split], ids[split], f"{path} [{split}]", repairs) for split in SPLIT_NAMES]
+    ids, renumbered = distinct_ids(raw_ids)
     all_ids, standard = [i for split in SPLIT_NAMES for i in ids[split]], np.repeat(list(SPLIT_NAMES), sizes)
     check_ids(all_ids, standard.tolist(), str(path))
-
+    labels = np.concatenate([_labels(splits[split], ids[split], repairs) for split in SPLIT_NAMES])
+    transcripts = _transcripts(splits, ids, repairs)
+    unimodal, unusable = _unimodal(splits, ids)
+    token_parts, no_tokens = _all_token_ids(splits, ids, transcripts is not None, repairs)
+    parts = [_read_split(splits[split], ids[split], token_parts.get(split), repairs) for split in SPLIT_NAMES]
     carried = _fields_of_all(parts, path)
     sets = {m: joined([part[m] for part in parts], f"{path}: {m}") for m in MODALITIES if m in carried}
-    transcripts = [t for part in parts for t in part["raw_text"]] if "raw_text" in carried else None
-    labels = np.concatenate([part["labels"] for part in parts])
-    unimodal = {
-        m: np.concatenate([part[f"labels_{m}"] for part in parts]) for m in UNIMODAL if f"labels_{m}" in carried
-    }
     known, chinese = known_set(sizes), _is_chinese(transcripts)
     sims = bool(unimodal) or chinese or (known is not None and known.name.startswith("CH-SIMS"))
     chosen, remark = sentiment_task(labels, all_ids, str(path), task=task, sims=sims)
-    tokens = None
-    if "tokens" in carried:
-        tokens = _tokens([part["tokens"] for part in parts], "bert-base-chinese" if chinese else "bert-base-uncased")
+    model = "bert-base-chinese" if chinese else "bert-base-uncased"
+    tokens = _tokens(list(token_parts.values()), model) if token_parts else None
     text = "text" if "text" in sets else "tokens" if tokens else "words" if transcripts else None
     if not sets and text is None:
         raise DataError(f"{path}: has none of text, text_bert, raw_text, audio, vision; there is nothing to learn from")
@@ -87,7 +97,7 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
         name=name,
         task=chosen,
         ids=all_ids,
-        groups=[video_of(i) for i in all_ids],
+        groups=list(all_ids) if renumbered else [video_of(i) for i in all_ids],
         labels=labels,
         folds={"standard": standard},
         features=dict(sets),
@@ -99,7 +109,13 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
         citation=known.citation if known else "",
         sources=[source],
         repairs=repairs.counts,
-        notes=[*remarks, remark, *([f"sizes are those of {known.name}"] if known else [])],
+        notes=[
+            *remarks,
+            remark,
+            *([f"sizes are those of {known.name}"] if known else []),
+            *renumbered,
+            *remarks_on(splits.values(), [*beside, *unusable, *no_tokens]),
+        ],
     )
 
 
@@ -108,35 +124,126 @@ def video_of(name: str) -> str:
     return name.rpartition("$_$")[0] or name
 
 
-def _ids(part: dict[str, Any], where: str) -> list[str]:
-    return texts(take(part, "id", where, "mmsa"))
+def _labels(fields: Fields, ids: list[str], repairs: Repairs) -> np.ndarray:
+    place = fields.place("labels")
+    return sentiment_labels(fields.take("labels"), ids, place, repairs)
 
 
-def _read_split(part: dict[str, Any], ids: list[str], where: str, repairs: Repairs) -> dict[str, Any]:
-    """The fields of one split that the file has, under the names used in :func:`read`."""
-    count = len(ids)
-    raw = take(part, "regression_labels", where, "mmsa")
-    found: dict[str, Any] = {"labels": sentiment_labels(raw, ids, f"{where} regression_labels", repairs)}
-    for modality, letter in UNIMODAL.items():
-        key = f"regression_labels_{letter}"
-        if key in part:
-            found[f"labels_{modality}"] = sentiment_labels(part.pop(key), ids, f"{where} {key}", repairs)
-    if "raw_text" in part:
-        found["raw_text"] = column(part.pop("raw_text"), count, f"{where} raw_text")
-    if "text_bert" in part:
-        found["tokens"] = _token_ids(part.pop("text_bert"), ids, f"{where} text_bert")
-    lengths = found["tokens"][1].sum(axis=1) if "tokens" in found else None
-    steps = found["tokens"][1].shape[1] if "tokens" in found else 0
+def _transcripts(splits: dict[str, Fields], ids: dict[str, list[str]], repairs: Repairs) -> list[str] | None:
+    """The transcripts of all splits; ``None`` where the file has none at all."""
+    if not any("raw_text" in fields for fields in splits.values()):
+        return None
+    found: list[str] = []
+    for split, fields in splits.items():
+        count, values = len(ids[split]), fields.take("raw_text")
+        found += column([None] * count if is_missing(values) else values, count, fields.place("raw_text"), repairs)
+    return found if any(text.strip() for text in found) else None
+
+
+def _unimodal(splits: dict[str, Fields], ids: dict[str, list[str]]) -> tuple[dict[Modality, np.ndarray], list[str]]:
+    """Labels of single modalities where all samples have them, and what was left out because some have not."""
+    complete: dict[Modality, np.ndarray] = {}
+    left_out = []
     for modality in MODALITIES:
-        if modality in part:
-            array = frames_array(part.pop(modality), count, f"{where} {modality}")
-            own = _lengths(part, modality, count, where)
-            is_text = modality == "text"
-            aligned = lengths is not None and own is None and array.shape[1] == steps
-            found[modality] = _features(array, lengths if aligned else own, aligned or is_text, modality, repairs)
-            if is_text and lengths is None and array.shape[1] > 1:
-                lengths, steps = found["text"].lengths, array.shape[1]  # aligned files without token ids
+        key = f"labels_{modality}"
+        there = {split: fields for split, fields in splits.items() if key in fields}
+        if not there:
+            continue
+        name = next(iter(there.values())).place(key).rpartition(" ")[2]
+        try:
+            parts = [
+                _numbers(fields.take(key), ids[split], fields.place(key))
+                if split in there
+                else np.full(len(ids[split]), np.nan)
+                for split, fields in splits.items()
+            ]
+        except ValueError as error:
+            left_out.append(f"{name} ({error})")
+            continue
+        values = np.concatenate(parts)
+        given = int(np.isfinite(values).sum())
+        if given == len(values):
+            complete[modality] = values.astype(np.float32)
+        else:
+            left_out.append(f"{name} ({f'only {given}' if given else 'none'} of {len(values)} samples have a value)")
+    return complete, left_out
+
+
+def _numbers(values: Any, ids: list[str], where: str) -> np.ndarray:
+    """``(N,)`` float64, NaN where a value is missing; a ``ValueError`` says what is no number."""
+    if is_missing(values):
+        return np.full(len(ids), np.nan)
+    entries = entries_of(values, where)
+    if len(entries) != len(ids):
+        raise DataError(f"{where}: {len(entries)} entries for {len(ids)} samples; the file is damaged or mixed up")
+    found = []
+    for entry, name in zip(entries, ids, strict=True):
+        entry = entry[0] if isinstance(entry, list | tuple | np.ndarray) and np.size(entry) == 1 else entry
+        try:
+            found.append(float(entry) if has_values(entry) else np.nan)
+        except (TypeError, ValueError):
+            raise ValueError(f"{describe(entry)} of sample {name!r} is no number") from None
+    return np.array(found)
+
+
+def _all_token_ids(
+    splits: dict[str, Fields], ids: dict[str, list[str]], has_text: bool, repairs: Repairs
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], list[str]]:
+    """Token ids and masks of the splits; where there is other text, unusable ones are left out and named."""
+    there = [split for split, fields in splits.items() if "text_bert" in fields]
+    if not there:
+        return {}, []
+    has_text = has_text or all("text" in fields for fields in splits.values())
+    lacking = [split for split in SPLIT_NAMES if split not in there]
+    found, reason = {}, f"is missing in split {lacking[0]}" if lacking else ""
+    for split in there:
+        place = splits[split].place("text_bert")
+        try:
+            found[split] = _token_ids(splits[split].take("text_bert"), ids[split], place, repairs)
+        except ValueError as error:
+            reason = reason or str(error)
+            if not has_text:
+                raise DataError(f"{place}: {error}") from None
+    if not reason:
+        return found, []
+    if not has_text:
+        raise DataError(f"{splits[lacking[0]].where}: field 'text_bert' is missing and present in another split")
+    return {}, [f"text_bert ({reason})"]
+
+
+def _read_split(
+    fields: Fields, ids: list[str], tokens: tuple[np.ndarray, np.ndarray] | None, repairs: Repairs
+) -> dict[Modality, FeatureSet]:
+    """The feature sets that one split has."""
+    found: dict[Modality, FeatureSet] = {}
+    lengths = tokens[1].sum(axis=1) if tokens else None
+    steps = tokens[1].shape[1] if tokens else 0
+    for modality in MODALITIES:
+        if modality not in fields:
+            continue
+        place, is_text = fields.place(modality), modality == "text"
+        frames = frames_of(fields.take(modality), ids, place)
+        own = _lengths(fields, modality, len(ids))
+        if isinstance(frames, list):
+            found[modality] = _unpadded(frames, ids, own, place, modality, repairs)
+            continue
+        aligned = lengths is not None and own is None and frames.shape[1] == steps
+        found[modality] = _features(frames, lengths if aligned else own, aligned or is_text, modality, repairs)
+        if is_text and lengths is None and frames.shape[1] > 1:
+            lengths, steps = found["text"].lengths, frames.shape[1]  # aligned files without token ids
     return found
+
+
+def _unpadded(
+    rows: list[np.ndarray], ids: list[str], lengths: np.ndarray | None, place: str, modality: Modality, repairs: Repairs
+) -> FeatureSet:
+    """Samples that come at their own lengths; what the file says about the lengths is only compared."""
+    if lengths is not None:
+        wrong = int((lengths != [len(row) for row in rows]).sum())
+        repairs.count(f"{modality}: samples whose length contradicts the data", wrong)
+    level = "token" if modality == "text" else "frame"
+    description = _DESCRIPTIONS[modality]
+    return listed(rows, ids, place, modality=modality, level=level, repairs=repairs, description=description)
 
 
 def _features(
@@ -149,35 +256,58 @@ def _features(
     return features(array, valid, modality=modality, level=level, repairs=repairs, description=_DESCRIPTIONS[modality])
 
 
-def _lengths(part: dict[str, Any], modality: Modality, count: int, where: str) -> np.ndarray | None:
+def _lengths(fields: Fields, modality: Modality, count: int) -> np.ndarray | None:
     key = f"{modality}_lengths"
-    if key not in part:
+    if key not in fields:
         return None
+    place, values = fields.place(key), fields.take(key)
+    if not has_values(values):
+        return None
+    entries = entries_of(values, place)
     try:
-        lengths = np.asarray(part.pop(key)).reshape(-1).astype(np.int64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where} {key}: not a list of whole numbers ({error}); mend or remove it") from error
-    if len(lengths) != count or (lengths < 0).any():
-        raise DataError(
-            f"{where} {key}: {len(lengths)} lengths, smallest {lengths.min(initial=0)}, for {count} samples"
-        )
-    return lengths
+        numbers = np.asarray(entries).reshape(-1)
+    except ValueError as error:
+        raise DataError(f"{place}: expected one whole number per sample; mend or remove the field") from error
+    if len(numbers) != count:
+        raise DataError(f"{place}: {len(numbers)} lengths for {count} samples; the file is damaged or mixed up")
+    if numbers.dtype.kind not in "iuf" or (numbers < 0).any() or (numbers != np.floor(numbers)).any():
+        raise DataError(f"{place}: expected one whole number from 0 up per sample; mend or remove the field")
+    return np.minimum(numbers, np.iinfo(np.int32).max).astype(np.int64)
 
 
-def _token_ids(raw: Any, ids: list[str], where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids and mask, ``(N, L)`` each, from ``text_bert`` ``(N, 3, L)`` of any numeric type."""
-    array = raw if isinstance(raw, np.ndarray) else np.asarray(raw)
-    if array.ndim != 3 or array.shape[1] != 3 or len(array) != len(ids) or array.dtype.kind not in "biuf":
-        raise DataError(f"{where}: shape {array.shape} and type {array.dtype}, expected numbers ({len(ids)}, 3, L)")
+def _token_ids(raw: Any, ids: list[str], place: str, repairs: Repairs) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids and mask, ``(N, L)`` each, from ``text_bert`` of any numeric type; a ``ValueError`` says what is wrong.
+
+    ``(N, 3, L)`` holds ids, mask and segments in rows; ``(N, L, 3)``, as older releases of MMSA-FET write it, in
+    columns. Which of the two an array is, is seen from its shape, or where ``L`` is 3 from the mask being 0 and 1.
+    """
+    try:
+        array = raw if isinstance(raw, np.ndarray) else np.asarray(raw)
+    except ValueError:
+        raise ValueError("unequal lengths, expected numbers (N, 3, L)") from None
+    if array.ndim != 3 or array.dtype.kind not in "biuf" or 3 not in array.shape[1:]:
+        raise ValueError(f"shape {array.shape} and type {array.dtype}, expected numbers ({len(ids)}, 3, L)")
+    if len(array) != len(ids):
+        raise DataError(f"{place}: {len(array)} rows for {len(ids)} samples; the file is damaged or mixed up")
+    in_rows = array.shape[1] == 3 and (array.shape[2] != 3 or _is_masked(array))
+    if not in_rows:
+        array = array.transpose(0, 2, 1)
+        repairs.count("text_bert: samples (L, 3), read as (3, L)", len(ids))
+    if not _is_masked(array):
+        raise ValueError("expected token ids, a mask of 0 and 1, and segment ids; the file is damaged")
     tokens, mask = array[:, 0], array[:, 1]
-    if not np.isin(mask, (0, 1)).all() or (tokens < 0).any() or (tokens != np.floor(tokens)).any():
-        raise DataError(f"{where}: expected token ids, a mask of 0 and 1, and segment ids; the file is damaged")
     order = np.argsort(mask == 0, axis=1, kind="stable")  # valid tokens first, in their order
     tokens, mask = np.take_along_axis(tokens, order, 1), np.take_along_axis(mask, order, 1)
-    empty = np.flatnonzero(~mask.any(axis=1))
-    if len(empty):
-        raise DataError(f"{where}: sample {ids[empty[0]]!r} has no valid token, not even [CLS]; remove the sample")
+    if not mask.any():
+        raise ValueError("no sample has a valid token")
+    repairs.count("text_bert: samples without a valid token, text missing", int((~mask.any(axis=1)).sum()))
     return np.where(mask == 1, tokens, 0).astype(np.int64), mask == 1
+
+
+def _is_masked(array: np.ndarray) -> bool:
+    """Whether ``(N, 3, L)`` holds whole numbers from 0 up, and a mask of 0 and 1 in its second row."""
+    tokens, mask = array[:, 0], array[:, 1]
+    return bool(np.isin(mask, (0, 1)).all() and (tokens >= 0).all() and (tokens == np.floor(tokens)).all())
 
 
 def _tokens(parts: list[tuple[np.ndarray, np.ndarray]], model: str) -> TokenIds:
@@ -189,13 +319,12 @@ def _tokens(parts: list[tuple[np.ndarray, np.ndarray]], model: str) -> TokenIds:
     return TokenIds(ids=ids, valid=valid, model=model)
 
 
-def _fields_of_all(parts: list[dict[str, Any]], path: Path) -> set[str]:
-    """Fields that the splits have; all must have the same ones."""
+def _fields_of_all(parts: list[dict[Modality, FeatureSet]], path: Path) -> set[Modality]:
+    """Modalities that the splits have; all must have the same ones."""
     for key in sorted(set().union(*parts)):
         lacking = [split for split, part in zip(SPLIT_NAMES, parts, strict=True) if key not in part]
         if lacking:
-            field = {"tokens": "text_bert"}.get(key, key)
-            raise DataError(f"{path}: field {field!r} is missing in split {lacking[0]} and present in another one")
+            raise DataError(f"{path}: field {key!r} is missing in split {lacking[0]} and present in another one")
     return set(parts[0])
 
 

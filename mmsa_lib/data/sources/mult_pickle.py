@@ -16,8 +16,18 @@ import numpy as np
 
 from mmsa_lib.data.batch import MODALITIES, Modality
 from mmsa_lib.data.record import DatasetRecord, FeatureSet
-from mmsa_lib.data.sources.frames import features, joined, present_frames, spanned
-from mmsa_lib.data.sources.layouts import SPLIT_NAMES, check_sizes, frames_array, splits_of, take, texts
+from mmsa_lib.data.sources.frames import features, frames_of, joined, listed, present_frames, spanned
+from mmsa_lib.data.sources.layouts import (
+    SPLIT_NAMES,
+    Fields,
+    check_sizes,
+    distinct_ids,
+    entries_of,
+    names_of,
+    open_splits,
+    remarks_on,
+    texts,
+)
 from mmsa_lib.data.sources.official import USER_TERMS, identify, known_set
 from mmsa_lib.data.sources.repairs import Repairs, check_ids, sentiment_labels, sentiment_task
 from mmsa_lib.data.sources.safe_pickle import load
@@ -47,20 +57,20 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
             nor sentiment, or an id that occurs twice.
     """
     path = Path(path)
-    splits = splits_of(load(path), "mult", path)
+    splits, beside = open_splits(load(path), "mult", path)
     repairs = Repairs()
-    raw_labels = {split: take(splits[split], "labels", f"{path} [{split}]", "mult") for split in SPLIT_NAMES}
-    named = {
-        split: sample_names(splits[split].pop("id", None), len(raw_labels[split]), split, f"{path} [{split}] id")
-        for split in SPLIT_NAMES
-    }
-    sizes = tuple(len(raw_labels[split]) for split in SPLIT_NAMES)
-    ids = [i for split in SPLIT_NAMES for i in named[split][0]]
+    raw_labels = {split: splits[split].take("labels") for split in SPLIT_NAMES}
+    sizes = tuple(len(entries_of(raw_labels[split], splits[split].place("labels"))) for split in SPLIT_NAMES)
     check_sizes(sizes, path)
+    named = {split: _names(splits[split], size, split) for split, size in zip(SPLIT_NAMES, sizes, strict=True)}
+    own, renumbered = distinct_ids({split: named[split][0] for split in SPLIT_NAMES})
+    ids, groups = ([i for split in SPLIT_NAMES for i in named[split][k]] for k in (0, 1))
+    if renumbered:
+        ids = groups = [i for split in SPLIT_NAMES for i in own[split]]
     standard = np.repeat(list(SPLIT_NAMES), sizes)
     check_ids(ids, standard.tolist(), str(path))
-    labels, chosen, remark = _labels(raw_labels, {s: named[s][0] for s in SPLIT_NAMES}, path, task, repairs)
-    parts = [_read_split(splits[split], sizes[k], f"{path} [{split}]", repairs) for k, split in enumerate(SPLIT_NAMES)]
+    labels, chosen, remark = _labels(raw_labels, own, path, task, repairs)
+    parts = [_read_split(splits[split], own[split], repairs) for split in SPLIT_NAMES]
     carried = [m for m in MODALITIES if any(m in part for part in parts)]
     for split, part in zip(SPLIT_NAMES, parts, strict=True):
         lacking = [m for m in carried if m not in part]
@@ -73,7 +83,7 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
         name=name,
         task=chosen,
         ids=ids,
-        groups=[group for split in SPLIT_NAMES for group in named[split][1]],
+        groups=groups,
         labels=labels,
         folds={"standard": standard},
         features={m: joined([part[m] for part in parts], f"{path}: {m}") for m in carried},
@@ -83,7 +93,13 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
         citation=known.citation if known else "",
         sources=[source],
         repairs=repairs.counts,
-        notes=[*remarks, remark, *([f"sizes are those of {known.name}"] if known else [])],
+        notes=[
+            *remarks,
+            remark,
+            *([f"sizes are those of {known.name}"] if known else []),
+            *renumbered,
+            *remarks_on(splits.values(), beside),
+        ],
     )
 
 
@@ -97,24 +113,32 @@ def sample_names(raw: Any, count: int, split: str, where: str) -> tuple[list[str
     if raw is None:
         ids = [f"{split}_{row}" for row in range(count)]
         return ids, list(ids), None
-    array = raw if isinstance(raw, np.ndarray) else np.asarray(raw, dtype=object)
-    if array.shape not in {(count,), (count, 1), (count, 3)}:
-        raise DataError(f"{where}: shape {array.shape} for {count} samples; the file is damaged or mixed up")
-    if array.ndim == 2 and array.shape[1] == 3:
-        return _segments(array, where)
-    ids = texts(array)
+    rows = entries_of(raw, where)
+    triples = [isinstance(row, list | tuple | np.ndarray) and np.shape(row) == (3,) for row in rows]
+    if len(rows) != count:
+        raise DataError(f"{where}: {len(rows)} entries for {count} samples; the file is damaged or mixed up")
+    if count and all(triples):
+        return _segments(rows, where)
+    ids = names_of([row[0] if _is_alone(row) else row for row in rows], where)
     return ids, [_dialogue(i) for i in ids], None
 
 
-def _segments(array: np.ndarray, where: str) -> tuple[list[str], list[str], np.ndarray]:
-    videos = texts(array[:, 0])
+def _is_alone(row: Any) -> bool:
+    return isinstance(row, list | tuple | np.ndarray) and len(row) == 1
+
+
+def _names(fields: Fields, count: int, split: str) -> tuple[list[str], list[str], np.ndarray | None]:
+    return sample_names(fields.take("id") if "id" in fields else None, count, split, fields.place("id"))
+
+
+def _segments(rows: list[Any], where: str) -> tuple[list[str], list[str], np.ndarray]:
+    videos, starts, stops = (texts([row[k] for row in rows], where) for k in range(3))
     try:
-        times = np.array([[float(t) for t in texts(row)] for row in array[:, 1:]], dtype=np.float32)
+        times = np.array([[float(start), float(stop)] for start, stop in zip(starts, stops, strict=True)], np.float32)
     except ValueError as error:
         raise DataError(f"{where}: expected video, start and stop ({error}); the file is damaged") from error
     if not np.isfinite(times).all():
         raise DataError(f"{where}: a start or stop time is not finite; the file is damaged")
-    starts, stops = texts(array[:, 1]), texts(array[:, 2])
     return [f"{v}[{a}:{b}]" for v, a, b in zip(videos, starts, stops, strict=True)], videos, times
 
 
@@ -167,22 +191,32 @@ def _emotion_task(widths: list[int], path: Path, task: Task | None) -> tuple[Tas
     )
 
 
-def _read_split(part: dict[str, Any], count: int, where: str, repairs: Repairs) -> dict[Modality, FeatureSet]:
-    arrays = {m: frames_array(part.pop(m), count, f"{where} {m}") for m in MODALITIES if m in part}
+def _read_split(fields: Fields, ids: list[str], repairs: Repairs) -> dict[Modality, FeatureSet]:
+    """The feature sets that one split has; samples that come unpadded have their own lengths."""
+    read = {m: frames_of(fields.take(m), ids, fields.place(m)) for m in MODALITIES if m in fields}
+    arrays = {m: frames for m, frames in read.items() if isinstance(frames, np.ndarray)}
     present = {m: present_frames(array) for m, array in arrays.items()}
     steps = {m: array.shape[1] for m, array in arrays.items()}
     aligned = len(arrays) > 1 and len(set(steps.values())) == 1
     found: dict[Modality, FeatureSet] = {}
-    for modality in list(arrays):
+    for modality in list(read):
+        frames, described = read.pop(modality), f"{modality} features of the file"
+        if modality not in arrays:
+            level = "word" if modality == "text" else "frame"
+            found[modality] = listed(
+                frames,
+                ids,
+                fields.place(modality),
+                modality=modality,
+                level=level,
+                repairs=repairs,
+                description=described,
+            )
+            continue
         deciding = np.logical_or.reduce(list(present.values())) if aligned else present[modality]
         valid = spanned(deciding, modality, repairs)
         level = "utterance" if steps[modality] == 1 else "word" if aligned or modality == "text" else "frame"
         found[modality] = features(
-            arrays.pop(modality),
-            valid,
-            modality=modality,
-            level=level,
-            repairs=repairs,
-            description=f"{modality} features of the file",
+            arrays.pop(modality), valid, modality=modality, level=level, repairs=repairs, description=described
         )
     return found

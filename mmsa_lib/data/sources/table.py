@@ -33,8 +33,8 @@ import pandas as pd
 
 from mmsa_lib.data.batch import MODALITIES, Modality
 from mmsa_lib.data.record import DatasetRecord, FeatureSet
-from mmsa_lib.data.sources.frames import features, placed, present_frames, spanned
-from mmsa_lib.data.sources.layouts import SPLIT_NAMES, column, frames_array
+from mmsa_lib.data.sources.frames import features, frames_of, listed, placed, present_frames, spanned
+from mmsa_lib.data.sources.layouts import SPLIT_NAMES, column, names_of
 from mmsa_lib.data.sources.official import USER_TERMS, identify
 from mmsa_lib.data.sources.repairs import Repairs, check_ids, sentiment_labels, sentiment_task
 from mmsa_lib.data.sources.safe_pickle import load_npz
@@ -67,12 +67,12 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
     """
     path, repairs = Path(path), Repairs()
     columns, read_features, source = _open(path)
-    ids = column(_need(columns, "id", path), len(columns["id"]), f"{path} id")
+    ids = names_of(_need(columns, "id", path), f"{path} id")
     count = len(ids)
     standard = _splits(column(_need(columns, "split", path), count, f"{path} split"), ids, path)
     check_ids(ids, standard.tolist(), str(path))
     labels, chosen, unimodal, remark = _labels(columns, ids, path, task, repairs)
-    transcripts = column(columns["text"], count, f"{path} text") if "text" in columns else None
+    transcripts = column(columns["text"], count, f"{path} text", repairs) if "text" in columns else None
     sets = {m: found for m in MODALITIES if (found := read_features(m, ids, repairs)) is not None}
     if not sets and transcripts is None:
         raise DataError(f"{path}: there are neither features nor a column 'text'; there is nothing to learn from")
@@ -281,7 +281,12 @@ def _padded_arrays(
     key = "text_features" if modality == "text" else modality
     if key not in columns:
         return None
-    array = frames_array(columns[key], len(ids), f"{path} {key}")
+    array = frames_of(columns[key], ids, f"{path} {key}")
+    if isinstance(array, list):
+        described = f"array {key!r}, unpadded"
+        return listed(
+            array, ids, f"{path} {key}", modality=modality, level="frame", repairs=repairs, description=described
+        )
     present = present_frames(array)
     if f"{key}_lengths" in columns:
         lengths = np.asarray(columns[f"{key}_lengths"]).reshape(-1)

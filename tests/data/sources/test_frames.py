@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mmsa_lib.data.sources.frames import features, joined, placed, present_frames, span, spanned
+from mmsa_lib.data.sources.frames import features, frames_of, joined, listed, placed, present_frames, span, spanned
 from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.errors import DataError
 
@@ -141,3 +141,67 @@ def test_splits_of_different_width_are_refused():
     both = joined([one, one], "f: audio")
     assert both.values.shape == (2, 2)
     assert both.lengths.tolist() == [1, 1]
+
+
+IDS = ["a", "b", "c"]
+
+
+def test_frames_of_an_array_or_of_equal_samples():
+    assert frames_of(np.ones((3, 2)), IDS, "f").shape == (3, 1, 2)
+    assert frames_of([[1.0, 2], [3, 4], [5, 6]], IDS, "f").shape == (3, 1, 2)
+    assert frames_of([np.ones((4, 2))] * 3, IDS, "f").shape == (3, 4, 2)
+    assert frames_of(np.ones((3, 1, 1)).astype(object), IDS, "f").dtype == np.float64
+
+
+def test_unpadded_samples_keep_their_frames_and_nothing_is_missing_unless_it_is():
+    rows = [np.ones((2, 3), np.float32), [[1, 2, 3], [0, 0, 0], [0, 0, 0], [7, 8, 9]], None]
+    as_objects = np.empty(3, dtype=object)
+    as_objects[:] = rows
+    for values in (rows, tuple(rows), as_objects):
+        found, repairs = frames_of(values, IDS, "f"), Repairs()
+        features = listed(found, IDS, "f", modality="audio", level="frame", repairs=repairs)
+        assert features.lengths.tolist() == [2, 4, 1]
+        np.testing.assert_array_equal(features.values[2:6], rows[1])
+        assert features.observed.tolist() == [True] * 6 + [False]
+        assert repairs.counts["audio: samples without frames, missing"] == 1
+
+
+def test_one_long_sample_takes_no_more_memory_than_itself():
+    rows = [np.ones((200_000, 1), np.float32), *[np.ones((1, 1), np.float32)] * 200_000]
+    names = [str(i) for i in range(len(rows))]  # padded, these would be 160 GB
+    features = listed(rows, names, "f", modality="audio", level="frame", repairs=Repairs())
+    assert features.values.shape == (400_000, 1)
+
+
+def test_unequal_widths_name_a_sample_of_each():
+    rows = frames_of([np.ones((1, 2)), np.ones((2, 2)), np.ones((2, 3))], IDS, "f")
+    with pytest.raises(DataError, match=r"f: audio features have the widths 2 \(sample 'b'\) and 3 \(sample 'c'\)"):
+        listed(rows, IDS, "f", modality="audio", level="frame", repairs=Repairs())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None,
+        3,
+        "abc",
+        {"a": 1},
+        np.array(1.0),
+        np.ones(3),
+        np.ones((3, 0, 2)),
+        np.ones((2, 1, 1)),
+        np.ones((3, 2), complex),
+        np.array([["a"]] * 3),
+        [["1"], ["2"], ["3"]],
+        [[1, [2]], [1], [1]],
+        [[1j], [2], [3]],
+        [[b"a"], [1], [2]],
+        [np.ones((1, 1, 1, 1))] * 3,
+        [{}, {}, {}],
+        [[10**400], [1], [2]],
+    ],
+)
+def test_what_are_no_frames_is_refused(wrong):
+    with pytest.raises(DataError, match=r"^f: ") as caught:
+        frames_of(wrong, IDS, "f")
+    assert "\n" not in str(caught.value)

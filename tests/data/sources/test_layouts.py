@@ -1,19 +1,34 @@
 """A wrong file is answered with the layout that it has and the command that reads it."""
 
+import pickle
+
 import numpy as np
 import pytest
 from layout_files import write
 
 from mmsa_lib.data.sources import mag_pickle, mmsa_pickle, mult_pickle
-from mmsa_lib.data.sources.layouts import describe, frames_array, recognise, texts
+from mmsa_lib.data.sources.layouts import (
+    FIELDS,
+    Fields,
+    describe,
+    distinct_ids,
+    field_of,
+    names_of,
+    not_read,
+    recognise,
+    texts,
+)
+from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.errors import DataError
 
 READERS = {"mmsa": mmsa_pickle.read, "mult": mult_pickle.read, "mag": mag_pickle.read}
 SPLITS = ("train", "valid", "test")
 TREES = {
-    "mmsa": {s: {"id": ["a"], "regression_labels": [1.0], "raw_text": ["x"]} for s in SPLITS},
-    "mult": {s: {"text": np.ones((1, 2, 3)), "labels": np.ones((1, 1, 1))} for s in SPLITS},
-    "mag": {s: [((["x"], np.ones((1, 2)), np.ones((1, 3))), 1.0, "a")] for s in ("train", "dev", "test")},
+    "mmsa": {s: {"id": [s], "regression_labels": [i / 2], "raw_text": ["x"]} for i, s in enumerate(SPLITS)},
+    "mult": {s: {"text": np.ones((1, 2, 3)), "labels": np.full((1, 1, 1), i)} for i, s in enumerate(SPLITS)},
+    "mag": {
+        s: [((["x"], np.ones((1, 2)), np.ones((1, 3))), float(i), s)] for i, s in enumerate(("train", "dev", "test"))
+    },
 }
 
 
@@ -61,14 +76,109 @@ def test_describe_stays_short():
 
 
 def test_texts_come_from_anything():
-    assert texts(np.array([b"a", b"b"])) == ["a", "b"]
-    assert texts(np.array([["a"], ["b"]])) == ["a", "b"]
-    assert texts(["é", np.str_("b"), "我".encode(), 3]) == ["é", "b", "我", "3"]
+    assert texts(np.array([b"a", b"b"]), "f") == ["a", "b"]
+    assert texts(np.array([["a"], ["b"]]), "f") == ["a", "b"]
+    assert texts(["é", np.str_("b"), "我".encode(), 3], "f") == ["é", "b", "我", "3"]
 
 
-def test_frames_array():
-    assert frames_array([[1.0, 2], [3, 4]], 2, "f").shape == (2, 1, 2)
-    assert frames_array(np.array([[[1]], [[2]]], dtype=object), 2, "f").dtype == np.float64
-    for wrong in (np.ones(3), np.ones((3, 0, 2)), np.ones((2, 1, 1)), [[1], [2, 3], [4]], np.array([["a"]] * 3)):
-        with pytest.raises(DataError, match="f: "):
-            frames_array(wrong, 3, "f")
+def test_what_is_no_text_is_missing_counted_or_refused():
+    repairs = Repairs()
+    column = [None, float("nan"), np.float32("nan"), ["good", b"film"], np.array(["a", "b"]), b"caf\xe9", 7, ""]
+    assert texts(column, "file raw_text", repairs) == ["", "", "", "good film", "a b", "café", "7", ""]
+    assert repairs.counts == {
+        "raw_text: missing, left empty": 3,
+        "raw_text: list of words, joined by blanks": 2,
+        "raw_text: bytes that are not UTF-8, read as cp1252": 1,
+        "raw_text: number, read as text": 1,
+    }
+    for wrong in ({"a"}, {"a": 1}, [["a"]], True, 1j, "很好".encode("gbk")):
+        with pytest.raises(DataError, match="f raw_text: row 1 "):
+            texts(["fine", wrong], "f raw_text")
+    for wrong in ("abc", b"abc", None, {"a"}, 3, np.array(3)):
+        with pytest.raises(DataError, match="f raw_text: expected a list"):
+            texts(wrong, "f raw_text")
+
+
+def test_ids_are_text_or_whole_numbers():
+    assert names_of(np.array([[b"a"], [b"b"]]), "f") == ["a", "b"]
+    assert names_of([1, np.int64(2), 3.0, "d"], "f") == ["1", "2", "3", "d"]
+    for wrong in (None, float("nan"), "", " ", b"", ["a"], 1.5, True, {}):
+        with pytest.raises(DataError, match="f: row 1"):
+            names_of(["a", wrong], "f")
+
+
+def test_no_name_means_two_fields():
+    names = [name for names in FIELDS.values() for name in names]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("Visual", "vision"),
+        ("video", "vision"),
+        ("FACET", "vision"),
+        ("acoustic", "audio"),
+        ("COVAREP", "audio"),
+        ("audio-features", "audio"),
+        (b"audio", "audio"),
+        ("glove", "text"),
+        ("label_T", "labels_text"),
+        ("regression_labels_V", "labels_vision"),
+        ("label_audio", "labels_audio"),
+        ("acoustic_lengths", "audio_lengths"),
+        ("transcript", "raw_text"),
+        ("annotations", None),
+        (7, None),
+    ],
+)
+def test_the_names_that_people_use(name, field):
+    assert field_of(name) == field
+
+
+def test_two_names_for_one_field_are_refused():
+    with pytest.raises(DataError, match="f: has both 'vision' and 'Visual' for vision"):
+        Fields({"vision": 1, "Visual": 2}, "f")
+
+
+def test_what_is_left_is_named_in_one_line():
+    assert not_read([]) == []
+    names = ["annotations", "x", "x", *(f"f{i}" for i in range(900)), "g1", "g2", "two\nlines"]
+    assert not_read(names) == [
+        "not read: annotations (categories follow from the labels), x, f0 to f899 (900), g1, g2, two lines"
+    ]
+
+
+def test_numbers_that_begin_again_in_each_split_get_its_name():
+    ids = {"train": ["0", "2", "1"], "valid": ["0"], "test": ["1", "0"]}
+    named, remarks = distinct_ids(ids)
+    assert named == {"train": ["train_0", "train_2", "train_1"], "valid": ["valid_0"], "test": ["test_1", "test_0"]}
+    assert "begin at 0 in each split" in remarks[0]
+    for kept in ({**ids, "test": ["1", "2"]}, {**ids, "test": ["a", "0"]}, {**ids, "train": ["0", "5"]}):
+        assert distinct_ids(kept) == (kept, [])
+
+
+def _whole_tree(name):
+    return {split: pickle.loads(pickle.dumps(part)) for split, part in TREES[name].items()}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_two_splits_that_are_one_are_named(tmp_path, name):
+    valid = "dev" if name == "mag" else "valid"
+    tree = _whole_tree(name)
+    tree["train"] = pickle.loads(pickle.dumps(tree[valid]))
+    with pytest.raises(DataError, match="splits train and valid hold the same samples"):
+        READERS[name](write(tmp_path, tree), "mine")  # equal, and not one object
+    tree = _whole_tree(name)
+    tree["test"] = tree[valid]
+    with pytest.raises(DataError, match="hold the same samples"):
+        READERS[name](write(tmp_path, tree), "mine")
+
+
+def test_a_split_alone_and_a_single_sample_are_told_the_way_out(tmp_path):
+    for part, reader in ((TREES["mag"]["dev"] * 2, mag_pickle.read), ({"labels": np.ones(3)}, mult_pickle.read)):
+        with pytest.raises(DataError, match=r"one split alone.*put the three into one file: pickle.dump"):
+            reader(write(tmp_path, part), "mine")
+    single = {"audio": np.ones((4, 3)), "vision": np.ones((5, 2)), "text": np.ones((6, 7)), "raw_text": "good"}
+    with pytest.raises(DataError, match=r"a single sample .*run_single of MMSA-FET.*run_dataset"):
+        mmsa_pickle.read(write(tmp_path, single), "mine")

@@ -252,6 +252,10 @@ def _changed(key, row, value):
     return columns
 
 
+def _only_tokens():
+    return unaligned(text=None, raw_text=None)
+
+
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
@@ -262,9 +266,9 @@ def _changed(key, row, value):
         (_changed("id", 9, NAMES[0]), r"occurs twice \(splits train and test\)"),
         (unaligned(audio=padded(AUDIO, 10)[..., 0]), None),
         (unaligned(audio=np.array(["a"] * COUNT)), r"\[train\] audio: shape"),
-        (unaligned(text_bert=text_bert(TEXT_LENGTHS, STEPS)[:, :2]), "text_bert: shape"),
-        (_changed("text_bert", 2, 0), "has no valid token"),
-        (_changed("text_bert", 2, -1), "a mask of 0 and 1"),
+        ({**_only_tokens(), "text_bert": text_bert(TEXT_LENGTHS, STEPS)[:, :2]}, "text_bert: shape"),
+        ({**_only_tokens(), "text_bert": text_bert(TEXT_LENGTHS, STEPS) * 0}, "no sample has a valid token"),
+        ({**_only_tokens(), "text_bert": text_bert(TEXT_LENGTHS, STEPS) - 1}, "a mask of 0 and 1"),
         (_changed("audio_lengths", 2, -1), "audio_lengths"),
         (
             unaligned(**dict.fromkeys(("raw_text", "text", "text_bert", "audio", "vision"))),
@@ -307,6 +311,132 @@ def test_splits_must_agree(tmp_path):
     tree["valid"] = {key: values[:0] for key, values in tree["valid"].items()}
     with pytest.raises(DataError, match="split valid is empty"):
         read(write(tmp_path, tree), "mine")
+
+
+def notes_of(record, start):
+    return [note for note in record.notes if note.startswith(start)]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        text_bert(TEXT_LENGTHS, STEPS)[:, :2],
+        text_bert(TEXT_LENGTHS, STEPS) - 1,
+        text_bert(TEXT_LENGTHS, STEPS) * np.nan,
+        np.array(["?"] * COUNT),
+        np.array([[[1j]]] * COUNT),
+        np.array([None] * COUNT),
+        np.array([{"input_ids": [1]}] * COUNT),
+    ],
+)
+def test_token_ids_that_can_t_be_used_do_not_stop_a_file_that_has_text(tmp_path, raw):
+    record = _read(tmp_path, unaligned(text_bert=raw))
+    assert record.token_ids is None
+    assert_frames(record.features["text"], TEXT)
+    assert "text_bert (" in notes_of(record, "not read: ")[0]
+
+
+def test_token_ids_in_columns_are_turned(tmp_path):
+    expected = _read(tmp_path, unaligned()).token_ids
+    turned = _read(tmp_path, unaligned(text_bert=text_bert(TEXT_LENGTHS, STEPS).transpose(0, 2, 1)))
+    np.testing.assert_array_equal(turned.token_ids.ids, expected.ids)
+    np.testing.assert_array_equal(turned.token_ids.valid, expected.valid)
+    assert turned.repairs["text_bert: samples (L, 3), read as (3, L)"] == COUNT
+
+
+def test_three_tokens_in_three_rows_or_columns_are_told_apart_by_the_mask(tmp_path):
+    raw = text_bert([3] * COUNT, 3)
+    for values in (raw, raw.transpose(0, 2, 1)):
+        record = _read(tmp_path, unaligned(text=None, text_bert=values))
+        np.testing.assert_array_equal(record.token_ids.ids, raw[:, 0])
+
+
+def test_a_sample_without_tokens_has_no_text(tmp_path):
+    record = _read(tmp_path, _changed("text_bert", 2, 0))
+    assert not record.token_ids.valid[2].any()
+    assert record.repairs["text_bert: samples without a valid token, text missing"] == 1
+
+
+def test_other_names_of_the_fields_are_read_and_said(tmp_path):
+    columns = {"vision": "Visual", "audio": "COVAREP", "raw_text": "transcripts", "audio_lengths": "covarep_lengths"}
+    record = _read(tmp_path, {columns.get(key, key): values for key, values in unaligned().items()})
+    expected = _read(tmp_path, unaligned())
+    for name in ("text", "audio", "vision"):
+        np.testing.assert_array_equal(record.features[name].values, expected.features[name].values)
+    assert record.transcripts == expected.transcripts
+    assert "'Visual' read as vision" in record.notes
+    assert "'COVAREP' read as audio" in record.notes
+
+
+def test_two_names_for_one_modality_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"\[train\]: has both 'vision' and 'visual'"):
+        _read(tmp_path, unaligned(visual=padded(VISION, 8)))
+
+
+def test_what_is_not_read_is_named_in_one_line(tmp_path):
+    tree = {**mmsa_tree(unaligned(gaze=np.ones(COUNT), speaker=np.ones(COUNT))), "config": 1}
+    record = read(write(tmp_path, tree), "mine")
+    assert notes_of(record, "not read: ") == [
+        "not read: annotations (categories follow from the labels), classification_labels (categories follow from the "
+        "labels), gaze, speaker, config"
+    ]
+
+
+def test_dicts_with_keys_in_bytes_are_read(tmp_path):
+    tree = {k.encode(): {key.encode(): v for key, v in part.items()} for k, part in mmsa_tree(unaligned()).items()}
+    assert_frames(read(write(tmp_path, tree), "mine").features["audio"], AUDIO)
+
+
+def test_missing_transcripts_stay_missing(tmp_path):
+    column = np.array([f"take {row}" for row in range(COUNT)], dtype=object)
+    column[:6] = [None, float("nan"), "", ["good", "film"], b"caf\xe9 noir", "it was"]
+    record = _read(tmp_path, unaligned(raw_text=column))
+    assert record.transcripts[:6] == ["", "", "", "good film", "caf\xe9 noir", "it was"]
+    assert record.repairs["raw_text: missing, left empty"] == 2
+    nothing = _read(tmp_path, unaligned(raw_text=np.full(COUNT, None)))
+    assert nothing.transcripts is None
+
+
+def test_unpadded_frames_are_read(tmp_path):
+    tree = mmsa_tree(unaligned(audio_lengths=None))
+    for split, rows in {"train": AUDIO[:6], "valid": AUDIO[6:8], "test": AUDIO[8:]}.items():
+        tree[split]["audio"] = rows if split == "train" else [values.tolist() for values in rows]
+    record = read(write(tmp_path, tree), "mine")
+    assert_frames(record.features["audio"], AUDIO)
+    assert record.features["audio"].observed.all()
+
+
+@pytest.mark.parametrize("nothing", [[np.nan] * COUNT, [""] * COUNT, [None] * COUNT])
+def test_unimodal_labels_without_values_do_not_stop_a_file(tmp_path, nothing):
+    labels = np.round(LABELS / 3, 1)
+    columns = unaligned(regression_labels=labels, label_T=np.array(nothing), label_A=labels, label_V=labels[::-1])
+    record = _read(tmp_path, columns)
+    assert list(record.unimodal_labels) == ["audio", "vision"]
+    assert "label_T (none of 10 samples have a value)" in notes_of(record, "not read: ")[0]
+    some = np.array([0.5] * COUNT, dtype=object)
+    some[3:] = nothing[3:]
+    record = _read(tmp_path, {**columns, "label_T": some})
+    assert "label_T (only 3 of 10 samples have a value)" in notes_of(record, "not read: ")[0]
+
+
+def test_unimodal_labels_that_are_no_numbers_are_named(tmp_path):
+    record = _read(tmp_path, unaligned(label_T=np.array(["good"] * COUNT)))
+    assert record.unimodal_labels == {}
+    assert "label_T (" in notes_of(record, "not read: ")[0]
+
+
+def test_ids_that_begin_again_in_each_split(tmp_path):
+    ids = np.array([0, 1, 2, 3, 4, 5, 0, 1, 0, 1])
+    record = _read(tmp_path, unaligned(id=ids))
+    assert record.ids[:2] + record.ids[-2:] == ["train_0", "train_1", "test_0", "test_1"]
+    assert record.groups == record.ids
+    assert notes_of(record, "ids are numbers that begin at 0")
+
+
+@pytest.mark.parametrize("value", [[3.5] * COUNT, [-1] * COUNT, [np.nan, *[1] * 9], ["a"] * COUNT, [1j] * COUNT])
+def test_lengths_that_are_no_whole_numbers_are_refused(tmp_path, value):
+    with pytest.raises(DataError, match="audio_lengths: expected one whole number"):
+        _read(tmp_path, unaligned(audio_lengths=np.array(value)))
 
 
 def test_emotions_are_no_task_for_this_layout(tmp_path):

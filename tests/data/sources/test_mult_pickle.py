@@ -167,7 +167,7 @@ def _changed(key, place, value):
         (_changed("sentiment", 9, np.nan), f"sample '{IDS[9]}' is nan"),
         (_changed("sentiment", 9, 4), f"label 4 of sample '{IDS[9]}' lies outside"),
         (_changed("id", 9, IDS[0]), "occurs twice"),
-        (iemocap(id=np.zeros((COUNT, 2))), "id: shape"),
+        (iemocap(id=np.zeros((COUNT, 2))), "id: row 0: the id is an array"),
         (iemocap(text=None, audio=None, vision=None), "is missing"),
     ],
 )
