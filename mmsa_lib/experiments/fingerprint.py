@@ -9,7 +9,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import sys
+import threading
 from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +39,24 @@ LEFT_OUT = (
     "mmsa_lib.experiments.environment",
     "mmsa_lib.experiments.fingerprint",
     "mmsa_lib.experiments.manifest",
+    "mmsa_lib.experiments.own_code",
     "mmsa_lib.experiments.run_log",
 )
 """Modules that are no part of a code fingerprint; ``.*`` stands for a package with all its modules."""
+
+_PARSING = threading.Lock()
+_LOADED: dict[str, tuple[ModuleSpec, str]] = {}
+"""Source of each module of this package as this process loaded it, with the mark of that loading."""
+
+
+def parse(source: str, mode: str = "exec") -> Any:
+    """The syntax tree of ``source``, as ``ast.parse`` gives it; threads of CPython 3.11 must not do that at once.
+
+    Raises:
+        SyntaxError: it is not Python.
+    """
+    with _PARSING:
+        return ast.parse(source, mode=mode)
 
 
 def digest(content: Any) -> str:
@@ -62,7 +81,7 @@ def code_fingerprint(roots: Iterable[str], folder: Path = PACKAGE_FOLDER, left_o
         left_out: modules that do not count, by default those that no number of a run depends on.
     """
     closure = import_closure(roots, folder, left_out)
-    return digest({name: normalised_source(_file(name, folder)) for name in closure})
+    return digest({name: _normalised(_source(name, folder)) for name in closure})
 
 
 def import_closure(
@@ -84,7 +103,12 @@ def import_closure(
 
 def normalised_source(path: Path) -> str:
     """The source of ``path`` without comments, docstrings and layout."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return _normalised(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _normalised(source: str) -> str:
+    tree = parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -104,7 +128,18 @@ def _is_text(statement: ast.stmt) -> bool:
 
 def _imports(name: str, folder: Path) -> set[str]:
     """Modules of the package that module ``name`` imports."""
-    return imported_modules(_file(name, folder).read_text(encoding="utf-8"), folder)
+    return imported_modules(_source(name, folder), folder)
+
+
+def _source(name: str, folder: Path) -> str:
+    """The source of a module; of a loaded one what was loaded, until it is loaded again."""
+    path = _file(name, folder)
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    if spec is None or spec.origin is None or Path(spec.origin) != path:
+        return path.read_text(encoding="utf-8")
+    if name not in _LOADED or _LOADED[name][0] is not spec:
+        _LOADED[name] = spec, path.read_text(encoding="utf-8")
+    return _LOADED[name][1]
 
 
 def imported_modules(source: str, folder: Path = PACKAGE_FOLDER) -> set[str]:
@@ -113,16 +148,20 @@ def imported_modules(source: str, folder: Path = PACKAGE_FOLDER) -> set[str]:
     Raises:
         SyntaxError: it is not Python.
     """
-    tree = ast.parse(source)
+    modules = {name for name in _imported_names(source) if name.split(".")[0] == PACKAGE and _exists(name, folder)}
+    return modules - {PACKAGE}
+
+
+@cache
+def _imported_names(source: str) -> frozenset[str]:
+    """Absolute dotted names that ``source`` imports; those after ``from … import`` may be modules too."""
     named: set[str] = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(parse(source)):
         if isinstance(node, ast.Import):
             named |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            # ``from package import name``: the name may be a module of its own.
             named |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    modules = {module for module in named if module.split(".")[0] == PACKAGE and _exists(module, folder)}
-    return modules - {PACKAGE}
+    return frozenset(named)
 
 
 def _left_out(name: str, entries: Sequence[str]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from mmsa_lib.errors import ConfigError, unknown_name
+from mmsa_lib.experiments.fingerprint import parse
 
 PLACES_ONLY = frozenset({"folder", "in_memory"})
 """Data options that say where samples lie, not what they are."""
@@ -81,7 +82,7 @@ def _fitting(key: str, candidates: list[Any], annotation: Any) -> Any:
 
 def literal(raw: str) -> Any:
     """``raw`` as JSON or as a Python literal; the text itself where it is neither."""
-    for read in (json.loads, ast.literal_eval):
+    for read in (json.loads, lambda text: ast.literal_eval(parse(text.lstrip(" \t"), mode="eval"))):
         try:
             return read(raw)
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from mmsa_lib.errors import ConfigError, unknown_name
+from mmsa_lib.experiments.fingerprint import parse
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -65,7 +66,7 @@ def parameters_model(notebook: NotebookNode, name: str = "notebook") -> type[Bas
     if len(cells) != 1 or cells[0].cell_type != "code":
         raise ConfigError(f"{name}: exactly one code cell must be tagged 'parameters', found {len(cells)}")
     try:
-        statements = ast.parse(cells[0].source).body
+        statements = parse(cells[0].source).body
     except SyntaxError as error:
         raise ConfigError(f"{name}: the parameters cell is not Python, line {error.lineno}: {error.msg}") from None
     fields: dict[str, Any] = {}

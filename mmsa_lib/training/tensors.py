@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,9 +32,22 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         mode = temporary.stat().st_mode
         try:
             save_file(separate, temporary, metadata=dict(metadata))
+            _sort_metadata(temporary)
         except SafetensorError as error:
             raise OSError(str(error)) from error
         temporary.chmod(mode)  # save_file makes a private file in the place of the one that was there
+
+
+def _sort_metadata(path: Path) -> None:
+    """Order the metadata of a file by name: safetensors writes them in an order that changes from call to call."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        if "__metadata__" in header:
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

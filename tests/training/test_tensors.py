@@ -18,6 +18,17 @@ def test_round_trip_with_shared_and_transposed_tensors(tmp_path):
     assert metadata == {"note": "ä"}
 
 
+def test_equal_tensors_give_equal_bytes_whatever_the_order_of_their_metadata(tmp_path):
+    tensors = {"a": torch.ones(2), "ä": torch.zeros(1, dtype=torch.int64)}
+    metadata = dict.fromkeys("zyxwvutsrqponmlk", 'text with "quotes" and ü')
+    for number in range(4):
+        save_tensors(tmp_path / f"{number}.safetensors", tensors, dict(sorted(metadata.items(), reverse=number % 2)))
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    found, read = read_tensors(tmp_path / "3.safetensors")
+    assert read == metadata
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
 def test_unreadable_files_name_the_remedy(tmp_path):
     with pytest.raises(DataError, match="repeat the run"):
         read_tensors(tmp_path / "missing.safetensors")
