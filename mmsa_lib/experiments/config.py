@@ -16,7 +16,7 @@ from mmsa_lib.errors import ConfigError, DataError, unknown_name
 from mmsa_lib.evaluation.protocols import COMPLETE, PROTOCOLS, STOCHASTIC, protocol
 from mmsa_lib.experiments.files import VARIANT_SEPARATOR
 from mmsa_lib.experiments.options import PLACES_ONLY, check_data_options, data_options, parse_assignment, typed_value
-from mmsa_lib.methods import METHODS
+from mmsa_lib.methods import method_class
 from mmsa_lib.methods.base import Method, MethodConfig
 from mmsa_lib.training.fit import Augment
 from mmsa_lib.training.settings import IN_EFFECT_ONLY, TrainSettings, one_line
@@ -80,8 +80,7 @@ class RunConfig(BaseModel):
     @field_validator("method")
     @classmethod
     def _known_method(cls, value: str) -> str:
-        if value not in METHODS:
-            raise unknown_name("method", value, METHODS)
+        method_class(value)
         return value
 
     @field_validator("missing")
@@ -100,7 +99,7 @@ class RunConfig(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
         check_data_options(self.dataset, self.data)
-        if self.missing != NO_MISSING and METHODS[self.method].own_missing:
+        if self.missing != NO_MISSING and method_class(self.method).own_missing:
             raise ConfigError(
                 f"{self.method} makes training samples incomplete itself; leave missing={self.missing!r} out"
             )
@@ -119,7 +118,7 @@ class RunConfig(BaseModel):
     @property
     def method_config(self) -> MethodConfig:
         """The method's values, defaults for this data set included."""
-        return METHODS[self.method].Config.for_dataset(self.dataset, **self.config)
+        return method_class(self.method).Config.for_dataset(self.dataset, **self.config)
 
     @property
     def load_options(self) -> dict[str, Any]:
@@ -187,10 +186,8 @@ class RunConfig(BaseModel):
         Raises:
             ConfigError: no ``=``, a key twice, an unknown key (answered with the nearest), or a value of a wrong type.
         """
-        if method not in METHODS:
-            raise unknown_name("method", method, METHODS)
         types = {
-            "config": {name: field.annotation for name, field in METHODS[method].Config.model_fields.items()},
+            "config": {name: field.annotation for name, field in method_class(method).Config.model_fields.items()},
             "settings": {name: field.annotation for name, field in TrainSettings.model_fields.items()},
             "data": data_options(dataset),
         }

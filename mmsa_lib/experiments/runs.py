@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ from mmsa_lib.experiments.cells import Cells, FrozenCells, Splits, freeze, sprea
 from mmsa_lib.experiments.config import RECIPES, RunConfig
 from mmsa_lib.experiments.environment import environment
 from mmsa_lib.experiments.files import Predictions
-from mmsa_lib.experiments.fingerprint import code_fingerprint, digest
+from mmsa_lib.experiments.fingerprint import PACKAGE, code_fingerprint, digest
 from mmsa_lib.experiments.manifest import damaged_files, write_manifest
+from mmsa_lib.experiments.own_code import own_code
 from mmsa_lib.experiments.run_log import log_run
 from mmsa_lib.files import remove_tree
 from mmsa_lib.methods import METHODS, create
@@ -178,16 +179,18 @@ def _identify(config: RunConfig, method: Method, data: Splits, masks: str = "") 
     facts = {
         "resolved": config.resolved(method),
         "data_fingerprint": digest({split: utterances.fingerprint for split, utterances in data.items()}),
-        "code_fingerprint": _code(METHODS[config.method].__module__),
+        "code_fingerprint": _code(METHODS[config.method]),
         "mask_fingerprint": masks,
     }
     return {"run_id": digest(facts)[:12], **facts}
 
 
-@cache
-def _code(module: str) -> str:
-    # Read once per process: what is edited afterwards is not what this process has imported.
-    return code_fingerprint([__name__, module])
+def _code(method: type[Method]) -> str:
+    """Fingerprint of the code behind a run, wherever its method is defined."""
+    if method.__module__.partition(".")[0] == PACKAGE:
+        return code_fingerprint([__name__, method.__module__])
+    own, used = own_code(method)
+    return digest({"package": code_fingerprint([__name__, *used]), "own": own})
 
 
 @contextmanager
