@@ -117,7 +117,7 @@ def test_a_reader_that_leaves_early_is_no_error():
     )
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=600) == 0
 
 
 def test_json_has_no_nan(capsys):

@@ -155,7 +155,7 @@ def test_processes_that_ask_at_once_read_the_same_file(tmp_path):
     processes = [context.Process(target=_freeze_in_process, args=(tmp_path, queue)) for _ in range(3)]
     for process in processes:
         process.start()
-    prints = {queue.get(timeout=60) for _ in processes}
+    prints = {queue.get(timeout=600) for _ in processes}
     for process in processes:
         process.join()
     assert len(prints) == 1

@@ -288,7 +288,7 @@ def test_two_processes_do_not_make_the_same_run_twice(small_config, tmp_path):
     processes = [context.Process(target=_run_in_process, args=(config, tmp_path, queue)) for _ in range(2)]
     for process in processes:
         process.start()
-    finished_before = sorted(queue.get(timeout=100) for _ in processes)
+    finished_before = sorted(queue.get(timeout=600) for _ in processes)
     for process in processes:
         process.join()
     assert finished_before == [False, True]
@@ -373,12 +373,12 @@ def test_waiting_for_another_process_is_said(small_config, tmp_path, capsys):
     lock.acquire()
     waiting = Thread(target=run, args=(small_config(), tmp_path), kwargs={"progress": "none"})
     waiting.start()
-    for _ in range(200):
-        if "waiting for it" in (err := capsys.readouterr().err):
-            break
+    err, last_resort = "", time.monotonic() + 300
+    while "waiting for it" not in err and time.monotonic() < last_resort:
+        err += capsys.readouterr().err
         time.sleep(0.05)
     lock.release()
-    waiting.join(timeout=30)
+    waiting.join(timeout=300)
     assert f"run {result.run_id} is being made by another process" in err
     assert not waiting.is_alive()
     assert os.path.exists(result.folder / "DONE")

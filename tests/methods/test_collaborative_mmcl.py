@@ -286,7 +286,7 @@ class TestPlayers:
         assert any(name.startswith("policy.gates") for name in moved)
 
     def test_the_actor_step_raises_the_value_of_its_actions(self, train):
-        """Under a critic that listens: over a batch, the mean of the own critic is constant (it ends in a batch norm)."""
+        """Under a critic that listens; the mean of its own over a batch is constant, since it ends in a batch norm."""
         method = small(train, dropout=0.0, replay="batch", learning_rate=1e-3)
         method.policy.critic = critic = LikesOpenGates()
         optimizers = method.optimizers()

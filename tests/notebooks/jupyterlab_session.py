@@ -33,7 +33,7 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
 NOT_INHERITED = ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH", "JUPYTER_TOKEN", "PYTHONSTARTUP")
-STARTED = 60  # seconds for a server, a browser, a page
+STARTED = 300  # seconds, on a machine however busy, for a server, a browser, a page
 
 
 def wait_until(condition, seconds, what):
@@ -69,7 +69,7 @@ class Server:
     def _call(self, method, path):
         headers = {"Authorization": f"token {self.token}"}
         request = urllib.request.Request(f"{self.url}api/{path}", method=method, headers=headers)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=STARTED) as answer:
             return answer.read()
 
     def stop_kernels(self):

@@ -74,6 +74,29 @@ def test_settings_overrule_the_config_and_none_means_the_config(splits, new_meth
     assert overruled.history["epoch"].max() == 4
 
 
+@pytest.mark.parametrize("bucket", [False, True])
+def test_each_epoch_and_each_seed_has_an_order_of_its_own(splits, new_method, bucket):
+    def orders(seed):
+        seen = []
+
+        def record(batch, generator):
+            seen.append(batch.ids)
+            return batch
+
+        settings = {"max_epochs": 2, "batch_size": 8, "bucket": bucket}
+        fit(new_method(), *splits, seed=seed, settings=settings, augment=record, progress="none")
+        assert [len(ids) for ids in seen] == [8] * 10
+        return tuple(sum(seen[i : i + 5], ()) for i in (0, 5))
+
+    three, four = orders(3), orders(4)
+    assert orders(3) == three
+    assert len({*three, *four}) == 4
+    assert all(sorted(order) == sorted(splits[0].data.ids) for order in (*three, *four))
+    if not bucket:
+        expected = torch.randperm(40, generator=torch.Generator().manual_seed(4))
+        assert four[0] == tuple(splits[0].data.ids[row] for row in expected)
+
+
 def test_equal_seeds_give_equal_predictions_and_other_seeds_do_not(splits, new_method):
     def trained(seed):
         method = new_method()
