@@ -1,6 +1,8 @@
 """nbval as `make nbval` calls it: a changed result fails, a changed duration does not."""
 
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import nbformat
 import pytest
 
 SANITIZE = Path(__file__).with_name("sanitize.cfg")
+TOLERANCE = Path(__file__).resolve().parents[2] / "notebooks" / "conftest.py"
 
 
 def sanitized(text):
@@ -41,20 +44,77 @@ def test_results_are_compared_as_they_are(text):
     assert sanitized(text) == text
 
 
-def test_a_wrong_stored_result_fails_and_nothing_else(tmp_path):
+def nbval(folder, *cells):
+    """Run nbval as `make nbval` does on a notebook of cells (source, stored text, tags); what it printed."""
     book = nbformat.v4.new_notebook()
-    for count, (source, stored) in enumerate([("print(6 * 7)", "42"), ("print('1.5 s')", "9 s"), ("print(1)", "2")], 1):
-        cell = nbformat.v4.new_code_cell(source, execution_count=count)
-        cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=f"{stored}\n")]
+    for count, (source, stored, *tags) in enumerate(cells, 1):
+        cell = nbformat.v4.new_code_cell(source, execution_count=count, metadata={"tags": tags})
+        cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=f"{stored}\n")] if stored else []
         book.cells.append(cell)
-    nbformat.write(book, tmp_path / "a.ipynb")
-    options = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout", "300", "-p", "no:cacheprovider"]
+    nbformat.write(book, folder / "a.ipynb")
+    shutil.copy(TOLERANCE, folder)
+    options = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout", "600", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "--nbval-sanitize-with", SANITIZE, "--rootdir", tmp_path, tmp_path],
+        [sys.executable, "-m", "pytest", *options, "--nbval-sanitize-with", SANITIZE, "--rootdir", folder, folder],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "1 failed, 2 passed" in done.stdout
-    assert re.search(r"FAILED .*a\.ipynb::Cell 2", done.stdout)
+    return done.stdout + done.stderr
+
+
+def failed_cells(output):
+    return [int(number) for number in re.findall(r"^FAILED .*a\.ipynb::Cell (\d+)", output, flags=re.MULTILINE)]
+
+
+def test_a_wrong_stored_result_fails_and_nothing_else(tmp_path):
+    output = nbval(tmp_path, ("print(6 * 7)", "42"), ("print('1.5 s')", "9 s"), ("print(1)", "2"))
+    assert failed_cells(output) == [2], output
+    assert "1 failed, 2 passed" in output
+
+
+def test_trained_numbers_have_a_tolerance_and_all_else_has_none(tmp_path):
+    output = nbval(
+        tmp_path,
+        ("print('MAE 0.813 after 7 epochs')", "MAE 0.812 after 7 epochs", "trained"),
+        ("print('MAE 0.913 after 7 epochs')", "MAE 0.812 after 7 epochs", "trained"),  # further off
+        ("print('MAE 0.812 after 8 epochs')", "MAE 0.812 after 7 epochs", "trained"),  # a count
+        ("print('MSE 0.812 after 7 epochs')", "MAE 0.812 after 7 epochs", "trained"),  # a word
+        ("pass", "MAE 0.812 after 7 epochs", "trained"),  # no output
+        ("print('MAE 0.813')", "MAE 0.812"),  # nothing trained here
+        ("print('MAE 0.812')", "", "trained"),  # an output too many
+    )
+    assert failed_cells(output) == [1, 2, 3, 4, 5, 6], output
+
+
+@pytest.mark.parametrize(
+    ("found", "stored", "equal"),
+    [
+        ("<td>0.812</td> <td>79.75</td>", "<td>0.800</td> <td>78.50</td>", True),
+        ("a   -0.0001", "a    0.0001", True),
+        ("−0.30 and +0.30", "−0.31 and +0.29", True),
+        ("23 % of 400", "24 % of 400", True),
+        ("23 % of 401", "24 % of 400", False),
+        ("33 % of 400", "24 % of 400", False),
+        ("3.1e-07", "3.0e-07", True),
+        ("5.0e-03", "3.0e-07", False),
+        ("0.812 0.763", "0.812", False),
+        ("0.812", "nan", False),
+        ("Acc-7 41.0", "Acc-2 41.0", False),
+        ("10", "10.0", False),
+        ("-0.300", "0.300", False),
+        ("1.3", "1.0", False),
+        ("run 0c4ee1", "run 0c4ee2", False),
+    ],
+)
+def test_what_agrees(found, stored, equal):
+    tolerance = runpy.run_path(str(TOLERANCE))
+    assert tolerance["agree"](found, stored, *tolerance["TOLERANCES"]["trained"]) is equal
+
+
+def test_tags_of_committed_notebooks_are_known():
+    """A tag with a slip in it would compare exactly, and fail on the next processor only."""
+    known = {"parameters", *runpy.run_path(str(TOLERANCE))["TOLERANCES"]}
+    for path in sorted(TOLERANCE.parent.glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            assert set(cell.metadata.get("tags", [])) <= known, path.name

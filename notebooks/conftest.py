@@ -1,0 +1,62 @@
+"""nbval compares outputs exactly; numbers of networks that are trained on the page, to a tolerance.
+
+Another processor rounds other last bits, and training carries them on. Cells that show such numbers have a tag of
+TOLERANCES. In them, numbers with decimals and percentages may differ by ``relative * |stored| + absolute``; whole
+numbers, words, and the number and kind of outputs may not. docs/reproducibility.md says how the values were measured.
+"""
+
+import re
+
+TOLERANCES = {
+    "trained": (0.05, 0.02),  # relative, absolute
+    "trained-unstable": (0.5, 0.1),  # the order of size only: vectors that collapse, a critic without skill, spreads
+}
+NUMBER = re.compile(r"(?<!\w)[-+−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?: ?%)?(?!\w)")
+LAST_RESORT = 300  # seconds in which the last message of a cell must arrive; nbval's 5 are too few for a busy machine
+
+
+def pytest_itemcollected(item):
+    """Let nbval's cells compare as said above."""
+    if not hasattr(item, "compare_outputs"):
+        return
+    item.output_timeout = LAST_RESORT
+    chosen = [TOLERANCES[tag] for tag in item.cell.metadata.get("tags", []) if tag in TOLERANCES]
+    if chosen:
+        exactly, tolerance = item.compare_outputs, chosen[0]
+
+        def compare(found, stored, **options):
+            return exactly(_settled(found, stored, tolerance, item.sanitize), stored, **options)
+
+        item.compare_outputs = compare
+
+
+def _settled(found, stored, tolerance, sanitize):
+    """The outputs ``found``, with each text that agrees with the stored one in the place of that."""
+
+    def settle(new, old):
+        for key, text in new.items():
+            if isinstance(text, str) and isinstance(old.get(key), str):
+                new[key] = old[key] if agree(sanitize(text), sanitize(old[key]), *tolerance) else text
+
+    for new, old in zip(found, stored, strict=False):
+        settle(new, old)
+        settle(new.get("data", {}), old.get("data", {}))
+    return found
+
+
+def agree(found, stored, relative, absolute):
+    """Whether two texts are equal up to white space and up to the tolerance of their numbers."""
+    words = [" ".join(NUMBER.sub(" # ", text).split()) for text in (found, stored)]
+    numbers = zip(NUMBER.findall(found), NUMBER.findall(stored), strict=False)
+    return words[0] == words[1] and all(_close(new, old, relative, absolute) for new, old in numbers)
+
+
+def _close(found, stored, relative, absolute):
+    if found == stored:
+        return True
+    if not all(re.search(r"[.e%]", number) for number in (found, stored)):
+        return False
+    new, old = (float(number.replace("−", "-").rstrip(" %")) for number in (found, stored))
+    # 1e-7 is written so because its order matters: no absolute tolerance. Percentages are hundredths.
+    scale = 0 if "e" in found + stored else 100 if "%" in found + stored else 1
+    return abs(new - old) <= relative * abs(old) + absolute * scale
