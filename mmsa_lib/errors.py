@@ -1,13 +1,18 @@
 """Errors that a user can cause and mend.
 
 Every message is one line that names the file, the field or the sample, and what to do. The command line prints the
-message and exits with :attr:`MMSAError.exit_code`; in a notebook the same text ends the traceback.
+message and exits with :attr:`MMSAError.exit_code`; in a notebook the same text ends the traceback. Each error is also
+the built-in one that Python code would expect in its place: ``except ValueError`` catches bad data and settings.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
 
 
 class MMSAError(Exception):
@@ -16,19 +21,21 @@ class MMSAError(Exception):
     exit_code = 2
 
 
-class DataError(MMSAError):
+class DataError(MMSAError, ValueError):
     """A data file, a split or an array is not what it should be."""
 
 
-class ConfigError(MMSAError):
+class ConfigError(MMSAError, ValueError):
     """A setting is unknown, of the wrong type or out of range."""
 
 
-class UnknownNameError(ConfigError):
+class UnknownNameError(ConfigError, KeyError):
     """A name that nothing answers to; the message lists the nearest known names."""
 
+    __str__ = Exception.__str__  # KeyError would put the message in quotes
 
-class RunError(MMSAError):
+
+class RunError(MMSAError, RuntimeError):
     """A run started and failed (for instance a loss that is not finite)."""
 
     exit_code = 1
@@ -45,3 +52,24 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     near = [by_lower[m] for m in difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.5)]
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names)}"
     return UnknownNameError(f"unknown {kind} {str(name)!r}; {hint}")
+
+
+def invalid_value(error: ValidationError, kind: str, model: type[BaseModel]) -> MMSAError:
+    """The first problem of a pydantic error as one line that says what the field is for.
+
+    An unknown name is answered with the nearest known ones; an error of this library that a validator raised is
+    returned as it is.
+    """
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, MMSAError):
+        return cause
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return unknown_name(kind, where, model.model_fields)
+    if first["type"] == "missing":
+        return ConfigError(f"{kind} {where!r} is missing")
+    field = model.model_fields.get(str(first["loc"][0])) if first["loc"] else None
+    meaning = f" ({field.description})" if field is not None and field.description else ""
+    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return ConfigError(f"{where or kind}={first.get('input')!r}{meaning}: {reason}")

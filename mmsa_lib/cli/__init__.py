@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 import mmsa_lib
+from mmsa_lib.cli.output import any_encoding
 from mmsa_lib.errors import MMSAError
 
 COMMANDS = ("data", "train", "sweep", "predict", "results", "figures", "notebooks", "doctor")
 """Modules of this package; each has ``register(subparsers)`` and sets a handler that returns the exit code."""
 
 INTERRUPTED = 130
+DEBUG = "MMSA_LIB_DEBUG"
+"""Environment variable; set, it shows the traceback of an error that nobody foresaw."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,42 +46,67 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 good, 1 a run failed, 2 bad usage or bad input (with one line on stderr), 130 interrupted.
     """
     try:
-        code = _run(argv)
-        sys.stdout.flush()
-        return code
+        with any_encoding():
+            code = _run(argv)
+            if sys.stdout is not None:  # closed by the shell: >&-
+                sys.stdout.flush()
+            return code
     except BrokenPipeError:
         _silence_stdout()  # the reader of our output (head, less) has left
         return 0
     except OSError as error:
         # The disk, a permission or the output's own file: the user's to mend, and no traceback tells more.
         place = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(_line(f"{place}{error.strerror or error}; free space, or check the path and its permissions"))
+        _complain(f"{place}{error.strerror or error}; free space, or check the path and its permissions")
         _silence_stdout()
         return 2
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    words = sys.argv[1:] if argv is None else argv
     try:
-        args = build_parser().parse_args(argv)
+        args = build_parser().parse_args(words)
         return args.handler(args)
     except SystemExit as end:  # argparse ends the process after --help, --version and usage errors
         return end.code if isinstance(end.code, int) else 0
     except MMSAError as error:
-        sys.stderr.write(_line(str(error)))
+        _complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; repeat the command to resume\n")
+        _complain("interrupted; repeat the command to resume", "")
         return INTERRUPTED
+    except OSError:
+        raise
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            traceback.print_exc()
+        _complain(_unforeseen(error, " ".join(words[:2])))
+        return 2
+
+
+def _unforeseen(error: Exception, command: str) -> str:
+    """What failed, and how to learn more."""
+    more = f"; set {DEBUG}=1 to see where"
+    if isinstance(error, MemoryError):
+        return f"not enough memory for {command}; use less data or smaller settings, or a larger machine{more}"
+    if isinstance(error, RecursionError):
+        return f"{command}: something in the input is nested too deeply; flatten it{more}"
+    return f"{command} failed unexpectedly: {type(error).__name__}: {str(error)[:500]}{more}"
 
 
 def _silence_stdout() -> None:
     """Let what is still buffered go nowhere: Python would try to write it once more on the way out."""
     try:
         descriptor = sys.stdout.fileno()
-    except (OSError, ValueError):  # replaced by something that is no file (a notebook, a test)
+    except (AttributeError, OSError, ValueError):  # replaced by something that is no file (a notebook, a test)
         return
     os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
-def _line(message: str) -> str:
-    return f"mmsa-lib: error: {' '.join(message.split())}\n"
+def _line(message: str, label: str = "mmsa-lib: error: ") -> str:
+    return f"{label}{' '.join(message.split())}\n"
+
+
+def _complain(message: str, label: str = "mmsa-lib: error: ") -> None:
+    with suppress(OSError, ValueError, AttributeError):  # there may be no stderr to write to
+        sys.stderr.write(_line(message, label))

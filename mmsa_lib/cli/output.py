@@ -1,16 +1,58 @@
-"""What commands print: JSON for programs, aligned text for people."""
+"""What commands print: JSON for programs, aligned text for people, on a console of any encoding."""
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+_SPELT = {"…": "...", "−": "-", "–": "-", "±": "+-", "↓": "v", "↑": "^", "→": "->", "←": "<-", "≥": ">=", "≤": "<=",
+          "×": "x", "²": "2", "▼": "v", "“": '"', "”": '"', "λ": "lambda", "γ": "gamma", "ω": "omega"}  # fmt: skip
+"""How our own signs are written where an encoding lacks them."""
+
+_HANDLER = "mmsa_lib.spelt"
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    """An error handler for encoders: our own signs in ASCII, any other one as its ``\\uXXXX``, which JSON reads too."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    signs = error.object[error.start : error.end]
+    return "".join(_SPELT.get(sign) or json.dumps(sign)[1:-1] for sign in signs), error.end
+
+
+codecs.register_error(_HANDLER, _spell)
+
+
+@contextmanager
+def any_encoding() -> Iterator[None]:
+    """Meanwhile stdout and stderr take every sign, whatever their encoding (cp1252, cp437, ascii)."""
+    changed = []
+    for stream in (sys.stdout, sys.stderr):
+        if callable(getattr(stream, "reconfigure", None)):  # else it takes text as it is, as a notebook's does
+            changed.append((stream, stream.errors))
+            stream.reconfigure(errors=_HANDLER)
+    try:
+        yield
+    finally:
+        for stream, errors in changed:
+            if not stream.closed:
+                stream.reconfigure(errors=errors)
 
 
 def print_json(content: Any) -> None:
     """One JSON document on stdout; a number that is not finite becomes ``null``."""
-    print(json.dumps(_plain(content), indent=2, ensure_ascii=False))
+    plain = _plain(content)
+    text = json.dumps(plain, indent=2, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        text = json.dumps(plain, indent=2)
+    print(text)
 
 
 def say(text: str) -> None:

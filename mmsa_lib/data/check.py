@@ -12,6 +12,7 @@ import numpy as np
 from mmsa_lib.data.problems import SPLITS, Problem, blocking_problems
 from mmsa_lib.data.record import DatasetRecord
 from mmsa_lib.data.store import changed_parts, read_store
+from mmsa_lib.errors import MMSAError
 
 
 def check_store(path: Path | str) -> list[Problem]:
@@ -24,6 +25,8 @@ def check_store(path: Path | str) -> list[Problem]:
     problems = check_record(record)
     try:
         changed = changed_parts(path, record)
+    except MMSAError:
+        raise
     except ValueError:  # text where numbers belong has no digest; it is among the problems
         return problems
     if changed:

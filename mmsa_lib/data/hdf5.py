@@ -14,7 +14,7 @@ from uuid import uuid4
 import h5py
 import numpy as np
 
-from mmsa_lib.errors import DataError
+from mmsa_lib.errors import DataError, MMSAError
 from mmsa_lib.files import atomic_path
 
 CHUNK_BYTES = 2**18
@@ -56,6 +56,8 @@ def read_hdf5(path: Path | str, remedy: str) -> Iterator[h5py.File]:
         # Files are replaced as a whole and never changed in place, so no lock is needed (locks fail on some networks).
         with h5py.File(path, "r", locking=False) as file:
             yield file
+    except MMSAError:
+        raise  # of what the caller found in the file
     except PermissionError as error:
         raise DataError(
             f"cannot read {path}: permission denied; change its permissions or choose another file"

@@ -12,14 +12,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mmsa_lib.data.missing import stochastic_missing
-from mmsa_lib.errors import ConfigError, DataError, unknown_name
+from mmsa_lib.errors import ConfigError, DataError, invalid_value, unknown_name
 from mmsa_lib.evaluation.protocols import COMPLETE, PROTOCOLS, STOCHASTIC, protocol
 from mmsa_lib.experiments.files import VARIANT_SEPARATOR
 from mmsa_lib.experiments.options import PLACES_ONLY, check_data_options, data_options, parse_assignment, typed_value
 from mmsa_lib.methods import method_class
 from mmsa_lib.methods.base import Method, MethodConfig
 from mmsa_lib.training.fit import Augment
-from mmsa_lib.training.settings import IN_EFFECT_ONLY, TrainSettings, one_line
+from mmsa_lib.training.settings import IN_EFFECT_ONLY, TrainSettings
 
 NO_MISSING = "none"
 RECIPES: dict[str, Augment | None] = {NO_MISSING: None, STOCHASTIC: stochastic_missing}
@@ -69,7 +69,7 @@ class RunConfig(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise one_line(error, "run setting", type(self)) from error
+            raise invalid_value(error, "run setting", type(self)) from error
 
     @field_validator("config", "data", mode="before")
     @classmethod

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mmsa_lib.errors import ConfigError, unknown_name
+from mmsa_lib.errors import invalid_value, unknown_name
 
 Tag = Literal["A", "P", "C", "R", "T", "X"]
 
@@ -56,9 +56,7 @@ class EvidencedConfig(BaseModel):
         try:
             return cls(**{**values, **overrides})
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or cls.__qualname__
-            raise ConfigError(f"{where}={first.get('input')!r}: {first['msg']}") from error
+            raise invalid_value(error, cls.__qualname__, cls) from error
 
 
 def provenance(config: type[EvidencedConfig] | EvidencedConfig, dataset: str = "") -> pd.DataFrame:

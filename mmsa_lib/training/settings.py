@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from mmsa_lib.errors import ConfigError, unknown_name
+from mmsa_lib.errors import ConfigError, invalid_value
 from mmsa_lib.methods.base import Method
 
 IN_EFFECT_ONLY = frozenset({"checkpoint_every"})
@@ -41,7 +41,7 @@ class TrainSettings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise one_line(error, "training setting", type(self)) from error
+            raise invalid_value(error, "training setting", type(self)) from error
 
     @field_validator("precision")
     @classmethod
@@ -129,14 +129,3 @@ def bfloat16_lstm() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def one_line(error: ValidationError, kind: str, model: type[BaseModel]) -> ConfigError:
-    """The first problem of a pydantic error as one line; an unknown name is answered with the nearest known ones."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return unknown_name(kind, where, model.model_fields)
-    if first["type"] == "missing":
-        return ConfigError(f"{kind} {where!r} is missing")
-    return ConfigError(f"{where}={first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}")

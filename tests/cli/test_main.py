@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -82,15 +83,98 @@ def test_errors_become_exit_codes(error, code, text, monkeypatch, capsys):
     assert capsys.readouterr().err == text
 
 
-def test_other_errors_keep_their_traceback(monkeypatch):
+@pytest.fixture
+def fail(monkeypatch):
+    """Run a command whose handler raises ``error``."""
     from mmsa_lib.cli import doctor
 
-    def fail(args):
-        raise ZeroDivisionError
+    def run(error):
+        monkeypatch.setattr(doctor, "doctor", lambda args: (_ for _ in ()).throw(error))
+        return main(["doctor"])
 
-    monkeypatch.setattr(doctor, "doctor", fail)
-    with pytest.raises(ZeroDivisionError):
-        main(["doctor"])
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ZeroDivisionError("a\nb"), "doctor failed unexpectedly: ZeroDivisionError: a b"),
+        (KeyError("x"), "doctor failed unexpectedly: KeyError: 'x'"),
+        (MemoryError(), "not enough memory for doctor"),
+        (RecursionError("maximum"), "nested too deeply"),
+        (UnicodeDecodeError("utf-8", b"a", 0, 1, "no"), "UnicodeDecodeError"),
+        (SystemError("AST"), "SystemError: AST"),
+    ],
+)
+def test_what_nobody_foresaw_is_one_line_and_a_traceback_on_request(error, text, fail, monkeypatch, capsys):
+    assert fail(error) == 2
+    line = one_line(capsys)
+    assert text in line
+    assert "MMSA_LIB_DEBUG=1" in line
+    monkeypatch.setenv("MMSA_LIB_DEBUG", "1")
+    assert fail(error) == 2
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+SIGNS = "MAE ↓ F1 ↑ 1 ± 2 – … ≥ × läufe 好 \udcff"
+
+
+def printed(monkeypatch, encoding, command, stream="stdout"):
+    """What a command prints on a console of this encoding, read in that encoding."""
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, stream, io.TextIOWrapper(raw, encoding=encoding, write_through=True))
+    code = main(command)
+    text = raw.getvalue().decode(encoding)
+    assert getattr(sys, stream).errors == "strict"  # as it was
+    monkeypatch.undo()
+    return code, text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp1252", "latin-1", "gbk", "utf-8", "utf-16"])
+def test_output_survives_any_encoding(encoding, monkeypatch):
+    from mmsa_lib.cli import doctor
+
+    def speak(args):
+        print_json({"signs": SIGNS}) if args.json else print(SIGNS)
+        raise DataError(SIGNS)
+
+    monkeypatch.setattr(doctor, "doctor", speak)
+    code, text = printed(monkeypatch, encoding, ["doctor"])
+    assert code == 2
+    assert "MAE" in text
+    assert "?" not in text
+    monkeypatch.setattr(doctor, "doctor", speak)
+    assert json.loads(printed(monkeypatch, encoding, ["doctor", "--json"])[1]) == {"signs": SIGNS}
+    monkeypatch.setattr(doctor, "doctor", speak)
+    assert "mmsa-lib: error: MAE" in printed(monkeypatch, encoding, ["doctor"], "stderr")[1]
+
+
+def test_signs_that_an_encoding_lacks_are_spelt(monkeypatch):
+    from mmsa_lib.cli import doctor
+
+    monkeypatch.setattr(doctor, "doctor", lambda args: print(SIGNS) or 0)
+    assert printed(monkeypatch, "ascii", ["doctor"]) == (
+        0, "MAE v F1 ^ 1 +- 2 - ... >= x l\\u00e4ufe \\u597d \\udcff\n"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp1252"])
+@pytest.mark.parametrize("command", [[], *([name] for name in cli.COMMANDS), ["data", "masks"], ["results", "table"]])
+def test_help_survives_any_encoding(command, encoding, monkeypatch):
+    assert printed(monkeypatch, encoding, [*command, "--help"])[0] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell closes the streams")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_no_error(closed):
+    command = (
+        f'"$0" -m mmsa_lib train bogus {closed}; first=$?; "$0" -m mmsa_lib --version {closed}; echo $first $? >&9'
+    )
+    done = subprocess.run(
+        ["sh", "-c", f"exec 9>&1; {command}", sys.executable], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1] == "2 0"
+    assert "Traceback" not in done.stderr
 
 
 def test_what_needs_no_torch_does_not_wait_for_it():

@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmsa_lib.errors import ConfigError, unknown_name
+from mmsa_lib.errors import ConfigError, MMSAError, unknown_name
 from mmsa_lib.experiments.sweeps.execution import execute_point, thread_variables
 from mmsa_lib.experiments.sweeps.executors import Outcome
 from mmsa_lib.experiments.sweeps.points import Point
@@ -178,6 +178,8 @@ class DaskExecutor:
                     cluster = stack.enter_context(start())
                 client = Client(cluster)
             stack.enter_context(client)
+        except MMSAError:
+            raise
         except (OSError, TimeoutError, TypeError, ValueError, RuntimeError) as error:
             cause = error.__cause__ or error  # Dask tells that a worker failed, and with it why
             raise ConfigError(f"Dask, {place}: {' '.join(str(cause).split())}") from error
