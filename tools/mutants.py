@@ -197,7 +197,7 @@ def _put(module, tree: ast.Module, where: str) -> None:
     exec(compile(tree, module.__file__, "exec"), fresh)
     old, new = module, None
     for part in where.split(".") if where else ():
-        holder, old = old, vars(old)[part]
+        old = vars(old)[part]
         new = (fresh if new is None else vars(new))[part]
         if not isinstance(old, type):
             break
