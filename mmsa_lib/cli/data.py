@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,10 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     task.add_argument("--range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="label range of a regression")
     task.add_argument("--emotions", nargs="+", metavar="EMOTION", help="emotion names, in label order")
     bring.add_argument("--metrics", choices=("mosi", "sims", "mmmo"), help="metric set, where the range names none")
+    bring.add_argument(
+        "--cut-valid", type=float, default=0.0, metavar="SHARE",
+        help="pickles without a validation split: the share of training videos that become one",
+    )  # fmt: skip
     _add_target(bring)
 
 
@@ -119,7 +124,8 @@ def build_one(args: argparse.Namespace) -> int:
     terms = None if args.name == SYNTHETIC else f"terms of {args.name}: {BUILDERS[args.name].terms}"
     if terms and _downloads(args):  # before anything is fetched
         say(terms)
-    record = build(args.name, mirror=args.mirror, progress=not args.quiet) if terms else synthetic.build()
+    with _one_line(args.name):
+        record = build(args.name, mirror=args.mirror, progress=not args.quiet) if terms else synthetic.build()
     _store(record, args.name, target)
     if terms and not _downloads(args):
         say(terms)
@@ -132,12 +138,16 @@ def import_one(args: argparse.Namespace) -> int:
     from mmsa_lib.data.registry import check_name, stored
     from mmsa_lib.data.sources.layouts import NOT_READ
     from mmsa_lib.data.store import fingerprint, read_header
-    from mmsa_lib.errors import DataError
+    from mmsa_lib.errors import ConfigError, DataError
 
     check_name(args.name)
     task = _task(args)
     reader = importlib.import_module(f"mmsa_lib.data.sources.{READERS[args.layout][0]}")
-    record = reader.read(args.file, args.name, task=task)
+    chosen = {"cut_valid": args.cut_valid} if args.cut_valid else {}
+    if chosen and args.layout not in ("mmsa", "mult", "mag"):
+        raise ConfigError(f"--cut-valid is for pickles; in {args.layout} give whole videos of train the split valid")
+    with _one_line(args.file):
+        record = reader.read(args.file, args.name, task=task, **chosen)
     target = _target(args)
     for present in {target, stored().get(args.name, target)}:
         if present.is_file() and not args.force and read_header(present)["fingerprint"] != fingerprint(record):
@@ -149,6 +159,24 @@ def import_one(args: argparse.Namespace) -> int:
     for problem in check_record(record):
         say(f"{problem.severity}: {problem}")
     return _answer_stored(args, record, target, "imported")
+
+
+@contextmanager
+def _one_line(what: Path | str) -> Iterator[None]:
+    """Let what no reader foresaw be one line too: it names ``what`` was read and asks for a report."""
+    from mmsa_lib.errors import DataError, MMSAError
+
+    try:
+        yield
+    except (MMSAError, OSError):
+        raise
+    except MemoryError as error:
+        raise DataError(f"{what}: not enough memory to read it; use a machine with more, or a smaller file") from error
+    except RecursionError as error:
+        raise DataError(f"{what}: something in it is nested too deeply; store plain arrays") from error
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DataError(f"{what} can't be read ({reason}); please report this with what the file is") from error
 
 
 def _add(commands: Any, name: str, handler: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:

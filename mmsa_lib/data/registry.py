@@ -20,6 +20,7 @@ from mmsa_lib.files import write_text
 from mmsa_lib.paths import data_root, stores_folder
 
 SYNTHETIC = "synthetic"
+_WINDOWS_DEVICE = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
 
 
 def buildable() -> dict[str, str]:
@@ -108,6 +109,8 @@ def check_name(name: str) -> str:
         raise ConfigError(f"the name {name!r} belongs to a data set that is built in; choose another with --name")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
         raise ConfigError(f"{name!r} can't name a data set; use up to 64 letters, digits, _ and -")
+    if _WINDOWS_DEVICE.fullmatch(name):
+        raise ConfigError(f"{name!r} can't name a data set: on Windows it is a device, not a file; choose another name")
     return name
 
 

@@ -311,3 +311,42 @@ def test_import_refuses_names_and_layouts_it_cannot_use(say, reader, tmp_path):
     assert_one_line(say("import", "msa", "a.pkl", "--name", "mine"), "invalid choice: 'msa'")
     assert_one_line(say("import", "mmsa", "a.pkl"), "--name")
     assert reader == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("left"), "a.pkl can't be read (KeyError: 'left'); please report this"),
+        (IndexError("two\nlines"), "IndexError: two lines"),
+        (MemoryError(), "a.pkl: not enough memory to read it"),
+        (RecursionError("deep"), "a.pkl: something in it is nested too deeply"),
+    ],
+)
+def test_what_no_reader_foresaw_is_one_line(say, home, reader, monkeypatch, error, said):
+    def read(path, name, *, task=None):
+        raise error
+
+    monkeypatch.setattr(sys.modules["mmsa_lib.data.sources.mmsa_pickle"], "read", read)
+    assert_one_line(say("import", "mmsa", "a.pkl", "--name", "mine"), said)
+    assert files(home) == []
+
+
+def test_import_warns_of_what_was_not_read(say, tmp_path):
+    official_pickle(tmp_path / "a.pkl")
+    parts = pickle.loads((tmp_path / "a.pkl").read_bytes())
+    parts["test"]["gaze"] = parts["info"] = 1
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(parts))
+    answer = say("import", "mult", tmp_path / "a.pkl", "--name", "mine")
+    assert answer.code == 0
+    assert "warning: not read: gaze, info\n" in answer.err
+
+
+def test_import_cuts_a_validation_split_when_asked(say, tmp_path):
+    official_pickle(tmp_path / "a.pkl")
+    parts = pickle.loads((tmp_path / "a.pkl").read_bytes())
+    del parts["valid"]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(parts))
+    assert_one_line(say("import", "mult", tmp_path / "a.pkl", "--name", "mine"), "--cut-valid 0.1")
+    answer = say("import", "mult", tmp_path / "a.pkl", "--name", "mine", "--cut-valid", "0.25", "--json")
+    assert json.loads(answer.out)["folds"]["standard"]["valid"]["samples"] == 2
+    assert_one_line(say("import", "mfn", tmp_path, "--name", "b", "--cut-valid", "0.25"), "--cut-valid is for pickles")

@@ -97,7 +97,9 @@ def test_a_home_that_cannot_be_written_is_named(home, tmp_path):
         registry.register("mine", tmp_path / "mine.h5")
 
 
-@pytest.mark.parametrize("name", ["mosi", "synthetic", "", "a/b", "../up", "mine.h5", "-x", "a b", "x" * 65])
+@pytest.mark.parametrize(
+    "name", ["mosi", "synthetic", "", "a/b", "../up", "mine.h5", "-x", "a b", "x" * 65, "con", "NUL", "com1"]
+)
 def test_names_that_cannot_be_given(name):
     with pytest.raises(ConfigError):
         registry.check_name(name)

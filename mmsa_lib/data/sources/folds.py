@@ -36,6 +36,32 @@ def hold_out(groups: Sequence[str], candidates: np.ndarray, share: float, salt: 
     return candidates & np.array([group in held for group in groups])
 
 
+def with_valid(splits: np.ndarray, groups: Sequence[str], share: float, where: str) -> tuple[np.ndarray, list[str]]:
+    """Splits of a file, with a validation split cut from whole groups of its training split where it has none.
+
+    Args:
+        splits: ``(N,)`` train, valid or test.
+        groups: ``(N,)`` video of each sample.
+        share: share of the training videos; 0 cuts nothing.
+        where: begins the message.
+
+    Returns:
+        ``(N,)`` splits, and a remark on what was cut.
+
+    Raises:
+        ConfigError: the share leaves one of the two splits without a video.
+    """
+    if not share:
+        return splits, []
+    train = splits == "train"
+    valid = hold_out(groups, train, share, "valid") if 0 < share < 1 else train
+    videos = len({group for group, is_one in zip(groups, valid, strict=True) if is_one})
+    if not valid.any() or (valid == train).all():
+        raise ConfigError(f"{where}: a share of {share:g} leaves train or valid without a video; choose another one")
+    what = f"{int(valid.sum())} samples of {videos} videos of train, in the order of the hashes of their names"
+    return np.where(valid, "valid", splits), [f"the file has no split valid: cut {what} (share {share:g})"]
+
+
 def cross_validation(groups: Sequence[str], members: np.ndarray, parts: int, name: str) -> dict[str, np.ndarray]:
     """Cross-validation by group over the samples marked in ``members``.
 

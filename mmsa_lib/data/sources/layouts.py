@@ -56,6 +56,9 @@ _FIELD_OF = {name: key for key, names in FIELDS.items() for name in names}
 _OWN_NAMES = {"regression_labels", "labels", *FIELDS, *(f"regression_labels_{letter}" for letter in "TAV")}
 """Spellings of the published layouts, which need no remark."""
 
+CUT_VALID = "let whole videos of train become valid with --cut-valid 0.1 (in Python: cut_valid=0.1)"
+"""The way out where a file has no validation split of its own."""
+
 NOT_READ = "not read: "
 """How the note begins that names what an importer left out."""
 
@@ -117,12 +120,15 @@ class Fields:
         part: names of the file to values; a field that is taken leaves, so that its memory can go once it was read.
         where: file and split, begins every message.
         expected: key in :data:`LAYOUTS` of the layout that is read.
+        renamed: names of the file that stand for a field, where they are not those of the published layouts.
+        left_out: fields that were taken and could not be used, with the reason.
     """
 
     part: dict[str, Any]
     where: str
     expected: str = "mmsa"
     renamed: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.part = {as_name(key): value for key, value in self.part.items()}
@@ -145,6 +151,10 @@ class Fields:
     def place(self, key: str) -> str:
         """File, split and the field's name in the file, to begin a message."""
         return f"{self.where} {self._names.get(key, key)}"
+
+    def leave_out(self, key: str, reason: str) -> None:
+        """Remember that the field ``key`` was taken and could not be used."""
+        self.left_out.append(f"{self._names.get(key, key)} ({reason})")
 
     def take(self, key: str) -> Any:
         """Remove the field ``key`` and return it.
@@ -169,7 +179,7 @@ def remarks_on(parts: Iterable[Fields], beside: Iterable[Any] = ()) -> list[str]
     """
     parts = list(parts)
     renamed = {name: key for part in parts for name, key in part.renamed.items()}
-    left = [name for part in parts for name in part.part]
+    left = [name for part in parts for name in (*part.part, *part.left_out)]
     return [*(f"{name!r} read as {key}" for name, key in renamed.items()), *not_read([*left, *beside])]
 
 
@@ -216,11 +226,15 @@ def _is_sample(sample: Any) -> bool:
     return _samples(sample) and len(sample) == 3 and _samples(sample[0]) and len(sample[0]) in (3, 4, 6)
 
 
-def splits_of(tree: Any, expected: str, path: Path) -> dict[str, Any]:
+def splits_of(tree: Any, expected: str, path: Path, cut_valid: float = 0) -> dict[str, Any]:
     """The three splits of a pickle that must have the layout ``expected``.
 
+    Args:
+        cut_valid: not 0 where ``valid`` will be cut from ``train`` (:func:`mmsa_lib.data.sources.folds.with_valid`), so
+            that the file must have none.
+
     Returns:
-        ``train``, ``valid`` and ``test``, whatever the file calls them.
+        ``train``, ``valid`` and ``test`` (without ``valid`` where it will be cut), whatever the file calls them.
 
     Raises:
         DataError: the pickle has another layout, a split is missing or empty, or two splits are the same.
@@ -233,19 +247,22 @@ def splits_of(tree: Any, expected: str, path: Path) -> dict[str, Any]:
         unknown = f"not in {layout.name}; expected {layout.shape}, found {describe(tree)}"
         raise DataError(f"{path}: {_not_a_set(tree) or unknown}")
     splits = _find_splits(tree)
+    if cut_valid and not _is_empty(splits.get("valid")):
+        raise DataError(f"{path}: has a split valid already; leave out --cut-valid")
+    if cut_valid:
+        splits.pop("valid", None)
     for split, names in SPLIT_NAMES.items():
-        if split not in splits:
-            raise DataError(f"{path}: split {split} is missing (looked for {', '.join(names)}), found {describe(tree)}")
-    kind = Mapping if expected != "mag" else list | tuple | np.ndarray
+        if split not in splits and not (split == "valid" and cut_valid):
+            hint = f"; {CUT_VALID}" if split == "valid" else ""
+            found = f"(looked for {', '.join(names)}), found {describe(tree)}"
+            raise DataError(f"{path}: split {split} is missing {found}{hint}")
     for split, part in splits.items():
-        if not isinstance(part, kind):
+        if not (_samples(part) if expected == "mag" else isinstance(part, Mapping)):
             raise DataError(f"{path}: split {split} is {describe(part)}; {layout.name} is {layout.shape}")
     for one, other in combinations(splits, 2):
         if len(splits[one]) and _same(_content(splits[one]), _content(splits[other])):
-            raise DataError(
-                f"{path}: splits {one} and {other} hold the same samples; give each split samples of its own, else "
-                "what is chosen or trained on one is no news on the other"
-            )
+            remedy = f"remove valid and {CUT_VALID}" if "valid" in (one, other) else "give each samples of its own"
+            raise DataError(f"{path}: splits {one} and {other} hold the same samples; {remedy}")
     return splits
 
 
@@ -255,14 +272,16 @@ def beside_splits(tree: Mapping[Any, Any]) -> list[str]:
     return [as_name(key) for key in tree if as_name(key).lower() not in known]
 
 
-def open_splits(tree: Any, expected: str, path: Path) -> tuple[dict[str, Fields], list[str]]:
-    """The fields of the three splits of a pickle of dicts, and the names of what lies beside them.
+def open_splits(tree: Any, expected: str, path: Path, cut_valid: float = 0) -> tuple[dict[str, Fields], list[str]]:
+    """The fields of the splits of a pickle of dicts, and the names of what lies beside them.
+
+    Arguments as for :func:`splits_of`.
 
     Raises:
         DataError: as :func:`splits_of`, or a split has two names for one field.
     """
-    splits = splits_of(tree, expected, path)
-    fields = {split: Fields(splits[split], f"{path} [{split}]", expected) for split in SPLIT_NAMES}
+    splits = splits_of(tree, expected, path, cut_valid)
+    fields = {split: Fields(part, f"{path} [{split}]", expected) for split, part in splits.items()}
     return fields, beside_splits(tree)
 
 
@@ -281,6 +300,16 @@ def _not_a_set(tree: Any) -> str:
                 "a data set needs labelled samples in train, valid and test: use its run_dataset on all your videos"
             )
     return ""
+
+
+def _is_empty(part: Any) -> bool:
+    """Whether a split holds no sample."""
+    if isinstance(part, Mapping):
+        return all(map(_is_empty, part.values()))
+    return part is None or (
+        isinstance(part, list | tuple | np.ndarray)
+        and len(np.atleast_1d(part) if isinstance(part, np.ndarray) else part) == 0
+    )
 
 
 def _content(part: Any) -> Any:
@@ -307,11 +336,12 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other) or bool(one != one and other != other)
 
 
-def check_sizes(sizes: tuple[int, ...], path: Path) -> None:
-    """Raise where a split has no sample; ``sizes`` are those of train, valid and test."""
-    for split, size in zip(SPLIT_NAMES, sizes, strict=True):
+def check_sizes(sizes: tuple[int, ...], path: Path, splits: Iterable[str] = tuple(SPLIT_NAMES)) -> None:
+    """Raise where one of the ``splits`` has no sample."""
+    for split, size in zip(splits, sizes, strict=True):
         if size == 0:
-            raise DataError(f"{path}: split {split} is empty; all of train, valid and test need samples")
+            hint = f"; {CUT_VALID}" if split == "valid" else ""
+            raise DataError(f"{path}: split {split} is empty; all of train, valid and test need samples{hint}")
 
 
 def describe(tree: Any) -> str:
@@ -373,14 +403,15 @@ def _text(value: Any, name: str, where: str, repairs: Repairs) -> str:
         return ""
     if isinstance(value, bytes | bytearray):
         return _decoded(bytes(value), name, where, repairs)
-    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool) and np.isreal(value):
         repairs.count(f"{name}: number, read as text", 1)
         return str(value)
     if isinstance(value, list | tuple | np.ndarray):
         words = value.reshape(-1).tolist() if isinstance(value, np.ndarray) else value
-        if not any(isinstance(word, list | tuple | np.ndarray) for word in words):
-            repairs.count(f"{name}: list of words, joined by blanks", 1)
-            return " ".join(filter(None, [_text(word, f"{name} (words)", where, repairs) for word in words]))
+        if all(isinstance(word, str | bytes) or is_missing(word) for word in words):
+            joined = " ".join(filter(None, [_text(word, f"{name} (words)", where, repairs) for word in words]))
+            repairs.count(f"{name}: list of words, joined by blanks" if joined else f"{name}: missing, left empty", 1)
+            return joined
     raise DataError(f"{where} is {describe(value)}, which is no text; give one text per sample")
 
 

@@ -22,14 +22,15 @@ import numpy as np
 
 from mmsa_lib.data.batch import Modality
 from mmsa_lib.data.record import DatasetRecord, FeatureSet
+from mmsa_lib.data.sources.folds import with_valid
 from mmsa_lib.data.sources.frames import frames_of_one, listed
 from mmsa_lib.data.sources.layouts import (
-    SPLIT_NAMES,
     beside_splits,
     check_sizes,
     describe,
     distinct_ids,
     entries_of,
+    is_missing,
     names_of,
     not_read,
     splits_of,
@@ -45,13 +46,14 @@ UNKNOWN_WORD = "[UNK]"
 """Stands for an empty word, so that words and feature rows stay aligned."""
 
 
-def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRecord:
+def read(path: Path | str, name: str, *, task: Task | None = None, cut_valid: float = 0) -> DatasetRecord:
     """Read a pickle in the MAG-BERT layout.
 
     Args:
         path: the file.
         name: name of the data set from now on.
         task: the regression task, by default sentiment in [-3, 3].
+        cut_valid: share of the training videos that become ``valid``, for a file without such a split.
 
     Returns:
         Feature sets ``audio`` and ``vision`` at word level, transcripts, one fold ``standard``. A sample without words
@@ -64,17 +66,17 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
     """
     path = Path(path)
     tree = load(path)
-    splits = splits_of(tree, "mag", path)
-    sizes = tuple(len(splits[split]) for split in SPLIT_NAMES)
-    check_sizes(sizes, path)
+    splits = splits_of(tree, "mag", path, cut_valid)
+    sizes = tuple(len(splits[split]) for split in splits)
+    check_sizes(sizes, path, splits)
     repairs = Repairs()
-    standard = np.repeat(list(SPLIT_NAMES), sizes)
+    standard = np.repeat(list(splits), sizes)
     samples = {
         split: [_sample(sample, f"{path} [{split}] sample {row}", repairs) for row, sample in enumerate(splits[split])]
-        for split in SPLIT_NAMES
+        for split in splits
     }
     by_split, renumbered = distinct_ids({split: [sample.segment for sample in of] for split, of in samples.items()})
-    ids = [i for split in SPLIT_NAMES for i in by_split[split]]
+    ids = [i for split in splits for i in by_split[split]]
     check_ids(ids, standard.tolist(), str(path))
     rows = [sample for of_split in samples.values() for sample in of_split]
     aligned = all(sample.aligned for sample in rows)
@@ -82,11 +84,13 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
     chosen, remark = sentiment_task(labels, ids, str(path), task=task)
     source, remarks = identify(path, sizes)
     known = known_set(sizes)
+    groups = list(ids) if renumbered else [video_of(i) for i in ids]
+    standard, cut = with_valid(standard, groups, cut_valid, str(path))
     return DatasetRecord(
         name=name,
         task=chosen,
         ids=ids,
-        groups=list(ids) if renumbered else [video_of(i) for i in ids],
+        groups=groups,
         labels=labels,
         folds={"standard": standard},
         features={
@@ -105,6 +109,7 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
             *([f"sizes are those of {known.name}"] if known else []),
             *(["one audio and vision row per word of the transcript; the file gives no word times"] if aligned else []),
             *renumbered,
+            *cut,
             *not_read([*beside_splits(tree), *dict.fromkeys(name for sample in rows for name in sample.left)]),
         ],
     )
@@ -145,6 +150,8 @@ def _sample(sample: Any, where: str, repairs: Repairs) -> _Sample:
     words = entries_of(more[0] if more else words, f"{where} words")
     if any(isinstance(word, list | tuple | np.ndarray) for word in words):
         raise DataError(f"{where} words: a word is itself a list; expected a list of texts")
+    if words and all(isinstance(word, int | float | np.number) and not is_missing(word) for word in words):
+        raise DataError(f"{where} words: numbers of a vocabulary that is not in the file; expected a list of texts")
     words = texts(words, f"{where} words", repairs)
     segment = _segment(segment, f"{where} segment")
     where = f"{where} ({segment!r})"
@@ -167,7 +174,7 @@ def _one(label: Any, where: str) -> Any:
 
 
 def _segment(value: Any, where: str) -> str:
-    parts = value.reshape(-1).tolist() if isinstance(value, np.ndarray) else value
+    parts = value.tolist() if isinstance(value, np.ndarray) else value
     return "_".join(names_of(parts, where)) if isinstance(parts, list | tuple) else names_of([value], where)[0]
 
 

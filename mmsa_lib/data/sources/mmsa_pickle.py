@@ -22,9 +22,9 @@ import numpy as np
 
 from mmsa_lib.data.batch import MODALITIES, Modality
 from mmsa_lib.data.record import DatasetRecord, FeatureSet, TokenIds
+from mmsa_lib.data.sources.folds import with_valid
 from mmsa_lib.data.sources.frames import features, frames_of, joined, listed, placed, present_frames, spanned
 from mmsa_lib.data.sources.layouts import (
-    SPLIT_NAMES,
     Fields,
     check_sizes,
     column,
@@ -51,7 +51,11 @@ _DESCRIPTIONS: dict[Modality, str] = {
 }
 
 
-def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRecord:
+class _Unusable(Exception):
+    """A field that the file can do without is not what it should be."""
+
+
+def read(path: Path | str, name: str, *, task: Task | None = None, cut_valid: float = 0) -> DatasetRecord:
     """Read a pickle in the MMSA layout.
 
     Args:
@@ -59,6 +63,7 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
         name: name of the data set from now on.
         task: the regression task; by default [-1, 1] where the labels fit and the file shows signs of CH-SIMS, else
             [-3, 3].
+        cut_valid: share of the training videos that become ``valid``, for a file without such a split.
 
     Returns:
         Feature sets ``text``, ``audio`` and ``vision`` as far as the file has them, one fold ``standard``.
@@ -69,20 +74,20 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
             range, or an id that occurs twice.
     """
     path = Path(path)
-    splits, beside = open_splits(load(path), "mmsa", path)
+    splits, beside = open_splits(load(path), "mmsa", path, cut_valid)
     repairs = Repairs()
-    raw_ids = {split: names_of(splits[split].take("id"), splits[split].place("id")) for split in SPLIT_NAMES}
-    sizes = tuple(len(raw_ids[split]) for split in SPLIT_NAMES)
-    check_sizes(sizes, path)
+    raw_ids = {split: names_of(splits[split].take("id"), splits[split].place("id")) for split in splits}
+    sizes = tuple(len(raw_ids[split]) for split in splits)
+    check_sizes(sizes, path, splits)
     ids, renumbered = distinct_ids(raw_ids)
-    all_ids, standard = [i for split in SPLIT_NAMES for i in ids[split]], np.repeat(list(SPLIT_NAMES), sizes)
+    all_ids, standard = [i for split in splits for i in ids[split]], np.repeat(list(splits), sizes)
     check_ids(all_ids, standard.tolist(), str(path))
-    labels = np.concatenate([_labels(splits[split], ids[split], repairs) for split in SPLIT_NAMES])
+    labels = np.concatenate([_labels(splits[split], ids[split], repairs) for split in splits])
     transcripts = _transcripts(splits, ids, repairs)
-    unimodal, unusable = _unimodal(splits, ids)
-    token_parts, no_tokens = _all_token_ids(splits, ids, transcripts is not None, repairs)
-    parts = [_read_split(splits[split], ids[split], token_parts.get(split), repairs) for split in SPLIT_NAMES]
-    carried = _fields_of_all(parts, path)
+    unimodal = _unimodal(splits, ids, repairs)
+    token_parts = _all_token_ids(splits, ids, transcripts is not None, repairs)
+    parts = [_read_split(splits[split], ids[split], token_parts.get(split), repairs) for split in splits]
+    carried = _fields_of_all(parts, list(splits), path)
     sets = {m: joined([part[m] for part in parts], f"{path}: {m}") for m in MODALITIES if m in carried}
     known, chinese = known_set(sizes), _is_chinese(transcripts)
     sims = bool(unimodal) or chinese or (known is not None and known.name.startswith("CH-SIMS"))
@@ -93,11 +98,13 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
     if not sets and text is None:
         raise DataError(f"{path}: has none of text, text_bert, raw_text, audio, vision; there is nothing to learn from")
     source, remarks = identify(path, sizes)
+    groups = list(all_ids) if renumbered else [video_of(i) for i in all_ids]
+    standard, cut = with_valid(standard, groups, cut_valid, str(path))
     return DatasetRecord(
         name=name,
         task=chosen,
         ids=all_ids,
-        groups=list(all_ids) if renumbered else [video_of(i) for i in all_ids],
+        groups=groups,
         labels=labels,
         folds={"standard": standard},
         features=dict(sets),
@@ -114,7 +121,8 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
             remark,
             *([f"sizes are those of {known.name}"] if known else []),
             *renumbered,
-            *remarks_on(splits.values(), [*beside, *unusable, *no_tokens]),
+            *cut,
+            *remarks_on(splits.values(), beside),
         ],
     )
 
@@ -137,78 +145,73 @@ def _transcripts(splits: dict[str, Fields], ids: dict[str, list[str]], repairs: 
     for split, fields in splits.items():
         count, values = len(ids[split]), fields.take("raw_text")
         found += column([None] * count if is_missing(values) else values, count, fields.place("raw_text"), repairs)
-    return found if any(text.strip() for text in found) else None
+    if any(text.strip() for text in found):
+        return found
+    splits["train"].leave_out("raw_text", "no values")
+    return None
 
 
-def _unimodal(splits: dict[str, Fields], ids: dict[str, list[str]]) -> tuple[dict[Modality, np.ndarray], list[str]]:
-    """Labels of single modalities where all samples have them, and what was left out because some have not."""
+def _unimodal(splits: dict[str, Fields], ids: dict[str, list[str]], repairs: Repairs) -> dict[Modality, np.ndarray]:
+    """Labels of single modalities where all samples have them; others are left out, and the reason is kept."""
     complete: dict[Modality, np.ndarray] = {}
-    left_out = []
     for modality in MODALITIES:
         key = f"labels_{modality}"
         there = {split: fields for split, fields in splits.items() if key in fields}
         if not there:
             continue
-        name = next(iter(there.values())).place(key).rpartition(" ")[2]
+        raw = {split: (fields.take(key), fields.place(key)) for split, fields in there.items()}
+        first = next(iter(there.values()))
         try:
-            parts = [
-                _numbers(fields.take(key), ids[split], fields.place(key))
-                if split in there
-                else np.full(len(ids[split]), np.nan)
-                for split, fields in splits.items()
-            ]
-        except ValueError as error:
-            left_out.append(f"{name} ({error})")
+            found = {split: _numbers(values, ids[split], place, repairs) for split, (values, place) in raw.items()}
+        except _Unusable as error:
+            first.leave_out(key, str(error))
             continue
-        values = np.concatenate(parts)
-        given = int(np.isfinite(values).sum())
-        if given == len(values):
-            complete[modality] = values.astype(np.float32)
+        given, count = sum(int(np.isfinite(values).sum()) for values in found.values()), sum(map(len, ids.values()))
+        if given == count:
+            complete[modality] = np.concatenate(list(found.values())).astype(np.float32)
         else:
-            left_out.append(f"{name} ({f'only {given}' if given else 'none'} of {len(values)} samples have a value)")
-    return complete, left_out
+            first.leave_out(key, f"{f'only {given}' if given else 'none'} of {count} samples have a value")
+    return complete
 
 
-def _numbers(values: Any, ids: list[str], where: str) -> np.ndarray:
-    """``(N,)`` float64, NaN where a value is missing; a ``ValueError`` says what is no number."""
+def _numbers(values: Any, ids: list[str], where: str, repairs: Repairs) -> np.ndarray:
+    """``(N,)`` float64, NaN where a value is missing; ``_Unusable`` says what is no number."""
     if is_missing(values):
         return np.full(len(ids), np.nan)
-    entries = entries_of(values, where)
+    entries = [entry.tolist() if isinstance(entry, np.ndarray) else entry for entry in entries_of(values, where)]
     if len(entries) != len(ids):
         raise DataError(f"{where}: {len(entries)} entries for {len(ids)} samples; the file is damaged or mixed up")
     found = []
     for entry, name in zip(entries, ids, strict=True):
-        entry = entry[0] if isinstance(entry, list | tuple | np.ndarray) and np.size(entry) == 1 else entry
+        entry = entry[0] if isinstance(entry, list | tuple) and len(entry) == 1 else entry
         try:
             found.append(float(entry) if has_values(entry) else np.nan)
-        except (TypeError, ValueError):
-            raise ValueError(f"{describe(entry)} of sample {name!r} is no number") from None
+        except (TypeError, ValueError, OverflowError):
+            raise _Unusable(f"{describe(entry)} of sample {name!r} is no number") from None
+        repairs.count("unimodal labels: text, read as numbers", int(isinstance(entry, str) and has_values(entry)))
     return np.array(found)
 
 
 def _all_token_ids(
     splits: dict[str, Fields], ids: dict[str, list[str]], has_text: bool, repairs: Repairs
-) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], list[str]]:
-    """Token ids and masks of the splits; where there is other text, unusable ones are left out and named."""
-    there = [split for split, fields in splits.items() if "text_bert" in fields]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Token ids and masks of the splits; where there is other text, unusable ones are left out, with the reason."""
+    there = {split: fields for split, fields in splits.items() if "text_bert" in fields}
     if not there:
-        return {}, []
-    has_text = has_text or all("text" in fields for fields in splits.values())
-    lacking = [split for split in SPLIT_NAMES if split not in there]
-    found, reason = {}, f"is missing in split {lacking[0]}" if lacking else ""
-    for split in there:
-        place = splits[split].place("text_bert")
-        try:
-            found[split] = _token_ids(splits[split].take("text_bert"), ids[split], place, repairs)
-        except ValueError as error:
-            reason = reason or str(error)
-            if not has_text:
-                raise DataError(f"{place}: {error}") from None
-    if not reason:
-        return found, []
-    if not has_text:
-        raise DataError(f"{splits[lacking[0]].where}: field 'text_bert' is missing and present in another split")
-    return {}, [f"text_bert ({reason})"]
+        return {}
+    needed = not has_text and not all("text" in fields for fields in splits.values())
+    raw = {split: (fields.take("text_bert"), fields.place("text_bert")) for split, fields in there.items()}
+    lacking = [split for split in splits if split not in there]
+    try:
+        if lacking:
+            raise _Unusable(f"missing in split {lacking[0]}")
+        return {split: _token_ids(values, ids[split], place, repairs) for split, (values, place) in raw.items()}
+    except _Unusable as error:
+        first = next(iter(there.values()))
+        if needed:
+            raise DataError(f"{first.place('text_bert')}: {error}") from None
+        first.leave_out("text_bert", str(error))
+        return {}
 
 
 def _read_split(
@@ -262,6 +265,7 @@ def _lengths(fields: Fields, modality: Modality, count: int) -> np.ndarray | Non
         return None
     place, values = fields.place(key), fields.take(key)
     if not has_values(values):
+        fields.leave_out(key, "no values")
         return None
     entries = entries_of(values, place)
     try:
@@ -270,23 +274,25 @@ def _lengths(fields: Fields, modality: Modality, count: int) -> np.ndarray | Non
         raise DataError(f"{place}: expected one whole number per sample; mend or remove the field") from error
     if len(numbers) != count:
         raise DataError(f"{place}: {len(numbers)} lengths for {count} samples; the file is damaged or mixed up")
-    if numbers.dtype.kind not in "iuf" or (numbers < 0).any() or (numbers != np.floor(numbers)).any():
+    if numbers.dtype.kind not in "iuf" or not (np.isfinite(numbers) & (numbers >= 0) & (numbers % 1 == 0)).all():
         raise DataError(f"{place}: expected one whole number from 0 up per sample; mend or remove the field")
     return np.minimum(numbers, np.iinfo(np.int32).max).astype(np.int64)
 
 
 def _token_ids(raw: Any, ids: list[str], place: str, repairs: Repairs) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids and mask, ``(N, L)`` each, from ``text_bert`` of any numeric type; a ``ValueError`` says what is wrong.
+    """Token ids and mask, ``(N, L)`` each, from ``text_bert`` of any numeric type; ``_Unusable`` says what is wrong.
 
     ``(N, 3, L)`` holds ids, mask and segments in rows; ``(N, L, 3)``, as older releases of MMSA-FET write it, in
     columns. Which of the two an array is, is seen from its shape, or where ``L`` is 3 from the mask being 0 and 1.
     """
+    if is_missing(raw):
+        raise _Unusable("no values")
     try:
         array = raw if isinstance(raw, np.ndarray) else np.asarray(raw)
     except ValueError:
-        raise ValueError("unequal lengths, expected numbers (N, 3, L)") from None
+        raise _Unusable("unequal lengths, expected numbers (N, 3, L)") from None
     if array.ndim != 3 or array.dtype.kind not in "biuf" or 3 not in array.shape[1:]:
-        raise ValueError(f"shape {array.shape} and type {array.dtype}, expected numbers ({len(ids)}, 3, L)")
+        raise _Unusable(f"shape {array.shape} and type {array.dtype}, expected numbers ({len(ids)}, 3, L)")
     if len(array) != len(ids):
         raise DataError(f"{place}: {len(array)} rows for {len(ids)} samples; the file is damaged or mixed up")
     in_rows = array.shape[1] == 3 and (array.shape[2] != 3 or _is_masked(array))
@@ -294,12 +300,12 @@ def _token_ids(raw: Any, ids: list[str], place: str, repairs: Repairs) -> tuple[
         array = array.transpose(0, 2, 1)
         repairs.count("text_bert: samples (L, 3), read as (3, L)", len(ids))
     if not _is_masked(array):
-        raise ValueError("expected token ids, a mask of 0 and 1, and segment ids; the file is damaged")
+        raise _Unusable("expected token ids, a mask of 0 and 1, and segment ids; the file is damaged")
     tokens, mask = array[:, 0], array[:, 1]
     order = np.argsort(mask == 0, axis=1, kind="stable")  # valid tokens first, in their order
     tokens, mask = np.take_along_axis(tokens, order, 1), np.take_along_axis(mask, order, 1)
     if not mask.any():
-        raise ValueError("no sample has a valid token")
+        raise _Unusable("no sample has a valid token")
     repairs.count("text_bert: samples without a valid token, text missing", int((~mask.any(axis=1)).sum()))
     return np.where(mask == 1, tokens, 0).astype(np.int64), mask == 1
 
@@ -319,10 +325,10 @@ def _tokens(parts: list[tuple[np.ndarray, np.ndarray]], model: str) -> TokenIds:
     return TokenIds(ids=ids, valid=valid, model=model)
 
 
-def _fields_of_all(parts: list[dict[Modality, FeatureSet]], path: Path) -> set[Modality]:
+def _fields_of_all(parts: list[dict[Modality, FeatureSet]], splits: list[str], path: Path) -> set[Modality]:
     """Modalities that the splits have; all must have the same ones."""
     for key in sorted(set().union(*parts)):
-        lacking = [split for split, part in zip(SPLIT_NAMES, parts, strict=True) if key not in part]
+        lacking = [split for split, part in zip(splits, parts, strict=True) if key not in part]
         if lacking:
             raise DataError(f"{path}: field {key!r} is missing in split {lacking[0]} and present in another one")
     return set(parts[0])

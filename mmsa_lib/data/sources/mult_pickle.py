@@ -16,9 +16,9 @@ import numpy as np
 
 from mmsa_lib.data.batch import MODALITIES, Modality
 from mmsa_lib.data.record import DatasetRecord, FeatureSet
+from mmsa_lib.data.sources.folds import with_valid
 from mmsa_lib.data.sources.frames import features, frames_of, joined, listed, present_frames, spanned
 from mmsa_lib.data.sources.layouts import (
-    SPLIT_NAMES,
     Fields,
     check_sizes,
     distinct_ids,
@@ -38,7 +38,7 @@ IEMOCAP_EMOTIONS = ("neutral", "happy", "sad", "angry")
 """Order of the labels in ``iemocap_data.pkl`` (evaluation.md, section 1.3)."""
 
 
-def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRecord:
+def read(path: Path | str, name: str, *, task: Task | None = None, cut_valid: float = 0) -> DatasetRecord:
     """Read a pickle in the MulT layout.
 
     Args:
@@ -46,6 +46,7 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
         name: name of the data set from now on.
         task: by default the four emotions of IEMOCAP where there are four one-hot labels per sample, and sentiment in
             [-3, 3] where there is one number.
+        cut_valid: share of the training videos that become ``valid``, for a file without such a split.
 
     Returns:
         Feature sets ``text``, ``audio`` and ``vision`` as far as the file has them, one fold ``standard``. Without
@@ -57,28 +58,29 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
             nor sentiment, or an id that occurs twice.
     """
     path = Path(path)
-    splits, beside = open_splits(load(path), "mult", path)
+    splits, beside = open_splits(load(path), "mult", path, cut_valid)
     repairs = Repairs()
-    raw_labels = {split: splits[split].take("labels") for split in SPLIT_NAMES}
-    sizes = tuple(len(entries_of(raw_labels[split], splits[split].place("labels"))) for split in SPLIT_NAMES)
-    check_sizes(sizes, path)
-    named = {split: _names(splits[split], size, split) for split, size in zip(SPLIT_NAMES, sizes, strict=True)}
-    own, renumbered = distinct_ids({split: named[split][0] for split in SPLIT_NAMES})
-    ids, groups = ([i for split in SPLIT_NAMES for i in named[split][k]] for k in (0, 1))
+    raw_labels = {split: splits[split].take("labels") for split in splits}
+    sizes = tuple(len(entries_of(raw_labels[split], splits[split].place("labels"))) for split in splits)
+    check_sizes(sizes, path, splits)
+    named = {split: _names(splits[split], size, split) for split, size in zip(splits, sizes, strict=True)}
+    own, renumbered = distinct_ids({split: named[split][0] for split in splits})
+    ids, groups = ([i for split in splits for i in named[split][k]] for k in (0, 1))
     if renumbered:
-        ids = groups = [i for split in SPLIT_NAMES for i in own[split]]
-    standard = np.repeat(list(SPLIT_NAMES), sizes)
+        ids = groups = [i for split in splits for i in own[split]]
+    standard = np.repeat(list(splits), sizes)
     check_ids(ids, standard.tolist(), str(path))
     labels, chosen, remark = _labels(raw_labels, own, path, task, repairs)
-    parts = [_read_split(splits[split], own[split], repairs) for split in SPLIT_NAMES]
+    parts = [_read_split(splits[split], own[split], repairs) for split in splits]
     carried = [m for m in MODALITIES if any(m in part for part in parts)]
-    for split, part in zip(SPLIT_NAMES, parts, strict=True):
+    for split, part in zip(splits, parts, strict=True):
         lacking = [m for m in carried if m not in part]
         if lacking or not carried:
             raise DataError(f"{path} [{split}]: field {(lacking or ['text'])[0]!r} is missing, found no array for it")
     source, remarks = identify(path, sizes)
     known = known_set(sizes)
-    times = [named[split][2] for split in SPLIT_NAMES]
+    times = [named[split][2] for split in splits]
+    standard, cut = with_valid(standard, groups, cut_valid, str(path))
     return DatasetRecord(
         name=name,
         task=chosen,
@@ -98,6 +100,7 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
             remark,
             *([f"sizes are those of {known.name}"] if known else []),
             *renumbered,
+            *cut,
             *remarks_on(splits.values(), beside),
         ],
     )
@@ -156,12 +159,12 @@ def _labels(
     pairs = all(len(shape) == 3 and shape[2] == 2 for shape in shapes.values())
     flat = all(len(shape) == 2 and shape[1] == len(IEMOCAP_EMOTIONS) for shape in shapes.values())
     if pairs or flat:
-        parts = [_emotions(raw[split], ids[split], f"{path} [{split}] labels") for split in SPLIT_NAMES]
+        parts = [_emotions(raw[split], ids[split], f"{path} [{split}] labels") for split in raw]
         chosen = _emotion_task(sorted({part.shape[1] for part in parts}), path, task)
         return np.concatenate(parts), *chosen
-    parts = [sentiment_labels(raw[split], ids[split], f"{path} [{split}] labels", repairs) for split in SPLIT_NAMES]
+    parts = [sentiment_labels(raw[split], ids[split], f"{path} [{split}] labels", repairs) for split in raw]
     labels = np.concatenate(parts)
-    return labels, *sentiment_task(labels, [i for split in SPLIT_NAMES for i in ids[split]], str(path), task=task)
+    return labels, *sentiment_task(labels, [i for split in raw for i in ids[split]], str(path), task=task)
 
 
 def _emotions(raw: Any, ids: list[str], where: str) -> np.ndarray:

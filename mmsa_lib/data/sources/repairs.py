@@ -39,6 +39,8 @@ class Repairs:
             raise DataError(f"{field}: expected numbers, found type {values.dtype}; store plain numbers")
         with np.errstate(over="ignore"):
             result = values.astype(np.float32)
+        if values.dtype == bool:
+            self.count(f"{field}: true and false stored as 1 and 0", values.size)
         if values.dtype == np.float64:
             self.count(f"{field}: float64 stored as float32", values.size)
         broken = ~np.isfinite(result)

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mmsa_lib.data.sources.folds import cross_validation, hash_order, hold_out
+from mmsa_lib.data.sources.folds import cross_validation, hash_order, hold_out, with_valid
 from mmsa_lib.errors import ConfigError
 
 GROUPS = [f"video{i % 13}" for i in range(60)]
@@ -53,3 +53,18 @@ def test_validation_is_the_next_folds_test():
 def test_impossible_number_of_parts(parts):
     with pytest.raises(ConfigError, match="11 groups"):
         cross_validation(GROUPS, MEMBERS, parts, "cv")
+
+
+def test_a_validation_split_is_cut_from_whole_videos_of_train():
+    splits = np.repeat(["train", "test"], [20, 6])
+    groups = [f"v{i // 2}" for i in range(26)]
+    cut, remarks = with_valid(splits, groups, 0.2, "f")
+    assert (cut[20:] == "test").all()
+    assert (cut == "valid").sum() == 4
+    assert all(cut[2 * i] == cut[2 * i + 1] for i in range(13))
+    assert (with_valid(splits, groups, 0.2, "f")[0] == cut).all()
+    assert "4 samples of 2 videos" in remarks[0]
+    assert with_valid(splits, groups, 0, "f")[1] == []
+    for share in (-0.1, 0.01, 0.99, 1, 2):
+        with pytest.raises(ConfigError, match="f: a share of"):
+            with_valid(splits, groups, share, "f")

@@ -182,3 +182,23 @@ def test_a_split_alone_and_a_single_sample_are_told_the_way_out(tmp_path):
     single = {"audio": np.ones((4, 3)), "vision": np.ones((5, 2)), "text": np.ones((6, 7)), "raw_text": "good"}
     with pytest.raises(DataError, match=r"a single sample .*run_single of MMSA-FET.*run_dataset"):
         mmsa_pickle.read(write(tmp_path, single), "mine")
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("empty", [None, "list", "gone"])
+def test_valid_can_be_cut_from_train_where_a_file_has_none(tmp_path, name, empty):
+    tree = _whole_tree(name)
+    valid = tree.pop("dev" if name == "mag" else "valid")
+    if name == "mag":
+        tree["train"], tree["test"] = tree["train"] + valid, tree["test"]
+    else:
+        tree["train"] = {key: np.concatenate([values, valid[key]]) for key, values in tree["train"].items()}
+    if empty != "gone":
+        tree["valid"] = None if empty is None else [] if name == "mag" else {key: [] for key in tree["train"]}
+    with pytest.raises(DataError, match=r"valid .*--cut-valid 0\.1"):
+        READERS[name](write(tmp_path, tree), "mine")
+    record = READERS[name](write(tmp_path, tree), "mine", cut_valid=0.5)
+    assert sorted(record.folds["standard"]) == ["test", "train", "valid"]
+    assert any("the file has no split valid: cut 1 samples" in note for note in record.notes)
+    with pytest.raises(DataError, match="has a split valid already"):
+        READERS[name](write(tmp_path, _whole_tree(name)), "mine", cut_valid=0.5)
