@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import mmsa_lib
 from mmsa_lib.cli.output import any_encoding
@@ -18,15 +20,32 @@ COMMANDS = ("data", "train", "sweep", "predict", "results", "figures", "notebook
 """Modules of this package; each has ``register(subparsers)`` and sets a handler that returns the exit code."""
 
 INTERRUPTED = 130
+LONGEST = 2000
+"""Characters of an error's line; a name of 5,000 letters is not repeated in full."""
+
 DEBUG = "MMSA_LIB_DEBUG"
 """Environment variable; set, it shows the traceback of an error that nobody foresaw."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose usage errors are one line and exit code 2."""
+    """A parser whose usage errors are one line and exit code 2, and that takes no empty names and paths."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.register("type", None, _given)
+        self.register("type", Path, lambda text: Path(_given(text)))
 
     def error(self, message: str):
         self.exit(2, _line(f"{message}; see {self.prog} --help"))
+
+
+def _given(text: str) -> str:
+    """``text``, if it can be a name or a path: an empty path would mean the current folder."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(
+            "is empty; give a value or leave it out" if not text.strip() else "holds a NUL"
+        )
+    return text
 
 
 def build_parser() -> Parser:
@@ -104,7 +123,8 @@ def _silence_stdout() -> None:
 
 
 def _line(message: str, label: str = "mmsa-lib: error: ") -> str:
-    return f"{label}{' '.join(message.split())}\n"
+    line = " ".join(message.split())
+    return f"{label}{line if len(line) <= LONGEST else f'{line[:LONGEST]} ...'}\n"
 
 
 def _complain(message: str, label: str = "mmsa-lib: error: ") -> None:

@@ -43,7 +43,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     how.add_argument("--threads", type=int, default=1, metavar="N", help="threads of each notebook (default: 1)")
     how.add_argument("--cold", action="store_true", help="a new Python for each notebook instead of a prepared one")
     dask = parser.add_argument_group("executor dask")
-    dask.add_argument("--scheduler", default="", metavar="ADDRESS", help="a running scheduler, or its scheduler file")
+    dask.add_argument("--scheduler", metavar="ADDRESS", help="a running scheduler, or its scheduler file")
     dask.add_argument("--cluster", default="local", metavar="KIND", help="local, slurm, pbs, sge or lsf")
     dask.add_argument(
         "--cluster-option", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
@@ -91,7 +91,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     common = {"workers": args.workers, "threads": args.threads, "warm": not args.cold}
     if args.executor == "dask":
         return {
-            **common, "scheduler": args.scheduler, "cluster": args.cluster,
+            **common, "scheduler": args.scheduler or "", "cluster": args.cluster,
             "cluster_options": _pairs("--cluster-option", args.cluster_option),
             "resources": _amounts(args.resources),
         }  # fmt: skip

@@ -107,7 +107,7 @@ def leaks(record: DatasetRecord, fold: str, features: dict[str, FeatureSet], all
         if counts["test"][0]:
             what = f"{where}: it has seen {of['test']} test samples of fold {fold}, so test scores would be inflated"
             if not allow:
-                raise DataError(f"{what}; choose other features or pass allow_leak=True for a demonstration")
+                raise DataError(f"{what}; choose other features, or allow_leak=True (--set) for a demonstration")
             remarks.append(f"LEAK: {what}")
         elif counts["valid"][0]:
             remarks.append(
@@ -129,5 +129,8 @@ def _seen_by_extractor(record: DatasetRecord, features: FeatureSet) -> np.ndarra
 
 def _unknown_features(record: DatasetRecord, modality: Modality, name: str, known: list[str]) -> Exception:
     if not known:
-        return DataError(f"{record.name} has no {modality} features, got {modality}={name!r}; pass {modality}=None")
+        return DataError(
+            f"{record.name} has no {modality} features, got {modality}={name!r}; leave it out with "
+            f"{modality}=None (--set data.{modality}=null)"
+        )
     return unknown_name(f"{modality} features of {record.name}", name, known)

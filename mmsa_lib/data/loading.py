@@ -90,6 +90,11 @@ def load(
     fold = choose_fold(source.record, fold, part)
     chosen = choose_features(source.record, fold, {"text": text, "audio": audio, "vision": vision}, source.layouts)
     stored = {m: n for m, n in chosen.items() if m != "text" or n not in COMPUTED_TEXT}
+    if "text" not in chosen or "text" in stored:
+        for option, value, default in (("text_model", text_model, DEFAULT_TEXT_MODEL), ("max_length", max_length, 64)):
+            if value != default:
+                kind = f"text is {chosen['text']!r}, which is stored" if "text" in chosen else "text is left out"
+                log.warning(f"{option}={value!r} has no effect: {kind}; computed are {', '.join(COMPUTED_TEXT)}")
     notes = leaks(source.record, fold, {n: source.layouts[n] for n in stored.values()}, allow_leak)
     for note in notes:
         log.warning(note)

@@ -111,6 +111,11 @@ class RunConfig(BaseModel):
                         f"data.{key}={self.data[key]!r} contradicts text_encoder='bert' with "
                         f"text_model={own.text_model!r}; leave data.{key} out"
                     )
+        elif "text_model" in self.config:
+            raise ConfigError(
+                f"config.text_model={own.text_model!r} has no effect without text_encoder='bert'; leave it out (the "
+                "model of frozen text is data.text_model)"
+            )
         elif self.data.get("text") == "tokens":
             raise ConfigError("data.text='tokens' needs a text encoder in the method: set text_encoder='bert'")
         return self

@@ -160,7 +160,9 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         with h5py.File(path, "r") as file:
             yield file
     except OSError as error:
-        raise DataError(f"{path} is no readable HDF5 file ({error}); repeat the run with force") from error
+        raise DataError(
+            f"{path} is no readable HDF5 file ({error}); repeat the run with --force (force=True in Python)"
+        ) from error
 
 
 def _cell_groups(file: h5py.File) -> dict[Cell, str]:

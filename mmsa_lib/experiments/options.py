@@ -6,8 +6,9 @@ import ast
 import inspect
 import json
 import math
-from collections.abc import Mapping
-from typing import Any, get_type_hints
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,6 +17,9 @@ from mmsa_lib.experiments.fingerprint import parse
 
 PLACES_ONLY = frozenset({"folder", "in_memory"})
 """Data options that say where samples lie, not what they are."""
+
+LARGEST = 2**63 - 1
+"""Of whole numbers: what torch and numpy count with."""
 
 
 def data_options(dataset: str) -> dict[str, Any]:
@@ -67,17 +71,52 @@ def typed_value(key: str, raw: str, annotation: Any = Any) -> Any:
 def _fitting(key: str, candidates: list[Any], annotation: Any) -> Any:
     """The first of ``candidates`` that fits ``annotation``, converted to it."""
     adapter = TypeAdapter(annotation)
-    problem = ""
     for candidate in candidates:
         try:
             value = adapter.validate_python(candidate)
-        except ValidationError as error:
-            problem = problem or error.errors()[0]["msg"]  # of the value that was meant, not of its spelling
+        except ValidationError:
             continue
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{key}={candidate} is not finite; give a number")
+        for number in _numbers(value):
+            if not math.isfinite(number):
+                raise ConfigError(f"{key}={candidate} is not finite; give a number")
+            if abs(number) > LARGEST and isinstance(number, int):
+                raise ConfigError(f"{key}={candidate} is too large; give a number up to {LARGEST}")
         return value
-    raise ConfigError(f"{key}={candidates[-1]!r}: {problem}")
+    raise ConfigError(f"{key}={candidates[-1]!r} does not fit; it takes {_expected(annotation)}")
+
+
+def _numbers(value: Any) -> Iterator[int | float]:
+    """The numbers in a value, however deep."""
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _numbers(part)
+
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    Path: "a path",
+    type(None): "null",
+}
+
+
+def _expected(annotation: Any) -> str:
+    """What a type takes, for readers."""
+    origin, inside = get_origin(annotation) or annotation, get_args(annotation)
+    if origin is Annotated:
+        return _expected(inside[0])
+    if origin is Literal:
+        return " or ".join(map(str, inside))
+    parts = ["..." if part is Ellipsis else _expected(part) for part in inside]
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return f"a mapping ({{name: {parts[-1] if parts else 'value'}}})"
+    if isinstance(origin, type) and issubclass(origin, list | tuple):
+        return f"a list ([{', '.join(parts)}])"
+    return _WORDS.get(annotation) or " or ".join(dict.fromkeys(parts)) or str(annotation)
 
 
 def literal(raw: str) -> Any:

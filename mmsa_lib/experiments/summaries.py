@@ -170,7 +170,9 @@ def item_reader(opened: Source, items: bool | None, resamples: int, seed: int) -
     """A reader of predictions, if there are any."""
     if opened.folder is None:
         if items:
-            raise DataError("intervals over test items need the folder of the runs; give it as runs= (or --runs)")
+            raise DataError(
+                "intervals over test items need the folder of the runs; give it with --runs (runs= in Python)"
+            )
         return None
     return ItemScores(opened.folder, resamples, seed)
 

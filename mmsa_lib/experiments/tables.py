@@ -276,5 +276,7 @@ def _choose(frame, split, protocol, level, dataset, fold) -> pd.DataFrame:
     for column in ("dataset", "fold"):
         found = sorted(set(chosen[column]) - {UNKNOWN})
         if len(found) > 1:
-            raise DataError(f"results of several {column}s ({', '.join(found)}); choose one by {column}= or --{column}")
+            raise DataError(
+                f"results of several {column}s ({', '.join(found)}); choose one with --{column} ({column}= in Python)"
+            )
     return chosen

@@ -116,7 +116,9 @@ def test_a_data_set_without_a_modality_says_so(small, record):
     record.defaults["*"].pop("audio")
     write_store(record, small)
     assert load("small")["train"].modalities == ("text",)
-    with pytest.raises(DataError, match="small has no audio features, got audio='covarep'; pass audio=None"):
+    with pytest.raises(
+        DataError, match="small has no audio features, got audio='covarep'; leave it out with audio=None"
+    ):
         load("small", audio="covarep")
 
 
@@ -235,6 +237,12 @@ def test_text_that_cannot_be_computed_is_explained(small, record, tiny_text_mode
     write_store(record, small)
     with pytest.raises(DataError, match=r"no transcripts.*text_model='bert-base-uncased'"):
         load("small", text="words", text_model=tiny_text_model)
+
+
+@pytest.mark.parametrize("options", [{"text_model": "nope/nope"}, {"max_length": 999_999_999}])
+def test_options_without_effect_are_said(options, small, caplog):
+    load("small", **options)
+    assert "has no effect: text is " in caplog.text
 
 
 def test_the_fingerprint_changes_with_what_changes_numbers_only(small, record, tiny_text_model):

@@ -59,6 +59,10 @@ class TestTextEncoder:
         config = RunConfig(method="text_only", config={"text_encoder": "bert", "text_model": "some-model"})
         assert config.load_options == {"text": "tokens", "text_model": "some-model"}
 
+    def test_a_text_model_without_effect_is_refused(self):
+        with pytest.raises(ConfigError, match="no effect without text_encoder='bert'"):
+            RunConfig(method="text_only", config={"text_model": "nope/nope"})
+
     @pytest.mark.parametrize("data", [{"text": "words"}, {"text_model": "another"}, {"text": None}])
     def test_contradictions_are_refused(self, data):
         with pytest.raises(ConfigError, match="contradicts text_encoder='bert'"):
@@ -114,8 +118,12 @@ class TestParseSettings:
             ("lerning_rate=1", "did you mean .*learning_rate"),
             ("config.patienc=1", "did you mean patience"),
             ("settings.lambda=1", "unknown settings key"),
-            ("batch_size=1.5", "config.batch_size='1.5': .*fractional part"),
-            ("samples=[5,5]", r"data.samples='\[5,5\]': Field required"),
+            ("batch_size=1.5", "config.batch_size='1.5' does not fit; it takes a whole number"),
+            ("max_epochs=99999999999999999999", "max_epochs=.* is too large"),
+            ("precision=double", "it takes float32 or bfloat16 or float16"),
+            ("in_memory=maybe", "it takes true or false or null"),
+            ("samples=[5,5]", r"data.samples='\[5,5\]' .* a list \(\[a whole number, a whole number, a"),
+            ("samples=[5,5,99999999999999999999]", "too large"),
             ("learning_rate=NaN", "not finite"),
             ("learning_rate=Infinity", "not finite"),
             ("max_length=long", "data.max_length='long'"),
