@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -30,6 +31,8 @@ DTYPES = {
     "times": "<f4",
 }
 """Types in which arrays are stored and fingerprinted, so that a float64 source and its stored copy agree."""
+
+_BLOCK = 2**22  # values that are turned into bytes at once
 
 
 def fingerprint(record: DatasetRecord) -> str:
@@ -86,9 +89,12 @@ def _of_features(features: FeatureSet) -> str:
 def _of_arrays(*more: object, **arrays: np.ndarray) -> str:
     digest = hashlib.sha256(_canonical(more))
     for kind, values in arrays.items():
-        array = np.ascontiguousarray(values, dtype=DTYPES[kind])
-        digest.update(f"{kind}{array.dtype.str}{array.shape}".encode())
-        digest.update(array.data)
+        shape = np.shape(values) or (1,)
+        digest.update(f"{kind}{np.dtype(DTYPES[kind]).str}{shape}".encode())
+        step = max(1, _BLOCK // max(1, math.prod(shape[1:])))
+        for start in range(0, shape[0], step):  # an array may lie in a file and be larger than the memory
+            rows = values[start : start + step] if np.ndim(values) else values
+            digest.update(np.ascontiguousarray(rows, dtype=DTYPES[kind]).data)
     return digest.hexdigest()
 
 

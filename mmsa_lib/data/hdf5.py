@@ -2,10 +2,19 @@
 
 Writing goes through memory. The HDF5 library ends the whole process with a segmentation fault when the disk fills up
 under an open file (seen with HDF5 2.0); plain file output raises an error that can be reported.
+
+Reading a damaged file can keep the HDF5 library busy for ever, and nothing can interrupt it. So a file ends with the
+SHA-256 of what comes before (HDF5 ignores it), which is compared before the library sees the file. A file without it
+(of another program, of an earlier release, or changed since) is first read in a process of its own with a limited time.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +29,20 @@ from mmsa_lib.files import atomic_path
 CHUNK_BYTES = 2**18
 """Aim for compressed chunks of this size: large enough to compress, small enough to read a few samples."""
 
+DENSEST = 1100
+"""Bytes that one stored byte can hold at the most: DEFLATE reaches 1032, and a file has its own tables."""
+
+SMALL = 2**24
+"""An array of at most so many bytes is read whatever is stored for it."""
+
+_SEAL = b"\nmmsa_lib sha256 "
+_SEAL_BYTES = len(_SEAL) + 65  # 64 digits and a line feed
+_PROBE_SECONDS, _PROBE_BYTES_PER_SECOND = 5, 10**7  # of processor time, whatever else the machine does
+_sound: dict[tuple, bool] = {}  # files that were looked at: whether they had a checksum
+
 
 def write_hdf5(target: Path | str, fill: Callable[[h5py.File], None]) -> None:
-    """Write the HDF5 file that ``fill`` describes to ``target``, atomically.
+    """Write the HDF5 file that ``fill`` describes to ``target``, atomically, with its SHA-256 at the end.
 
     Equal content gives equal bytes with the same h5py: no timestamps, a fixed file version, fixed compression.
 
@@ -31,30 +51,44 @@ def write_hdf5(target: Path | str, fill: Callable[[h5py.File], None]) -> None:
         fill: called once with an empty open file; adds groups, data sets and attributes.
 
     Raises:
-        DataError: the folder can't be written or the disk is full; nothing is left behind.
+        DataError: the folder can't be written or the disk or the memory is full; nothing is left behind.
     """
     name = uuid4().hex  # HDF5 refuses a second file of the same name, even in memory
-    with h5py.File(name, "w", driver="core", backing_store=False, block_size=2**24, libver=("v110", "v110")) as file:
-        fill(file)
-        file.flush()
-        image = file.id.get_file_image()
+    try:
+        with h5py.File(name, "w", driver="core", backing_store=False, block_size=2**24, libver=("v110", "v110")) as f:
+            fill(f)
+            f.flush()
+            image = f.id.get_file_image()
+    except MemoryError as error:
+        raise DataError(
+            f"cannot write {target}: not enough memory; close other programs or use a smaller set"
+        ) from error
     with atomic_path(target) as temporary:
         temporary.write_bytes(image)
+        with temporary.open("ab") as file:
+            file.write(_SEAL + hashlib.sha256(image).hexdigest().encode() + b"\n")
 
 
 @contextmanager
-def read_hdf5(path: Path | str, remedy: str) -> Iterator[h5py.File]:
-    """Open ``path`` for reading; what HDF5 reports about a damaged file becomes one line that names it and ``remedy``.
+def read_hdf5(path: Path | str, remedy: str, *, verified: bool = False) -> Iterator[h5py.File]:
+    """Open ``path`` for reading; whatever is wrong with the file becomes one line that names it and ``remedy``.
+
+    Args:
+        verified: the file's checksum was compared already, so that it needs no look from another process.
 
     Raises:
-        DataError: there is no such file, it isn't HDF5, it is truncated, or a part of it can't be read.
+        DataError: there is no such file, it isn't HDF5, it is damaged or truncated, refers to other files, announces
+            more than it can hold or than fits in memory, or a part of it can't be read.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path} is not a file; {remedy}")
     try:
+        if not verified:
+            is_sealed(path)
         # Files are replaced as a whole and never changed in place, so no lock is needed (locks fail on some networks).
         with h5py.File(path, "r", locking=False) as file:
+            examine(file, path.stat().st_size)
             yield file
     except MMSAError:
         raise  # of what the caller found in the file
@@ -62,8 +96,97 @@ def read_hdf5(path: Path | str, remedy: str) -> Iterator[h5py.File]:
         raise DataError(
             f"cannot read {path}: permission denied; change its permissions or choose another file"
         ) from error
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+    except MMSAError:
+        raise
+    except _Unfit as error:
+        raise DataError(f"{path} {error}; {remedy}") from error
+    except MemoryError as error:
+        what = f" ({error})" if str(error) else ""
+        raise DataError(f"{path} does not fit in memory{what}; close other programs or use a smaller set") from error
+    except Exception as error:  # HDF5 and numpy raise nearly anything on a damaged file
         raise DataError(f"{path} {_reason(path, error)}; {remedy}") from error
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether ``path`` ends with its SHA-256, and nothing changed it; each file is read once per process.
+
+    A file without checksum is read by another process first, since HDF5 can't be interrupted.
+
+    Raises:
+        _Unfit: the checksum is that of another content, or reading the file comes to no end.
+    """
+    key = identity(path)
+    if key not in _sound:
+        size = path.stat().st_size
+        found = _read_seal(path, size)
+        if found is None and size and h5py.is_hdf5(path):
+            _probe(path, size)
+        _sound[key] = found is not None
+    return _sound[key]
+
+
+def identity(path: Path) -> tuple:
+    """What changes when another file takes the place of ``path``."""
+    state = path.stat()
+    return str(path.resolve()), state.st_size, state.st_mtime_ns, state.st_ino
+
+
+def examine(file: h5py.File, size: int) -> None:
+    """Look at every object of an open file before any array is read.
+
+    Args:
+        size: bytes of the file.
+
+    Raises:
+        _Unfit: it refers to other files, or an array announces more than what is stored could hold.
+    """
+    groups, seen, total = [file["/"]], set(), 0
+    while groups:
+        group = groups.pop()
+        for name in group:
+            where, link = f"{group.name.rstrip('/')}/{name}", group.get(name, getlink=True)
+            if isinstance(link, h5py.SoftLink):
+                continue  # leads to another place of this file
+            if not isinstance(link, h5py.HardLink):
+                raise _Unfit(f"refers to another file at {where}")
+            node = group[name]
+            address = h5py.h5o.get_info(node.id).addr
+            if address in seen:
+                continue
+            seen.add(address)
+            if isinstance(node, h5py.Group):
+                groups.append(node)
+            elif isinstance(node, h5py.Dataset):
+                total += _check_array(node, where, size)
+    if total > SMALL + DENSEST * size:
+        raise _Unfit(f"announces {total / 1e9:.1f} GB of arrays and has {size / 1e6:.3g} MB")
+
+
+def read_array(dataset: h5py.Dataset) -> np.ndarray:
+    """The values of ``dataset``.
+
+    Raises:
+        MemoryError: they take more than there is.
+    """
+    free = available_memory()
+    if free is not None and dataset.nbytes > free:
+        raise MemoryError(f"{dataset.name} takes {dataset.nbytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
+    return dataset[()]
+
+
+def available_memory() -> int | None:
+    """Bytes that can be had without swapping, by the kernel and by the limit of the container; ``None`` if unknown."""
+    found = []
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    elif hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        found.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdigit():
+        found.append(max(0, int(text) - int(used.read_text())))
+    return min(found) if found else None
 
 
 def add_array(group: h5py.Group, name: str, values: np.ndarray) -> h5py.Dataset:
@@ -89,8 +212,86 @@ def add_texts(group: h5py.Group, name: str, texts: list[str]) -> h5py.Dataset:
 
 
 def read_texts(dataset: h5py.Dataset) -> list[str]:
-    """The texts that :func:`add_texts` wrote."""
-    return [text.decode("utf-8") for text in dataset[:].tolist()]
+    """The texts that :func:`add_texts` wrote.
+
+    Raises:
+        TypeError: the array holds something else.
+    """
+    if dataset.ndim != 1 or dataset.dtype.kind != "S":
+        raise TypeError(f"{dataset.name} holds {dataset.dtype} of shape {dataset.shape}, not texts")
+    return [text.decode("utf-8") for text in read_array(dataset).tolist()]
+
+
+def probe(path: str, seconds: str) -> None:
+    """Read everything in ``path``, in small pieces; run in a process of its own, which ends after ``seconds``."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 1))
+    except (ImportError, ValueError, OSError):
+        pass  # the one who started us has a clock too
+    with h5py.File(path, "r", locking=False) as file:
+        dict(file.attrs)
+        examine(file, os.path.getsize(path))
+        file.visititems(_touch)
+
+
+def _touch(_: str, node: h5py.Group | h5py.Dataset) -> None:
+    dict(node.attrs)
+    if isinstance(node, h5py.Dataset) and node.ndim and node.size:
+        step = max(1, SMALL * len(node) // max(1, node.nbytes))
+        for start in range(0, len(node), step):
+            node[start : start + step]
+
+
+class _Unfit(Exception):
+    """What makes a file unfit to be read; completes the sentence "<path> ..."."""
+
+
+def _check_array(node: h5py.Dataset, where: str, size: int) -> int:
+    """The bytes that ``node`` takes once it is read."""
+    settings = node.id.get_create_plist()
+    if settings.get_external_count():
+        raise _Unfit(f"keeps {where} in another file")
+    if node.is_virtual:
+        raise _Unfit(f"puts {where} together from other places")
+    announced = math.prod(node.shape or ()) * node.id.get_type().get_size()
+    stored = min(node.id.get_storage_size(), size)
+    if announced > SMALL + DENSEST * stored:
+        raise _Unfit(f"announces {announced / 1e9:.1f} GB at {where} and stores {stored / 1e6:.3g} MB there")
+    return announced
+
+
+def _read_seal(path: Path, size: int) -> str | None:
+    """The checksum at the end of ``path``, compared with the content; ``None`` where there is none."""
+    with path.open("rb") as file:
+        file.seek(max(0, size - _SEAL_BYTES))
+        seal = file.read()
+        if not seal.startswith(_SEAL):
+            return None
+        file.seek(0)
+        digest, left = hashlib.sha256(), size - _SEAL_BYTES
+        while left and (block := file.read(min(left, 2**20))):
+            digest.update(block)
+            left -= len(block)
+    if digest.hexdigest().encode() != seal[len(_SEAL) : -1]:
+        raise _Unfit("is damaged (its SHA-256 is not the one that was written with it)")
+    return digest.hexdigest()
+
+
+def _probe(path: Path, size: int) -> None:
+    """Have another process read ``path``, and give up where it comes to no end or crashes."""
+    seconds = _PROBE_SECONDS + size // _PROBE_BYTES_PER_SECOND
+    here = Path(__file__).resolve()
+    # As a file, not as a module of the package, which would take seconds to import.
+    code = "import sys, runpy as r; sys.path.insert(0, sys.argv[1]); r.run_path(sys.argv[2])['probe'](*sys.argv[3:])"
+    command = [sys.executable, "-c", code, str(here.parents[2]), str(here), str(path.resolve()), str(seconds)]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30 * seconds, check=False)
+    except subprocess.TimeoutExpired:
+        done = None
+    if done is None or done.returncode < 0:  # a plain error is found again, and told, by this process
+        raise _Unfit("is damaged (reading it comes to no end)")
 
 
 def _compression(values: np.ndarray) -> dict[str, object]:

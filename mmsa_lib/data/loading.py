@@ -16,6 +16,7 @@ from mmsa_lib.data.assembling import Contents
 from mmsa_lib.data.batch import Modality, Utterances
 from mmsa_lib.data.choose import COMPUTED_TEXT, SPLITS, choose_features, choose_fold, leaks
 from mmsa_lib.data.fingerprint import fingerprint
+from mmsa_lib.data.hdf5 import available_memory
 from mmsa_lib.data.padding import (
     Tokens,
     check_one_frame_per_word,
@@ -27,7 +28,6 @@ from mmsa_lib.data.record import DatasetRecord, FeatureSet
 from mmsa_lib.data.registry import SYNTHETIC, store_path
 from mmsa_lib.data.scaling import fit_scaling, rows_in_memory
 from mmsa_lib.data.store import list_features, read_header, read_spans, read_store
-from mmsa_lib.data.streaming import available_memory
 from mmsa_lib.data.text import DEFAULT_TEXT_MODEL, sentence_features, text_model_fingerprint, word_features
 from mmsa_lib.errors import ConfigError, unknown_name
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mmsa_lib.data.batch import Batch, Modality, Utterances
+from mmsa_lib.data.hdf5 import available_memory as available_memory
 from mmsa_lib.data.scaling import Scaling
 from mmsa_lib.data.store import read_spans
 
@@ -96,21 +96,6 @@ class StreamedUtterances(Utterances):
 def placeholder(samples: int, frames: int, width: int) -> Tensor:
     """A tensor ``(samples, frames, width)`` without storage."""
     return torch.empty(samples, frames, width, device="meta")
-
-
-def available_memory() -> int | None:
-    """Bytes that can be had without swapping, by the kernel and by the limit of the container; ``None`` if unknown."""
-    found = []
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
-    elif hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
-        found.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.is_file() and used.is_file() and (text := limit.read_text().strip()).isdigit():
-        found.append(max(0, int(text) - int(used.read_text())))
-    return min(found) if found else None
 
 
 def _frames_needed(observed: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ scalars and builtin containers, so :func:`load` lets through exactly what rebuil
 
 How: every name that a pickle asks for is looked up in a closed table, ``pickle_pieces.ALLOWED``. The table never gives
 out a class, a function or numpy's own reconstructors (a forged dtype state makes these read raw bytes as object
-pointers). It gives out inert builders that collect pieces; arrays are made afterwards, from checked pieces, and any
-leftover that is not plain data is refused.
+pointers). It gives out inert builders that collect pieces; arrays, dicts and sets are made afterwards, from checked
+pieces, and any leftover that is not plain data is refused. One budget of nodes and bytes, in proportion to the size of
+the file, bounds the work and the memory of a load and of every walk over what it returns.
 """
 
 from __future__ import annotations
@@ -18,7 +19,18 @@ from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
-from mmsa_lib.data.sources.pickle_pieces import ALLOWED, ARRAY_KINDS, Damaged, Refused, array_of, plain_copy
+from mmsa_lib.data.sources.pickle_pieces import (
+    ALLOWED,
+    ARRAY_KINDS,
+    Budget,
+    Damaged,
+    Dict,
+    PlainCopy,
+    Refused,
+    Set,
+    array_of,
+    call,
+)
 from mmsa_lib.errors import DataError
 
 
@@ -100,8 +112,9 @@ def _read_header_2_0(stream: BinaryIO):
 def _load(stream: BinaryIO, size: int, where: str) -> Any:
     """Unpickle and check a tree of at most ``size`` bytes; every failure is one line that starts with ``where``."""
     try:
-        tree = _Unpickler(_Bounded(stream, size)).load()
-        return plain_copy(tree, {}, set(), 0)
+        budget = Budget(size)
+        tree = _Unpickler(_Bounded(stream, size), budget).load_all()
+        return PlainCopy(budget)(tree)
     except Refused as error:
         raise UnsafePickleError(
             f"{where}: refused to load, because the pickle {error}; only numpy arrays and builtin containers are read. "
@@ -156,7 +169,7 @@ class _Bounded:
     """A stream that never asks for more than is there, so that a forged length reserves no memory."""
 
     def __init__(self, stream: BinaryIO, size: int):
-        self._stream, self._left = stream, size
+        self._stream, self.left = stream, size
 
     def read(self, count: int) -> bytes:
         self._take(count)
@@ -172,9 +185,9 @@ class _Bounded:
         return line
 
     def _take(self, count: int) -> None:
-        if not 0 <= count <= self._left:
+        if not 0 <= count <= self.left:
             raise EOFError
-        self._left -= count
+        self.left -= count
 
 
 class _Unpickler(pickle._Unpickler):
@@ -183,8 +196,17 @@ class _Unpickler(pickle._Unpickler):
     The one written in C sizes its memo by numbers in the file, so a few forged bytes could fill the memory.
     """
 
-    def __init__(self, stream: _Bounded):
+    def __init__(self, stream: _Bounded, budget: Budget):
         super().__init__(stream, encoding="latin1")
+        self._stream, self._budget = stream, budget
+
+    def load_all(self) -> Any:
+        """What the pickle holds; nothing may follow it."""
+        tree = self.load()
+        frame = self._unframer.current_frame
+        if self._stream.left or (frame is not None and frame.read(1)):
+            raise Damaged("something follows the end of the pickle, which would be lost")
+        return tree
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -200,8 +222,49 @@ class _Unpickler(pickle._Unpickler):
     def get_extension(self, code: int) -> NoReturn:
         raise Refused(f"asks for the registered extension {code}")
 
+    def _instantiate(self, klass: Any, args: list) -> None:
+        self.append(call(self._budget, klass, args))
+
+    def load_reduce(self) -> None:
+        args = self.stack.pop()
+        self.stack[-1] = call(self._budget, self.stack[-1], args)
+
+    def load_newobj(self) -> NoReturn:
+        raise Refused("makes an object of a class")
+
+    def load_build(self) -> None:
+        state = self.stack.pop()
+        if not hasattr(self.stack[-1], "__setstate__"):
+            raise Refused("sets the state of something that has none")
+        self.stack[-1].__setstate__(state)
+
+    def load_empty_dictionary(self) -> None:
+        self.append(Dict())
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append(Dict(zip(items[::2], items[1::2], strict=True)))
+
+    def load_empty_set(self) -> None:
+        self.append(Set())
+
+    def load_frozenset(self) -> None:
+        items = self.pop_mark()  # which also changes where self.append leads
+        self.append(Set(items, frozenset))
+
     def load_bytearray8(self) -> None:
         # the original reserves the announced length before it looks whether so much is there
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
-    dispatch = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: load_bytearray8}
+    dispatch = {
+        **pickle._Unpickler.dispatch,
+        pickle.REDUCE[0]: load_reduce,
+        pickle.NEWOBJ[0]: load_newobj,
+        pickle.NEWOBJ_EX[0]: load_newobj,
+        pickle.BUILD[0]: load_build,
+        pickle.EMPTY_DICT[0]: load_empty_dictionary,
+        pickle.DICT[0]: load_dict,
+        pickle.EMPTY_SET[0]: load_empty_set,
+        pickle.FROZENSET[0]: load_frozenset,
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+    }

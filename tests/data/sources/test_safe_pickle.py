@@ -8,6 +8,7 @@ import os
 import pickle
 import struct
 import subprocess
+import time
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -243,11 +244,111 @@ def test_a_forged_object_type_does_not_turn_bytes_into_pointers(tmp_path):
         load(_save(tmp_path, content))
 
 
-def test_nested_references_cost_nothing_twice(tmp_path):
-    tree: list = ["leaf"]
-    for _ in range(60):  # copied one by one, this would be 2^60 leaves
-        tree = [tree, tree]
-    assert load(_save(tmp_path, pickle.dumps(tree)))[0][1][0] is not None
+def _nested(step, leaf, depth=60):
+    """A tree whose parts are shared: ``depth`` small steps, ``2 ** depth`` leaves for whoever walks over it."""
+    tree = leaf
+    for _ in range(depth):
+        tree = step(tree)
+    return pickle.dumps(tree)
+
+
+def _many(call, times=2000):
+    return b"(" + call * times + b"l."
+
+
+def _colliding(start, each, end):
+    """Integers that have all the hash 0, as a pickle; making the dict would take the time that is meant to be saved."""
+    keys = (pickle.dumps(k * (2**61 - 1), 2)[2:-1] for k in range(1, 30_000))
+    return b"\x80\x04" + start + b"".join(key + each for key in keys) + end + b"."
+
+
+_TEXT = b"\x80\x02X" + struct.pack("<I", 4_000_000) + b"a" * 4_000_000 + b"q\x000"  # under key 0 of the memo
+_BYTES = b"\x80\x03B" + _TEXT[3:]
+_LATIN1 = b"U\x06latin1q\x010"  # under key 1
+_F8 = b"cnumpy\ndtype\nU\x02f8\x85Rq\x010"
+_S4M = b"cnumpy\ndtype\nU\x08S4000000\x85Rq\x010"
+_PAIRS = _nested(lambda part: (part, part), 1)[2:-1]
+_LIST = b"\x80\x02](" + b"N" * 500_000 + b"eq\x000"
+
+BOMBS = {
+    "nested shared lists": lambda: _nested(lambda part: [part, part], "leaf"),
+    "nested shared tuples": lambda: _nested(lambda part: (part, part), "leaf"),
+    "shared tuples as a key": lambda: b"\x80\x04}" + _PAIRS + b"Ns.",
+    "shared tuples in a set": lambda: b"\x80\x04\x8f(" + _PAIRS + b"\x90.",
+    "shared tuples in a frozenset": lambda: b"\x80\x04(" + _PAIRS + b"\x91.",
+    "nested shared dicts": lambda: _nested(lambda part: {"a": part, "b": part}, 1),
+    "nested shared object arrays": lambda: _nested(lambda part: np.array([part, part, None], dtype=object), 1, 30),
+    "keys with one hash": lambda: _colliding(b"}(", b"N", b"u"),
+    "keys with one hash, one by one": lambda: _colliding(b"}", b"Ns", b""),
+    "a set of one hash": lambda: _colliding(b"\x8f(", b"", b"\x90"),
+    "a frozenset of one hash": lambda: _colliding(b"(", b"", b"\x91"),
+    "a text many times": lambda: _TEXT + _many(b"h\x00"),
+    "encoded many times": lambda: _TEXT + _LATIN1 + _many(b"c_codecs\nencode\nh\x00h\x01\x86R"),
+    "bytearrays": lambda: _BYTES + _many(b"cbuiltins\nbytearray\nh\x00\x85R"),
+    "scalars": lambda: _BYTES + _S4M + _many(b"cnumpy.core.multiarray\nscalar\nh\x01h\x00\x86R"),
+    "letters as arguments": lambda: _TEXT + _many(b"cbuiltins\nset\nh\x00R"),
+    "sets of one list": lambda: _LIST + _many(b"cbuiltins\nset\nh\x00\x85R"),
+    "arguments of one list": lambda: _LIST + _many(b"cbuiltins\nset\nh\x00R"),
+    "arrays over the same bytes": lambda: (
+        _BYTES + _F8 + _many(b"cnumpy.core.numeric\n_frombuffer\n(h\x00h\x01J\x20\xa1\x07\x00\x85U\x01CtR")
+    ),
+    "one array many times": lambda: pickle.dumps([np.zeros(500_000)] * 2000),
+    "empty strings": lambda: b"\x80\x02cnumpy\ndtype\nU\x02S0\x85Rq\x010" + _many(
+        b"cnumpy.core.numeric\n_frombuffer\n(U\x00h\x01J\x80\x96\x98\x00\x85U\x01CtR", 100
+    ),
+    "deep": lambda: b"(" * 50_000 + b"t" * 50_000 + b".",
+    "deep lists": lambda: b"]" * 50_000 + b"a" * 49_999 + b".",
+    "a number of a million digits": lambda: b"\x80\x02\x8b" + struct.pack("<I", 400_000) + b"\x7f" * 400_000 + b".",
+    "a number of a million letters": lambda: b"L" + b"9" * 1_000_000 + b"L\n.",
+    "sorting of shared tuples": lambda: (
+        b"\x80\x03C\x08aaaaaaaaq\x000" + _F8 + b"cnumpy.core.numeric\n_frombuffer\n(h\x00h\x01K\x01\x85U\x01K"
+        + _PAIRS + _PAIRS + b"\x86tR."
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_work_and_memory_are_bounded_by_the_size_of_the_file(tmp_path, bomb):
+    path = _save(tmp_path, BOMBS[bomb]())
+    start = time.process_time()
+    tracemalloc.start()
+    try:
+        outcome = _load_or_error(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(outcome, DataError)
+    assert str(outcome).startswith(str(path))
+    assert "\n" not in str(outcome)
+    if not bomb.startswith(("deep", "letters", "arguments", "a number", "sorting")):
+        assert "again and again" in str(outcome)
+    assert peak < 2**29
+    assert time.process_time() - start < 20  # under tracing
+
+
+def test_what_honest_files_share_is_read(tmp_path):
+    missing = np.zeros((50, 20), np.float32)
+    tree = {"audio": [missing] * 2000, "id": ["video1"] * 20_000, "train": {"x": [1]}}
+    tree["test"] = tree["train"]
+    loaded = load(_save(tmp_path, pickle.dumps(tree)))
+    assert loaded["audio"][0] is loaded["audio"][1999]
+    assert loaded["id"] == tree["id"]
+    assert loaded["test"] is loaded["train"]
+
+
+@pytest.mark.parametrize("rest", [b".", b"\0" * 100, pickle.dumps([1])])
+def test_bytes_behind_the_end_are_refused(tmp_path, rest):
+    for protocol in (2, 5):
+        with pytest.raises(DataError, match="something follows the end"):
+            load(_save(tmp_path, pickle.dumps([1, np.zeros(3)], protocol) + rest))
+
+
+def test_long_doubles_are_refused(tmp_path):
+    for value in (np.zeros(2, np.longdouble), np.longdouble(1) / 3, np.zeros(2, np.clongdouble)):
+        if value.dtype.itemsize in (8, 16) and value.dtype.kind + str(value.dtype.itemsize) in ("f8", "c16"):
+            continue  # this machine has none
+        with pytest.raises(UnsafePickleError, match="array of type"):
+            load(_save(tmp_path, pickle.dumps([value])))
 
 
 def test_too_deep_nesting_is_refused(tmp_path):
