@@ -44,15 +44,20 @@ class Journal:
 def run_request(request: dict[str, Any]) -> None:
     """Execute ``request["notebook"]`` and write every event to ``request["journal"]``; raises nothing."""
     journal = Journal(Path(request["journal"]))
+    endings: list[int] = []
     try:
         import papermill
         from traitlets.config import Config
 
+        _record_endings(endings)
+
         # Messages of papermill go to a log that nobody reads; what matters is in the journal.
         logging.getLogger("papermill").setLevel(logging.CRITICAL)
         # TCP ports are chosen before the kernel binds them, so two kernels can get the same one. A socket file in a
-        # private folder cannot collide.
-        transport = {"transport": "ipc", "ip": request["socket"]}
+        # private folder cannot collide. The connection file lies there too, and goes with the folder.
+        transport = {
+            "transport": "ipc", "ip": request["socket"], "connection_file": f"{request['socket']}.json",
+        }  # fmt: skip
         papermill.execute_notebook(
             request["notebook"],
             request["output"],
@@ -60,15 +65,31 @@ def run_request(request: dict[str, Any]) -> None:
             kernel_name="python3",
             language="python",
             progress_bar=False,
+            start_timeout=300,
             config=Config(KernelManager=transport),
             on_cell_execute=journal.before_cell,
             on_cell_executed=journal.after_cell,
             coalesce_streams=True,
         )
     except Exception as error:
-        journal.write(FAILED, cell=journal.current, **_describe(error))
+        journal.write(FAILED, cell=journal.current, **_describe(error, endings))
     else:
         journal.write(FINISHED)
+
+
+def _record_endings(endings: list[int]) -> None:
+    """Let jupyter_client add the exit status of a kernel that ended to ``endings``; it forgets it otherwise."""
+    from jupyter_client.provisioning import LocalProvisioner
+
+    poll = LocalProvisioner.poll
+
+    async def recorded(self: Any) -> int | None:
+        status = await poll(self)
+        if status is not None and self.has_process:
+            endings.append(status)
+        return status
+
+    LocalProvisioner.poll = recorded
 
 
 def end_with_parent() -> None:
@@ -87,8 +108,8 @@ def _asks_to_exit(content: dict[str, Any]) -> bool:
     return content.get("ename") == "SystemExit" or any(part.get("source") == "ask_exit" for part in payload)
 
 
-def _describe(error: Exception) -> dict[str, str]:
-    """Kind, one-line message and traceback of what papermill raised."""
+def _describe(error: Exception, endings: list[int]) -> dict[str, Any]:
+    """Kind, message and traceback of what papermill raised; where no cell raised it, how the kernel had ended."""
     from papermill.exceptions import PapermillExecutionError, strip_color
 
     if isinstance(error, PapermillExecutionError):
@@ -97,7 +118,8 @@ def _describe(error: Exception) -> dict[str, str]:
             "message": strip_color(error.evalue),
             "traceback": strip_color("\n".join(error.traceback)),
         }
-    return {"error": type(error).__name__, "message": str(error), "traceback": ""}
+    ending = endings[0] if endings else None
+    return {"error": type(error).__name__, "message": str(error), "traceback": "", "ending": ending}
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ IPython settings. Whether it succeeded is read from the journal of that process,
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,8 @@ class CellFailure:
         error: name of the exception (``DeadKernelError``, ``Timeout`` and ``SystemExit`` included).
         message: what the exception says, in one line.
         traceback: the kernel's traceback without colours, empty where there is none.
+        killed: the kernel or its worker was ended from outside: by a signal, as its exit status tells, or before a
+            cell had started. An exception of a cell is never that, whatever its name.
     """
 
     cell: int | None
@@ -44,6 +47,7 @@ class CellFailure:
     error: str
     message: str
     traceback: str = ""
+    killed: bool = False
 
     def __str__(self) -> str:
         place = "before the first cell" if self.cell is None else f"cell {self.cell} (`{self.source}`)"
@@ -228,30 +232,43 @@ def _judge(events: list[dict[str, Any]], end: str, source: NotebookNode, *, inje
     for event in events:
         if event["event"] == FAILED:
             message = " ".join(event["message"].split())
-            return _failure(event["cell"], source, injected, event["error"], message, event["traceback"])
+            killed = event["cell"] is None or _by_signal(event.get("ending"))
+            return _failure(event["cell"], source, injected, event["error"], message, event["traceback"], killed)
         if event["event"] == REPLIED and event["exited"]:
             message = "the cell ended its kernel; the cells after it were not executed"
             return _failure(event["cell"], source, injected, "SystemExit", message)
     if end.startswith("Timeout"):
         return _failure(last, source, injected, *end.split(": ", 1))
     if end or not events or events[-1]["event"] != FINISHED:
-        return _failure(last, source, injected, "WorkerDied", end or "the process ended without a word")
+        message = end or "the process ended without a word"
+        return _failure(last, source, injected, "WorkerDied", message, killed=True)
     if len(replied) != len(runnable) + injected:
         return _failure(last, source, injected, "Incomplete", f"{len(replied)} of {len(runnable)} code cells executed")
     return None
 
 
+def _by_signal(status: int | None) -> bool:
+    """Whether a process with this exit status was ended by a signal, or says so as shells and containers do."""
+    return status is not None and (status < 0 or status in (128 + signal.SIGKILL, 128 + signal.SIGTERM))
+
+
 def _failure(
-    index: int | None, source: NotebookNode, injected: bool, error: str, message: str, traceback: str = ""
+    index: int | None,
+    source: NotebookNode,
+    injected: bool,
+    error: str,
+    message: str,
+    traceback: str = "",
+    killed: bool = False,
 ) -> CellFailure:
     """A :class:`CellFailure` for cell ``index`` of the executed notebook, told as a cell of ``source``."""
     if index is None:
-        return CellFailure(None, "", error, message, traceback)
+        return CellFailure(None, "", error, message, traceback, killed=True)
     tagged = next(i for i, cell in enumerate(source.cells) if PARAMETERS_TAG in cell.metadata.get("tags", []))
     if injected and index > tagged:
         index -= 1  # papermill's cell stands right after the parameters cell
     first_line = (source.cells[index].source.strip().splitlines() or [""])[0]
-    return CellFailure(index + 1, first_line, error, message, traceback)
+    return CellFailure(index + 1, first_line, error, message, traceback, killed)
 
 
 def _keep_copy(

@@ -2,15 +2,22 @@
 
 import json
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 
 import nbformat
 import pandas as pd
+import psutil
 import pytest
 from filelock import FileLock
 from sweep_files import executions, write_notebook, write_sweep
+from sweep_machinery import SharedLauncher, quiet_sweep
 
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
 from mmsa_lib.experiments import collect, sweep
+from mmsa_lib.experiments.notebooks import CellFailure
 from mmsa_lib.experiments.runs import RunConfig, run
 from mmsa_lib.experiments.sweeps import execution
 from mmsa_lib.experiments.sweeps.driver import select
@@ -303,6 +310,73 @@ def test_a_killed_kernel_is_repeated_unasked(folder):
     assert first.failed[0].state.passing
     assert go(folder, file).ok
     assert len(executions(marks)) == 2
+
+
+def test_a_kernel_that_is_killed_before_its_first_cell_is_repeated_unasked(folder):
+    marks = folder / "marks"
+    file = write_sweep(folder / "s.yaml", parameters={"marks": str(marks)})
+    killed, ended = [], threading.Event()
+
+    def kill_first_kernel():
+        while not killed and not ended.is_set():
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    if "ipykernel_launcher" in " ".join(process.cmdline()):
+                        process.kill()
+                        killed.append(process.pid)
+            time.sleep(0.005)
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(kill_first_kernel)
+        first = go(folder, file)
+        ended.set()
+    (state,) = (result.state for result in first.points)
+    assert killed
+    assert (state.state, state.cell, state.passing, state.times) == (FAILED, None, True, 1)
+    assert executions(marks) == []
+    assert go(folder, file).ok
+    assert len(executions(marks)) == 1
+
+
+OWN_MISTAKES = {
+    "a look-alike": "raise RuntimeError('Kernel died before replying to kernel_info')",
+    "a namesake": "class DeadKernelError(Exception): pass\nraise DeadKernelError('Kernel died')",
+    "memory": "raise MemoryError",
+    "its own exit": "import os\nos._exit(3)",
+}
+
+
+def test_what_a_notebook_does_itself_waits_for_retry_failed(folder):
+    marks = folder / "marks"
+    code = "\n".join(
+        f"if name == {name!r}:\n    " + cell.replace("\n", "\n    ") for name, cell in OWN_MISTAKES.items()
+    )
+    write_notebook(folder / "tiny.ipynb", code)
+    file = write_sweep(folder / "s.yaml", parameters={"marks": str(marks)}, grid={"name": list(OWN_MISTAKES)})
+    result = go(folder, file)
+    assert [(r.point.varied["name"], r.state.passing) for r in result.failed] == [
+        (name, False) for name in OWN_MISTAKES
+    ]
+    go(folder, file)
+    assert len(executions(marks)) == len(OWN_MISTAKES)
+
+
+def test_a_kernel_that_dies_always_is_not_repeated_for_ever(folder, capsys):
+    killed = CellFailure(4, "x = 1", "DeadKernelError", "Kernel died", killed=True)
+    file = write_sweep(folder / "s.yaml", parameters={"marks": str(folder / "marks")})
+
+    class Dies:
+        def run_worker(self, *request):
+            return [{"event": "started", "cell": 3}], "the process ended with exit code -9: no message"
+
+    outcomes = [quiet_sweep(file, SharedLauncher(Dies(), 1), folder / "runs") for _ in range(7)]
+    times = [result.points[0].state.times for result in outcomes]
+    assert times == [1, 2, 3, 4, 5, 5, 5]
+    assert [result.points[0].state.passing for result in outcomes] == [True] * 4 + [False] * 3
+    assert "killed 5 times, it is repeated only with --retry-failed" in outcomes[-1].summary()
+    again = quiet_sweep(file, SharedLauncher(Dies(), 1), folder / "runs", retry_failed=True)
+    assert again.points[0].state.times == 6
+    assert execution.failed_state(replace(killed, killed=False), times=6).times == 0
 
 
 def test_the_local_executor_fits_the_cores_to_the_threads(monkeypatch):

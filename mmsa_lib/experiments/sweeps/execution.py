@@ -30,10 +30,12 @@ from mmsa_lib.experiments.sweeps.store import (
 BUSY = "busy"
 """State of a point that another process is working on."""
 
-PASSING_ERRORS = frozenset({"DeadKernelError", "WorkerDied", "KilledWorker", "MemoryError"})
+PASSING_AT_MOST = 5
+"""So often a point is repeated unasked; what is killed each time is not repeated for ever."""
+
 _PASSING_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE)
 PASSING_REASONS = tuple(os.strerror(code) for code in _PASSING_CODES)
-"""What comes from outside the notebook: a killed process, a full or broken disk. A rerun repeats it unasked."""
+"""A full or broken disk. As a killed process it comes from outside the notebook, and a rerun repeats it unasked."""
 
 
 def execute_point(
@@ -75,6 +77,7 @@ def execute_point(
 
 
 def _execute(point: Point, runs: Path, environment: Mapping[str, str], launcher: Launcher | None) -> State:
+    times = read_state(runs, point).times
     folder = clear(runs, point)
     log = folder / "runs.log"
     started = time.monotonic()
@@ -84,18 +87,22 @@ def _execute(point: Point, runs: Path, environment: Mapping[str, str], launcher:
     )  # fmt: skip
     seconds = time.monotonic() - started
     if result.failure is not None:
-        return record_failure(runs, point, failed_state(result.failure, seconds))
+        return record_failure(runs, point, failed_state(result.failure, seconds, times))
     made = logged_runs(log)
     log.unlink(missing_ok=True)
     return record_success(runs, point, made, seconds)
 
 
-def failed_state(failure: CellFailure, seconds: float = 0.0) -> State:
-    """The state of a point whose notebook did not run to its end."""
-    passing = failure.error in PASSING_ERRORS or any(reason in failure.message for reason in PASSING_REASONS)
+def failed_state(failure: CellFailure, seconds: float = 0.0, times: int = 0) -> State:
+    """The state of a point whose notebook did not run to its end, after it was killed ``times`` times before."""
+    times = times + 1 if failure.killed else 0
+    passing = failure.killed or any(reason in failure.message for reason in PASSING_REASONS)
+    message = failure.message
+    if times >= PASSING_AT_MOST:
+        passing, message = False, f"{message}; killed {times} times, it is repeated only with --retry-failed"
     return State(
         FAILED, seconds=round(seconds, 3), cell=failure.cell, source=failure.source, error=failure.error,
-        message=failure.message, passing=passing,
+        message=message, passing=passing, times=times,
     )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ class State:
         seconds: how long it took.
         cell, source, error, message: of a failure: position of the cell from 1, its first line, what happened.
         passing: the failure came from outside (a killed process, a full disk), so repeating it makes sense.
+        times: how often in a row it was killed.
     """
 
     state: str
@@ -48,6 +49,7 @@ class State:
     error: str = ""
     message: str = ""
     passing: bool = False
+    times: int = 0
 
 
 def point_folder(runs: Path, point: Point) -> Path:
@@ -104,7 +106,7 @@ def record_success(runs: Path, point: Point, made: list[Path], seconds: float) -
 
 def record_failure(runs: Path, point: Point, state: State) -> State:
     """Write why ``point`` failed."""
-    facts = ("seconds", "cell", "source", "error", "message", "passing")
+    facts = ("seconds", "cell", "source", "error", "message", "passing", "times")
     _write(point_folder(runs, point) / ERROR, {name: getattr(state, name) for name in facts})
     return state
 
