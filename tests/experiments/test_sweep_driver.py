@@ -361,7 +361,7 @@ def test_what_a_notebook_does_itself_waits_for_retry_failed(folder):
     assert len(executions(marks)) == len(OWN_MISTAKES)
 
 
-def test_a_kernel_that_dies_always_is_not_repeated_for_ever(folder, capsys):
+def test_a_kernel_that_dies_always_is_not_repeated_for_ever(folder):
     killed = CellFailure(4, "x = 1", "DeadKernelError", "Kernel died", killed=True)
     file = write_sweep(folder / "s.yaml", parameters={"marks": str(folder / "marks")})
 
