@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
 
 from mmsa_lib.experiments import notebook_worker
 
@@ -29,19 +32,38 @@ PRIVATE = {
 """Variables that name a place in the private folder of a run."""
 REQUEST, WORK, STDERR = "request.json", "work", "stderr.txt"
 _JOURNAL = "journal.jsonl"
+_PREFIX, _OWNER = "mmsa-", "owner.lock"
 
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A new folder whose path is short enough for sockets; removed afterwards."""
-    parent = tempfile.gettempdir()
-    if len(os.fsencode(parent)) > _PARENT_LIMIT:
-        parent = "/tmp"  # TMPDIR may be anything; this is short on every Unix
-    folder = Path(tempfile.mkdtemp(prefix="mmsa-", dir=parent))
+    """A new folder whose path is short enough for sockets; removed afterwards.
+
+    If this process is killed before, :func:`remove_leftovers` of a later one removes it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent()))
+    lock = FileLock(folder / f"new.{_OWNER}", thread_local=False)
     try:
+        lock.acquire()
+        (folder / f"new.{_OWNER}").rename(folder / _OWNER)  # under this name it is locked from the first moment on
         yield folder
     finally:
+        lock.release()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers() -> None:
+    """Remove the private folders of processes that were killed; the system has freed their locks."""
+    for folder in _parent().glob(f"{_PREFIX}*"):
+        with suppress(OSError, Timeout):
+            if (folder / _OWNER).is_file():
+                with FileLock(folder / _OWNER, thread_local=False).acquire(timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _parent() -> Path:
+    parent = tempfile.gettempdir()
+    return Path(parent if len(os.fsencode(parent)) <= _PARENT_LIMIT else "/tmp")  # short on every Unix
 
 
 class Launcher(Protocol):
@@ -143,6 +165,11 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
 def how_it_ended(code: int, folder: Path) -> str:
     """One line about a worker that ended with ``code`` (negative: a signal), empty if it ended well."""
     return "" if code == 0 else f"the process ended with exit code {code}: {last_line(folder / STDERR)}"
+
+
+def by_signal(status: int | None) -> bool:
+    """Whether a process with this exit status was ended by a signal, or says so as shells and containers do."""
+    return status is not None and (status < 0 or status in (128 + signal.SIGKILL, 128 + signal.SIGTERM))
 
 
 def too_late(timeout: float) -> str:

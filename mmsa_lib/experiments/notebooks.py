@@ -7,7 +7,6 @@ IPython settings. Whether it succeeded is read from the journal of that process,
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmsa_lib.errors import ConfigError, RunError, unknown_name
 from mmsa_lib.experiments.notebook_cleaning import clean
-from mmsa_lib.experiments.notebook_process import Launcher, private_folder, run_worker
+from mmsa_lib.experiments.notebook_process import Launcher, by_signal, private_folder, remove_leftovers, run_worker
 from mmsa_lib.experiments.notebook_worker import FAILED, FINISHED, REPLIED, STARTED
 from mmsa_lib.experiments.parameters import PARAMETERS_TAG, parameters_model, read_notebook, resolve_parameters
 from mmsa_lib.files import write_text
@@ -204,6 +203,7 @@ def run_all(
             report(f"        {result.failure}{f'; see {result.output}' if result.output else ''}")
         return result
 
+    remove_leftovers()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         results = list(pool.map(one, paths))
     if update:
@@ -232,7 +232,7 @@ def _judge(events: list[dict[str, Any]], end: str, source: NotebookNode, *, inje
     for event in events:
         if event["event"] == FAILED:
             message = " ".join(event["message"].split())
-            killed = event["cell"] is None or _by_signal(event.get("ending"))
+            killed = event["cell"] is None or by_signal(event.get("ending"))
             return _failure(event["cell"], source, injected, event["error"], message, event["traceback"], killed)
         if event["event"] == REPLIED and event["exited"]:
             message = "the cell ended its kernel; the cells after it were not executed"
@@ -245,11 +245,6 @@ def _judge(events: list[dict[str, Any]], end: str, source: NotebookNode, *, inje
     if len(replied) != len(runnable) + injected:
         return _failure(last, source, injected, "Incomplete", f"{len(replied)} of {len(runnable)} code cells executed")
     return None
-
-
-def _by_signal(status: int | None) -> bool:
-    """Whether a process with this exit status was ended by a signal, or says so as shells and containers do."""
-    return status is not None and (status < 0 or status in (128 + signal.SIGKILL, 128 + signal.SIGTERM))
 
 
 def _failure(

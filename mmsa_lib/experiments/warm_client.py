@@ -15,6 +15,7 @@ from typing import Any
 
 from mmsa_lib.experiments.notebook_process import (
     STDERR,
+    by_signal,
     how_it_ended,
     last_line,
     private_folder,
@@ -22,7 +23,7 @@ from mmsa_lib.experiments.notebook_process import (
     worker_environment,
 )
 
-_STARTS_WITHIN = 180.0  # seconds; a busy machine with a cold disk needs a minute
+_STARTS_WITHIN = 600.0  # seconds; a busy machine with a cold disk needs minutes
 _ENDS_WITHIN = 10.0
 
 
@@ -31,12 +32,14 @@ class ServerProcess:
 
     Attributes:
         reason: why it cannot fork, empty if it can.
+        died: it was killed while it started, and another one may fare better.
         users: how many runs it has been chosen for and has not finished.
     """
 
     def __init__(self, imports: Sequence[str], environment: Mapping[str, str]) -> None:
         self.users = 0
         self.reason = ""
+        self.died = False
         self._ended: dict[int, Future[int | None]] = {}
         self._count = 0
         self._gone = False
@@ -63,6 +66,7 @@ class ServerProcess:
         try:
             greeting = self._ready.result(_STARTS_WITHIN)
             if greeting is None:
+                self.died = by_signal(self._process.wait())
                 self.reason = f"the server of kernels ended: {last_line(self._folder / STDERR)}"
             else:
                 self.reason, self._files = greeting["reason"], greeting["files"]

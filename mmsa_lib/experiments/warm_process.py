@@ -55,14 +55,15 @@ DEFAULT_IMPORTS = (
 _FREE = (*PRIVATE, "PYTEST_CURRENT_TEST")
 _FREE_PREFIX = "MMSA_LIB_"
 _SERVERS_AT_MOST = 4
+_STARTS_AT_ONCE = 2  # of a server that is killed while it imports; the next run tries again
 
 
 class WarmLauncher:
     """Starts runs in forked kernels where that is as good as a new process, and in new processes elsewhere.
 
     Runs get one thread unless ``OMP_NUM_THREADS`` says otherwise: a process with threads cannot be forked safely. One
-    server is started per set of environment variables, on first use; it is replaced when it has ended and when a
-    module of this library that it has loaded changed on disk. Usable from several threads at a time.
+    server is started per set of environment variables, on first use; it is replaced when it has ended, be it while it
+    started, and when a module of this library that it has loaded changed on disk. Usable from several threads.
 
     Args:
         imports: modules to import in advance.
@@ -141,14 +142,17 @@ class WarmLauncher:
                 return None, "the launcher is closed"
             with self._lock:
                 server = self._servers.get(key)
-                if server is not None and (server.stale or not (server.reason or server.alive)):
+                if server is not None and (server.stale or server.died or not (server.reason or server.alive)):
                     self._retire(key)
                     server = None
             if server is None:
                 if not self._make_room():
                     return None, f"{_SERVERS_AT_MOST} servers are busy with runs under other environment variables"
-                server = ServerProcess(self.imports, variables)
-                server.wait_until_ready()
+                for _ in range(_STARTS_AT_ONCE):
+                    server = ServerProcess(self.imports, variables)
+                    server.wait_until_ready()
+                    if not server.died:
+                        break
             with self._lock:
                 self._servers[key] = server
                 if server.reason:

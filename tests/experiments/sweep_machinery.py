@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from contextlib import contextmanager, suppress
@@ -56,11 +58,13 @@ class Lab:
 
     Attributes:
         token: marks the processes that :meth:`program` starts.
+        temporary: their TMPDIR, with a path that is short enough for sockets.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.runs, self.file = folder, folder / "runs", folder / "s.yaml"
         self.token = uuid.uuid4().hex
+        self.temporary = Path(tempfile.mkdtemp(prefix="lab-"))
         self.started: list[subprocess.Popen] = []
         write_notebook(folder / "tiny.ipynb", BEHAVIOUR, ENDING)
 
@@ -104,7 +108,8 @@ class Lab:
 
     def start(self, *command: str | Path, **options) -> subprocess.Popen:
         number = len(self.started)
-        environment = {**os.environ, TOKEN: self.token, "PYTHONUNBUFFERED": "1", **options.pop("env", {})}
+        environment = {**os.environ, TOKEN: self.token, "PYTHONUNBUFFERED": "1", "TMPDIR": str(self.temporary)}
+        environment |= options.pop("env", {})
         with (self.folder / f"out-{number}").open("wb") as out, (self.folder / f"err-{number}").open("wb") as err:
             process = subprocess.Popen(
                 [str(part) for part in command], stdout=out, stderr=err, stdin=subprocess.DEVNULL,
@@ -127,7 +132,12 @@ class Lab:
             with suppress(psutil.Error):
                 process.kill()
         for process in self.started:
-            process.wait(30)
+            process.wait(300)
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+    def leftovers(self) -> list[str]:
+        """What the programs left in their TMPDIR."""
+        return sorted(path.name for path in self.temporary.iterdir())
 
     def _is_ours(self, process: psutil.Process) -> bool:
         with suppress(psutil.Error):
@@ -196,7 +206,7 @@ def quiet_sweep(file: Path, executor, runs: Path, **options):
     return sweep(file, executor, runs=runs, report=lambda line: None, **options)
 
 
-def wait_for(condition, seconds: float = 120, interval: float = 0.05):
+def wait_for(condition, seconds: float = 300, interval: float = 0.05):
     """Wait until ``condition()`` holds; what it returned."""
     end = time.monotonic() + seconds
     while not (value := condition()):

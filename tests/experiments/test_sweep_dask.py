@@ -1,6 +1,7 @@
 """Sweeps on Dask clusters: on this machine, at a scheduler's address, with resources, with workers that are killed."""
 
 import json
+import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from sweep_machinery import (
 from mmsa_lib.cli import main
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.experiments import collect
+from mmsa_lib.experiments.notebook_process import remove_leftovers
 from mmsa_lib.experiments.sweeps import dask_executor
 from mmsa_lib.experiments.sweeps.dask_executor import DaskExecutor
 
@@ -27,6 +29,9 @@ pytest.importorskip("distributed")
 
 LIGHT = {"preload": [str(SWEEP_DRIVER)]}
 """Options of a local cluster whose warm kernels import nothing in advance."""
+
+
+INTERRUPTED = "interrupted; repeat the command to resume"
 
 
 @pytest.fixture
@@ -82,29 +87,50 @@ def test_a_killed_worker_costs_no_point(lab):
         _, kernel = lab.pids(victim)
         worker = psutil.Process(kernel).parents()[2]  # behind the job and the server of kernels
         worker.kill()
-        wait_for(lambda: not psutil.pid_exists(kernel), 20)
+        wait_for(lambda: not psutil.pid_exists(kernel))
         lab.open_gate()
-        result = sweep.result(200)
+        result = sweep.result(600)
     assert [r.outcome for r in result.points] == ["ran"] * 8, result.summary()
     assert sorted(lab.executed) == sorted([victim, *range(8)])
     assert executor.workers == 2
 
 
 @pytest.mark.slow
-def test_nothing_outlives_a_sweep_on_a_local_cluster(lab):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "ctrl-c"])
+def test_nothing_outlives_a_sweep_on_a_local_cluster(lab, number, monkeypatch):
     lab.write(range(3))
     option = f"preload={json.dumps(LIGHT['preload'])}"
     arguments = ("--executor", "dask", "--workers", "2", "--cluster-option", option)
     driver = lab.program(*arguments, start_new_session=True)
     started = lab.started_seeds(2)
-    driver.kill()
-    assert driver.wait(60) == -signal.SIGKILL
-    wait_for(lambda: not lab.processes(), 30)
-    assert lab.printed(driver)[0] == ""
+    os.killpg(driver.pid, number) if number == signal.SIGINT else driver.kill()
+    assert driver.wait(300) == (130 if number == signal.SIGINT else -number)
+    wait_for(lambda: not lab.processes())
+    out, err = lab.printed(driver)
+    assert out == ""
+    if number == signal.SIGINT:
+        assert [line for line in err.splitlines() if "to run" not in line] == [INTERRUPTED]
+    else:
+        monkeypatch.setattr("tempfile.tempdir", str(lab.temporary))
+        remove_leftovers()
+    assert lab.leftovers() == []
     lab.open_gate()
     result = quiet_sweep(lab.file, "local", lab.runs, workers=2, warm=False)
     assert [r.outcome for r in result.points] == ["ran"] * 3
     assert sorted(lab.executed) == sorted([*started, *range(3)])
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_a_local_cluster_starts_is_one_line(lab):
+    lab.write(range(2))
+    driver = lab.program("--executor", "dask", "--workers", "2", start_new_session=True)
+    wait_for(lambda: len(lab.processes()) > 2 or driver.poll() is not None)  # the driver and the first of the others
+    os.killpg(driver.pid, signal.SIGINT)
+    assert driver.wait(300) == 130
+    wait_for(lambda: not lab.processes())
+    assert [line for line in lab.printed(driver)[1].splitlines() if "to run" not in line] == [INTERRUPTED]
+    assert lab.leftovers() == []
+    assert lab.executed == []
 
 
 def test_a_running_scheduler_is_used_by_its_address(lab, running):
@@ -115,7 +141,7 @@ def test_a_running_scheduler_is_used_by_its_address(lab, running):
         sweep = thread.submit(quiet_sweep, lab.file, executor, lab.runs)
         lab.started_seeds(2)
         lab.open_gate()
-        assert sweep.result(100).ok
+        assert sweep.result(300).ok
     assert {worker for _, _, worker in lab.events} == {"gpu", "plain"}
     assert executor.workers == 2
 
@@ -166,7 +192,7 @@ def test_what_the_workers_of_a_killed_sweep_still_finish_is_not_repeated(lab, ru
     with ThreadPoolExecutor(1) as thread:
         sweep = thread.submit(quiet_sweep, lab.file, on(running), lab.runs)
         lab.open_gate()
-        assert sweep.result(100).ok
+        assert sweep.result(300).ok
     assert sorted(lab.executed) == [0, 1, 2, 3]
 
 
@@ -180,7 +206,7 @@ def test_a_scheduler_that_is_killed_costs_what_it_was_executing(lab, tmp_path_fa
             sweep = thread.submit(quiet_sweep, lab.file, on(file), lab.runs)
             lab.pids(0)
             machine.started[0].kill()
-            result = sweep.result(60)
+            result = sweep.result(300)
     finally:
         machine.close()
     assert [r.outcome for r in result.points] == ["not run"] * 3

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import threading
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsa_lib.errors import ConfigError, MMSAError, unknown_name
+from mmsa_lib.experiments.notebook_process import private_folder
 from mmsa_lib.experiments.sweeps.execution import execute_point, thread_variables
 from mmsa_lib.experiments.sweeps.executors import Outcome
 from mmsa_lib.experiments.sweeps.points import Point
@@ -207,11 +209,20 @@ class DaskExecutor:
         has = worker["resources"]
         return min([worker["nthreads"], *(int(has.get(name, 0) / amount) for name, amount in self.resources.items())])
 
-    def _local_cluster(self) -> Any:
+    @contextmanager
+    def _local_cluster(self) -> Iterator[Any]:
+        import dask
         from distributed import LocalCluster
 
-        options = {"n_workers": self.workers, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
-        return LocalCluster(**{**options, "resources": self.resources or None, **self.cluster_options})
+        with ExitStack() as stack:
+            folder, loop = stack.enter_context(private_folder()), stack.enter_context(_uninterrupted_loop())
+            stack.enter_context(dask.config.set({"temporary-directory": str(folder)}))
+            options = {
+                "n_workers": self.workers, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0",
+                "resources": self.resources or None, "loop": loop, "silence_logs": logging.CRITICAL,
+            }  # fmt: skip
+            with LocalCluster(**{**options, **self.cluster_options}) as cluster:
+                yield cluster
 
     def _batch_cluster(self) -> Any:
         """Jobs of a batch system, as many as workers, replaced when they die."""
@@ -253,15 +264,43 @@ class DaskExecutor:
 
 
 @contextmanager
-def _terse() -> Iterator[None]:
-    """Keep Dask's client from logging tracebacks when it loses its scheduler; that is said in one line."""
-    log = logging.getLogger("distributed.client")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
+def _uninterrupted_loop() -> Iterator[Any]:
+    """Dask's event loop in a thread that never sees a Ctrl-C, and with it no worker that is started from there.
+
+    A Ctrl-C in the terminal is for this process, which then ends its workers.
+    """
+    from multiprocessing import resource_tracker
+
+    from distributed.utils import LoopRunner
+
+    resource_tracker.ensure_running()  # started later, it would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # threads and processes inherit it
     try:
-        yield
+        runner = LoopRunner()
+        runner.start()
     finally:
-        log.setLevel(level)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        yield runner.loop
+    finally:
+        runner.stop()
+
+
+@contextmanager
+def _terse() -> Iterator[None]:
+    """Keep Dask from logging tracebacks when it loses its scheduler or is interrupted; that is said in one line."""
+    logs = [logging.getLogger(name) for name in ("distributed", "distributed.client", "tornado.application", "asyncio")]
+    levels = [log.level for log in logs]
+    from distributed.utils import silence_logging_cmgr
+
+    try:
+        for log in logs:
+            log.setLevel(logging.CRITICAL)
+        with silence_logging_cmgr(logging.CRITICAL):
+            yield
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 def _address(scheduler: str) -> str:

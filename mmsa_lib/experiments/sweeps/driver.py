@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from mmsa_lib.errors import ConfigError, DataError, unknown_name
+from mmsa_lib.experiments.notebook_process import remove_leftovers
 from mmsa_lib.experiments.sweeps.execution import met_full_disk
 from mmsa_lib.experiments.sweeps.executors import Executor, LocalExecutor, Outcome
 from mmsa_lib.experiments.sweeps.points import Point, choose, read_points
@@ -130,15 +131,19 @@ def sweep(
     refuse_unbuilt(todo)
     runner = make_executor(executor, **options)
     executed: set[str] = set()
+    remove_leftovers()
     if todo:
         finished = sum(state.state == FINISHED for state in states.values())
         at_once = f"{runner.workers} at a time, " if runner.workers else ""
         say(f"{file.name}: {len(todo)} to run, {finished} finished before, {at_once}in {folder}")
         # Closed also where a notebook keeps the traceback of a Ctrl-C, and with it this frame: nothing must run on.
-        with closing(_outcomes(runner, todo, folder, keep_going, say)) as outcomes:
-            for outcome in outcomes:
-                states[outcome.point.id] = outcome.state
-                executed |= {outcome.point.id} if outcome.executed else set()
+        try:
+            with closing(_outcomes(runner, todo, folder, keep_going, say)) as outcomes:
+                for outcome in outcomes:
+                    states[outcome.point.id] = outcome.state
+                    executed |= {outcome.point.id} if outcome.executed else set()
+        finally:
+            remove_leftovers()  # of workers that were killed
     results = [PointResult(p, states[p.id], _outcome(states[p.id], p.id in executed)) for p in chosen]
     return SweepResult(file, folder, tuple(results))
 
