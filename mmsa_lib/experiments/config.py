@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from mmsa_lib.errors import ConfigError, DataError, invalid_value, unknown_name
 from mmsa_lib.evaluation.protocols import COMPLETE, PROTOCOLS, STOCHASTIC, protocol
 from mmsa_lib.experiments.files import VARIANT_SEPARATOR
 from mmsa_lib.experiments.options import PLACES_ONLY, check_data_options, data_options, parse_assignment, typed_value
+from mmsa_lib.experiments.sweeps.yaml_values import read_yaml
 from mmsa_lib.methods import method_class
 from mmsa_lib.methods.base import Method, MethodConfig
+from mmsa_lib.methods.evidence import numbers_only
 from mmsa_lib.training.fit import Augment
 from mmsa_lib.training.settings import IN_EFFECT_ONLY, TrainSettings
 
@@ -76,6 +78,11 @@ class RunConfig(BaseModel):
     def _plain(cls, values: Any) -> Any:
         # Tuples and lists mean the same here; after a round trip through JSON or YAML only lists are left.
         return json.loads(json.dumps(values)) if isinstance(values, Mapping) else values
+
+    @field_validator("seed", mode="wrap")
+    @classmethod
+    def _seed_is_a_number(cls, value: Any, check: Callable[[Any], int]) -> int:
+        return numbers_only(value, check(value))
 
     @field_validator("method")
     @classmethod
@@ -172,9 +179,8 @@ class RunConfig(BaseModel):
         """
         path = Path(path)
         try:
-            text = path.read_text(encoding="utf-8")
-            values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+            values = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else read_yaml(path)
+        except (OSError, ValueError, RecursionError, ConfigError) as error:
             raise DataError(f"cannot read {path} as a run configuration: {' '.join(str(error).split())}") from error
         if not isinstance(values, Mapping):
             raise DataError(f"{path} holds no run configuration (a mapping with method, dataset, …)")

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mmsa_lib.errors import ConfigError, unknown_name
 from mmsa_lib.experiments.fingerprint import parse
+from mmsa_lib.methods.evidence import numbers_only
 
 PLACES_ONLY = frozenset({"folder", "in_memory"})
 """Data options that say where samples lie, not what they are."""
@@ -57,15 +58,16 @@ def parse_assignment(item: str) -> tuple[str, str]:
     return key.strip(), raw.strip()
 
 
-def typed_value(key: str, raw: str, annotation: Any = Any) -> Any:
-    """Read ``raw`` as JSON, else as a Python literal, else as text, so that it fits ``annotation``.
+def typed_value(key: str, raw: Any, annotation: Any = Any) -> Any:
+    """Read text ``raw`` as JSON, else as a Python literal, else as text, so that it fits ``annotation``.
 
+    What is no text must fit as it is, as in a notebook, whose parameters papermill hands over as values or as text.
     Where only text fits, the text stays as it was written (``no`` stays ``"no"``, ``10`` stays ``"10"``).
 
     Raises:
         ConfigError: nothing fits; names the key and the value.
     """
-    return _fitting(key, [literal(raw), raw], annotation)
+    return _fitting(key, [literal(raw), raw] if isinstance(raw, str) else [raw], annotation)
 
 
 def _fitting(key: str, candidates: list[Any], annotation: Any) -> Any:
@@ -73,9 +75,11 @@ def _fitting(key: str, candidates: list[Any], annotation: Any) -> Any:
     adapter = TypeAdapter(annotation)
     for candidate in candidates:
         try:
-            value = adapter.validate_python(candidate)
+            value = numbers_only(candidate, adapter.validate_python(candidate))
         except ValidationError:
             continue
+        except ValueError as error:
+            raise ConfigError(f"{key}={candidates[-1]!r}: {error}; it takes {_expected(annotation)}") from None
         for number in _numbers(value):
             if not math.isfinite(number):
                 raise ConfigError(f"{key}={candidate} is not finite; give a number")

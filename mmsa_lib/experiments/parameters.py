@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from mmsa_lib.errors import ConfigError, unknown_name
 from mmsa_lib.experiments.fingerprint import parse
+from mmsa_lib.methods.evidence import numbers_only
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -97,7 +99,11 @@ def resolve_parameters(notebook: NotebookNode, given: Mapping[str, Any], name: s
         UnknownNameError: a name that the notebook does not define; lists the nearest ones.
         ConfigError: a value of the wrong type, or an unknown ``profile``.
     """
-    model = parameters_model(notebook, name)
+    return typed_parameters(parameters_model(notebook, name), given, name)
+
+
+def typed_parameters(model: type[BaseModel], given: Mapping[str, Any], name: str = "notebook") -> dict[str, Any]:
+    """As :func:`resolve_parameters`, for a cell that was read before."""
     for key in given:
         if key not in model.model_fields:
             raise unknown_name(f"parameter of {name}", key, model.model_fields)
@@ -105,8 +111,18 @@ def resolve_parameters(notebook: NotebookNode, given: Mapping[str, Any], name: s
         values = model(**given).model_dump()
     except ValidationError as error:
         raise ConfigError(f"{name}: parameter {_first_problem(error)}") from None
+    for key, value in values.items():
+        try:
+            numbers_only(given.get(key, value), value)
+            json.dumps(value, allow_nan=False)
+        except ValueError as error:
+            reason = "nan and infinity are no numbers here" if "JSON compliant" in str(error) else error
+            raise ConfigError(f"{name}: parameter {key!r} cannot be {_shown(given[key])}: {reason}") from None
     if values.get("profile", PROFILES[0]) not in PROFILES:
         raise unknown_name("profile", values["profile"], PROFILES)
+    seed = values.get("seed")
+    if isinstance(seed, int) and not 0 <= seed < 2**32:
+        raise ConfigError(f"{name}: parameter 'seed' cannot be {_shown(seed)}: a seed is 0 to {2**32 - 1}")
     return values
 
 
@@ -141,4 +157,10 @@ def _first_problem(error: ValidationError) -> str:
     """The first complaint of pydantic in one line: field, value, reason."""
     problem = error.errors()[0]
     field = ".".join(str(part) for part in problem["loc"])
-    return f"{field!r} cannot be {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return f"{field!r} cannot be {_shown(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _shown(value: Any) -> str:
+    """``value`` for a message of one line."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"

@@ -6,11 +6,11 @@ reconstruction or recommendation; T measured by us; X not available.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mmsa_lib.errors import invalid_value, unknown_name
 
@@ -23,6 +23,20 @@ class Sourced(NamedTuple):
     value: Any
     tag: Tag
     source: str
+
+
+def numbers_only(given: Any, read: Any) -> Any:
+    """``read``, what ``given`` was read as, unless true or false in it was read as a number.
+
+    Raises:
+        ValueError: it was.
+    """
+    if isinstance(given, bool) and isinstance(read, int | float) and not isinstance(read, bool):
+        raise ValueError(f"{str(given).lower()} is no number")
+    if isinstance(given, list | tuple) and isinstance(read, list | tuple):
+        for one, other in zip(given, read, strict=False):
+            numbers_only(one, other)
+    return read
 
 
 def evidence(default: Any, *, tag: Tag, source: str, meaning: str, unit: str = "", **constraints: Any) -> Any:
@@ -41,6 +55,11 @@ class EvidencedConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     per_dataset: ClassVar[Mapping[str, Mapping[str, Sourced]]] = {}
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, check: Callable[[Any], Any]) -> Any:
+        return numbers_only(value, check(value))
 
     @classmethod
     def for_dataset(cls, name: str, **overrides: Any):

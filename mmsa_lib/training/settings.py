@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mmsa_lib.errors import ConfigError, invalid_value
 from mmsa_lib.methods.base import Method
+from mmsa_lib.methods.evidence import numbers_only
 
 IN_EFFECT_ONLY = frozenset({"checkpoint_every"})
 """Settings that change no number of a result, and so are no part of a run's identity."""
@@ -43,6 +44,11 @@ class TrainSettings(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise invalid_value(error, "training setting", type(self)) from error
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, check: Callable[[Any], Any]) -> Any:
+        return numbers_only(value, check(value))
 
     @field_validator("precision")
     @classmethod

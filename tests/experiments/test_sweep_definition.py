@@ -53,6 +53,67 @@ def test_bad_yaml_is_refused_with_its_line(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
+ALIASES = "\n".join(
+    [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" if i else "a0: &a0 [1, 1, 1, 1, 1]" for i in range(9)]
+)
+MERGES = "\n".join(
+    [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" if i else "a0: &a0 {x: 1, y: 2}" for i in range(9)]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (ALIASES, "more than 20,000 values, aliases written out"),
+        (MERGES, "more than 20,000 values, aliases written out"),
+        ("a: &a [*a]", "an alias stands inside of what it repeats"),
+        ("a: &a {b: *a}", "an alias stands inside of what it repeats"),
+        ("a: " + "[" * 60 + "]" * 60, "nested too deeply"),
+        ("a: " + "[" * 20_000, "nested too deeply"),
+        ("a: " + "{b: " * 20_000, "nested too deeply"),
+        ("a: [" + "1," * 150_000 + "]", "more than 100,000 bytes"),
+        ("a: [" + "1," * 30_000 + "]", "more than 20,000 values"),
+        ("a: " + "9" * 5_000, "digits"),
+        ("a: *b", "undefined alias 'b'"),
+        ("a: 1\n---\na: 2", "another document"),
+        ("a:\n\t- 1", "character '.t'"),
+        ("a: \x01", "special characters are not allowed"),
+        ("a: !!bool maybe", "maybe"),
+        ("a: !!timestamp x", "write a plain value"),
+        ("a: !!binary x", "write a plain value"),
+        ("a: !!set {x}", "write a plain value"),
+        ("a: !!int x", "invalid literal"),
+        ("a: !!float x", "could not convert"),
+        ("a: !own x", "write a plain value"),
+        ("a: {<<: 1}", "expected a mapping"),
+        ("a: {x: 1, <<: [1]}", "expected a mapping"),
+        ("%TAG ! tag:x\n", "found"),
+        ("a: 'open", "line 1"),
+    ],
+    ids=range(25),
+)  # fmt: skip
+def test_what_cannot_be_built_is_one_line_before_it_is_built(tmp_path, text, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_yaml(path)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < len(str(path)) + 300
+    assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_and_old_line_ends_are_read(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbfa: 1\r\nb: [x, y]\r\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": 1, "b": ["x", "y"]}
+
+
+def test_an_empty_file_holds_no_sweep(tmp_path):
+    for text in ("", "# nothing\n", "---\n", "~\n", "text\n"):
+        (tmp_path / "a.yaml").write_text(text)
+        with pytest.raises(ConfigError, match="holds no sweep"):
+            read_sweep(tmp_path / "a.yaml")
+
+
 def test_a_missing_file_and_bytes_that_are_no_text(tmp_path):
     with pytest.raises(ConfigError, match="no file"):
         read_yaml(tmp_path / "none.yaml")
@@ -110,6 +171,8 @@ def test_merging_reaches_into_mappings_and_changes_no_argument():
     merged = merge(base, {"a.y": 2, "a.deep.k": 5, "c": {"z": 1}, "b": 3})
     assert merged == {"a": {"x": 1, "y": 2, "deep": {"k": 5}}, "b": 3, "c": {"z": 1}}
     assert base == {"a": {"x": 1, "deep": {"k": 0}}, "b": 2}
+    with pytest.raises(ConfigError, match="dots"):
+        merge(base, {".".join("a" * 5_000): 1})
     with pytest.raises(ConfigError, match=r"b\.x reaches into b, which is 2 and no mapping"):
         merge(base, {"b.x": 1})
 
@@ -129,7 +192,28 @@ def test_merging_reaches_into_mappings_and_changes_no_argument():
         ({"blocks": [{"name": "a b"}]}, r"blocks\.0\.name"),
         ({"blocks": [{"name": "a", "seeds": [1, 1]}]}, r"block a: seeds"),
         ({"timeout": 0}, r"timeout: input should be greater than 0"),
+        ({"timeout": float("inf")}, r"timeout: input should be less than or equal"),
+        ({"timeout": True}, r"timeout: input should be a valid number"),
         ({"ablations": {"a": 1}}, r"ablations\.a"),
+        ({"ablations": {"a": None}}, r"ablations\.a: input should be a valid dictionary"),
+        ({"seeds": [True]}, r"seeds\.0: input should be a valid integer"),
+        ({"seeds": [1.5]}, r"seeds\.0: input should be a valid integer"),
+        ({"seeds": ["1"]}, r"seeds\.0: input should be a valid integer"),
+        ({"seeds": [-1]}, r"seeds\.0: input should be greater than or equal to 0"),
+        ({"seeds": [2**32]}, r"seeds\.0: input should be less than 4294967296"),
+        ({"seeds": 3}, r"seeds: input should be a valid list"),
+        ({"seeds": [1], "grid": {"seed": [2]}}, r"seed stands in seeds and in grid or ablations"),
+        ({"seeds": [1], "ablations": {"a": {"seed": 2}}}, r"seed stands in seeds and in grid or ablations"),
+        ({"grid": {"rate": [1, 1.0]}}, r"grid\.rate has a value twice"),
+        ({"grid": {"options": [{"a": 1}, {"a": 1}]}}, r"grid\.options has a value twice"),
+        ({"grid": {f"k{i}": list(range(10)) for i in range(9)}}, r"asks for 1,000,000,000 runs; .*at most 10,000"),
+        ({"seeds": list(range(200)), "blocks": [{"name": f"b{i}"} for i in range(100)]}, r"asks for 20,000 runs"),
+        ({"grid": None}, r"grid: input should be a valid dictionary"),
+        ({"blocks": {}}, r"blocks: input should be a valid list"),
+        ({"blocks": [None]}, r"blocks\.0"),
+        ({"blocks": [{}]}, r"blocks\.0\.name: field required"),
+        ({"notebook": 6}, r"notebook: input should be a valid string"),
+        ({"parameters": ["a"]}, r"parameters: input should be a valid dictionary"),
     ],
 )
 def test_mistakes_are_refused_in_one_line(tmp_path, content, message):
@@ -155,6 +239,9 @@ def test_the_notebook_is_found_beside_the_file_or_in_the_project(tmp_path):
     assert find_notebook(read_sweep(file), file) == notebook.resolve()
     file = write_sweep(tmp_path / "t.yaml", notebook="06_train")
     assert find_notebook(read_sweep(file), file).name == "06_train.ipynb"
+    file = write_sweep(tmp_path / "v.yaml", notebook="elsewhere/06_train.ipynb")  # not the project's of that name
+    with pytest.raises(ConfigError, match=r"no notebook .*elsewhere/06_train\.ipynb"):
+        find_notebook(read_sweep(file), file)
     file = write_sweep(tmp_path / "u.yaml", notebook="06_trian")
     with pytest.raises(ConfigError, match="did you mean 06_train"):
         find_notebook(read_sweep(file), file)

@@ -72,6 +72,11 @@ def test_equal_points_are_executed_once(ids):
         ({"ablations": {"bad": {"name": 3}}}, ConfigError, r"ablation bad: .*parameter 'name' cannot be 3"),
         ({"blocks": [{"name": "b", "parameters": {"rate.x": 1}}]}, ConfigError, r"parameter 'rate' cannot be"),
         ({"parameters": {"profile": "huge"}}, UnknownNameError, "unknown profile"),
+        ({"parameters": {"seed": True}}, ConfigError, "parameter 'seed' cannot be True: true is no number"),
+        ({"parameters": {"seed": -1}}, ConfigError, "parameter 'seed' cannot be -1: a seed is 0 to 4294967295"),
+        ({"grid": {"rate": [float("nan")]}}, ConfigError, "parameter 'rate' cannot be nan: nan and infinity"),
+        ({"parameters": {"options.x": float("inf")}}, ConfigError, "parameter 'options' cannot be .*infinity"),
+        ({"parameters": {"rate": [0] * 500}}, ConfigError, "parameter 'rate' cannot be .{,120}: input"),
     ],
 )
 def test_parameters_are_checked_before_anything_runs(ids, content, error, message):
@@ -86,6 +91,9 @@ def test_parameters_are_checked_before_anything_runs(ids, content, error, messag
     [
         ({"config.lambda_cof": 1}, "did you mean lambda_cov"),
         ({"config.lambda_cov": "much"}, "lambda_cov"),
+        ({"config.batch_size": True}, "batch_size=True: true is no number"),
+        ({"settings.batch_size": True}, "batch_size=True: true is no number"),
+        ({"data.samples": [True, 24, 32]}, "data.samples=.*true is no number"),
         ({"method": "hrfl"}, "did you mean hrlf"),
         ({"dataset": "mosy"}, "did you mean mosi"),
         ({"data.lenght": 3}, "did you mean length"),

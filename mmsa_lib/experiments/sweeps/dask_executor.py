@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -221,8 +222,14 @@ class DaskExecutor:
                 "n_workers": self.workers, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0",
                 "resources": self.resources or None, "loop": loop, "silence_logs": logging.CRITICAL,
             }  # fmt: skip
-            with LocalCluster(**{**options, **self.cluster_options}) as cluster:
-                yield cluster
+            # In a thread, so that a Ctrl-C meanwhile finds a whole cluster to close.
+            pool = stack.enter_context(ThreadPoolExecutor(1))
+            cluster = pool.submit(LocalCluster, **{**options, **self.cluster_options})
+            try:
+                yield cluster.result()
+            finally:
+                if cluster.exception() is None:
+                    cluster.result().close()
 
     def _batch_cluster(self) -> Any:
         """Jobs of a batch system, as many as workers, replaced when they die."""

@@ -18,18 +18,25 @@ blocks:                       # optional: parts that add to what stands above
 from __future__ import annotations
 
 import itertools
+import json
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mmsa_lib.errors import ConfigError, UnknownNameError, unknown_name
 from mmsa_lib.experiments.notebooks import notebook_paths
-from mmsa_lib.experiments.sweeps.yaml_values import read_yaml
+from mmsa_lib.experiments.sweeps.yaml_values import MOST_DEPTH, read_yaml
 
 SEED = "seed"
+MOST_POINTS = 10_000
+"""Of one sweep; each is a notebook, so that even this many take days."""
+
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 
 
 class _Part(BaseModel):
@@ -38,7 +45,7 @@ class _Part(BaseModel):
     parameters: dict[str, Any] = Field(default_factory=dict)
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     ablations: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    seeds: list[int] | None = None
+    seeds: list[Seed] | None = None
 
 
 class Block(_Part):
@@ -59,7 +66,7 @@ class SweepFile(_Part):
 
     notebook: str
     description: str = ""
-    timeout: float = Field(default=3600, gt=0)
+    timeout: float = Field(default=3600, gt=0, le=10_000_000, strict=True)
     blocks: list[Block] = Field(default_factory=list)
 
 
@@ -94,12 +101,18 @@ def read_sweep(path: Path | str) -> SweepFile:
         sweep = SweepFile(**content)
     except ValidationError as error:
         raise _one_line(path, content, error) from None
-    names = [block.name for block in sweep.blocks]
-    for name in names:
-        if names.count(name) > 1:
+    for name, times in Counter(block.name for block in sweep.blocks).items():
+        if times > 1:
             raise ConfigError(f"{path}: two blocks are named {name!r}; give each a name of its own")
+    count = sum(_count(_parts(sweep, block)) for block in sweep.blocks or [None])
+    if count > MOST_POINTS:
+        raise ConfigError(f"{path} asks for {count:,} runs; one sweep makes at most {MOST_POINTS:,}")
     for where, part in [("", sweep), *((f"block {block.name}: ", block) for block in sweep.blocks)]:
         _check_lists(path, where, part)
+    for block in sweep.blocks or [None]:
+        grid, ablations, seeds = _varied(_parts(sweep, block))
+        if seeds is not None and (SEED in grid or any(SEED in changes for changes in ablations.values())):
+            raise ConfigError(f"{path}: {SEED} stands in seeds and in grid or ablations; keep one")
     return sweep
 
 
@@ -112,8 +125,10 @@ def find_notebook(sweep: SweepFile, path: Path | str) -> Path:
     beside = Path(path).resolve().parent / sweep.notebook
     if beside.suffix == ".ipynb" and beside.is_file():
         return beside
+    if Path(sweep.notebook).name != sweep.notebook:
+        raise ConfigError(f"{path}: no notebook {beside}; give a path seen from the sweep's file, ending in .ipynb")
     try:
-        (found,) = notebook_paths([Path(sweep.notebook).name])
+        (found,) = notebook_paths([sweep.notebook])
     except UnknownNameError as error:
         raise ConfigError(f"{path}: {error} Or give a path seen from the sweep's file, ending in .ipynb") from None
     return found
@@ -126,13 +141,11 @@ def choices(sweep: SweepFile) -> Iterator[Choice]:
         ConfigError: a dotted key reaches into something that is no mapping.
     """
     for block in sweep.blocks or [None]:
-        parts = [sweep, block] if block is not None else [sweep]
+        parts = _parts(sweep, block)
         parameters: dict[str, Any] = {}
         for part in parts:
             parameters = merge(parameters, part.parameters)
-        grid = {key: values for part in parts for key, values in part.grid.items()}
-        ablations = {name: changes for part in parts for name, changes in part.ablations.items()} or {"": {}}
-        seeds = next((part.seeds for part in reversed(parts) if part.seeds is not None), None)
+        grid, ablations, seeds = _varied(parts)
         steps = [{}] if seeds is None else [{SEED: seed} for seed in seeds]
         combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
         for (ablation, changes), combination, seed in itertools.product(ablations.items(), combinations, steps):
@@ -149,6 +162,8 @@ def merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """
     merged = dict(base)
     for key, value in changes.items():
+        if key.count(".") > MOST_DEPTH:
+            raise ConfigError(f"{key[:40]}… has more than {MOST_DEPTH} dots")
         name, dot, inner = key.partition(".")
         old = merged.get(name, {})
         if dot:
@@ -162,14 +177,37 @@ def merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _parts(sweep: SweepFile, block: Block | None) -> list[_Part]:
+    return [sweep] if block is None else [sweep, block]
+
+
+def _varied(parts: list[_Part]) -> tuple[dict[str, list[Any]], dict[str, dict[str, Any]], list[int] | None]:
+    """Grid, ablations and seeds of a block, what the file gives for all included."""
+    grid = {key: values for part in parts for key, values in part.grid.items()}
+    ablations = {name: changes for part in parts for name, changes in part.ablations.items()} or {"": {}}
+    return grid, ablations, next((part.seeds for part in reversed(parts) if part.seeds is not None), None)
+
+
+def _count(parts: list[_Part]) -> int:
+    """How many runs a block asks for, before any of them is built."""
+    grid, ablations, seeds = _varied(parts)
+    return len(ablations) * math.prod(map(len, grid.values())) * (1 if seeds is None else len(seeds))
+
+
 def _check_lists(path: Path, where: str, part: _Part) -> None:
     for key, values in part.grid.items():
         if not values:
             raise ConfigError(f"{path}: {where}grid.{key} is empty; give at least one value or leave it out")
-        if any(values.count(value) > 1 for value in values):
+        if len(set(map(_spelled, values))) < len(values):
             raise ConfigError(f"{path}: {where}grid.{key} has a value twice")
     if part.seeds is not None and (not part.seeds or len(set(part.seeds)) < len(part.seeds)):
         raise ConfigError(f"{path}: {where}seeds must be one or more different numbers, not {part.seeds}")
+
+
+def _spelled(value: Any) -> str:
+    """Equal text for equal values; 1 and 1.0 are equal."""
+    whole = isinstance(value, float) and value.is_integer()
+    return json.dumps(int(value) if whole else value, sort_keys=True)
 
 
 def _one_line(path: Path, content: Mapping[str, Any], error: ValidationError) -> ConfigError:

@@ -15,7 +15,7 @@ from typing import Any
 
 from mmsa_lib.errors import ConfigError, DataError, MMSAError, unknown_name
 from mmsa_lib.experiments.fingerprint import PACKAGE, PACKAGE_FOLDER, code_fingerprint, digest, imported_modules
-from mmsa_lib.experiments.parameters import PARAMETERS_TAG, parameters_model, read_notebook, resolve_parameters
+from mmsa_lib.experiments.parameters import PARAMETERS_TAG, parameters_model, read_notebook, typed_parameters
 from mmsa_lib.experiments.sweeps.definition import SEED, Choice, choices, find_notebook, read_sweep
 
 RUN_PARAMETERS = frozenset({"method", "dataset", "config", "data", "settings", "seed"})
@@ -84,7 +84,7 @@ def read_points(path: Path | str) -> list[Point]:
     for choice in choices(sweep):
         where = f"{path}: {_where(choice)}"
         try:
-            values = resolve_parameters(source, choice.parameters, notebook.name)
+            values = typed_parameters(model, choice.parameters, notebook.name)
             check_run(values)
             data, unbuilt = _data_identity(values.get("dataset"), data_sets)
         except MMSAError as error:
