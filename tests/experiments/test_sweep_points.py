@@ -111,6 +111,76 @@ def test_a_run_that_cannot_exist_is_refused_before_anything_runs(tmp_path, chang
     assert "ablation x" in str(caught.value)
 
 
+RUN = """profile: str = "smoke"
+method: str = "mine"
+dataset: str = "synthetic"
+seed: int = 0
+config: dict = {}
+data: dict = {}
+settings: dict = {}
+"""
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        'METHODS["mine"] = Mine',
+        'm.METHODS["mine"] = Mine',
+        'METHODS.update({"mine": Mine})',
+        "METHODS.update(mine=Mine)",
+        'METHODS |= {"mine": Mine}',
+        'METHODS.setdefault("mine", Mine)',
+        "from mmsa_lib.methods import METHODS as M\nM['mine'] = Mine",
+        "METHODS[Mine.id] = Mine",
+        "def register(cls): METHODS[cls.id] = cls",
+        "import own_package",
+        "from own_package.inside import Mine",
+    ],
+)
+def test_a_method_that_the_notebook_brings_is_not_refused(tmp_path, monkeypatch, cell):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "__init__.py").write_text("")
+    write_notebook(tmp_path / "tiny.ipynb", "%matplotlib inline\n" + cell, parameters=RUN)
+    (point,) = read_points(write_sweep(tmp_path / "s.yaml", parameters={"config.own": 1}))
+    assert point.parameters["config"] == {"own": 1}
+
+
+@pytest.mark.parametrize(
+    ("cells", "method", "message"),
+    [
+        (["x = 1"], "mine", "unknown method 'mine'"),
+        (["METHODS['mine']"], "mine", "unknown method 'mine'"),
+        (["OTHER['mine'] = 1"], "mine", "unknown method 'mine'"),
+        (["METHODS['mine'] = Mine"], "mien", "unknown method 'mien'; did you mean mine"),
+        (["METHODS['mine'] = Mine"], "hrfl", "did you mean hrlf"),
+        (["import no_such_package"], "mine", "imports no_such_package, which is not found; .*PYTHONPATH"),
+        (["import numpy, pandas.io"], "mine", "unknown method 'mine'"),
+    ],
+)
+def test_a_method_that_nobody_brings_is_refused(tmp_path, cells, method, message):
+    write_notebook(tmp_path / "tiny.ipynb", *cells, parameters=RUN)
+    with pytest.raises(ConfigError, match=message):
+        read_points(write_sweep(tmp_path / "s.yaml", parameters={"method": method}))
+
+
+def test_modules_of_ones_own_are_part_of_the_name(tmp_path, ids, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_one.py").write_text("from own_two import y")
+    (tmp_path / "own_two.py").write_text("y = 1")
+    first = ids("import own_one")
+    assert ids("import own_one") == first
+    (tmp_path / "own_two.py").write_text("y = 2")
+    assert ids("import own_one") != first
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    names = []
+    for content in "12":
+        (other / "own_three.py").write_text(content)
+        names += ids(f"import sys\nsys.path.insert(0, {str(other)!r})\nimport own_three")
+    assert names[0] != names[1]
+
+
 def test_a_data_set_that_is_not_built_is_named_with_its_command(tmp_path, monkeypatch):
     monkeypatch.setenv("MMSA_LIB_DATA", str(tmp_path))
     file = write_sweep(tmp_path / "s.yaml", notebook="06_train", parameters={"dataset": "mosi"})

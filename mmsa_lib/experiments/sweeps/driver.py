@@ -135,6 +135,9 @@ def sweep(
     if todo:
         finished = sum(state.state == FINISHED for state in states.values())
         at_once = f"{runner.workers} at a time, " if runner.workers else ""
+        for point in todo:
+            if states[point.id].state == MISSING and states[point.id].message:
+                say(f"{point.id}  {point.label}: {states[point.id].message}; it is made again")
         say(f"{file.name}: {len(todo)} to run, {finished} finished before, {at_once}in {folder}")
         # Closed also where a notebook keeps the traceback of a Ctrl-C, and with it this frame: nothing must run on.
         try:

@@ -6,15 +6,22 @@ names. What was executed under it stays valid as long as the identifier is the s
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from hashlib import sha256
+from importlib.machinery import PathFinder
+from importlib.metadata import PackageNotFoundError, requires
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from mmsa_lib.errors import ConfigError, DataError, MMSAError, unknown_name
-from mmsa_lib.experiments.fingerprint import PACKAGE, PACKAGE_FOLDER, code_fingerprint, digest, imported_modules
+from mmsa_lib.errors import ConfigError, DataError, MMSAError, UnknownNameError, unknown_name
+from mmsa_lib.experiments.fingerprint import PACKAGE, PACKAGE_FOLDER, code_fingerprint, digest, imported_modules, parse
 from mmsa_lib.experiments.parameters import PARAMETERS_TAG, parameters_model, read_notebook, typed_parameters
 from mmsa_lib.experiments.sweeps.definition import SEED, Choice, choices, find_notebook, read_sweep
 
@@ -78,15 +85,17 @@ def read_points(path: Path | str) -> list[Point]:
     source = read_notebook(notebook)
     model = parameters_model(source, notebook.name)
     defaults = model().model_dump()
-    code = _code_of(source)
+    code, brought = _code_of(source), _brought(source)
+    if brought.files:
+        code = digest([code, brought.files])
     points: dict[str, Point] = {}
     data_sets: dict[str, tuple[str, str]] = {}
-    for choice in choices(sweep):
+    for choice in _with_file(path, choices(sweep)):
         where = f"{path}: {_where(choice)}"
         try:
             values = typed_parameters(model, choice.parameters, notebook.name)
-            check_run(values)
-            data, unbuilt = _data_identity(values.get("dataset"), data_sets)
+            _check(values, brought)
+            data, unbuilt = _data_identity(values.get("dataset"), data_sets, brought)
         except MMSAError as error:
             raise type(error)(f"{where}{error}") from None
         identity = {"notebook": code, "parameters": values, "data": data}
@@ -96,6 +105,13 @@ def read_points(path: Path | str) -> list[Point]:
         point = Point(point_id, str(notebook), given, **names, timeout=sweep.timeout, unbuilt=unbuilt)
         points.setdefault(point_id, point)
     return list(points.values())
+
+
+def _with_file(path: Path | str, found: Iterator[Choice]) -> Iterator[Choice]:
+    try:
+        yield from found
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def choose(points: Sequence[Point], only: Sequence[str]) -> list[Point]:
@@ -130,6 +146,138 @@ def check_run(values: Mapping[str, Any]) -> None:
 
     known = {key: value for key, value in values.items() if key in RunConfig.model_fields}
     RunConfig(**known).method_config  # noqa: B018 (checks the method's values)
+
+
+class _Brought(NamedTuple):
+    """What a notebook adds to the library itself, read from its code.
+
+    Attributes:
+        names: registered by name, as in ``METHODS["mine"] = Mine``.
+        unseen: whether it may register others, whose names can't be read here.
+        files: modules of one's own that it imports, directly or not, with their hashes.
+        lost: modules that it imports and that are not found.
+    """
+
+    names: frozenset[str]
+    unseen: bool
+    files: dict[str, str]
+    lost: tuple[str, ...]
+
+
+REGISTRIES = ("METHODS", "RECIPES", "PROTOCOLS")
+
+
+def _check(values: Mapping[str, Any], brought: _Brought) -> None:
+    """As :func:`check_run`, except that names which the notebook brings are known."""
+    method = values.get("method")
+    if isinstance(method, str) and method in brought.names:
+        return
+    from mmsa_lib.methods import METHODS
+
+    try:
+        check_run(values)
+    except UnknownNameError as error:
+        asked = {value for value in values.values() if isinstance(value, str)} | set(values.get("protocols") or ())
+        if brought.unseen or asked & brought.names:
+            return
+        if brought.lost:
+            where = "is installed or on PYTHONPATH"
+            raise ConfigError(
+                f"{error}; the notebook imports {brought.lost[0]}, which is not found; see that it {where}"
+            ) from None
+        if brought.names and str(method) in str(error):
+            raise unknown_name("method", str(method), {*METHODS, *brought.names}) from None
+        raise
+
+
+def _brought(source: Any) -> _Brought:
+    """What the code of a notebook registers and imports."""
+    try:
+        tree = parse("\n".join(_python_cells(source)))
+    except SyntaxError:  # a cell magic, say
+        return _Brought(frozenset(), True, {}, ())
+    nodes = list(ast.walk(tree))
+    aliases = {a.asname: a.name for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names if a.asname}
+    names: set[str] = set()
+    unseen = False
+    for keys in (_registered(node, aliases) for node in nodes):
+        for key in keys:
+            if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                names.add(key.value)
+            else:
+                unseen = True
+    files, lost = _own_modules(tree)
+    return _Brought(frozenset(names), unseen or bool(files), files, lost)
+
+
+def _own_modules(tree: ast.AST) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Source files, with their hashes, of modules that are neither Python's, ours nor installed; and what is lost."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    places = [node.args[-1] for node in calls if ast.unparse(node.func) in ("sys.path.insert", "sys.path.append")]
+    search = [place.value for place in places if isinstance(place, ast.Constant) and isinstance(place.value, str)]
+    files: dict[str, str] = {}
+    lost, waiting, seen = [], sorted(_tops(tree)), {PACKAGE, *sys.stdlib_module_names}
+    while waiting:
+        top = waiting.pop()
+        if top in seen:
+            continue
+        seen.add(top)
+        spec = None
+        with suppress(ImportError, ValueError):
+            spec = PathFinder.find_spec(top, search) or find_spec(top)
+        if spec is None:
+            lost.append(top)
+            continue
+        roots = [Path(place) for place in spec.submodule_search_locations or [spec.origin or ""]]
+        if {"site-packages", "dist-packages"} & {part for root in roots for part in root.parts} and not _extends_us(
+            top
+        ):
+            continue
+        for root in roots:
+            for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+                with suppress(OSError, SyntaxError, ValueError):
+                    content = path.read_bytes()
+                    files[f"{top}/{path.relative_to(root) if root.is_dir() else ''}"] = sha256(content).hexdigest()
+                    waiting.extend(_tops(parse(content.decode("utf-8"))))
+    return dict(sorted(files.items())), tuple(lost)
+
+
+def _tops(tree: ast.AST) -> set[str]:
+    """First parts of the modules that ``tree`` imports by absolute names."""
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.partition(".")[0] for name in names} - {""}
+
+
+def _extends_us(top: str) -> bool:
+    """Whether an installed package needs this library, as one that brings methods does."""
+    try:
+        return any(re.match(r"mmsa[-_.]lib\b", line, re.IGNORECASE) for line in requires(top) or ())
+    except PackageNotFoundError:
+        return False
+
+
+def _registered(node: ast.AST, aliases: Mapping[str, str]) -> list[Any]:
+    """Keys that a statement puts into one of :data:`REGISTRIES`; ``None`` for those that can't be read."""
+
+    def is_registry(part: ast.AST) -> bool:
+        name = getattr(part, "attr", None) or getattr(part, "id", "")
+        return aliases.get(name, name) in REGISTRIES
+
+    def keys(part: ast.AST) -> list[Any]:
+        return list(part.keys) if isinstance(part, ast.Dict) else [None]
+
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        found = [part.slice for part in targets if isinstance(part, ast.Subscript) and is_registry(part.value)]
+        return found + (keys(node.value) if isinstance(node, ast.AugAssign) and is_registry(node.target) else [])
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and is_registry(node.func.value):
+        if node.func.attr in ("setdefault", "__setitem__"):
+            return node.args[:1]
+        if node.func.attr == "update":
+            given = [ast.Constant(keyword.arg) if keyword.arg else None for keyword in node.keywords]
+            return [key for part in node.args for key in keys(part)] + given
+    return []
 
 
 def _kind(points: Sequence[Point], item: str) -> str:
@@ -168,14 +316,9 @@ def _where(choice: Choice) -> str:
 
 def _code_of(source: Any) -> str:
     """Hash of the notebook's code, the parameters cell left out, and of the library modules that it imports."""
-    cells = [
-        cell.source
-        for cell in source.cells
-        if cell.cell_type == "code" and PARAMETERS_TAG not in cell.metadata.get("tags", [])
-    ]
-    text = "\n".join(re.sub(r"^\s*[%!].*$", "pass", cell, flags=re.MULTILINE) for cell in cells)
+    cells = _cells(source)
     try:
-        roots = imported_modules(text)
+        roots = imported_modules("\n".join(_python_cells(source)))
     except SyntaxError:  # a cell magic, say; then all of the library counts
         roots = {
             ".".join([PACKAGE, *path.relative_to(PACKAGE_FOLDER).with_suffix("").parts])
@@ -185,18 +328,37 @@ def _code_of(source: Any) -> str:
     return digest([cells, _modules(tuple(sorted(roots)))])
 
 
+def _cells(source: Any) -> list[str]:
+    """The notebook's code, the parameters cell left out."""
+    return [
+        cell.source
+        for cell in source.cells
+        if cell.cell_type == "code" and PARAMETERS_TAG not in cell.metadata.get("tags", [])
+    ]
+
+
+def _python_cells(source: Any) -> list[str]:
+    """The same without magics of IPython."""
+    return [re.sub(r"^\s*[%!].*$", "pass", cell, flags=re.MULTILINE) for cell in _cells(source)]
+
+
 @cache
 def _modules(roots: tuple[str, ...]) -> str:
     # Read once per process: what is edited afterwards is not what this process executes.
     return code_fingerprint(roots, left_out=ONLY_EXECUTE)
 
 
-def _data_identity(name: Any, known: dict[str, tuple[str, str]]) -> tuple[str, str]:
+def _data_identity(name: Any, known: dict[str, tuple[str, str]], brought: _Brought) -> tuple[str, str]:
     """Fingerprint of the data set ``name``, and why it can't be read; looked up once per sweep."""
     if not isinstance(name, str):
         return "", ""
     if name not in known:
-        known[name] = _fingerprint(name)
+        try:
+            known[name] = _fingerprint(name)
+        except ConfigError:
+            if not brought.unseen:
+                raise
+            known[name] = "", ""  # one's own code may make it
     return known[name]
 
 

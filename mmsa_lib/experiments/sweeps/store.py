@@ -58,21 +58,39 @@ def point_folder(runs: Path, point: Point) -> Path:
 
 
 def read_state(runs: Path, point: Point) -> State:
-    """Where ``point`` stands. What is damaged, or rests on a run that is damaged or gone, counts as missing."""
+    """Where ``point`` stands. What is damaged, or rests on a run that is damaged or gone, counts as missing.
+
+    Every file is compared with its hash each time; ``message`` then says what differs.
+    """
     folder = point_folder(runs, point)
     if (folder / DONE).is_file():
-        # Without its manifest nothing here could be checked.
-        if not (folder / MANIFEST).is_file() or _text(folder / DONE) != point.id or damaged_files(folder):
-            return State(MISSING)
-        result = _read(folder / RESULT)
-        made = tuple(result["runs"])
-        whole = all(_text(runs / name / DONE) == name and not damaged_files(runs / name) for name in made)
-        return State(FINISHED, made, result["seconds"]) if whole else State(MISSING)
+        try:
+            if problem := _damage(folder, point.id, (POINT, RESULT, NOTEBOOK)):
+                return State(MISSING, message=problem)
+            result = _read(folder / RESULT)
+            made, seconds = tuple(map(str, result["runs"])), float(result["seconds"])
+        except (DataError, KeyError, TypeError, ValueError):
+            return State(MISSING, message=f"{folder / RESULT} is damaged")
+        for name in made:
+            if _text(runs / name / DONE) != name or damaged_files(runs / name):
+                return State(MISSING, message=f"the run {name} behind it is damaged or gone")
+        return State(FINISHED, made, seconds)
     try:
         error = _read(folder / ERROR)
         return State(FAILED, **error)
     except (DataError, TypeError):  # none, or cut off while it was written
         return State(MISSING)
+
+
+def _damage(folder: Path, name: str, needed: tuple[str, ...]) -> str:
+    """What is wrong with a folder that says it is finished, in words; empty if nothing is."""
+    if _text(folder / DONE) != name:
+        return f"{folder / DONE} is damaged"
+    # Without its manifest, or with one that leaves files out, nothing here could be checked.
+    if not (folder / MANIFEST).is_file() or not set(needed) <= _read(folder / MANIFEST).keys():
+        return f"{folder / MANIFEST} is missing or leaves files out"
+    damaged = damaged_files(folder)
+    return f"{folder / damaged[0]} differs from its manifest" if damaged else ""
 
 
 def point_lock(runs: Path, point: Point) -> FileLock:
