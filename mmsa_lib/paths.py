@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from mmsa_lib.errors import ConfigError
+
 
 def project_root() -> Path | None:
     """The folder of this project's checkout, or ``None`` when the library runs from an installed wheel."""
@@ -46,6 +48,37 @@ def masks_folder() -> Path:
     if os.environ.get("MMSA_LIB_MASKS"):
         return Path(os.environ["MMSA_LIB_MASKS"]).expanduser()
     return data_root() / "masks"
+
+
+def tables_folder(kind: str = "results", chosen: Path | str = "", holding: str = "*.csv") -> Path:
+    """Folder of the tables that come with the project.
+
+    ``chosen`` if given, else ``kind`` below ``MMSA_LIB_TABLES``, else ``data/<kind>`` of the checkout.
+
+    Args:
+        kind: ``results`` (curated results) or ``published`` (published numbers, summaries of the data sets).
+        chosen: a folder of such tables, for instance a notebook's parameter ``results``.
+        holding: pattern of file names, of which one at least must be there.
+
+    Raises:
+        ConfigError: there is no such folder, or no such file in it; names what to set.
+    """
+    root, variable = project_root(), os.environ.get("MMSA_LIB_TABLES")
+    if chosen:
+        folder, by = Path(chosen).expanduser(), "the parameter results"
+    elif variable:
+        folder, by = Path(variable).expanduser() / kind, "MMSA_LIB_TABLES, a copy of the folder data of a checkout,"
+    elif root is not None:
+        return root / "data" / kind
+    else:
+        also = ", or give the parameter results" if kind == "results" else ""
+        raise ConfigError(
+            f"the tables of data/{kind} come with a checkout of the project, and the library is not in one; set "
+            f"MMSA_LIB_TABLES to the full path of the folder data of a checkout{also}"
+        )
+    if not any(folder.glob(holding)):
+        raise ConfigError(f"{folder.absolute()} holds no {holding}; set {by} to the full path of a folder that does")
+    return folder
 
 
 def runs_folder() -> Path:

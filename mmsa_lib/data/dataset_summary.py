@@ -19,9 +19,9 @@ from mmsa_lib.data.record import DatasetRecord
 from mmsa_lib.data.registry import store_path
 from mmsa_lib.data.sources import build
 from mmsa_lib.data.store import read_store
-from mmsa_lib.errors import ConfigError, DataError, MMSAError, unknown_name
+from mmsa_lib.errors import DataError, MMSAError, unknown_name
 from mmsa_lib.files import write_text
-from mmsa_lib.paths import project_root
+from mmsa_lib.paths import tables_folder
 
 DATASETS = ("mosi", "mmmo", "mosei_text", "sims_text", "simsv2_text")
 SPLITS = ("train", "valid", "test")
@@ -105,10 +105,7 @@ def default_folder() -> Path:
     Raises:
         ConfigError: the library does not run from a checkout.
     """
-    root = project_root()
-    if root is None:
-        raise ConfigError("the summary tables are part of a checkout of this project; name a folder for them")
-    return root / "data" / "published" / "dataset_summary"
+    return tables_folder("published") / "dataset_summary"
 
 
 def _splits(record: DatasetRecord) -> Iterator[dict]:

@@ -13,7 +13,7 @@ from mmsa_lib.errors import DataError, UnknownNameError
 from mmsa_lib.evaluation.metrics import metric
 from mmsa_lib.evaluation.protocols import COMPLETE, LEVEL_SEPARATOR
 from mmsa_lib.experiments.rendering import Block, Line, Printable
-from mmsa_lib.paths import project_root
+from mmsa_lib.paths import tables_folder
 
 COLUMNS = ("method", "paper", "dataset", "setting", "metric", "value", "features", "quoted_from", "note")
 
@@ -55,12 +55,9 @@ def read_published(path: Path | str | None = None) -> pd.DataFrame:
 
     Raises:
         DataError: there is no such file, or it is something else.
+        ConfigError: no table is given, and the library is not in a checkout.
     """
-    if path is None:
-        root = project_root()
-        if root is None:
-            raise DataError("published numbers are part of the checkout, and there is none; give the table itself")
-        path = root / "data" / "published" / "published_results.csv"
+    path = path or tables_folder("published") / "published_results.csv"
     try:
         frame = pd.read_csv(path, keep_default_na=False)
     except (OSError, ValueError) as error:

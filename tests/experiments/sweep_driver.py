@@ -3,6 +3,7 @@
 It is a preload of Dask workers as well.
 """
 
+import signal
 import sys
 
 from mmsa_lib.experiments import warm_process
@@ -10,6 +11,7 @@ from mmsa_lib.experiments import warm_process
 warm_process.WarmLauncher.__init__.__defaults__ = ((), None)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background ignore it
     from mmsa_lib.cli import main
 
     sys.exit(main())

@@ -3,6 +3,7 @@
 The runs are those of ``06_train``, made without a kernel. Whatever happened, they are those of an undisturbed sweep.
 """
 
+import json
 import os
 import resource
 import shutil
@@ -15,7 +16,7 @@ import torch
 from sweep_machinery import SharedLauncher, WithoutKernel, quiet_sweep, write_training
 
 from mmsa_lib.cli import main
-from mmsa_lib.experiments import collect, files, runs
+from mmsa_lib.experiments import collect, files, runs, sweep
 from mmsa_lib.experiments.manifest import MANIFEST
 from mmsa_lib.experiments.sweeps import store
 from mmsa_lib.experiments.sweeps.executors import LocalExecutor
@@ -125,6 +126,26 @@ def test_what_lost_its_content_is_made_again_and_nothing_else(copy, expected, da
         # Neither takes anything from the results: all files of the run are there, and so is the notebook in its point.
         damaged -= {PLACES.index(("run", MANIFEST)), PLACES.index(("run", store.NOTEBOOK))}
     copy.completes(damaged)
+    same(collect(copy.runs), expected(SEEDS))
+
+
+def test_what_was_changed_is_made_again_with_one_line(copy, expected):
+    point, other = copy.folders[0]["point"], copy.folders[1]["point"]
+    result = json.loads((point / store.RESULT).read_text())
+    (point / store.RESULT).write_text(json.dumps({**result, "seconds": 0.1}))
+    manifest = json.loads((other / MANIFEST).read_text())  # what is not listed could be anything
+    (other / MANIFEST).write_text(json.dumps({name: manifest[name] for name in manifest if name != store.RESULT}))
+    (copy.folders[2]["run"] / "metrics.csv").write_text("split,metric,value\n")
+    lines = []
+    launcher = WithoutKernel()
+    outcome = sweep(copy.file, SharedLauncher(launcher, 1), runs=copy.runs, report=lines.append)
+    assert outcome.ok
+    assert launcher.made == [0, 1, 2]
+    told = [line for line in lines if line.endswith("; it is made again")]
+    assert len(told) == 3
+    assert "result.json differs from its manifest" in told[0]
+    assert "manifest.json is missing or leaves files out" in told[1]
+    assert f"the run {copy.folders[2]['run'].name} behind it is damaged or gone" in told[2]
     same(collect(copy.runs), expected(SEEDS))
 
 
