@@ -91,8 +91,8 @@ def test_parameters_are_checked_before_anything_runs(ids, content, error, messag
     [
         ({"config.lambda_cof": 1}, "did you mean lambda_cov"),
         ({"config.lambda_cov": "much"}, "lambda_cov"),
-        ({"config.batch_size": True}, "batch_size=True: true is no number"),
-        ({"settings.batch_size": True}, "batch_size=True: true is no number"),
+        ({"config.batch_size": True}, "batch_size=True .*true is no number"),
+        ({"settings.batch_size": True}, "batch_size=True .*true is no number"),
         ({"data.samples": [True, 24, 32]}, "data.samples=.*true is no number"),
         ({"method": "hrfl"}, "did you mean hrlf"),
         ({"dataset": "mosy"}, "did you mean mosi"),

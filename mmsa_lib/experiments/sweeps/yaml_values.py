@@ -82,15 +82,16 @@ def read_yaml(path: Path) -> Any:
             line.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ConfigError(f"{path} has more than {MOST_BYTES:,} bytes; is it the right file?")
-        text = path.read_text(encoding="utf-8-sig")
+        size = path.stat().st_size
+        text = path.read_text(encoding="utf-8-sig") if size <= MOST_BYTES else ""
     except FileNotFoundError:
         raise ConfigError(f"no file {path}; give the path of a YAML file") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} can't be read as text ({error.reason}); save it as UTF-8") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} can't be read as text: {error}") from None
+    if size > MOST_BYTES:
+        raise ConfigError(f"{path} has more than {MOST_BYTES:,} bytes; is it the right file?")
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
