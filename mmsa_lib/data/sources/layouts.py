@@ -247,7 +247,7 @@ def splits_of(tree: Any, expected: str, path: Path, cut_valid: float = 0) -> dic
         unknown = f"not in {layout.name}; expected {layout.shape}, found {describe(tree)}"
         raise DataError(f"{path}: {_not_a_set(tree) or unknown}")
     splits = _find_splits(tree)
-    if cut_valid and not _is_empty(splits.get("valid")):
+    if cut_valid and not _is_empty(splits.get("valid", [])):
         raise DataError(f"{path}: has a split valid already; leave out --cut-valid")
     if cut_valid:
         splits.pop("valid", None)
@@ -306,10 +306,9 @@ def _is_empty(part: Any) -> bool:
     """Whether a split holds no sample."""
     if isinstance(part, Mapping):
         return all(map(_is_empty, part.values()))
-    return part is None or (
-        isinstance(part, list | tuple | np.ndarray)
-        and len(np.atleast_1d(part) if isinstance(part, np.ndarray) else part) == 0
-    )
+    if isinstance(part, np.ndarray):
+        return part.size == 0
+    return isinstance(part, list | tuple) and not part
 
 
 def _content(part: Any) -> Any:
@@ -493,5 +492,5 @@ def has_values(values: Any) -> bool:
 def _find_splits(tree: Any) -> dict[str, Any]:
     if not isinstance(tree, Mapping):
         return {}
-    by_name = {as_name(key).lower(): value for key, value in tree.items()}
+    by_name = {as_name(key).lower(): value for key, value in tree.items() if value is not None}
     return {split: by_name[name] for split, names in SPLIT_NAMES.items() for name in reversed(names) if name in by_name}
