@@ -48,8 +48,17 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     bring.add_argument("--name", required=True, help="name of the data set from now on")
     task = bring.add_mutually_exclusive_group()
     task.add_argument("--range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="label range of a regression")
-    task.add_argument("--emotions", nargs="+", metavar="EMOTION", help="emotion names, in label order")
-    bring.add_argument("--metrics", choices=("mosi", "sims", "mmmo"), help="metric set, where the range names none")
+    task.add_argument(
+        "--emotions", nargs="+", metavar="NAME", help="a yes or no for each of these, in label order (one name: binary)"
+    )
+    task.add_argument("--classes", nargs="+", metavar="NAME", help="one class of these, in the order of their ids")
+    bring.add_argument(
+        "--metrics", choices=("mosi", "sims", "mmmo", "plain"),
+        help="metric set, where the range names none; plain: errors, correlation, two classes around the middle",
+    )  # fmt: skip
+    bring.add_argument(
+        "--column", metavar="C", help="of several labels per sample the one to take: 0, 1, ... (CMU-MOSEI: sentiment)"
+    )
     bring.add_argument(
         "--cut-valid", type=float, default=0.0, metavar="SHARE",
         help="pickles without a validation split: the share of training videos that become one",
@@ -146,6 +155,7 @@ def import_one(args: argparse.Namespace) -> int:
     chosen = {"cut_valid": args.cut_valid} if args.cut_valid else {}
     if chosen and args.layout not in ("mmsa", "mult", "mag"):
         raise ConfigError(f"--cut-valid is for pickles; in {args.layout} give whole videos of train the split valid")
+    chosen |= {} if args.column is None else {"label_column": args.column}
     with _one_line(args.file):
         record = reader.read(args.file, args.name, task=task, **chosen)
     target = _target(args)
@@ -221,16 +231,24 @@ def _store(record: DatasetRecord, name: str, target: Path) -> None:
 
 
 def _task(args: argparse.Namespace) -> Task | None:
-    from mmsa_lib.data.task import emotions, regression
+    from mmsa_lib.data.task import classes, emotions, has_metrics, regression
     from mmsa_lib.errors import ConfigError
 
+    if args.metrics and not args.range:
+        raise ConfigError("--metrics needs --range LOW HIGH")
     if args.emotions:
         return emotions(args.emotions)
-    if args.range:
-        return regression(tuple(args.range), metrics=args.metrics)
-    if args.metrics:
-        raise ConfigError("--metrics needs --range LOW HIGH")
-    return None
+    if args.classes:
+        return classes(args.classes)
+    if not args.range:
+        return None
+    low, high = args.range
+    if low < high and not args.metrics and not has_metrics(low, high):
+        raise ConfigError(
+            f"no metric set goes with the range {low:g} {high:g}; add --metrics plain (errors, correlation, two "
+            "classes around the middle), mosi, sims or mmmo"
+        )
+    return regression((low, high), metrics=args.metrics)
 
 
 def _generated(name: str) -> DatasetRecord | None:

@@ -8,7 +8,8 @@ from typing import Any
 def info_lines(found: dict[str, Any]) -> list[str]:
     """All that is known about a data set, as lines of text."""
     task = found["task"]
-    aim = f"regression on {task['range']}" if task["kind"] == "regression" else f"emotions {', '.join(task['names'])}"
+    names = f"{task['kind']} {', '.join(task['names'])}"
+    aim = f"regression on {task['range']}" if task["kind"] == "regression" else names
     lines = [
         f"{found['name']}: {found['samples']} samples of {found['videos']} videos; {aim}; metrics {task['metrics']}",
         f"  file         {found['path'] or 'none (generated when loaded)'}",

@@ -6,7 +6,7 @@ import codecs
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -68,3 +68,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
+
+
+def say_undefined(metrics: Sequence[str]) -> None:
+    """Warn of class metrics that are not defined, where there are any."""
+    if metrics:
+        say(f"warning: {', '.join(metrics)}: not defined, since the labels of these samples hold one class alone")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsa_lib.cli.output import print_json, say
+from mmsa_lib.cli.output import print_json, say, say_undefined
 from mmsa_lib.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def show(args: argparse.Namespace) -> int:
     chosen = {name: getattr(args, name) for name in ("split", "protocol", "level", "dataset", "fold", "intervals")}
     chosen |= {name: getattr(args, name) for name in ("published", "runs", "resamples")}
     table = results_table(args.source, args.metrics, **chosen)
+    say_undefined(table.undefined)
     content: dict[str, Any] = {"title": table.title, "rows": _records(table.frame), "notes": list(table.notes)}
     if args.published:
         content["published"] = [{"title": one.title, "header": one.header, "rows": one.rows} for one in table.published]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsa_lib.cli.names import CONSTANT, check_method
-from mmsa_lib.cli.output import print_json, say
+from mmsa_lib.cli.output import print_json, say, say_undefined
 from mmsa_lib.errors import ConfigError, MMSAError
 
 if TYPE_CHECKING:
@@ -114,10 +115,11 @@ def _report(args: argparse.Namespace, finished: dict[int, RunResult], failed: di
         note = " (finished before)" if result.finished_before else ""
         print(f"seed {seed}: {result.folder}{note}")
         print("  " + _metric_line(_test_metrics(result)))
-        if result.environment["training"]["one_class"]:
+        if result.environment["training"]["one_class"] and not _beats_constants(result):
             say(f"seed {seed}: the model decides the same for every test sample; it has learned nothing")
     if table is not None:
         print(f"\n{table!r}")
+        say_undefined(table.undefined)
         _print_incomplete(frame)
 
 
@@ -183,7 +185,23 @@ def _metric_line(values: dict[str, float]) -> str:
     from mmsa_lib.evaluation.metrics import metric
 
     shown = {metric(key): value for key, value in values.items() if not key.endswith("_macro")}
-    return "  ".join(f"{m.label} {100 * v:.2f} %" if m.percent else f"{m.label} {v:.3f}" for m, v in shown.items())
+    return "  ".join(f"{m.label} {_number(m.percent, v)}" for m, v in shown.items())
+
+
+def _number(percent: bool, value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.2f} %" if percent else f"{value:.3f}"
+
+
+def _beats_constants(result: RunResult) -> bool:
+    """Whether some metric of a run is better than all constants: a mean error, or any metric of emotions or classes.
+
+    Decisions that are the same for every sample say nothing where the truth is that of one class as well.
+    """
+    own, constants = _test_metrics(result), result.constants.groupby("metric")["value"]
+    if "mae" in own:
+        return own["mae"] < constants.min()["mae"]
+    best = constants.max()
+    return all(math.isnan(value) for value in own.values()) or any(own[key] > best[key] for key in own)
 
 
 def _constants(args: argparse.Namespace) -> int:
@@ -203,4 +221,14 @@ def _constants(args: argparse.Namespace) -> int:
     else:
         for name, numbers in values.items():
             print(f"{name:<22} {_metric_line(numbers)}")
+    say_undefined(_undefined(values))
     return 0
+
+
+def _undefined(values: dict[str, dict[str, float]]) -> list[str]:
+    """Class metrics that no constant has."""
+    from mmsa_lib.evaluation.metrics import metric
+
+    keys = next(iter(values.values()))
+    empty = [key for key in keys if all(math.isnan(numbers[key]) for numbers in values.values())]
+    return [metric(key).label for key in empty if metric(key).percent]

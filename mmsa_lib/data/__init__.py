@@ -2,6 +2,17 @@
 
 from mmsa_lib.data.batch import MODALITIES, Batch, Modality, Utterances
 from mmsa_lib.data.loading import load, summary
-from mmsa_lib.data.task import Task, emotions, regression
+from mmsa_lib.data.task import Task, classes, emotions, regression
 
-__all__ = ["MODALITIES", "Batch", "Modality", "Task", "Utterances", "emotions", "load", "regression", "summary"]
+__all__ = [
+    "MODALITIES",
+    "Batch",
+    "Modality",
+    "Task",
+    "Utterances",
+    "classes",
+    "emotions",
+    "load",
+    "regression",
+    "summary",
+]

@@ -33,7 +33,7 @@ class Batch:
             text entry has width 0 until a text encoder fills it.
         valid: per modality ``(B, T_m)`` bool, False on padding.
         observed: per modality ``(B, T_m)`` bool, False where a valid frame is missing; a subset of ``valid``.
-        labels: ``(B,)`` sentiment or ``(B, K)`` emotions.
+        labels: ``(B,)`` sentiment or class ids, or ``(B, K)`` emotions.
         index: ``(B,)`` int64, row of each sample in its split (label banks address samples by it).
         ids: one identifier per sample.
         tokens: ``(B, T_text)`` int64 token ids for a trainable text encoder, or ``None``.

@@ -57,7 +57,8 @@ def duplicate_problems(record: DatasetRecord) -> Iterator[Problem]:
 
 
 def warnings_of(record: DatasetRecord) -> Iterator[Problem]:
-    """Constant columns, samples that are zero though observed, empty transcripts."""
+    """Labels that may be no sentiment, constant columns, samples that are zero though observed, empty transcripts."""
+    yield from _label_warnings(record)
     for name, features in record.features.items():
         where = f"features/{name}"
         seen = features.values[np.asarray(features.observed, bool)]
@@ -76,6 +77,31 @@ def warnings_of(record: DatasetRecord) -> Iterator[Problem]:
     if empty:
         what = f"{len(empty)} transcripts are empty, first {empty[0]!r}"
         yield Problem("warning", "transcripts", what, "these samples count as text-missing")
+
+
+def _label_warnings(record: DatasetRecord) -> Iterator[Problem]:
+    """Labels on one side of neutral, of few values, or a class that never (or always) occurs."""
+    task = record.task
+    if task.kind != "regression":
+        shown = record.labels if task.kind == "emotions" else record.labels[:, None] == np.arange(len(task.names))
+        always, never = shown.astype(bool).all(axis=0), ~shown.astype(bool).any(axis=0)
+        for name in (name for name, odd in zip(task.names, always | never, strict=True) if odd):
+            what = f"{name!r} is {'true of every sample' if always[task.names.index(name)] else 'never true'}"
+            yield Problem("warning", "labels", what, "its metrics are not defined; check names and order of the labels")
+        return
+    distinct = np.unique(record.labels)
+    repair = "if they are classes, import again with --emotions NAME or --classes NAME ..."
+    low, high = task.range
+    if len(distinct) == 1:
+        yield Problem("warning", "labels", f"all labels are {distinct[0]:g}", "there is nothing to learn")
+    elif len(distinct) == 2 or set(distinct) == {-1, 0, 1}:
+        values = ", ".join(f"{value:g}" for value in distinct)
+        yield Problem("warning", "labels", f"the labels take {len(distinct)} values only ({values})", repair)
+    elif not (distinct < task.center).any() or not (distinct > task.center).any():
+        side = "above" if (distinct > task.center).any() else "below"
+        what = f"no label lies on the other side: all are {task.center:g}, the middle of [{low:g}, {high:g}], or {side}"
+        repair = "give the range that they have (--range LOW HIGH) if it is another one, or see --classes"
+        yield Problem("warning", "labels", what, f"metrics of two classes are not defined; {repair}")
 
 
 def _shared(splits: np.ndarray, keys: list[Hashable], ids: list[str]) -> Iterator[tuple[str, int, str]]:

@@ -35,10 +35,12 @@ def describe(record: DatasetRecord) -> dict[str, Any]:
 
 
 def class_counts(record: DatasetRecord, rows: np.ndarray) -> dict[str, int]:
-    """Samples among ``rows`` that are negative, neutral (middle of the range) and positive, or that show an emotion."""
+    """Samples among ``rows``: negative, neutral (middle of the range) and positive; per emotion; or per class."""
     labels = record.labels[rows]
     if record.task.kind == "emotions":
         return {name: int(labels[:, column].sum()) for column, name in enumerate(record.task.names)}
+    if record.task.kind == "classes":
+        return {name: int((labels == i).sum()) for i, name in enumerate(record.task.names)}
     center = record.task.center
     counts = {"negative": labels < center, "neutral": labels == center, "positive": labels > center}
     return {name: int(chosen.sum()) for name, chosen in counts.items()}

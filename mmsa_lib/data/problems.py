@@ -69,7 +69,7 @@ def _shapes(record: DatasetRecord) -> Found:
     count = len(record.ids)
     if count == 0:
         yield "ids", "there are no samples", "choose a file that holds some"
-    columns = () if record.task.kind == "regression" else (len(record.task.names),)
+    columns = (len(record.task.names),) if record.task.kind == "emotions" else ()
     expected = {"labels": (record.labels, (count, *columns))}
     expected |= {f"folds/{name}": (splits, (count,)) for name, splits in record.folds.items()}
     expected |= {f"unimodal_labels/{m}": (values, (count,)) for m, values in record.unimodal_labels.items()}
@@ -142,6 +142,13 @@ def _labels(record: DatasetRecord) -> Found:
         yield from _out_of_range("labels", record.labels, low, high, record.ids)
         for modality, values in record.unimodal_labels.items():
             yield from _out_of_range(f"unimodal_labels/{modality}", values, low, high, record.ids)
+        return
+    if record.task.kind == "classes":
+        last = len(record.task.names) - 1
+        wrong = np.flatnonzero(~np.isin(record.labels, np.arange(last + 1)))
+        if len(wrong):
+            first = f"first {record.labels[wrong[0]]:g} of sample {record.ids[wrong[0]]!r}"
+            yield "labels", f"{len(wrong)} labels are no class ids 0 to {last}, {first}", "correct them"
         return
     wrong = np.argwhere(~np.isin(record.labels, (0, 1)))
     if len(wrong):

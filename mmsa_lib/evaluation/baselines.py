@@ -14,7 +14,13 @@ from scipy.stats import binom
 
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
-from mmsa_lib.evaluation.metrics import VIEWS, Scale, emotion_values, finite_array, sentiment_values, task_metrics
+from mmsa_lib.evaluation.metrics import (
+    class_views,
+    defined_metrics,
+    finite_array,
+    task_metrics,
+    task_values,
+)
 
 ORACLE = "oracle_test_majority"
 
@@ -24,7 +30,7 @@ def constant_metrics(task: Task, train_labels: Any, test_labels: Any) -> pd.Data
 
     Args:
         task: what is predicted; decides on the metrics.
-        train_labels, test_labels: ``(N,)`` sentiment or ``(N, K)`` emotions, tensors or arrays.
+        train_labels, test_labels: ``(N,)`` sentiment or class ids, or ``(N, K)`` emotions, tensors or arrays.
 
     Returns:
         One column per metric of the task and these rows:
@@ -33,7 +39,9 @@ def constant_metrics(task: Task, train_labels: Any, test_labels: Any) -> pd.Data
           neutral (so -1, 0 or 1 on MOSI), for emotions the commoner decision for each.
         * ``constant_mean``, ``constant_median``: mean and median training label (sentiment only).
         * ``constant_neutral``: the neutral label (sentiment only).
-        * ``constant_prior``: each prediction drawn from the training labels; the **exact expectation**, no draws.
+        * ``constant_prior``: each prediction drawn from the training labels; the **exact expectation**, no draws (the
+          macro F1 of classes counts a class that only the training labels have as predicted, which it nearly always
+          is).
         * ``oracle_test_majority``: as ``constant_majority``, but from the test labels. Not a baseline.
 
     Raises:
@@ -41,14 +49,17 @@ def constant_metrics(task: Task, train_labels: Any, test_labels: Any) -> pd.Data
     """
     train, test = _labels(task, train_labels), _labels(task, test_labels)
     rows = {name: _constant(task, value, test) for name, value in constant_values(task, train).items()}
-    rows["constant_prior"] = _emotion_prior(task, train, test) if task.kind == "emotions" else _prior(task, train, test)
+    prior = {"emotions": _emotion_prior, "classes": _class_prior, "regression": _prior}[task.kind](task, train, test)
+    rows["constant_prior"] = defined_metrics(task, prior, test)
     rows[ORACLE] = _constant(task, constant_values(task, test)["constant_majority"], test)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("baseline")
 
 
 def constant_values(task: Task, labels: Any) -> dict[str, np.ndarray]:
-    """What each constant baseline predicts: a number, or a 0/1 decision per emotion ``(K,)``."""
+    """What each constant baseline predicts: a number, a 0/1 decision per emotion ``(K,)``, or a class id."""
     values = _labels(task, labels)
+    if task.kind == "classes":
+        return {"constant_majority": np.bincount(values.astype(int), minlength=len(task.names)).argmax()}
     if task.kind == "emotions":
         return {"constant_majority": (values.mean(axis=0) > 0.5).astype(float)}
     side, count = np.unique(np.sign(values - task.center), return_counts=True)
@@ -63,30 +74,28 @@ def constant_values(task: Task, labels: Any) -> dict[str, np.ndarray]:
 def _labels(task: Task, labels: Any) -> np.ndarray:
     """Labels checked against themselves: finite, not empty, of the task's shape; unclipped."""
     array = finite_array("labels", labels)
-    if task.kind == "regression":
-        sentiment_values(array, array, task.metrics)  # type: ignore[arg-type]
-    elif array.ndim == 2:
-        emotion_values(_decisions(array), array, task.names)
-    else:
-        raise DataError(f"emotion labels have shape {array.shape}; expected (N, {len(task.names)})")
+    if array.ndim != (2 if task.kind == "emotions" else 1):
+        expected = f"(N, {len(task.names)})" if task.kind == "emotions" else "(N,)"
+        raise DataError(f"labels of the kind {task.kind} have shape {array.shape}; expected {expected}")
+    task_values(task, _as_prediction(task, array), array)
     return array
 
 
 def _constant(task: Task, value: np.ndarray, test: np.ndarray) -> dict[str, float]:
-    repeated = np.broadcast_to(value, test.shape)
-    return task_metrics(task, _decisions(repeated) if task.kind == "emotions" else repeated, test)
+    return task_metrics(task, _as_prediction(task, np.broadcast_to(value, test.shape)), test)
 
 
-def _decisions(chosen: np.ndarray) -> np.ndarray:
-    """0/1 decisions as logits ``(..., 2)``."""
-    return np.stack([1 - chosen, chosen], axis=-1)
+def _as_prediction(task: Task, chosen: np.ndarray) -> np.ndarray:
+    """Labels as a method would predict them: values, or logits of emotions ``(N, K, 2)`` or classes ``(N, K)``."""
+    if task.kind == "classes":
+        return (chosen[:, None] == np.arange(len(task.names))).astype(float)
+    return np.stack([1 - chosen, chosen], axis=-1) if task.kind == "emotions" else chosen
 
 
 def _prior(task: Task, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
     """Expected sentiment metrics of independent draws from the training labels."""
-    scale: Scale = task.metrics  # type: ignore[assignment]
-    train, _ = sentiment_values(train, train, scale)
-    test, _ = sentiment_values(test, test, scale)
+    train, _ = task_values(task, train, train)
+    test, _ = task_values(task, test, test)
     drawn, weight = np.unique(train, return_counts=True)
     # Every order of the same draws is equally likely, and over all orders a correlation averages to exactly 0.
     defined = len(drawn) > 1 and np.ptp(test) > 0
@@ -94,7 +103,7 @@ def _prior(task: Task, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
         "mae": float(np.abs(drawn[:, None] - test).mean(axis=1) @ weight / len(train)),
         "corr": 0.0 if defined else float("nan"),
     }
-    for view in VIEWS[scale]:
+    for view in class_views(task):
         guess, answer = view.classes(train), view.classes(test[view.kept(test)])
         result[view.accuracy] = _expected_accuracy(guess, answer)
         if view.f1:
@@ -102,6 +111,17 @@ def _prior(task: Task, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
             result[view.f1] = expected_f1(positive, answer, "weighted")
             result[f"{view.f1}_macro"] = expected_f1(positive, answer, "macro")
     return result
+
+
+def _class_prior(task: Task, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
+    """Expected metrics of class ids drawn from the training labels."""
+    share = {i: float((train == i).mean()) for i in range(len(task.names))}
+    single = {i: expected_f1(share[i], (test == i).astype(int), "positive") for i in share}
+    weighted = sum((test == i).mean() * single[i] for i in share)
+    occurring = sum(bool(share[i]) or bool((test == i).any()) for i in share)
+    result = {"acc": _expected_accuracy(train, test), "f1": float(weighted)}
+    result["f1_macro"] = sum(single.values()) / occurring
+    return result | {f"f1_{name}": single[i] for i, name in enumerate(task.names)}
 
 
 def _emotion_prior(task: Task, train: np.ndarray, test: np.ndarray) -> dict[str, float]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from mmsa_lib.data.task import Task, regression
 from mmsa_lib.errors import ConfigError, DataError, unknown_name
-from mmsa_lib.evaluation.metrics import VIEWS, emotion_values, pearson, sentiment_values
+from mmsa_lib.evaluation.metrics import class_views, pearson, task_values, undefined_metrics
 
 MetricFunction = Callable[[np.ndarray, np.ndarray], float]
 CHUNK = 500
@@ -97,7 +97,7 @@ def bootstrap_difference(
 
 def _interval(predictions, labels, groups, metric, resamples, seed, task, level) -> Interval:
     check_resampling(resamples, level)
-    checked = [checked_values(task, prediction, labels) for prediction in predictions]
+    checked = [task_values(task, prediction, labels) for prediction in predictions]
     member, number = group_members(groups, len(checked[0][1]))
     score = _looped if callable(metric) else _vectorised
     scores = [score(metric, guess, truth, task, member) for guess, truth in checked]
@@ -150,13 +150,6 @@ def _combine(values: list[np.ndarray]) -> np.ndarray:
     return values[0] if len(values) == 1 else values[0] - values[1]
 
 
-def checked_values(task: Task, prediction: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Checked predictions and labels, as the metrics of ``task`` see them."""
-    if task.kind == "emotions":
-        return emotion_values(prediction, labels, task.names)
-    return sentiment_values(prediction, labels, task.metrics)  # type: ignore[arg-type]
-
-
 def _looped(metric: MetricFunction, guess, truth, task, member) -> Callable[[np.ndarray], np.ndarray]:
     """Score counts of groups by building every resample; for functions that are not known as sums."""
     rows = [np.flatnonzero(member == group) for group in range(member.max() + 1)]
@@ -185,27 +178,43 @@ def summed_terms(metric: str, guess: np.ndarray, truth: np.ndarray, task: Task) 
     Raises:
         UnknownNameError: the task has no such metric.
     """
-    return (
-        _emotion_terms(metric, guess, truth, task) if task.kind == "emotions" else [_term(metric, guess, truth, task)]
-    )
+    terms = _emotion_terms if task.kind == "emotions" else _class_terms if task.kind == "classes" else _terms
+    undefined = undefined_metrics(task, truth)
+    if metric in undefined:
+        return [Summed(np.zeros((len(truth), 1)), lambda s: np.full(len(s), np.nan))]
+    return terms(metric, guess, truth, task)
 
 
-def _term(key: str, guess: np.ndarray, truth: np.ndarray, task: Task) -> Summed:
+def _terms(key: str, guess: np.ndarray, truth: np.ndarray, task: Task) -> list[Summed]:
     """A sentiment metric as sums."""
     if key == "mae":
-        return Summed(np.column_stack([np.ones(len(truth)), np.abs(guess - truth)]), lambda s: s[:, 1] / s[:, 0])
+        return [Summed(np.column_stack([np.ones(len(truth)), np.abs(guess - truth)]), lambda s: s[:, 1] / s[:, 0])]
     if key == "corr":
-        return _correlation(guess, truth)
+        return [_correlation(guess, truth)]
     known = ["mae", "corr"]
-    for view in VIEWS[task.metrics]:  # type: ignore[index]
+    for view in class_views(task):
         kept = view.kept(truth)
         pair = view.classes(guess), view.classes(truth)
         if key == view.accuracy:
-            return _accuracy(*pair, kept)
+            return [_accuracy(*pair, kept)]
         if view.f1 and key in (view.f1, f"{view.f1}_macro"):
-            return _f1(*pair, kept, "macro" if key.endswith("_macro") else "weighted")
+            return [_f1(*pair, kept, "macro" if key.endswith("_macro") else "weighted")]
         known += [view.accuracy, *([view.f1, f"{view.f1}_macro"] if view.f1 else [])]
     raise unknown_name("metric of this task", key, known)
+
+
+def _class_terms(key: str, guess: np.ndarray, truth: np.ndarray, task: Task) -> list[Summed]:
+    """A metric of one class out of K as sums."""
+    everyone, decided, ids = np.ones(len(truth), bool), guess.argmax(axis=1), range(len(task.names))
+    averages = {"f1": "weighted", "f1_macro": "macro"}
+    if key == "acc":
+        return [_accuracy(decided, truth, everyone)]
+    if key in averages:
+        return [_f1(decided, truth, everyone, averages[key], ids)]
+    one = {f"f1_{name}": i for i, name in enumerate(task.names)}
+    if key not in one:
+        raise unknown_name("metric of this task", key, ["acc", *averages, *one])
+    return [_f1(decided == one[key], truth == one[key], everyone, "positive")]
 
 
 def _emotion_terms(key: str, guess: np.ndarray, truth: np.ndarray, task: Task) -> list[Summed]:
@@ -225,7 +234,8 @@ def _emotion_terms(key: str, guess: np.ndarray, truth: np.ndarray, task: Task) -
     for name, chosen in columns.items():
         for part, term in parts.items():
             if key == f"{name}_{part}":
-                return [term(decided[:, c], truth[:, c]) for c in chosen]
+                varied = [c for c in chosen if len(np.unique(truth[:, c])) > 1]  # as task_metrics averages
+                return [term(decided[:, c], truth[:, c]) for c in varied]
     raise unknown_name("metric of this task", key, [all_classes, *(f"{n}_{p}" for n in columns for p in parts)])
 
 
@@ -248,9 +258,11 @@ def _correlation(guess: np.ndarray, truth: np.ndarray) -> Summed:
     return Summed(np.column_stack([np.ones(len(x)), x, y, x * x, y * y, x * y]), finish)
 
 
-def _f1(guess: np.ndarray, truth: np.ndarray, kept: np.ndarray, average: str) -> Summed:
-    """Two-class F1 from the counts (right, guessed, actual) of class 0 and of class 1."""
-    columns = [kept & m for c in (0, 1) for m in ((guess == c) & (truth == c), guess == c, truth == c)]
+def _f1(
+    guess: np.ndarray, truth: np.ndarray, kept: np.ndarray, average: str, classes: Sequence[int] = (0, 1)
+) -> Summed:
+    """F1 from the counts (right, guessed, actual) of each class; ``positive`` is that of class 1."""
+    columns = [kept & m for c in classes for m in ((guess == c) & (truth == c), guess == c, truth == c)]
 
     def finish(s: np.ndarray) -> np.ndarray:
         right, guessed, actual = s[:, 0::3], s[:, 1::3], s[:, 2::3]

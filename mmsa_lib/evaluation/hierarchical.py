@@ -21,11 +21,11 @@ from mmsa_lib.errors import ConfigError, DataError, unknown_name
 from mmsa_lib.evaluation.bootstrap import (
     CHUNK,
     check_resampling,
-    checked_values,
     draw_counts,
     group_members,
     percentiles,
     summed_terms,
+    task_values,
 )
 
 RESAMPLES = 10_000
@@ -101,7 +101,7 @@ def score_resamples(
     if not predictions:
         raise DataError("there is no run to score; give the predictions of one at least")
     task = task or regression()
-    checked = [checked_values(task, prediction, labels) for prediction in predictions.values()]
+    checked = [task_values(task, prediction, labels) for prediction in predictions.values()]
     member, number = group_members(groups, len(checked[0][1]))
     terms = [(run, key, summed_terms(key, *pair, task)) for run, pair in enumerate(checked) for key in metrics]
     sums = [

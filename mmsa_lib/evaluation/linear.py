@@ -40,7 +40,7 @@ def ridge_metrics(data: Mapping[str, Utterances]) -> dict[str, float]:
 
     task = data["train"].task
     if task.kind != "regression":
-        raise ConfigError("the ridge baseline predicts a sentiment value; this data set has an emotion task")
+        raise ConfigError(f"the ridge baseline predicts a sentiment value; this data set has {task.kind}")
     model = make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(0, 5, 21)))
     model.fit(pooled_features(data["train"]), data["train"].labels.cpu().numpy())
     return task_metrics(task, model.predict(pooled_features(data["test"])), data["test"].labels)
@@ -59,6 +59,8 @@ def leak_check(data: Mapping[str, Utterances]) -> pd.DataFrame:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    if data["train"].task.kind != "regression":
+        raise ConfigError(f"the leak check needs a sentiment value; this data set has {data['train'].task.kind}")
     center = data["train"].task.center
     features = {name: pooled_features(split) for name, split in data.items()}
     truth = {name: (split.labels >= center).cpu().numpy() for name, split in data.items()}

@@ -15,7 +15,7 @@ import numpy as np
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError, unknown_name
 
-Scale = Literal["mosi", "sims", "mmmo"]
+Scale = Literal["mosi", "sims", "mmmo", "plain"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,9 @@ METRICS: dict[str, Metric] = {
         Metric("f1_neg_pos", "F1 (neg/pos)", mmsa="Non0_F1_score", description="weighted F1 of y > 0, y = 0 dropped"),
         Metric("f1_neg_pos_macro", "macro F1 (neg/pos)", description="macro F1 of y > 0, y = 0 dropped"),
         Metric("acc2", "Acc-2", mmsa="Mult_acc_2", description="two classes around the neutral label"),
-        Metric("f1", "F1", mmsa="F1_score", description="weighted F1 of the two classes"),
-        Metric("f1_macro", "macro F1", description="macro F1 of the two classes"),
+        Metric("acc", "Accuracy", description="share of samples whose class is right"),
+        Metric("f1", "F1", mmsa="F1_score", description="weighted F1 of the classes"),
+        Metric("f1_macro", "macro F1", description="macro F1 of the classes"),
         Metric("acc3", "Acc-3", mmsa="Mult_acc_3", description="three classes, cut at -.1 and .1"),
         Metric("acc5", "Acc-5", mmsa="Mult_acc_5", description="five classes"),
         Metric("acc7", "Acc-7", mmsa="Mult_acc_7", description="seven classes, rounded labels -3 ... 3"),
@@ -109,7 +110,17 @@ VIEWS: dict[Scale, tuple[ClassView, ...]] = {
         ClassView("acc2", lambda v: (v > 3).astype(int), kept=lambda y: y != 3),
         ClassView("acc5", _rounded(1, 5)),
     ),
+    "plain": (),
 }
+"""``plain`` has its two classes around the middle of the task's range, see :func:`class_views`."""
+
+
+def class_views(task: Task) -> tuple[ClassView, ...]:
+    """The ways in which sentiment values of ``task`` are seen as classes, coarsest first."""
+    if task.metrics != "plain":
+        return VIEWS[task.metrics]  # type: ignore[index]
+    center = task.center
+    return (ClassView("acc2", lambda v: (v > center).astype(int), "f1", kept=lambda y: y != center),)
 
 
 def sentiment_metrics(prediction: Any, label: Any, scale: Scale = "mosi") -> dict[str, float]:
@@ -118,7 +129,8 @@ def sentiment_metrics(prediction: Any, label: Any, scale: Scale = "mosi") -> dic
     Args:
         prediction, label: ``(N,)`` tensors, arrays or sequences. Truth is the second argument.
         scale: ``"mosi"`` (MOSI and MOSEI, labels -3 ... 3; [C: MMSA metricsTop.py]), ``"sims"`` (labels -1 ... 1, both
-            clipped to that range first [C]) or ``"mmmo"`` (labels 1 ... 5 [R]).
+            clipped to that range first [C]), ``"mmmo"`` (labels 1 ... 5 [R]) or ``"plain"`` (any range: errors and
+            correlation).
 
     Returns:
         Keys of :data:`METRICS`: ``mae``, ``corr`` and, for mosi, ``acc2_neg_nonneg``, ``f1_neg_nonneg``,
@@ -130,8 +142,12 @@ def sentiment_metrics(prediction: Any, label: Any, scale: Scale = "mosi") -> dic
         UnknownNameError: the scale is unknown.
     """
     predicted, truth = sentiment_values(prediction, label, scale)
+    return _regression_metrics(predicted, truth, VIEWS[scale])
+
+
+def _regression_metrics(predicted: np.ndarray, truth: np.ndarray, views: Sequence[ClassView]) -> dict[str, float]:
     result = {"mae": float(np.abs(predicted - truth).mean()), "corr": pearson(predicted, truth)}
-    for view in VIEWS[scale]:
+    for view in views:
         kept = view.kept(truth)
         guess, answer = view.classes(predicted[kept]), view.classes(truth[kept])
         result[view.accuracy] = accuracy(guess, answer)
@@ -173,11 +189,74 @@ def emotion_metrics(scores: Any, labels: Any, names: Sequence[str]) -> dict[str,
     return result
 
 
+def class_metrics(scores: Any, labels: Any, names: Sequence[str]) -> dict[str, float]:
+    """Metrics of one class out of K.
+
+    Args:
+        scores: ``(N, K)`` logits; the largest decides, the first of equal ones.
+        labels: ``(N,)`` class ids 0 to K-1.
+        names: the K classes.
+
+    Returns:
+        ``acc``, ``f1`` (weighted by the frequencies in the truth), ``f1_macro`` (mean over the classes that occur in
+        truth or predictions), and ``f1_<name>`` of each class against the others.
+
+    Raises:
+        DataError: shapes differ, there is no sample, a value is not finite or a label is no class id.
+    """
+    logits, truth = class_values(scores, labels, names)
+    guess = logits.argmax(axis=1)
+    result = {"acc": accuracy(guess, truth), "f1": f1_score(guess, truth), "f1_macro": f1_score(guess, truth, "macro")}
+    return result | {f"f1_{name}": f1_score(guess == i, truth == i, "positive") for i, name in enumerate(names)}
+
+
 def task_metrics(task: Task, prediction: Any, labels: Any) -> dict[str, float]:
-    """The metrics of ``task``: :func:`emotion_metrics` or :func:`sentiment_metrics` on its scale."""
+    """The metrics of ``task``: :func:`sentiment_metrics`, :func:`emotion_metrics` or :func:`class_metrics`.
+
+    A class metric whose truth holds one class alone is undefined here: a constant would score 100 %. It is NaN, and
+    means over emotions leave it out. The functions named above keep the number that the field's definitions give.
+    """
     if task.kind == "emotions":
-        return emotion_metrics(prediction, labels, task.names)
-    return sentiment_metrics(prediction, labels, task.metrics)  # type: ignore[arg-type]
+        found = emotion_metrics(prediction, labels, task.names)
+    elif task.kind == "classes":
+        found = class_metrics(prediction, labels, task.names)
+    else:
+        found = _regression_metrics(*task_values(task, prediction, labels), class_views(task))
+    return defined_metrics(task, found, labels)
+
+
+def undefined_metrics(task: Task, labels: Any) -> tuple[str, ...]:
+    """Keys of the class metrics for which ``labels`` hold one class alone, or none."""
+    truth = finite_array("labels", labels)
+    if task.kind == "regression":
+        _, truth = task_values(task, truth, truth)
+        single = [view for view in class_views(task) if _is_single(view.classes(truth[view.kept(truth)]))]
+        return tuple(
+            key for view in single for key in (view.accuracy, *((view.f1, f"{view.f1}_macro") if view.f1 else ()))
+        )
+    if task.kind == "classes":
+        absent = [f"f1_{name}" for i, name in enumerate(task.names) if _is_single(truth == i)]
+        return ("acc", "f1", "f1_macro", *(f"f1_{name}" for name in task.names)) if _is_single(truth) else tuple(absent)
+    single = [name for i, name in enumerate(task.names) if _is_single(truth[:, i])]
+    means = [f"mean_{part}" for part in _EMOTION_PARTS] if len(single) == len(task.names) else []
+    alone = truth[truth.sum(axis=1) == 1].argmax(axis=1)
+    all_classes = [f"acc{len(task.names)}"] if _is_single(alone) else []
+    return (*(f"{name}_{part}" for name in single for part in _EMOTION_PARTS), *means, *all_classes)
+
+
+def defined_metrics(task: Task, values: dict[str, float], labels: Any) -> dict[str, float]:
+    """``values`` with NaN for :func:`undefined_metrics`, and means over the emotions that are left."""
+    undefined = undefined_metrics(task, labels)
+    found = {key: float("nan") if key in undefined else value for key, value in values.items()}
+    if task.kind == "emotions" and undefined:
+        for part in _EMOTION_PARTS:
+            left = [found[f"{name}_{part}"] for name in task.names if f"{name}_{part}" not in undefined]
+            found[f"mean_{part}"] = float(np.mean(left)) if left else float("nan")
+    return found
+
+
+def _is_single(classes: np.ndarray) -> bool:
+    return len(np.unique(classes)) < 2
 
 
 def metric(key: str) -> Metric:
@@ -188,6 +267,9 @@ def metric(key: str) -> Metric:
     """
     if key in METRICS:
         return METRICS[key]
+    if key.startswith("f1_"):
+        name = key.removeprefix("f1_")
+        return Metric(key, f"F1 of {name}", description=f"F1 of the class {name} against the others")
     for part, (label, description) in _EMOTION_PARTS.items():
         name = key.removesuffix(f"_{part}")
         if name not in (key, ""):
@@ -201,14 +283,15 @@ def predicts_one_class(prediction: Any, task: Task) -> bool:
     """Whether the model decides the same for every sample: the first sign of a model that has learned nothing.
 
     Regression: all predictions lie on one side of neutral, by the two-class rule of the task's scale. Emotions: all
-    samples get the same combination of emotions.
+    samples get the same combination of emotions. Classes: all samples get the same class.
     """
     values = finite_array("predictions", prediction)
+    if task.kind == "classes":
+        return _is_single(values.argmax(axis=1))
     if task.kind == "emotions":
         decided = values[..., 1] > values[..., 0]
         return bool((decided == decided[:1]).all())
-    classes = VIEWS[task.metrics][0].classes(values)  # type: ignore[index]
-    return bool((classes == classes[:1]).all())
+    return _is_single(class_views(task)[0].classes(values))
 
 
 def sentiment_values(prediction: Any, label: Any, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
@@ -221,6 +304,24 @@ def sentiment_values(prediction: Any, label: Any, scale: Scale) -> tuple[np.ndar
     if scale == "sims":
         predicted, truth = (np.clip(v.astype(np.float32), -1, 1).astype(np.float64) for v in (predicted, truth))
     return predicted, truth
+
+
+def task_values(task: Task, prediction: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Checked predictions and labels, as the metrics of ``task`` see them."""
+    if task.kind == "regression":
+        return sentiment_values(prediction, labels, task.metrics)  # type: ignore[arg-type]
+    return (emotion_values if task.kind == "emotions" else class_values)(prediction, labels, task.names)
+
+
+def class_values(scores: Any, labels: Any, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Checked logits ``(N, K)`` float64 and class ids ``(N,)`` int."""
+    logits, truth = finite_array("scores", scores), finite_array("labels", labels)
+    if truth.ndim != 1 or logits.shape != (len(truth), len(names)):
+        raise DataError(f"scores {logits.shape} and labels {truth.shape} must be (N, {len(names)}) and (N,)")
+    wrong = np.flatnonzero(~np.isin(truth, np.arange(len(names))))
+    if len(wrong):
+        raise DataError(f"the class of sample {wrong[0]} is {truth[wrong[0]]:g}; ids are 0 to {len(names) - 1}")
+    return logits, truth.astype(int)
 
 
 def emotion_values(scores: Any, labels: Any, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -55,7 +55,7 @@ class Predictions:
 
     Attributes:
         ids, groups: per sample its identifier and the video that it was cut from.
-        labels: ``(N,)`` or ``(N, K)``; predictions: ``(N,)`` or logits ``(N, K, 2)``.
+        labels: ``(N,)`` or ``(N, K)``; predictions: ``(N,)``, or logits ``(N, K, 2)`` or ``(N, K)``.
     """
 
     ids: tuple[str, ...]

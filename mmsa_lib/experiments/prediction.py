@@ -27,7 +27,8 @@ def prediction_table(
         dataset, fold: by default those of the run.
 
     Returns:
-        Columns id, group, label, prediction; for emotions ``label_<name>`` and ``probability_<name>``.
+        Columns id, group, label, prediction; for emotions ``label_<name>`` and ``probability_<name>``; for classes the
+        names of the true and the predicted class and ``probability_<name>``.
 
     Raises:
         DataError: the data set has another task or other feature widths than the one the run was trained on.
@@ -58,8 +59,12 @@ def _values(data: Utterances, prediction: Tensor) -> dict[str, np.ndarray]:
     labels = data.labels.cpu().numpy()
     if data.task.kind == "regression":
         return {"label": labels, "prediction": prediction.numpy()}
-    chances = prediction.softmax(-1)[..., 1].numpy()
     named = list(enumerate(data.task.names))
+    if data.task.kind == "classes":
+        chances, names = prediction.softmax(-1).numpy(), np.array(data.task.names)
+        decided = {"label": names[labels.astype(int)], "prediction": names[chances.argmax(axis=1)]}
+        return decided | {f"probability_{name}": chances[:, i] for i, name in named}
+    chances = prediction.softmax(-1)[..., 1].numpy()
     return {f"label_{name}": labels[:, i] for i, name in named} | {
         f"probability_{name}": chances[:, i] for i, name in named
     }

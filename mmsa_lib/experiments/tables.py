@@ -71,6 +71,12 @@ class ResultsTable(Printable):
         names = [f"{m.label}{' %' if m.percent else ''} {'↑' if m.higher_is_better else '↓'}" for m in self.metrics]
         return ("method", "n", *names)
 
+    @property
+    def undefined(self) -> tuple[str, ...]:
+        """Class metrics that no row defines: the labels of the samples hold one class alone."""
+        values = self.frame.groupby("metric")["mean"].count()
+        return tuple(m.label for m in self.metrics if m.percent and values.get(m.key, 1) == 0)
+
     def blocks(self) -> tuple[Block, ...]:
         lines = tuple(
             Line((row.label, row.seeds, *row.cells), (Mark.NONE, Mark.NONE, *self._marks(i)), grey=row.constant)

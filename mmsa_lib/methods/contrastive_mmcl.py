@@ -225,8 +225,11 @@ class ContrastiveMMCL(Method):
             "decoupled_cmc needs categories; categories='ranked' has none": (
                 config.categories == "ranked" and config.decoupled_cmc
             ),
-            "task_loss='mse' and categories='bins7' need a sentiment scale; the task here is emotions": (
+            f"task_loss='mse' and categories='bins7' need a sentiment scale; the task here is {self.task.kind}": (
                 not regression and (config.task_loss == "mse" or config.categories == "bins7")
+            ),
+            "categories='ranked' ranks by label distance, which classes do not have; use categories='sign'": (
+                self.task.kind == "classes" and config.categories == "ranked"
             ),
         }
         for message, found in contradictions.items():

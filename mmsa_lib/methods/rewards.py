@@ -27,9 +27,11 @@ def joint_reward(
     :math:`\exp(-|\hat y_i-y_i|)` with ``form="exponential"``. No source gives a reward for regression: ours [R],
     bounded and monotone in the absolute error; the same in both variants.
 
+    Classes: the probability of the true class, as ``corrected`` has it for one emotion; the same in both variants [R].
+
     Args:
-        prediction: ``(B,)`` sentiment, or ``(B, K, 2)`` logits.
-        labels: ``(B,)``, or ``(B, K)`` with entries 0 and 1.
+        prediction: ``(B,)`` sentiment, or logits ``(B, K, 2)`` of emotions or ``(B, K)`` of classes.
+        labels: ``(B,)`` sentiment or class ids, or ``(B, K)`` with entries 0 and 1.
         task: what is predicted.
         variant: of the reward for emotions.
         form: of the reward for sentiment.
@@ -43,6 +45,8 @@ def joint_reward(
             return (-error).exp()
         return (1 - error / (task.range[1] - task.range[0])).clamp(0, 1)
     truth = labels.long()
+    if task.kind == "classes":
+        return prediction.softmax(-1).gather(-1, truth.unsqueeze(-1)).squeeze(-1)
     if variant == "reference":
         flat = prediction.flatten(0, 1).softmax(-1)
         return flat[: len(labels)].gather(1, truth).sum(-1)

@@ -37,7 +37,7 @@ def to_label_scale(task: Task, raw: Tensor) -> Tensor:
         raw: ``(B, task.outputs)``.
 
     Returns:
-        ``(B,)`` on the label scale, or ``(B, K, 2)`` logits.
+        ``(B,)`` on the label scale, or logits ``(B, K, 2)`` of emotions or ``(B, K)`` of classes.
     """
     shaped = task.shape_prediction(raw)
     return shaped + task.center if task.kind == "regression" else shaped

@@ -24,10 +24,10 @@ from mmsa_lib.data.batch import Modality
 from mmsa_lib.data.record import DatasetRecord, FeatureSet
 from mmsa_lib.data.sources.folds import with_valid
 from mmsa_lib.data.sources.frames import frames_of_one, listed
+from mmsa_lib.data.sources.labels import read_labels
 from mmsa_lib.data.sources.layouts import (
     beside_splits,
     check_sizes,
-    describe,
     distinct_ids,
     entries_of,
     is_missing,
@@ -37,7 +37,7 @@ from mmsa_lib.data.sources.layouts import (
     texts,
 )
 from mmsa_lib.data.sources.official import USER_TERMS, identify, known_set
-from mmsa_lib.data.sources.repairs import Repairs, check_ids, sentiment_labels, sentiment_task
+from mmsa_lib.data.sources.repairs import Repairs, check_ids
 from mmsa_lib.data.sources.safe_pickle import load
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
@@ -46,13 +46,16 @@ UNKNOWN_WORD = "[UNK]"
 """Stands for an empty word, so that words and feature rows stay aligned."""
 
 
-def read(path: Path | str, name: str, *, task: Task | None = None, cut_valid: float = 0) -> DatasetRecord:
+def read(
+    path: Path | str, name: str, *, task: Task | None = None, label_column: str | None = None, cut_valid: float = 0
+) -> DatasetRecord:
     """Read a pickle in the MAG-BERT layout.
 
     Args:
         path: the file.
         name: name of the data set from now on.
-        task: the regression task, by default sentiment in [-3, 3].
+        task: by default sentiment in [-3, 3] where the labels can be that.
+        label_column: of several numbers per sample the one to take, see :mod:`mmsa_lib.data.sources.labels`.
         cut_valid: share of the training videos that become ``valid``, for a file without such a split.
 
     Returns:
@@ -80,8 +83,8 @@ def read(path: Path | str, name: str, *, task: Task | None = None, cut_valid: fl
     check_ids(ids, standard.tolist(), str(path))
     rows = [sample for of_split in samples.values() for sample in of_split]
     aligned = all(sample.aligned for sample in rows)
-    labels = sentiment_labels([sample.label for sample in rows], ids, f"{path} labels", repairs)
-    chosen, remark = sentiment_task(labels, ids, str(path), task=task)
+    found = [(f"{path} labels", [sample.label for sample in rows], ids)]
+    labels, chosen, remark = read_labels(found, path, repairs, task=task, column=label_column)
     source, remarks = identify(path, sizes)
     known = known_set(sizes)
     groups = list(ids) if renumbered else [video_of(i) for i in ids]
@@ -159,18 +162,14 @@ def _sample(sample: Any, where: str, repairs: Repairs) -> _Sample:
     for name, rows in (("visual", visual), ("acoustic", acoustic)):
         if len(more) < 3 and len(rows) != len(words):
             raise DataError(f"{where}: {len(words)} words and {name} of shape {rows.shape}, expected a row per word")
-    return _Sample(words, visual, acoustic, _one(label, where), segment, len(more) < 3, left)
+    return _Sample(words, visual, acoustic, _one(label), segment, len(more) < 3, left)
 
 
-def _one(label: Any, where: str) -> Any:
-    """The label of a sample out of whatever it is wrapped in: ``[[0.4]]`` is 0.4."""
-    while isinstance(label, list | tuple | np.ndarray):
-        if isinstance(label, np.ndarray) and label.ndim == 0:
-            return label[()]
-        if len(label) != 1:
-            raise DataError(f"{where}: the label is {describe(label)}, expected one number")
+def _one(label: Any) -> Any:
+    """The label of a sample out of whatever it is wrapped in (``[[0.4]]`` is 0.4); several stay together."""
+    while isinstance(label, list | tuple | np.ndarray) and np.ndim(label) > 0 and len(label) == 1:
         label = label[0]
-    return label
+    return label[()] if isinstance(label, np.ndarray) and label.ndim == 0 else label
 
 
 def _segment(value: Any, where: str) -> str:

@@ -21,9 +21,10 @@ import numpy as np
 from mmsa_lib.data.batch import MODALITIES, Modality
 from mmsa_lib.data.record import DatasetRecord
 from mmsa_lib.data.sources.frames import features, joined, present_frames, spanned
+from mmsa_lib.data.sources.labels import read_labels
 from mmsa_lib.data.sources.layouts import SPLIT_NAMES, check_sizes
 from mmsa_lib.data.sources.official import USER_TERMS, identify, known_set
-from mmsa_lib.data.sources.repairs import Repairs, sentiment_labels, sentiment_task
+from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.data.task import Task, regression
 from mmsa_lib.errors import DataError
 
@@ -34,13 +35,15 @@ APART_FILES: dict[Modality, str] = {"text": "text_{}_emb.h5", "audio": "audio_{}
 _Arrays = dict[Modality, np.ndarray]
 
 
-def read(folder: Path | str, name: str, *, task: Task | None = None) -> DatasetRecord:
+def read(folder: Path | str, name: str, *, task: Task | None = None, label_column: str | None = None) -> DatasetRecord:
     """Read a folder in the MFN layout.
 
     Args:
         folder: where the files lie.
         name: name of the data set from now on.
-        task: the regression task; by default [1, 5] where the labels lie there and exceed 3 (ICT-MMMO), else [-3, 3].
+        task: by default sentiment in [1, 5] where the labels lie there, exceed 3 and are not all whole (ICT-MMMO), else
+            in [-3, 3] where they can be that.
+        label_column: of several numbers per sample the one to take, see :mod:`mmsa_lib.data.sources.labels`.
 
     Returns:
         Feature sets ``text``, ``audio`` and ``vision`` as far as they are there, one fold ``standard``.
@@ -59,11 +62,8 @@ def read(folder: Path | str, name: str, *, task: Task | None = None) -> DatasetR
     check_sizes(sizes, folder)
     names = {split: [f"{split}_{row}" for row in range(len(raw[split]))] for split in SPLIT_NAMES}
     ids = [i for split in SPLIT_NAMES for i in names[split]]
-    labels = np.concatenate(
-        [sentiment_labels(raw[split], names[split], f"{folder / f'y_{split}.h5'}", repairs) for split in SPLIT_NAMES]
-    )
-    asked = task or (regression((1, 5)) if labels.min() >= 1 and 3 < labels.max() <= 5 else None)
-    chosen, remark = sentiment_task(labels, ids, str(folder), task=asked)
+    found = [(f"{folder / f'y_{split}.h5'}", raw[split], names[split]) for split in SPLIT_NAMES]
+    labels, chosen, remark = read_labels(found, folder, repairs, task=task, column=label_column, infer=_one_to_five)
     identified = [identify(path, sizes) for path in files]
     known = known_set(sizes)
     sets = _features(arrays, sizes, folder, repairs)
@@ -87,6 +87,11 @@ def read(folder: Path | str, name: str, *, task: Task | None = None) -> DatasetR
             "the files name no samples: ids are <split>_<row>, and statistics can't resample by video",
         ],
     )
+
+
+def _one_to_five(labels: np.ndarray) -> Task | None:
+    whole = (labels == np.round(labels)).all()
+    return regression((1, 5)) if labels.min() >= 1 and 3 < labels.max() <= 5 and not whole else None
 
 
 def _read_joint(folder: Path) -> tuple[dict[str, _Arrays], list[Path]]:

@@ -8,8 +8,7 @@ Per split a dict with ``id`` (``video$_$clip``), ``regression_labels``, and any 
 - audio and vision: by their length field; where there is none and the array is as long as the text, they are aligned
   and the text's lengths hold; else the span of the frames that are not zero.
 
-Padding may be on either side. ``annotations`` and ``classification_labels`` are not read: categories follow from the
-labels.
+Padding may be on either side. ``classification_labels`` and ``annotations`` are read only where classes are asked for.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from mmsa_lib.data.batch import MODALITIES, Modality
 from mmsa_lib.data.record import DatasetRecord, FeatureSet, TokenIds
 from mmsa_lib.data.sources.folds import with_valid
 from mmsa_lib.data.sources.frames import features, frames_of, joined, listed, placed, present_frames, spanned
+from mmsa_lib.data.sources.labels import Part, read_labels
 from mmsa_lib.data.sources.layouts import (
     Fields,
     check_sizes,
@@ -38,11 +38,12 @@ from mmsa_lib.data.sources.layouts import (
     remarks_on,
 )
 from mmsa_lib.data.sources.official import USER_TERMS, identify, known_set
-from mmsa_lib.data.sources.repairs import Repairs, check_ids, sentiment_labels, sentiment_task
+from mmsa_lib.data.sources.repairs import Repairs, check_ids
 from mmsa_lib.data.sources.safe_pickle import load
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
 
+CLASS_FIELDS = ("classification_labels", "annotations")
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 _DESCRIPTIONS: dict[Modality, str] = {
     "text": "text features of the file (BERT states in the official files)",
@@ -55,14 +56,18 @@ class _Unusable(Exception):
     """A field that the file can do without is not what it should be."""
 
 
-def read(path: Path | str, name: str, *, task: Task | None = None, cut_valid: float = 0) -> DatasetRecord:
+def read(
+    path: Path | str, name: str, *, task: Task | None = None, label_column: str | None = None, cut_valid: float = 0
+) -> DatasetRecord:
     """Read a pickle in the MMSA layout.
 
     Args:
         path: the file.
         name: name of the data set from now on.
-        task: the regression task; by default [-1, 1] where the labels fit and the file shows signs of CH-SIMS, else
-            [-3, 3].
+        task: by default sentiment in [-1, 1] where the labels fit and the file shows signs of CH-SIMS, else in [-3, 3]
+            where they can be that. Classes are read from ``classification_labels`` or ``annotations``, if the file has
+            them.
+        label_column: of several numbers per sample the one to take, see :mod:`mmsa_lib.data.sources.labels`.
         cut_valid: share of the training videos that become ``valid``, for a file without such a split.
 
     Returns:
@@ -82,7 +87,7 @@ def read(path: Path | str, name: str, *, task: Task | None = None, cut_valid: fl
     ids, renumbered = distinct_ids(raw_ids)
     all_ids, standard = [i for split in splits for i in ids[split]], np.repeat(list(splits), sizes)
     check_ids(all_ids, standard.tolist(), str(path))
-    labels = np.concatenate([_labels(splits[split], ids[split], repairs) for split in splits])
+    raw_labels = [_labels(splits[split], ids[split], task) for split in splits]
     transcripts = _transcripts(splits, ids, repairs)
     unimodal = _unimodal(splits, ids, repairs)
     token_parts = _all_token_ids(splits, ids, transcripts is not None, repairs)
@@ -91,7 +96,7 @@ def read(path: Path | str, name: str, *, task: Task | None = None, cut_valid: fl
     sets = {m: joined([part[m] for part in parts], f"{path}: {m}") for m in MODALITIES if m in carried}
     known, chinese = known_set(sizes), _is_chinese(transcripts)
     sims = bool(unimodal) or chinese or (known is not None and known.name.startswith("CH-SIMS"))
-    chosen, remark = sentiment_task(labels, all_ids, str(path), task=task, sims=sims)
+    labels, chosen, remark = read_labels(raw_labels, path, repairs, task=task, column=label_column, sims=sims)
     model = "bert-base-chinese" if chinese else "bert-base-uncased"
     tokens = _tokens(list(token_parts.values()), model) if token_parts else None
     text = "text" if "text" in sets else "tokens" if tokens else "words" if transcripts else None
@@ -132,9 +137,17 @@ def video_of(name: str) -> str:
     return name.rpartition("$_$")[0] or name
 
 
-def _labels(fields: Fields, ids: list[str], repairs: Repairs) -> np.ndarray:
-    place = fields.place("labels")
-    return sentiment_labels(fields.take("labels"), ids, place, repairs)
+def _labels(fields: Fields, ids: list[str], task: Task | None) -> Part:
+    """The labels of one split that go with ``task``, as the file holds them."""
+    others = [key for key in CLASS_FIELDS if key in fields.part]
+    if others and task is not None and task.kind == "classes":
+        return f"{fields.where} {others[0]}", fields.part.pop(others[0]), ids
+    if others and "labels" not in fields:
+        raise DataError(
+            f"{fields.where}: field 'regression_labels' is missing; to read {others[0]} name the classes (--classes "
+            "NAME ...)"
+        )
+    return fields.place("labels"), fields.take("labels"), ids
 
 
 def _transcripts(splits: dict[str, Fields], ids: dict[str, list[str]], repairs: Repairs) -> list[str] | None:

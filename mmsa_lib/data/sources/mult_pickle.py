@@ -18,6 +18,7 @@ from mmsa_lib.data.batch import MODALITIES, Modality
 from mmsa_lib.data.record import DatasetRecord, FeatureSet
 from mmsa_lib.data.sources.folds import with_valid
 from mmsa_lib.data.sources.frames import features, frames_of, joined, listed, present_frames, spanned
+from mmsa_lib.data.sources.labels import read_labels
 from mmsa_lib.data.sources.layouts import (
     Fields,
     check_sizes,
@@ -29,23 +30,26 @@ from mmsa_lib.data.sources.layouts import (
     texts,
 )
 from mmsa_lib.data.sources.official import USER_TERMS, identify, known_set
-from mmsa_lib.data.sources.repairs import Repairs, check_ids, sentiment_labels, sentiment_task
+from mmsa_lib.data.sources.repairs import Repairs, check_ids
 from mmsa_lib.data.sources.safe_pickle import load
-from mmsa_lib.data.task import Task, emotions
+from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
 
 IEMOCAP_EMOTIONS = ("neutral", "happy", "sad", "angry")
 """Order of the labels in ``iemocap_data.pkl`` (evaluation.md, section 1.3)."""
 
 
-def read(path: Path | str, name: str, *, task: Task | None = None, cut_valid: float = 0) -> DatasetRecord:
+def read(
+    path: Path | str, name: str, *, task: Task | None = None, label_column: str | None = None, cut_valid: float = 0
+) -> DatasetRecord:
     """Read a pickle in the MulT layout.
 
     Args:
         path: the file.
         name: name of the data set from now on.
         task: by default the four emotions of IEMOCAP where there are four one-hot labels per sample, and sentiment in
-            [-3, 3] where there is one number.
+            [-3, 3] where there is one number that can be that.
+        label_column: of several numbers per sample the one to take, see :mod:`mmsa_lib.data.sources.labels`.
         cut_valid: share of the training videos that become ``valid``, for a file without such a split.
 
     Returns:
@@ -70,7 +74,10 @@ def read(path: Path | str, name: str, *, task: Task | None = None, cut_valid: fl
         ids = groups = [i for split in splits for i in own[split]]
     standard = np.repeat(list(splits), sizes)
     check_ids(ids, standard.tolist(), str(path))
-    labels, chosen, remark = _labels(raw_labels, own, path, task, repairs)
+    found = [(f"{path} [{split}] labels", raw_labels[split], own[split]) for split in splits]
+    labels, chosen, remark = read_labels(
+        found, path, repairs, task=task, column=label_column, pairs_of=IEMOCAP_EMOTIONS
+    )
     parts = [_read_split(splits[split], own[split], repairs) for split in splits]
     carried = [m for m in MODALITIES if any(m in part for part in parts)]
     for split, part in zip(splits, parts, strict=True):
@@ -149,49 +156,6 @@ def _dialogue(name: str) -> str:
     """``Ses01F_impro01`` of ``Ses01F_impro01_F000``; any other name is its own group."""
     head, _, turn = name.rpartition("_")
     return head if head.startswith("Ses") and turn[:1] in ("F", "M") and turn[1:].isdigit() else name
-
-
-def _labels(
-    raw: dict[str, Any], ids: dict[str, list[str]], path: Path, task: Task | None, repairs: Repairs
-) -> tuple[np.ndarray, Task, str]:
-    """Labels of all splits, the task, and a remark on it."""
-    shapes = {split: np.shape(values) for split, values in raw.items()}
-    pairs = all(len(shape) == 3 and shape[2] == 2 for shape in shapes.values())
-    flat = all(len(shape) == 2 and shape[1] == len(IEMOCAP_EMOTIONS) for shape in shapes.values())
-    if pairs or flat:
-        parts = [_emotions(raw[split], ids[split], f"{path} [{split}] labels") for split in raw]
-        chosen = _emotion_task(sorted({part.shape[1] for part in parts}), path, task)
-        return np.concatenate(parts), *chosen
-    parts = [sentiment_labels(raw[split], ids[split], f"{path} [{split}] labels", repairs) for split in raw]
-    labels = np.concatenate(parts)
-    return labels, *sentiment_task(labels, [i for split in raw for i in ids[split]], str(path), task=task)
-
-
-def _emotions(raw: Any, ids: list[str], where: str) -> np.ndarray:
-    """``(N, K)`` float32 of 0 and 1, from one-hot pairs ``(N, K, 2)`` (no, yes) or from ``(N, K)`` of 0 and 1."""
-    array = np.asarray(raw)
-    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
-        wrong = ~np.isin(array, (0, 1)).reshape(len(array), -1).all(axis=1)
-        raise DataError(f"{where}: sample {ids[int(wrong.argmax())]!r} has entries other than 0 and 1; correct them")
-    if array.ndim == 2:
-        return array.astype(np.float32)
-    wrong = (array.sum(axis=2) != 1).any(axis=1)
-    if wrong.any():
-        raise DataError(f"{where}: sample {ids[int(wrong.argmax())]!r} is not one-hot in (no, yes); correct it")
-    return array.argmax(axis=2).astype(np.float32)
-
-
-def _emotion_task(widths: list[int], path: Path, task: Task | None) -> tuple[Task, str]:
-    if task is None and widths == [len(IEMOCAP_EMOTIONS)]:
-        return emotions(IEMOCAP_EMOTIONS), f"emotions {', '.join(IEMOCAP_EMOTIONS)}: the order of MulT's IEMOCAP file"
-    if task is not None and task.kind == "emotions" and widths == [len(task.names)]:
-        return task, f"emotions {', '.join(task.names)} as asked for"
-    if len(widths) > 1:
-        found = " and ".join(map(str, widths))
-        raise DataError(f"{path}: the splits have {found} emotion labels per sample; they must have the same emotions")
-    raise DataError(
-        f"{path}: holds {widths[0]} emotion labels per sample; give as many emotion names (--emotions NAME ...)"
-    )
 
 
 def _read_split(fields: Fields, ids: list[str], repairs: Repairs) -> dict[Modality, FeatureSet]:

@@ -53,28 +53,81 @@ class Repairs:
         return result
 
 
+def label_array(raw: object, ids: Sequence[str], where: str) -> np.ndarray:
+    """Labels as float64 of any shape, or as an object array of texts where a cell is a word.
+
+    Numbers in text are read; an empty cell and None are NaN.
+
+    Raises:
+        DataError: rows of unequal length, or values that are neither real numbers nor text.
+    """
+    try:
+        array = np.asarray(raw.tolist() if isinstance(raw, np.ndarray) and raw.dtype == object else raw)
+    except (TypeError, ValueError) as error:
+        shapes = [np.shape(value) for value in raw]  # type: ignore[attr-defined]
+        odd = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), 0)
+        name = ids[odd] if odd < len(ids) else odd
+        raise DataError(
+            f"{where}: the label of sample {name!r} has shape {shapes[odd]}, the first {shapes[0]}; expected one number "
+            "per sample"
+        ) from error
+    if array.ndim == 0 or array.dtype.kind not in "biufUSO":
+        raise DataError(f"{where}: holds values of type {array.dtype}; give one real number or word per sample")
+    if array.dtype.kind in "biuf":
+        return array.astype(np.float64)
+    cells = np.empty(array.size, dtype=object)
+    cells[:] = [_cell(value, where) for value in array.ravel().tolist()]
+    cells = cells.reshape(array.shape)
+    return cells.astype(np.float64) if all(is_number(cell) for cell in cells.flat) else cells
+
+
+def _cell(value: object, where: str) -> str:
+    """A label as text; a typographic minus before a number is a minus."""
+    if value is None:
+        return "nan"
+    if not isinstance(value, str | bytes | bool | int | float | np.number | np.bool_):
+        raise DataError(f"{where}: holds a {type(value).__name__}; give one real number or word per sample")
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    text = text.strip()
+    number = text.replace("\N{MINUS SIGN}", "-")
+    return number if is_number(number) else text or "nan"
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell holds a number, also NaN or infinity."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def check_finite(values: np.ndarray, ids: Sequence[str], where: str) -> None:
+    """Raise where a label ``(N, ...)`` is NaN or infinite, naming the first such sample."""
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        raise DataError(
+            f"{where}: the label of sample {ids[bad[0][0]]!r} is {values[tuple(bad[0])]:g} ({len(bad)} such labels); "
+            "a label can't be guessed, correct it or remove the sample"
+        )
+
+
 def sentiment_labels(raw: object, ids: Sequence[str], where: str, repairs: Repairs) -> np.ndarray:
     """One float32 label per sample from an array of any shape that holds one number per sample.
 
     Raises:
         DataError: wrong number of values, no numbers, or a label that is not finite; names ``where`` and the sample.
     """
-    try:
-        values = np.asarray(raw, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: expected one number per sample ({error}); mend the labels") from error
+    values = label_array(raw, ids, where)
+    if values.dtype == object:
+        word = next(cell for cell in values.flat if not is_number(cell))
+        raise DataError(f"{where}: expected one number per sample, found {word!r}; mend the labels")
     if values.size != len(ids) or len(values) != len(ids):
-        hint = "; labels of emotions belong to the MulT layout ('data import mult')" if values.ndim == 3 else ""
-        raise DataError(f"{where}: shape {values.shape} for {len(ids)} samples, expected one label per sample{hint}")
+        raise DataError(f"{where}: shape {values.shape} for {len(ids)} samples, expected one label per sample")
     if values.ndim > 1:
         repairs.count(f"labels: flattened from shape (N{', 1' * (values.ndim - 1)})", len(ids))
     values = values.reshape(-1)
-    bad = np.flatnonzero(~np.isfinite(values))
-    if len(bad):
-        raise DataError(
-            f"{where}: the label of sample {ids[bad[0]]!r} is {values[bad[0]]:g} ({len(bad)} such labels); "
-            "a label can't be guessed, correct it or remove the sample"
-        )
+    check_finite(values, ids, where)
     return values.astype(np.float32)
 
 

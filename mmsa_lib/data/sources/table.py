@@ -14,7 +14,7 @@ Columns:
 ==================  ==================================================================================================
 ``id``              unique name of the sample
 ``split``           ``train``, ``valid`` (or ``dev``, ``val``) or ``test``
-``label``           sentiment; or instead ``label:NAME`` per emotion, 0 or 1
+``label``           sentiment, or a class (its name or its id); or instead ``label:NAME`` per emotion, 0 or 1
 ``text``            transcript (optional); text features and tokens are computed from it
 ``group``           video or speaker that the sample was cut from (optional): statistics resample by it
 ``label_text`` ...  sentiment of one modality alone (optional): ``label_text``, ``label_audio``, ``label_vision``
@@ -34,9 +34,10 @@ import pandas as pd
 from mmsa_lib.data.batch import MODALITIES, Modality
 from mmsa_lib.data.record import DatasetRecord, FeatureSet
 from mmsa_lib.data.sources.frames import features, frames_of, listed, placed, present_frames, spanned
+from mmsa_lib.data.sources.labels import read_labels
 from mmsa_lib.data.sources.layouts import SPLIT_NAMES, column, names_of
 from mmsa_lib.data.sources.official import USER_TERMS, identify
-from mmsa_lib.data.sources.repairs import Repairs, check_ids, sentiment_labels, sentiment_task
+from mmsa_lib.data.sources.repairs import Repairs, check_ids, sentiment_labels
 from mmsa_lib.data.sources.safe_pickle import load_npz
 from mmsa_lib.data.task import Task, emotions
 from mmsa_lib.errors import DataError
@@ -47,14 +48,16 @@ _CANONICAL = {alias: split for split, aliases in SPLIT_NAMES.items() for alias i
 _Columns = dict[str, Any]
 
 
-def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRecord:
+def read(path: Path | str, name: str, *, task: Task | None = None, label_column: str | None = None) -> DatasetRecord:
     """Read a table of one's own, in one of the three forms that the module describes.
 
     Args:
         path: a ``.csv`` or ``.tsv`` file, an ``.npz`` file, or a folder.
         name: name of the data set from now on.
         task: by default the emotions of the ``label:NAME`` columns, in their order; else sentiment in [-1, 1] where
-            there are unimodal labels and all labels lie there, else in [-3, 3].
+            there are unimodal labels and all labels lie there, else in [-3, 3], where the labels can be that.
+        label_column: of an array ``label`` with several numbers per sample the one to take, see
+            :mod:`mmsa_lib.data.sources.labels`.
 
     Returns:
         Feature sets ``text``, ``audio``, ``vision`` as far as they are given, one fold ``standard``. A sample whose
@@ -71,7 +74,7 @@ def read(path: Path | str, name: str, *, task: Task | None = None) -> DatasetRec
     count = len(ids)
     standard = _splits(column(_need(columns, "split", path), count, f"{path} split"), ids, path)
     check_ids(ids, standard.tolist(), str(path))
-    labels, chosen, unimodal, remark = _labels(columns, ids, path, task, repairs)
+    labels, chosen, unimodal, remark = _labels(columns, ids, path, task, label_column, repairs)
     transcripts = column(columns["text"], count, f"{path} text", repairs) if "text" in columns else None
     sets = {m: found for m in MODALITIES if (found := read_features(m, ids, repairs)) is not None}
     if not sets and transcripts is None:
@@ -165,42 +168,42 @@ def _splits(raw: list[str], ids: list[str], path: Path) -> np.ndarray:
 
 
 def _labels(
-    columns: _Columns, ids: list[str], path: Path, task: Task | None, repairs: Repairs
+    columns: _Columns, ids: list[str], path: Path, task: Task | None, label_column: str | None, repairs: Repairs
 ) -> tuple[np.ndarray, Task, dict[Modality, np.ndarray], str]:
     """Labels, the task, unimodal labels, and a remark on the task."""
     names = [name.removeprefix(EMOTION_PREFIX) for name in columns if name.startswith(EMOTION_PREFIX)]
     if names and "label" in columns:
         raise DataError(f"{path}: has both 'label' and '{EMOTION_PREFIX}{names[0]}'; keep sentiment or emotions")
     if names:
-        return *_emotions(columns, names, ids, path, task), {}, f"emotions {', '.join(names)}: the columns' order"
-    labels = _numbers(_need(columns, "label", path), ids, path, "label", repairs)
+        if task is not None and (task.kind == "regression" or {*task.names} != {*names}):
+            raise DataError(f"{path}: has labels for {', '.join(names)}, which is not the task that was asked for")
+        asked = task or emotions(names)
+        values = [
+            _numbers(columns[EMOTION_PREFIX + name], ids, path, EMOTION_PREFIX + name, Repairs())
+            for name in asked.names
+        ]
+        stacked = np.stack(values, axis=1)
+        wrong = ~np.isin(stacked, (0, 1)).all(axis=1)
+        if task is None and wrong.any():
+            raise DataError(
+                f"{path}: emotion labels of sample {ids[int(wrong.argmax())]!r} are not 0 or 1; correct them, or read "
+                f"intensities above 0 as yes with --emotions {' '.join(names)}"
+            )
+        labels, asked, _ = read_labels([(str(path), stacked, ids)], path, repairs, task=asked, column=label_column)
+        return labels, asked, {}, f"{asked.kind} {', '.join(asked.names)}: from the columns of these names"
+    found = [(f"{path} column 'label'", _need(columns, "label", path), ids)]
     unimodal: dict[Modality, np.ndarray] = {
         m: _numbers(columns[f"label_{m}"], ids, path, f"label_{m}", repairs)
         for m in MODALITIES
         if f"label_{m}" in columns
     }
-    chosen, remark = sentiment_task(labels, ids, str(path), task=task, sims=bool(unimodal))
-    return labels, chosen, unimodal, remark
-
-
-def _emotions(
-    columns: _Columns, names: list[str], ids: list[str], path: Path, task: Task | None
-) -> tuple[np.ndarray, Task]:
-    if task is not None and (task.kind != "emotions" or set(task.names) != set(names)):
-        raise DataError(f"{path}: has labels for {', '.join(names)}, which is not the task that was asked for")
-    chosen = task or emotions(names)
-    values = [_numbers(columns[EMOTION_PREFIX + n], ids, path, EMOTION_PREFIX + n, Repairs()) for n in chosen.names]
-    labels = np.stack(values, axis=1)
-    wrong = ~np.isin(labels, (0, 1)).all(axis=1)
-    if wrong.any():
-        raise DataError(f"{path}: emotion labels of sample {ids[int(wrong.argmax())]!r} are not 0 or 1; correct them")
-    return labels, chosen
+    labels, asked, remark = read_labels(found, path, repairs, task=task, column=label_column, sims=bool(unimodal))
+    return labels, asked, unimodal, remark
 
 
 def _numbers(raw: Any, ids: list[str], path: Path, name: str, repairs: Repairs) -> np.ndarray:
     """A column of labels; empty cells are refused with the sample's name, as NaN is."""
-    values = pd.to_numeric(pd.Series(np.asarray(raw).reshape(-1)), errors="coerce").to_numpy(dtype=np.float64)
-    return sentiment_labels(values, ids, f"{path} column {name!r}", repairs)
+    return sentiment_labels(raw, ids, f"{path} column {name!r}", repairs)
 
 
 def _feature_columns(

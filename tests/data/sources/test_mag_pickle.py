@@ -115,7 +115,10 @@ def _with(row, change):
         (_with(9, lambda s: s.__setitem__(1, float("nan"))), r"sample 'video4\[1\]' is nan"),
         (_with(9, lambda s: s.__setitem__(1, 9.0)), "label 9 of sample"),
         (_with(9, lambda s: s.__setitem__(1, "good")), "good"),
-        (_with(9, lambda s: s.__setitem__(1, [1.0, 2.0])), r"\[test\] sample 1 .* expected one number"),
+        (
+            _with(9, lambda s: s.__setitem__(1, [1.0, 2.0])),
+            r"sample 'video4\[1\]' has shape \(2,\).* expected one number",
+        ),
         (_with(9, lambda s: s.__setitem__(2, SEGMENTS[0])), r"occurs twice \(splits train and test\)"),
     ],
 )

@@ -50,7 +50,7 @@ def test_labels_of_any_shape(shape):
         ([1.0, 2], "for 3 samples"),
         (np.ones((3, 2)), "for 3 samples"),
         (np.ones((1, 3)), "for 3 samples"),
-        (np.ones((3, 4, 2)), "emotions belong to the MulT layout"),
+        (np.ones((3, 4, 2)), "for 3 samples"),
         (["good", "bad", "fair"], "expected one number per sample"),
         ([None, 1, 2], "sample 'a' is nan"),
     ],

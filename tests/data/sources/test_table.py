@@ -167,7 +167,7 @@ def _with(key, row, value):
         (_with("id", 9, "000"), "id '000' occurs twice"),
         (_with("id", 9, ""), "empty id"),
         (_with("label", 4, None), "column 'label': the label of sample '004' is nan"),
-        (_with("label", 4, "good"), "column 'label': the label of sample '004' is nan"),
+        (_with("label", 4, "good"), "column 'label': the label of sample '004' is 'good', no number"),
         (_with("label", 4, 5), "label 5 of sample '004' lies outside"),
         (_with("audio:1", 4, "loud"), "'loud' in column 'audio:1' of sample '004' is no number"),
         (columns(**{"audio:0": LABELS, "audio:2": LABELS}), "column 'audio:1' is missing"),
