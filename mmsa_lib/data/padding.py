@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ def load_tokens(record: DatasetRecord, model: str, max_length: int) -> Tokens:
         DataError: there is nothing to tokenise, or the model can't be found.
     """
     ready = record.token_ids
-    if ready is not None and ready.model == model:
+    if ready is not None and ready.model in (model, Path(model).name):  # by its name, or in a folder of that name
         ids, valid = _shorten(torch.as_tensor(ready.ids).long(), torch.as_tensor(ready.valid).bool(), max_length)
         spoken = (valid.sum(-1) > 2).numpy()  # more than the opening and the closing token
         # The official files hold ids of BERT vocabularies, so that their unknown token is known without the model.
@@ -96,8 +97,13 @@ def transcripts_of(record: DatasetRecord) -> list[str]:
         DataError: it has none.
     """
     if record.transcripts is None:
-        had = f"; its token ids are those of text_model={record.token_ids.model!r}" if record.token_ids else ""
-        raise DataError(f"{record.name} has no transcripts to compute text from{had}; choose stored text features")
+        if record.token_ids is not None:
+            model = record.token_ids.model
+            raise DataError(
+                f"{record.name} has no transcripts to compute text from, only token ids of {model}; train an encoder "
+                f"on them with --set text_encoder=bert text_model={model} (offline: text_model=FOLDER/{model})"
+            )
+        raise DataError(f"{record.name} has no transcripts to compute text from; choose stored text features")
     return record.transcripts
 
 

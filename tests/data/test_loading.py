@@ -1,5 +1,6 @@
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -232,10 +233,16 @@ def test_ready_made_tokens_are_taken_where_the_model_is_theirs(small, record):
     assert short.tokens[2].tolist() == expected[2, :4].tolist()
 
 
+def test_ready_made_tokens_are_those_of_a_folder_of_their_models_name(small, tiny_text_model, tmp_path):
+    folder = shutil.copytree(tiny_text_model, tmp_path / "bert-base-uncased")
+    by_name, by_folder = (load("small", text="tokens", text_model=m)["valid"] for m in (folder.name, str(folder)))
+    np.testing.assert_array_equal(by_folder.data.tokens, by_name.data.tokens)
+
+
 def test_text_that_cannot_be_computed_is_explained(small, record, tiny_text_model):
     record.transcripts = None
     write_store(record, small)
-    with pytest.raises(DataError, match=r"no transcripts.*text_model='bert-base-uncased'"):
+    with pytest.raises(DataError, match=r"no transcripts.*--set text_encoder=bert text_model=bert-base-uncased"):
         load("small", text="words", text_model=tiny_text_model)
 
 

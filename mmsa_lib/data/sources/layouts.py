@@ -131,7 +131,11 @@ class Fields:
     left_out: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.part = {as_name(key): value for key, value in self.part.items()}
+        by_text = {as_name(key): value for key, value in self.part.items()}
+        if len(by_text) < len(self.part):
+            twice = next(name for name in by_text if [as_name(key) for key in self.part].count(name) > 1)
+            raise DataError(f"{self.where}: has two keys {twice!r} (as text, bytes or a number); remove one of them")
+        self.part = by_text
         self._names: dict[str, str] = {}
         for name in self.part:
             key = field_of(name)
@@ -247,6 +251,10 @@ def splits_of(tree: Any, expected: str, path: Path, cut_valid: float = 0) -> dic
         unknown = f"not in {layout.name}; expected {layout.shape}, found {describe(tree)}"
         raise DataError(f"{path}: {_not_a_set(tree) or unknown}")
     splits = _find_splits(tree)
+    for split, names in SPLIT_NAMES.items():
+        found = [as_name(key) for key, part in tree.items() if as_name(key).lower() in names and part is not None]
+        if len(found) > 1:
+            raise DataError(f"{path}: has both {found[0]!r} and {found[1]!r} for {split}; remove or rename one of them")
     if cut_valid and not _is_empty(splits.get("valid", [])):
         raise DataError(f"{path}: has a split valid already; leave out --cut-valid")
     if cut_valid:

@@ -91,6 +91,8 @@ def read(
     transcripts = _transcripts(splits, ids, repairs)
     unimodal = _unimodal(splits, ids, repairs)
     token_parts = _all_token_ids(splits, ids, transcripts is not None, repairs)
+    for m in MODALITIES:
+        _name_lost_lengths(splits, m)
     parts = [_read_split(splits[split], ids[split], token_parts.get(split), repairs) for split in splits]
     carried = _fields_of_all(parts, list(splits), path)
     sets = {m: joined([part[m] for part in parts], f"{path}: {m}") for m in MODALITIES if m in carried}
@@ -270,6 +272,14 @@ def _features(
     present = present_frames(array)
     valid = spanned(present, modality, repairs) if lengths is None else placed(present, lengths, modality, repairs)
     return features(array, valid, modality=modality, level=level, repairs=repairs, description=_DESCRIPTIONS[modality])
+
+
+def _name_lost_lengths(splits: dict[str, Fields], modality: Modality) -> None:
+    key = f"{modality}_lengths"
+    lacking = [split for split, fields in splits.items() if key not in fields and modality in fields]
+    if 0 < len(lacking) < len(splits):
+        reason = f"missing in {' and '.join(lacking)}, where the frames that are not zero count"
+        splits[lacking[0]].leave_out(key, reason)
 
 
 def _lengths(fields: Fields, modality: Modality, count: int) -> np.ndarray | None:

@@ -67,6 +67,9 @@ def read(
     raw_labels = {split: splits[split].take("labels") for split in splits}
     sizes = tuple(len(entries_of(raw_labels[split], splits[split].place("labels"))) for split in splits)
     check_sizes(sizes, path, splits)
+    unnamed = [split for split, fields in splits.items() if "id" not in fields]
+    if 0 < len(unnamed) < len(splits):
+        raise DataError(f"{path}: field 'id' is missing in split {unnamed[0]} and present in another one")
     named = {split: _names(splits[split], size, split) for split, size in zip(splits, sizes, strict=True)}
     own, renumbered = distinct_ids({split: named[split][0] for split in splits})
     ids, groups = ([i for split in splits for i in named[split][k]] for k in (0, 1))

@@ -141,6 +141,14 @@ def test_two_names_for_one_field_are_refused():
         Fields({"vision": 1, "Visual": 2}, "f")
 
 
+def test_two_names_for_one_split_and_keys_that_read_alike_are_refused(tmp_path):
+    tree = {**TREES["mult"], "dev": TREES["mult"]["test"]}
+    with pytest.raises(DataError, match="has both 'valid' and 'dev' for valid"):
+        mult_pickle.read(write(tmp_path, tree), "mine")
+    with pytest.raises(DataError, match="f: has two keys 'id'"):
+        Fields({"id": 1, b"id": 2}, "f")
+
+
 def test_what_is_left_is_named_in_one_line():
     assert not_read([]) == []
     names = ["annotations", "x", "x", *(f"f{i}" for i in range(900)), "g1", "g2", "two\nlines"]

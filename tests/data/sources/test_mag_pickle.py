@@ -26,7 +26,7 @@ def samples() -> list:
 
 
 def as_tree(rows: list) -> dict:
-    tuples = [((row[0][0], row[0][1], row[0][2]), row[1], row[2]) for row in rows]
+    tuples = [(tuple(row[0]), row[1], row[2]) for row in rows]
     starts = np.cumsum([0, *SIZES.values()])
     return {name: tuples[a:b] for name, a, b in zip(("train", "dev", "test"), starts[:-1], starts[1:], strict=True)}
 
@@ -136,3 +136,41 @@ def test_an_empty_split_is_named(tmp_path):
 
 def test_video_of():
     assert [video_of(s) for s in ("a_b[12]", "a_b_3", "-x[0]", "plain")] == ["a_b", "a_b", "-x", "plain"]
+
+
+def as_misa(rows, lengths=False):
+    """The samples as MISA has them, or (with lengths) as MMIM has them when audio and vision are not aligned."""
+    more = [[4, 9], [7, 9]] if lengths else []
+    return [[[np.arange(len(s[0][0])), s[0][1], s[0][2], s[0][0], *more[:2]], np.array([[s[1]]]), s[2]] for s in rows]
+
+
+def test_pickles_of_misa_hold_the_words_behind(tmp_path):
+    record, expected = _read(tmp_path, as_misa(samples())), _read(tmp_path, samples())
+    assert record.transcripts == expected.transcripts
+    np.testing.assert_array_equal(record.labels, expected.labels)
+    np.testing.assert_array_equal(record.features["audio"].values, expected.features["audio"].values)
+    assert "not read: numbers of words (their vocabulary is not in the file)" in record.notes
+
+
+def test_pickles_of_mmim_may_have_rows_of_their_own(tmp_path):
+    rows = as_misa(samples(), lengths=True)
+    rows[0][0][1] = np.ones((9, 47))
+    record = _read(tmp_path, rows)
+    assert record.features["vision"].lengths[0] == 9
+    assert record.features["vision"].level == "frame"
+
+
+def test_words_that_are_numbers_of_a_vocabulary_are_refused(tmp_path):
+    rows = samples()
+    rows[4][0][0] = np.arange(len(rows[4][0][0]))
+    with pytest.raises(DataError, match="numbers of a vocabulary"):
+        _read(tmp_path, rows)
+
+
+def test_a_sample_of_missing_words_has_no_text_at_all(tmp_path):
+    rows = samples()
+    rows[4][0][0] = [None] * len(rows[4][0][0])
+    record = _read(tmp_path, rows)
+    assert record.transcripts[4] == ""
+    assert record.repairs["words: missing, left empty"] == len(WORDS[4])
+    assert record.features["audio"].lengths[4] == len(WORDS[4])

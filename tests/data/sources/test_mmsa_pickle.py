@@ -448,3 +448,13 @@ def test_video_of():
     assert video_of("a_b$_$3") == "a_b"
     assert video_of("a$_$b$_$3") == "a$_$b"
     assert video_of("plain_7") == "plain_7"
+
+
+def test_lengths_that_one_split_lacks_are_named(tmp_path):
+    tree = mmsa_tree(unaligned())
+    del tree["test"]["audio_lengths"]
+    record = read(write(tmp_path, tree), "mine")
+    assert_frames(record.features["audio"], AUDIO)
+    assert (
+        "audio_lengths (missing in test, where the frames that are not zero count)" in notes_of(record, "not read")[0]
+    )

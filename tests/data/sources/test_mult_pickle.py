@@ -201,3 +201,23 @@ def test_split_order_is_train_valid_test_whatever_the_file_says(tmp_path):
     tree = mmsa_tree(iemocap())
     record = read(write(tmp_path, {split: tree[split] for split in reversed(SPLITS)}), "mine")
     assert record.ids == IDS.tolist()
+
+
+def test_ids_that_one_split_lacks_are_missed(tmp_path):
+    tree = mmsa_tree(iemocap())
+    del tree["valid"]["id"]
+    with pytest.raises(DataError, match="field 'id' is missing in split valid"):
+        read(write(tmp_path, tree), "mine")
+
+
+def test_unpadded_samples_and_other_names(tmp_path):
+    tree = mmsa_tree(iemocap())
+    for split in SPLITS:
+        rows = np.flatnonzero(split == STANDARD)
+        tree[split]["covarep"] = [SAMPLES["audio"][row] for row in rows]
+        tree[split]["facet"] = tree[split].pop("vision")
+        del tree[split]["audio"]
+    record = read(write(tmp_path, tree), "mine")
+    for modality, samples in SAMPLES.items():
+        assert_frames(record.features[modality], samples)
+    assert "'covarep' read as audio" in record.notes
