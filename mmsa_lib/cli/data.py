@@ -26,6 +26,16 @@ READERS = {
 }
 """Layouts that can be imported: module below ``mmsa_lib.data.sources`` and what it reads."""
 
+TABLE_FORM = (
+    "A table has a header and a row per sample: id (or video_id and clip_id), split (train, valid or test; also mode), "
+    "label (sentiment, or label:NAME per emotion), and if there is one text (the transcript), group (video or speaker) "
+    "and label_text, label_audio, label_vision. Features of whole utterances are columns audio:0, audio:1, ..., "
+    "likewise text: and vision:. Sequences lie in a folder with samples.csv and audio/ID.npy, ... of shape (T, d), or "
+    "in an .npz with arrays id, split, label, ... and text_features, audio, vision of shape (N, T, d). Text is UTF-8; "
+    "cells are separated by commas (.csv) or tabs (.tsv). What is not read is named."
+)
+"""What ``data import table`` reads, for its help."""
+
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     """Add ``data`` and its subcommands."""
@@ -43,6 +53,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     build.add_argument("--quiet", action="store_true", help="show no progress")
     _add_target(build)
     bring = _add(commands, "import", import_one, "bring an official file or a table of your own into the store")
+    bring.epilog = TABLE_FORM
     bring.add_argument("layout", choices=READERS, help="; ".join(f"{k}: {v[1]}" for k, v in READERS.items()))
     bring.add_argument("file", type=Path, metavar="FILE", help="the file (mfn: the folder)")
     bring.add_argument("--name", required=True, help="name of the data set from now on")

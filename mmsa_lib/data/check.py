@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
 
@@ -12,6 +12,9 @@ import numpy as np
 from mmsa_lib.data.problems import SPLITS, Problem, blocking_problems
 from mmsa_lib.data.record import DatasetRecord
 from mmsa_lib.data.store import changed_parts, read_store
+
+MANY = 4
+"""From so many samples on, and a quarter of the split, a warning says that they lack a modality."""
 
 
 def check_store(path: Path | str) -> list[Problem]:
@@ -57,7 +60,7 @@ def duplicate_problems(record: DatasetRecord) -> Iterator[Problem]:
 
 
 def warnings_of(record: DatasetRecord) -> Iterator[Problem]:
-    """Labels that may be no sentiment, constant columns, samples that are zero though observed, empty transcripts."""
+    """Odd labels, modalities that many samples lack, constant columns, zero samples, empty transcripts."""
     yield from _label_warnings(record)
     for name, features in record.features.items():
         where = f"features/{name}"
@@ -65,6 +68,9 @@ def warnings_of(record: DatasetRecord) -> Iterator[Problem]:
         if len(seen) == 0:
             yield Problem("warning", where, "no frame is observed", "leave this feature set out")
             continue
+        absent = ~_any(features.observed, features.offsets)
+        for what in _lost(absent, record.folds):
+            yield Problem("warning", where, what, "see that no file or array was lost")
         constant = int((seen.min(axis=0) == seen.max(axis=0)).sum())
         if constant:
             what = f"{constant} of {features.width} columns are constant"
@@ -77,6 +83,17 @@ def warnings_of(record: DatasetRecord) -> Iterator[Problem]:
     if empty:
         what = f"{len(empty)} transcripts are empty, first {empty[0]!r}"
         yield Problem("warning", "transcripts", what, "these samples count as text-missing")
+    for what in _lost(np.array([not text.strip() for text in record.transcripts or []]), record.folds):
+        yield Problem("warning", "transcripts", what, "see that no text was lost")
+
+
+def _lost(absent: np.ndarray, folds: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """What to say of the splits (of the first fold) that a modality is absent from as a whole or in great part."""
+    splits = np.asarray(next(iter(folds.values()), []))
+    for split in SPLITS if len(absent) else ():
+        count, size = int(absent[splits == split].sum()), int((splits == split).sum())
+        if count and (count == size or (count >= MANY and count >= size / 4)):
+            yield f"missing for {'all ' if count == size else f'{count} of '}{size} samples of split {split}"
 
 
 def _label_warnings(record: DatasetRecord) -> Iterator[Problem]:

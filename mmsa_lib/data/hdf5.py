@@ -96,8 +96,6 @@ def read_hdf5(path: Path | str, remedy: str, *, verified: bool = False) -> Itera
         raise DataError(
             f"cannot read {path}: permission denied; change its permissions or choose another file"
         ) from error
-    except MMSAError:
-        raise
     except _Unfit as error:
         raise DataError(f"{path} {error}; {remedy}") from error
     except MemoryError as error:
@@ -305,7 +303,10 @@ def _reason(path: Path, error: Exception) -> str:
     if path.stat().st_size == 0:
         return "is empty"
     if not h5py.is_hdf5(path):
-        return "is not an HDF5 file"
+        from mmsa_lib.data.formats import kind_of  # not at the top: probing imports this file without the package
+
+        kind = kind_of(path)
+        return f"is not an HDF5 file: it seems to be {kind}" if kind else "is not an HDF5 file"
     if "truncated" in text:
         return "is truncated (a copy or download was cut short)"
     return f"is damaged ({text[:160]})"

@@ -230,7 +230,7 @@ def _rest(record: DatasetRecord) -> Found:
                 f"{int((~np.isfinite(values)).sum())} values are NaN or infinite",
                 "leave the part out or mend it",
             )
-    for where, texts in [("ids", record.ids), ("transcripts", record.transcripts or [])]:
+    for where, texts in [("ids", record.ids), ("groups", record.groups), ("transcripts", record.transcripts or [])]:
         wrong = next((i for i, text in enumerate(texts) if not _storable(text)), None)
         if wrong is not None:
             yield where, f"the text of sample {record.ids[wrong]!r} is not valid Unicode", "correct it"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from mmsa_lib.data.formats import kind_of
 from mmsa_lib.errors import ConfigError, DataError, unknown_name
 from mmsa_lib.files import write_text
 from mmsa_lib.paths import data_root, stores_folder
@@ -63,7 +64,7 @@ def store_path(name: str, folder: Path | None = None) -> Path:
     """
     if is_path(name):
         if not Path(name).is_file():
-            raise DataError(f"{name} is not a file; check the path or name a data set: {', '.join(known_names())}")
+            raise _no_store(name)
         return Path(name)
     found = stored(folder)
     if name in found:
@@ -74,12 +75,21 @@ def store_path(name: str, folder: Path | None = None) -> Path:
         raise ConfigError("data set 'synthetic' is generated when it is loaded; it has no file unless it is built")
     if name in buildable():
         raise DataError(f"data set {name!r} is not built; run: mmsa-lib data build {name}")
+    if os.path.lexists(name):
+        raise _no_store(name)
     raise unknown_name("data set", name, {*buildable(), *found})
+
+
+def _no_store(path: str) -> DataError:
+    kind = kind_of(path)
+    remedy = f"it seems to be {kind}" if kind else f"check the path or name a data set: {', '.join(known_names())}"
+    return DataError(f"{path} is not a file; {remedy}")
 
 
 def is_path(name: str) -> bool:
     """Whether ``name`` is the path of a store rather than the name of a data set."""
-    return str(name).endswith((".h5", ".hdf5")) or os.sep in str(name)
+    name = str(name)
+    return name.endswith((".h5", ".hdf5")) or os.sep in name or ("." in name and os.path.lexists(name))
 
 
 def register(name: str, path: Path | str) -> None:

@@ -32,6 +32,7 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_valid
 import mmsa_lib
 from mmsa_lib.data.batch import Modality
 from mmsa_lib.data.fingerprint import DTYPES, combine, digests, fingerprint
+from mmsa_lib.data.formats import kind_of
 from mmsa_lib.data.hdf5 import (
     add_array,
     add_texts,
@@ -290,9 +291,7 @@ def _header(file: h5py.File, path: Path | str) -> dict[str, Any]:
     """The attributes of a store, checked: their fields and types, and the fingerprint against the digests."""
     attributes = {k: v.item() if isinstance(v, np.generic) else v for k, v in file.attrs.items()}
     if not isinstance(attributes.get("format"), str) or attributes["format"] != FORMAT:
-        raise DataError(
-            f"{path} is HDF5, but not a data set of mmsa_lib; bring it in with mmsa-lib data build or import"
-        )
+        raise DataError(f"{path} is HDF5, but not a data set of mmsa_lib: it seems to be {kind_of(path)}")
     version = attributes.get("version")
     if isinstance(version, int) and version > VERSION:
         written = f"layout {version}, by mmsa_lib {attributes.get('library')}"

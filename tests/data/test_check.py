@@ -111,6 +111,18 @@ def test_a_sound_record_has_only_the_warning_on_its_empty_transcript():
     assert warnings(full_record()) == ["transcripts: 1 transcripts are empty, first 'video1_1'"]
 
 
+@pytest.mark.parametrize(("missing", "said"), [(5, "all 5 samples of split train"), (4, "4 of 5"), (0, "")])
+def test_a_modality_that_is_missing_for_many_samples_of_a_split_is_said(missing, said):
+    record = full_record()
+    record.folds["standard"] = np.array(["train"] * 5 + ["valid"] * 1 + ["test"] * 2)
+    audio = record.features["audio5"]
+    audio.observed = np.ones(len(audio.values), bool)
+    audio.observed[: audio.offsets[missing]] = False
+    audio.values[~audio.observed] = 0
+    found = [problem for problem in warnings(record) if problem.startswith("features/audio5: missing for")]
+    assert [said in problem for problem in found] == ([True] if said else [])
+
+
 def test_a_recording_in_two_splits_is_an_error_of_that_fold_only():
     record = full_record()
     for features in record.features.values():  # sample 5 (test) becomes a copy of sample 0 (train), lengths included

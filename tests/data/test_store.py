@@ -110,7 +110,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
 def test_hdf5_of_another_layout_is_refused(tmp_path):
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["X"] = np.zeros(3)
-    with pytest.raises(DataError, match="not a data set of mmsa_lib; bring it in with mmsa-lib data build or import"):
+    with pytest.raises(DataError, match="not a data set of mmsa_lib: it seems to be an HDF5 file"):
         read_store(tmp_path / "foreign.h5")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmsa_lib.data.download import SourceFile, fetch, source
 from mmsa_lib.data.record import DatasetRecord
 from mmsa_lib.data.sources import mmmo, mosei_text, mosi, mosi_public, sims_text
-from mmsa_lib.errors import unknown_name
+from mmsa_lib.errors import DataError, MMSAError, unknown_name
 
 __all__ = ["BUILDERS", "Builder", "build", "fetch_originals"]
 
@@ -119,7 +119,13 @@ def build(name: str, mirror: Path | str | None = None, progress: bool = True, op
         DataError: a file is missing, damaged or can't be downloaded, or the set is not what it should be.
     """
     files = fetch_originals(name, mirror, progress, optional)
-    record = BUILDERS[name].assemble(files)
+    try:
+        record = BUILDERS[name].assemble(files)
+    except MMSAError:
+        raise
+    except Exception as error:  # checked files can't be wrong; files that changed since can be so in any way
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        raise DataError(f"the original files of {name} can't be read ({reason}); fetch them again") from error
     builder = BUILDERS[name]
     used = [entry for entry in builder.sources(builder.required + builder.optional) if entry.name in files]
     record.sources = [entry.line() for entry in used]

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from mmsa_lib.data.hdf5 import read_hdf5
 from mmsa_lib.data.sources.reading import original, read_numbers, read_table
 from mmsa_lib.errors import DataError
 
@@ -123,7 +124,7 @@ def _segments(files: Mapping[str, Path]) -> pd.DataFrame:
 def _labels(path: Path, segments: pd.DataFrame) -> np.ndarray:
     """Labels of the SDK's label file ``(2199,)``: a video's rows belong to its clips in increasing clip number."""
     labels = np.empty(len(segments), dtype="<f4")
-    with _open(path) as file:
+    with read_hdf5(path, "fetch the original again") as file:
         videos = file["Opinion Segment Labels/data"]
         for video, rows in segments.groupby("vid", sort=False).indices.items():
             in_file = videos[video]["features"][:, 0]
@@ -140,7 +141,7 @@ def _labels(path: Path, segments: pd.DataFrame) -> np.ndarray:
 def _words(path: Path, segments: pd.DataFrame) -> dict[str, np.ndarray]:
     """Words whose midpoint lies inside the segment, with times from the segment's start; pauses are left out."""
     words, intervals, counts = [], [], []
-    with _open(path) as file:
+    with read_hdf5(path, "fetch the original again") as file:
         videos = file["CMU_MOSI_ModifiedTimestampedWords/data"]
         spoken = {video: _spoken(videos[video]) for video in segments["vid"].unique()}
     for video, start, stop in zip(segments["vid"], segments["start"], segments["stop"], strict=True):
@@ -184,10 +185,3 @@ def _bc_lstm_features(files: Mapping[str, Path], ids: pd.Series) -> dict[str, np
             table = read_numbers(original(files, f"{kind}_{part}0.csv"))
             arrays[name][part_rows] = table[:, :-1]  # the last column is the binary label
     return arrays
-
-
-def _open(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(f"{path}: not a readable HDF5 file ({error}); fetch the original again") from error

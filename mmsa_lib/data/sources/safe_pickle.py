@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
+from mmsa_lib.data.formats import PICKLE, TABLE, TEXT, kind_of
 from mmsa_lib.data.sources.pickle_pieces import (
     ALLOWED,
     ARRAY_KINDS,
@@ -52,11 +53,12 @@ def load(path: Path | str) -> Any:
     """
     path = Path(path)
     if path.is_dir():
-        raise DataError(f"{path} is a folder; give the pickle file itself")
+        raise DataError(
+            f"{path} is a folder, not a pickle: it seems to be {kind_of(path)}; give the pickle file itself"
+        )
     try:
+        _refuse_other_formats(path)
         with path.open("rb") as stream:
-            _refuse_other_formats(path, stream.read(512))
-            stream.seek(0)
             return _load(stream, path.stat().st_size, str(path))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}; check the path") from error
@@ -136,33 +138,13 @@ def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 
-_OTHER_FORMATS = (
-    (b"\x1f\x8b", "a gzip archive; unpack it first"),
-    (b"BZh", "a bzip2 archive; unpack it first"),
-    (b"\xfd7zXZ", "an xz archive; unpack it first"),
-    (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
-    (b"Rar!", "a rar archive; unpack it first"),
-    (b"PK\x03\x04", "a zip archive (.zip, .npz or a torch checkpoint); unpack it first, or use 'data import table'"),
-    (b"\x89HDF", "an HDF5 file; for the MFN layout give its folder to 'data import mfn'"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the data; fetch the file itself with 'git lfs pull'"),
-    (b"\x93NUMPY", "a single .npy array"),
-    (b"\x00\x00\x00\x00", "zeros at its start: a download that did not finish; download it again"),
-)
-
-
-def _refuse_other_formats(path: Path, head: bytes) -> None:
+def _refuse_other_formats(path: Path) -> None:
     """Name the formats that users mistake for pickles, before the unpickler's own unclear message."""
-    if not head:
+    if path.is_file() and path.stat().st_size == 0:
         raise DataError(f"{path} is empty; download it again")
-    for magic, meaning in _OTHER_FORMATS:
-        if head.startswith(magic):
-            raise DataError(f"{path} is not a pickle: it seems to be {meaning}")
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise DataError(
-            f"{path} is not a pickle: it seems to be a web page, saved in place of the download "
-            "(a login or a warning page); open the link in a browser and save the file again"
-        )
+    kind = kind_of(path)
+    if kind not in ("", PICKLE, TABLE, TEXT):  # a pickle of protocol 0 is text as well
+        raise DataError(f"{path} is not a pickle: it seems to be {kind}")
 
 
 class _Bounded:

@@ -101,7 +101,7 @@ def test_the_label_range_of_ict_mmmo(tmp_path):
 def test_what_is_wrong_is_named(tmp_path):
     with pytest.raises(DataError, match="is not a folder"):
         read(tmp_path / "nothing", "mine")
-    with pytest.raises(DataError, match="no file for split train"):
+    with pytest.raises(DataError, match=r"no file for split train.* an empty folder"):
         read(tmp_path, "mine")
     write_joint(tmp_path)
     _write(tmp_path, "X_valid.h5", np.ones((2, STEPS, 324)))
@@ -114,7 +114,7 @@ def test_what_is_wrong_is_named(tmp_path):
     with pytest.raises(DataError, match=r"X_valid\.h5: shape"):
         read(tmp_path, "mine")
     (tmp_path / "X_valid.h5").write_text("<html>")
-    with pytest.raises(DataError, match=r"X_valid\.h5 is no HDF5 file"):
+    with pytest.raises(DataError, match=r"X_valid\.h5 is not an HDF5 file: it seems to be a web page"):
         read(tmp_path, "mine")
     (tmp_path / "X_valid.h5").unlink()
     with pytest.raises(DataError, match=r"X_valid\.h5 is missing"):

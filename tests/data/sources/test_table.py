@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import random
 
 import numpy as np
 import pandas as pd
@@ -165,8 +166,10 @@ def _with(key, row, value):
         (columns(split=["train"] * COUNT), "no sample has the split valid"),
         (_with("split", 3, "trian"), "split 'trian' of sample '003' is unknown"),
         (_with("id", 9, "000"), "id '000' occurs twice"),
-        (_with("id", 9, ""), "empty id"),
-        (_with("label", 4, None), "column 'label': the label of sample '004' is nan"),
+        (_with("id", 9, ""), "line 11: an empty id; fill"),
+        (_with("split", 9, " "), "line 11: an empty split of sample '009'; fill"),
+        (_with("label", 4, None), "line 6: an empty label of sample '004'; fill"),
+        (_with("label", 4, "nan"), "column 'label': the label of sample '004' is nan"),
         (_with("label", 4, "good"), "column 'label': the label of sample '004' is 'good', no number"),
         (_with("label", 4, 5), "label 5 of sample '004' lies outside"),
         (_with("audio:1", 4, "loud"), "'loud' in column 'audio:1' of sample '004' is no number"),
@@ -248,3 +251,237 @@ def test_archive_columns_must_be_arrays(tmp_path):
         read(write_archive(tmp_path / "mine.npz", audio=padded(SEQUENCES, 9), audio_lengths=np.ones(3, int)), "mine")
     with pytest.raises(DataError, match="label"):
         read(write_archive(tmp_path / "mine.npz", label=LABELS[:-1]), "mine")
+
+
+def lines_of(content, mark=",", **changes):
+    """The table of ``content`` as text, cells unquoted."""
+    rows = [list(content), *map(list, zip(*content.values(), strict=True))]
+    return "\n".join(mark.join(map(str, row)) for row in rows) + "\n"
+
+
+def test_names_that_people_use_are_read_and_named(tmp_path):
+    """CH-SIMS's own label table, with features."""
+    content = {
+        "video_id": GROUPS,
+        "clip_id": [f"{row % 2:04d}" for row in range(COUNT)],
+        "text": TEXTS,
+        "label": (LABELS / 3).tolist(),
+        **{f"label_{letter}": (LABELS / 3).tolist() for letter in "TAV"},
+        "annotation": ["Positive"] * COUNT,
+        "mode": STANDARD.tolist(),
+        **{f"acoustic_{i}": AUDIO[:, i].tolist() for i in range(3)},
+        **{f"visual.{i}": AUDIO[:, i].tolist() for i in range(3)},
+    }
+    record = read(write_table(tmp_path / "label.csv", content), "mine")
+    assert record.ids == [f"{group}$_${row % 2:04d}" for row, group in enumerate(GROUPS)]
+    assert record.groups == GROUPS
+    assert record.folds["standard"].tolist() == STANDARD.tolist()
+    assert record.task == regression((-1, 1))
+    assert sorted(record.unimodal_labels) == ["audio", "text", "vision"]
+    np.testing.assert_allclose(record.features["audio"].values, AUDIO)
+    np.testing.assert_allclose(record.features["vision"].values, AUDIO)
+    assert "not read: annotation" in record.notes
+    assert "'mode' read as split" in record.notes
+
+
+def test_what_is_not_read_is_named(tmp_path):
+    content = columns(**audio_columns(), duration=LABELS, Speaker=GROUPS, covarep_0=LABELS, label_T=[None] * COUNT)
+    record = read(write_table(tmp_path / "mine.csv", content), "mine")
+    (note,) = [note for note in record.notes if note.startswith("not read")]
+    for name in ("duration", "Speaker", "covarep_0", "label_T (no value for 10 of 10 samples)"):
+        assert name in note
+    assert record.unimodal_labels == {}
+    path = write_archive(tmp_path / "mine.npz", extra=LABELS, scalar=np.array(3), vision_lengths=np.ones(COUNT, int))
+    (note,) = [note for note in read(path, "mine").notes if note.startswith("not read")]
+    assert note == "not read: extra, scalar, vision_lengths"
+
+
+def test_a_folder_names_what_it_does_not_read(tmp_path):
+    write_folder(tmp_path, list(SEQUENCES))
+    (tmp_path / "audio").rename(tmp_path / "acoustic")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "README.md").touch()
+    for name in ("stranger.npy", "000.npz"):
+        (tmp_path / "acoustic" / name).touch()
+    record = read(tmp_path, "mine")
+    assert_frames(record.features["audio"], SEQUENCES)
+    (note,) = [note for note in record.notes if note.startswith("not read")]
+    for name in ("README.md", "notes", "acoustic/stranger.npy (no sample of that id)", "acoustic/000.npz"):
+        assert name in note
+    assert ".cache" not in note
+    assert "folder 'acoustic' read as audio" in record.notes
+
+
+def test_ragged_arrays_of_an_archive(tmp_path):
+    ragged = np.empty(COUNT, object)
+    ragged[:] = SEQUENCES
+    record = read(write_archive(tmp_path / "mine.npz", visual=ragged), "mine")
+    assert_frames(record.features["vision"], SEQUENCES)
+    ragged[4] = None
+    record = read(write_archive(tmp_path / "mine.npz", visual=ragged), "mine")
+    assert not record.features["vision"].observed[slice(*record.features["vision"].offsets[[4, 5]])].any()
+    ragged[4] = np.ones((2, 9))
+    with pytest.raises(DataError, match="widths"):
+        read(write_archive(tmp_path / "mine.npz", visual=ragged), "mine")
+
+
+def test_an_array_called_text_may_hold_features(tmp_path):
+    record = read(write_archive(tmp_path / "mine.npz", text=AUDIO, raw_text=np.array(TEXTS)), "mine")
+    np.testing.assert_array_equal(record.features["text"].values, AUDIO)
+    assert record.transcripts == TEXTS
+
+
+def test_missing_texts_stay_missing(tmp_path):
+    texts = ["", "nan", "NaN", "<NA>", "NA", "None", *TEXTS[6:]]
+    record = read(write_table(tmp_path / "mine.csv", columns(text=texts, **audio_columns())), "mine")
+    assert record.transcripts == ["", "", "", "", "NA", "None", *TEXTS[6:]]
+    assert record.repairs["text: cells that say nan, left empty"] == 3
+    assert any("1 transcripts are 'None'" in note for note in record.notes)
+    record = read(write_table(tmp_path / "mine.csv", columns(text=[""] * COUNT, **audio_columns())), "mine")
+    assert record.transcripts is None
+    assert "not read: text (every cell is empty)" in record.notes
+    missing = np.array([None, float("nan"), *TEXTS[2:]], dtype=object)
+    assert read(write_archive(tmp_path / "mine.npz", text=missing), "mine").transcripts == ["", "", *TEXTS[2:]]
+
+
+def test_some_empty_groups_are_groups_of_their_own(tmp_path):
+    record = read(write_table(tmp_path / "mine.csv", columns(group=["", *GROUPS[1:]])), "mine")
+    assert record.groups == [IDS[0], *GROUPS[1:]]
+    assert any("group: 1 cells are empty" in note for note in record.notes)
+    assert read(write_table(tmp_path / "mine.csv", columns(group=[""] * COUNT)), "mine").groups == IDS
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_decimal_commas_and_typographic_minus_signs(tmp_path, mark):
+    labels = [f"{label:g}".replace("-", "\N{MINUS SIGN}").replace(".", ",") for label in LABELS]
+    cells = {name: [f"{x:.4f}".replace(".", ",") for x in values] for name, values in audio_columns().items()}
+    content = columns(label=labels, text=["plain, text"] * COUNT, **cells)
+    (tmp_path / "mine.csv").write_text(lines_of(content, mark), encoding="utf-8")
+    record = read(tmp_path / "mine.csv", "mine")
+    np.testing.assert_array_equal(record.labels, LABELS.astype(np.float32))
+    np.testing.assert_allclose(record.features["audio"].values, AUDIO, atol=1e-4)
+    assert record.repairs["typographic minus signs read as minus"] == int((LABELS < 0).sum())
+    assert record.repairs["decimal commas read as points"] == sum("," in cell for cell in labels) + 3 * COUNT
+    assert record.transcripts == ["plain, text"] * COUNT
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"label": ["1,5", "1.5"] * 5}, "line 2: '1,5' has a comma, and '1.5' in line 3 a point"),
+        ({"label": ["1,500"] * COUNT}, "line 2: '1,500' may be a decimal or thousands"),
+        ({"label": ["1,5", "good"] * 5}, "'good'"),
+        ({"split": None}, "files of one split each.*a table has the columns"),
+        ({"audio:00": LABELS, "audio_0": LABELS}, "has both 'audio:00' and 'audio_0'"),
+        ({"audio_1": LABELS, "audio_2": LABELS}, "column 'audio_0' is missing"),
+        ({"audio.0": LABELS, "audio.2": LABELS, "audio.3": LABELS}, r"column 'audio\.1' is missing"),
+        ({"audio:0": ["1_0"] * COUNT}, "line 2: '1_0' in column 'audio:0' of sample '000' is no number"),
+        ({"id": None, "segment": IDS, "Sample ID": IDS}, "has both 'segment' and 'Sample ID' for id"),
+        ({"id": None, "clip_id": [""] * COUNT}, "line 2: an empty clip_id"),
+    ],
+)
+def test_cells_that_can_not_be_meant_are_quoted_with_their_line(tmp_path, changes, said):
+    (tmp_path / "mine.csv").write_text(lines_of(columns(text=["x"] * COUNT, **changes), ";"), encoding="utf-8")
+    with pytest.raises(DataError, match=said):
+        read(tmp_path / "mine.csv", "mine")
+
+
+def test_a_folder_without_arrays_of_a_split_is_warned_about(tmp_path):
+    write_folder(tmp_path, [None if row < 6 else values for row, values in enumerate(SEQUENCES)])
+    found = [str(problem) for problem in check_record(read(tmp_path, "mine"))]
+    assert any("missing for all 6 samples of split train" in problem for problem in found)
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "lfs", "annex", "objects", "strings", "complex", "empty", "tail"])
+def test_a_lost_file_is_not_a_missing_one(tmp_path, kind):
+    path = write_folder(tmp_path, list(SEQUENCES)) / "audio" / "003.npy"
+    whole = path.read_bytes()
+    path.unlink()
+    if kind == "link":
+        path.symlink_to("../.git/annex/objects/003")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind in ("lfs", "annex"):
+        path.write_text({"lfs": "version https://git-lfs.github.com/spec/v1\n", "annex": "/annex/objects/0\n"}[kind])
+    elif kind in ("empty", "tail"):
+        path.write_bytes(b"" if kind == "empty" else whole + b"\0")
+    else:
+        values = {"objects": np.array([[None]]), "strings": np.array([["1"]]), "complex": np.ones((2, 3), complex)}
+        np.save(path, values[kind], allow_pickle=True)
+    with pytest.raises(DataError, match=r"003\.npy") as caught:
+        read(tmp_path, "mine")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_modality_that_is_no_folder_is_refused(tmp_path):
+    write_folder(tmp_path, list(SEQUENCES))
+    (tmp_path / "video").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"video must be a folder.*nowhere, which is not here"):
+        read(tmp_path, "mine")
+    (tmp_path / "video").unlink()
+    (tmp_path / "visual").mkdir()
+    (tmp_path / "facet").mkdir()
+    with pytest.raises(DataError, match="has both facet and visual for vision"):
+        read(tmp_path, "mine")
+
+
+def test_a_linked_table_that_is_not_here(tmp_path):
+    write_folder(tmp_path, list(SEQUENCES))
+    (tmp_path / "samples.csv").unlink()
+    (tmp_path / "samples.csv").symlink_to("nowhere")
+    with pytest.raises(DataError, match="a link to nowhere, which is not here"):
+        read(tmp_path, "mine")
+
+
+def _damaged(whole, generator):
+    damaged = bytearray(whole)
+    start = generator.randrange(len(whole))
+    if generator.random() < 0.3:
+        return bytes(damaged[:start])
+    damaged[start : start + generator.choice((0, 1, 4))] = generator.randbytes(generator.choice((0, 1, 8)))
+    return bytes(damaged)
+
+
+def _loaded(path):
+    try:
+        return read(path, "mine")
+    except DataError as error:
+        return str(error)
+
+
+def test_arrays_cut_anywhere_are_refused(tmp_path):
+    path = write_folder(tmp_path, list(SEQUENCES)) / "audio" / "003.npy"
+    whole = path.read_bytes()
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        found = _loaded(tmp_path)
+        assert isinstance(found, str)
+        assert "\n" not in found
+
+
+@pytest.mark.parametrize("compressed", [False])
+def test_damaged_archives_lose_nothing(tmp_path, compressed):
+    generator = random.Random(0)
+    save = np.savez_compressed if compressed else np.savez
+    save(tmp_path / "whole.npz", **{key: np.array(values) for key, values in columns(audio=AUDIO).items()})
+    whole, path = (tmp_path / "whole.npz").read_bytes(), tmp_path / "mine.npz"
+    expected = read(tmp_path / "whole.npz", "mine")
+    for _ in range(150):
+        path.write_bytes(_damaged(whole, generator))
+        found = _loaded(path)
+        if isinstance(found, str):
+            assert "\n" not in found
+        else:  # a date or a flag of the archive
+            assert (found.ids, found.transcripts, found.groups) == (expected.ids, expected.transcripts, expected.groups)
+            np.testing.assert_array_equal(found.features["audio"].values, AUDIO)
+
+
+def test_damaged_arrays_are_one_line(tmp_path):
+    generator = random.Random(0)
+    path = write_folder(tmp_path, list(SEQUENCES)) / "audio" / "003.npy"
+    whole = path.read_bytes()
+    for _ in range(150):
+        path.write_bytes(_damaged(whole, generator))
+        found = _loaded(tmp_path)
+        assert not isinstance(found, str) or "\n" not in found
