@@ -26,16 +26,24 @@ from _pytest.runner import runtestprotocol
 
 ROOT = Path(__file__).resolve().parent.parent
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.txt")
-EVALUATION = ("tests/evaluation",)
+ALSO = {  # tests beside tests/FOLDER/test_NAME.py
+    "losses/contrastive": ["methods/test_contrastive_mmcl"],
+    "losses/contrastive_pairs": ["losses/test_contrastive"],
+    "data/missing": ["data/test_masks"],
+    "data/masks": ["data/test_missing"],
+    "evaluation/bootstrap": ["evaluation/test_statistics", "evaluation/test_hierarchical"],
+}
+FILES = """losses/adversarial losses/contrastive losses/contrastive_pairs losses/coral losses/factorization
+losses/mutual_information data/missing data/masks data/scaling evaluation/metrics evaluation/statistics
+evaluation/bootstrap evaluation/selection training/fit""".split()
 TARGETS = {
-    **{f"mmsa_lib/losses/{name}.py": ("tests/losses",) for name in
-       ("adversarial", "contrastive", "contrastive_pairs", "coral", "factorization", "mutual_information")},
-    "mmsa_lib/data/missing.py": ("tests/data/test_missing.py", "tests/data/test_masks.py"),
-    "mmsa_lib/data/masks.py": ("tests/data/test_masks.py", "tests/data/test_missing.py"),
-    "mmsa_lib/data/scaling.py": ("tests/data/test_scaling.py",),
-    **{f"mmsa_lib/evaluation/{name}.py": EVALUATION for name in ("metrics", "statistics", "bootstrap", "selection")},
-    "mmsa_lib/training/fit.py": ("tests/training/test_fit.py",),
-}  # fmt: skip
+    f"mmsa_lib/{name}.py": [
+        str(path)
+        for test in [name.replace("/", "/test_"), *ALSO.get(name, [])]
+        if (path := ROOT / "tests" / f"{test}.py").exists()
+    ]
+    for name in FILES
+}
 SWAPS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
@@ -45,6 +53,7 @@ SWAPS = {
 NAMES = {"min": "max", "max": "min", "any": "all", "all": "any", "sum": "mean", "mean": "sum", "argmin": "argmax"}
 NAMES |= {"argmax": "argmin", "amax": "amin", "amin": "amax", "maximum": "minimum", "minimum": "maximum"}
 DROPPED = {"detach", "abs", "sqrt", "softmax", "clamp", "exp", "log", "sigmoid", "tanh", "square"}  # x.f() to x
+MODULES = {"torch", "np", "math", "F"}  # math.f(x) to x
 CPU_SECONDS = 60  # of one mutant, beside ten times what its tests take; more is an endless loop, and seen
 
 
@@ -64,7 +73,7 @@ class _Change(ast.NodeTransformer):
     """Make change ``number`` of all that can be made."""
 
     def __init__(self, number: int):
-        self.left, self.scope = number, []
+        self.left, self.scope, self.whole = number, [], None
         self.line, self.where, self.what = 0, "", None
 
     def visit(self, node: ast.AST) -> ast.AST:
@@ -78,12 +87,17 @@ class _Change(ast.NodeTransformer):
             node.annotation, annotation = ast.Constant(None), node.annotation
         for build in self.changes(node):
             if self.left == 0 and self.what is None:
-                before = ast.unparse(node)
+                before, whole = ast.unparse(node), self.whole and ast.unparse(self.whole)
                 node = build()
                 self.line, self.where = node.lineno, self.owner()
                 self.what = f"{before} -> {ast.unparse(node)}"
+                if isinstance(node, ast.If | ast.While):
+                    self.what = f"if {ast.unparse(node.test)}"
+                self.what += f" in {whole}" if whole and whole != before else ""
             self.left -= 1
+        outer, self.whole = self.whole, self.whole or (node if isinstance(node, ast.expr) else None)
         node = self.generic_visit(node) if self.what is None else node
+        self.whole = outer
         if named:
             node.decorator_list = decorators
             self.scope.pop()
@@ -121,7 +135,8 @@ class _Change(ast.NodeTransformer):
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             yield instead(ast.Pass())
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in DROPPED:
-            yield instead(node.func.value)
+            owner = node.func.value
+            yield instead(node.args[0] if isinstance(owner, ast.Name) and owner.id in MODULES else owner)
         elif isinstance(node, ast.Call):
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             if name in NAMES:

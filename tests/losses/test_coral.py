@@ -35,6 +35,13 @@ def test_value_symmetry_and_zero(pair):
     assert covariance_alignment(x, x).item() == 0
 
 
+@pytest.mark.parametrize("rows", [2, 3])
+def test_few_rows_are_divided_by_one_less(rows):
+    x = torch.tensor([[1.0, 4.0], [3.0, 0.0], [5.0, 5.0]], dtype=torch.float64)[:rows]
+    np.testing.assert_allclose(covariance(x).numpy(), np.cov(x.numpy(), rowvar=False), rtol=1e-12)
+    assert (covariance(x[:1]) == 0).all()
+
+
 def test_gradient_is_the_analytic_one(pair):
     x, y = (t.clone().requires_grad_() for t in pair)
     covariance_alignment(x, y).backward()
