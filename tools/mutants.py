@@ -33,9 +33,11 @@ ALSO = {  # tests beside tests/FOLDER/test_NAME.py
     "data/masks": ["data/test_missing"],
     "evaluation/bootstrap": ["evaluation/test_statistics", "evaluation/test_hierarchical"],
 }
-FILES = """losses/adversarial losses/contrastive losses/contrastive_pairs losses/coral losses/factorization
-losses/mutual_information data/missing data/masks data/scaling evaluation/metrics evaluation/statistics
-evaluation/bootstrap evaluation/selection training/fit""".split()
+FILES = [
+    *(f"losses/{name}" for name in ("adversarial", "contrastive", "contrastive_pairs", "coral", "factorization")),
+    *("losses/mutual_information", "data/missing", "data/masks", "data/scaling", "training/fit"),
+    *(f"evaluation/{name}" for name in ("metrics", "statistics", "bootstrap", "selection")),
+]
 TARGETS = {
     f"mmsa_lib/{name}.py": [
         str(path)
@@ -78,6 +80,8 @@ class _Change(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> ast.AST:
         if self.what is not None or isinstance(node, ast.JoinedStr | ast.Raise):  # messages are not science
+            return node
+        if isinstance(node, ast.keyword) and node.arg in ("strict", "copy"):  # guards against what can't be, and speed
             return node
         named = isinstance(node, ast.FunctionDef | ast.ClassDef)
         if named:

@@ -19,6 +19,7 @@ def test_first_places_count_the_seeds_in_which_a_method_is_best():
     assert found["first"].to_dict() == {"a": 2, "b": 1, "c": 1}  # a and c tie for the last seed
     assert found["worst_rank"].to_dict() == {"a": 2, "b": 3, "c": 3}
     assert set(found["seeds"]) == {3}
+    assert found["mean"].to_dict() == {"a": 2.0, "b": pytest.approx(7 / 3), "c": 3.0}
 
 
 def test_the_direction_of_the_metric_counts():
@@ -49,8 +50,16 @@ def test_validation_chooses_and_test_tells():
     assert found["range"] == pytest.approx(0.4)
 
 
+def test_panels_keep_their_order():
+    one = points({1.0: (1.0, 1.0), 2.0: (2.0, 2.0)})
+    found = chosen_on_validation(pd.concat([one.assign(panel="q"), one.assign(panel="p")]))
+    assert list(found.index) == ["q", "p"]
+
+
 def test_a_panel_without_default_or_without_a_split_is_refused():
     with pytest.raises(DataError, match="exactly one value must be the default"):
         chosen_on_validation(points({0.1: (1, 1)}))
     with pytest.raises(DataError, match="needs a validation and a test result"):
         chosen_on_validation(points({1.0: (1, 1)}).query("split == 'test'"))
+    with pytest.raises(DataError, match="needs a validation and a test result"):
+        chosen_on_validation(points({0.1: (1, 1), 1.0: (1, 1)}).iloc[1:])

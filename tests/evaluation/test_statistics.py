@@ -73,6 +73,30 @@ def test_one_run_has_no_spread_and_undefined_values_are_counted():
     assert np.isnan(holes["mean"][1])
 
 
+def test_two_runs_have_a_spread():
+    two = summarise_seeds(runs(a=[1.0, 3.0]), "method").iloc[0]
+    assert two["sd"] == pytest.approx(2**0.5)
+    assert two[["low", "high"]].tolist() == pytest.approx(list(stats.t.interval(0.95, 1, loc=2, scale=1)))
+    pair = compare_seeds(runs(ref=[1.0, 2.0], a=[1.5, 2.2]), "ref").iloc[0]
+    assert pair["p"] == pytest.approx(stats.ttest_rel([1.5, 2.2], [1.0, 2.0]).pvalue)
+    assert pair["wilcoxon"] == 0.5
+
+
+def test_groups_keep_their_order_and_one_without_a_name_is_kept():
+    frame = pd.concat([runs(a=[1.0, 2.0], ref=[0.0, 0.5]).assign(metric=name) for name in ("mae", "acc", None)])
+    for found in (summarise_seeds(frame.query("method == 'a'"), "metric"), compare_seeds(frame, "ref")):
+        assert found["metric"].iloc[:2].tolist() == ["mae", "acc"]
+        assert found["metric"].isna().tolist() == [False, False, True]
+    kinds = frame.assign(metric=pd.Categorical(frame["metric"], categories=["acc", "mae", "never"]))
+    assert len(summarise_seeds(kinds.query("method == 'a'"), "metric")) == 3
+    assert len(compare_seeds(kinds, "ref")) == 3
+
+
+def test_a_difference_without_spread_is_certain():
+    found = compare_seeds(runs(ref=[1.0, 2.0, 3.0], a=[1.5, 2.5, 3.5]), "ref").iloc[0]
+    assert found["p"] == 0
+
+
 def test_mixed_up_rows_are_refused():
     frame = pd.concat([runs(a=[1.0, 2.0]), runs(a=[3.0, 4.0]).assign(metric="corr")])
     with pytest.raises(DataError, match=r"method=a, seed=1111.*by"):
@@ -84,6 +108,8 @@ def test_mixed_up_rows_are_refused():
         summarise_seeds(frame, [])
     with pytest.raises(DataError, match="no column"):
         compare_seeds(frame, "a", by=())
+    with pytest.raises(DataError, match="no column seed"):
+        compare_seeds(frame.drop(columns="seed"), "a", by="metric")
     with pytest.raises(DataError, match="by"):
         compare_seeds(frame.assign(metric="mae"), "a")
 
@@ -241,7 +267,10 @@ class TestSignedRank:
         difference = np.random.default_rng(n).normal(0.3, 1, n)
         assert signed_rank(difference) == pytest.approx(stats.wilcoxon(difference, method="exact").pvalue)
 
-    @pytest.mark.parametrize("difference", [[1, 1, -1, 2, 0], [0.02, 0.02, 0.02, 0.02], [3, -3, 1, 1, -1, 5, 5, 0, 0]])
+    @pytest.mark.parametrize(
+        "difference",
+        [[1, 1, -2], [1, 1, -2, -3], [1, 1, -1, 2, 0], [0.02, 0.02, 0.02, 0.02], [3, -3, 1, 1, -1, 5, 5, 0, 0]],
+    )
     def test_ties_and_zeros_agree_with_all_signs(self, difference):
         assert signed_rank(difference) == pytest.approx(self.by_signs(difference))
 
@@ -250,10 +279,14 @@ class TestSignedRank:
         assert len(set(np.abs(first - second))) > 1
         assert signed_rank(first - second) == pytest.approx(self.by_signs([0.2, 0.2, -0.2]))
 
+    def test_what_differs_in_the_thirteenth_digit_is_equal(self):
+        assert signed_rank([0.2 + 3e-13, -0.2, 0.1]) == self.by_signs([0.2, -0.2, 0.1]) == 1.0
+
     def test_the_floor_and_the_pairs_that_it_takes(self):
         for n in range(1, 9):
             assert signed_rank(np.arange(1, n + 1)) == signed_rank_floor(n)
         assert signed_rank_floor(5) == 0.0625
+        assert signed_rank_floor(0) == 1
         for alpha in (0.1, 0.05, 0.01, 0.0625):
             n = signed_rank_pairs(alpha)
             assert signed_rank_floor(n) <= alpha < signed_rank_floor(n - 1)
