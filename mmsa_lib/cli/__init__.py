@@ -14,7 +14,7 @@ from typing import Any
 
 import mmsa_lib
 from mmsa_lib.cli.output import any_encoding
-from mmsa_lib.errors import MMSAError
+from mmsa_lib.errors import ConfigError, MMSAError
 
 COMMANDS = ("data", "train", "sweep", "predict", "results", "figures", "notebooks", "doctor")
 """Modules of this package; each has ``register(subparsers)`` and sets a handler that returns the exit code."""
@@ -85,6 +85,7 @@ def _run(argv: Sequence[str] | None) -> int:
     words = sys.argv[1:] if argv is None else argv
     try:
         args = build_parser().parse_args(words)
+        _check_folder()
         return args.handler(args)
     except SystemExit as end:  # argparse ends the process after --help, --version and usage errors
         return end.code if isinstance(end.code, int) else 0
@@ -101,6 +102,14 @@ def _run(argv: Sequence[str] | None) -> int:
             traceback.print_exc()
         _complain(_unforeseen(error, " ".join(words[:2])))
         return 2
+
+
+def _check_folder() -> None:
+    """Refuse a current folder that is gone: libraries below (MKL) would end the process without a word."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise ConfigError(f"the current folder can't be used ({error.strerror}); change to another one (cd)") from None
 
 
 def _unforeseen(error: Exception, command: str) -> str:

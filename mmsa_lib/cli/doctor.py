@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mmsa_lib.cli.output import print_json
 from mmsa_lib.errors import MMSAError
+
+READ_ONLY = "READ-ONLY"
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -24,7 +28,8 @@ def doctor(args: argparse.Namespace) -> int:
         print_json(report)
     else:
         for name, found in report.items():
-            print(f"{'ok' if found['ok'] else 'BROKEN':<7} {name:<18} {found['found']}")
+            label = f"{found['state']:<7} {name}"
+            print(f"{label:<26} {found['found']}")
     broken = [name for name, found in report.items() if not found["ok"]]
     if broken:
         raise MMSAError(f"{', '.join(broken)}: {report[broken[0]]['found']}")
@@ -34,9 +39,12 @@ def doctor(args: argparse.Namespace) -> int:
 def _examine(check: Callable[[], str]) -> dict[str, Any]:
     # Whatever goes wrong in a check is its result; the other checks still run.
     try:
-        return {"ok": True, "found": check()}
+        found = check()
+        return {"ok": True, "state": READ_ONLY if READ_ONLY in found else "ok", "found": found}
+    except MMSAError as error:
+        return {"ok": False, "state": "BROKEN", "found": str(error)}
     except Exception as error:
-        return {"ok": False, "found": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+        return {"ok": False, "state": "BROKEN", "found": f"{type(error).__name__}: {' '.join(str(error).split())}"}
 
 
 def _versions() -> str:
@@ -76,15 +84,23 @@ def _text_model() -> str:
 
 
 def _folders() -> str:
-    import tempfile
-
+    """A folder that may only be read is no fault: data can be shared, and runs can go elsewhere."""
     from mmsa_lib.paths import data_root, runs_folder
 
-    for folder in (data_root(), runs_folder()):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    return f"data in {data_root()}, runs in {runs_folder()}"
+    folders = {"data": (data_root(), "MMSA_LIB_DATA"), "runs": (runs_folder(), "MMSA_LIB_RUNS or --runs")}
+    return ", ".join(f"{kind} in {folder}{_unwritable(folder, other)}" for kind, (folder, other) in folders.items())
+
+
+def _unwritable(folder: Path, other: str) -> str:
+    """A remark where nothing new can be written to ``folder``; empty where it can, or could be made."""
+    existing = next(part for part in (folder, *folder.absolute().parents) if part.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(f"{existing} is a file, not a folder; choose another folder with {other}")
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            return ""
+    except OSError as error:
+        return f" ({READ_ONLY}, {error.strerror}; to write elsewhere: {other})"
 
 
 def _notebooks() -> str:

@@ -21,6 +21,8 @@ FORMATS = tuple(SUFFIXES.values())
 RESAMPLES = 10_000
 """As :data:`mmsa_lib.evaluation.hierarchical.RESAMPLES`; importing that would cost a second before ``--help``."""
 
+MOST_RESAMPLES = 1_000_000
+
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     """Add ``results`` and its subcommands."""
@@ -89,6 +91,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 def show(args: argparse.Namespace) -> int:
     """``results table``."""
     _check_output(args)
+    _check_runs(args)
     from mmsa_lib.experiments.tables import results_table
 
     chosen = {name: getattr(args, name) for name in ("split", "protocol", "level", "dataset", "fold", "intervals")}
@@ -105,6 +108,7 @@ def show(args: argparse.Namespace) -> int:
 def compare(args: argparse.Namespace) -> int:
     """``results compare``."""
     _check_output(args)
+    _check_runs(args)
     from mmsa_lib.experiments.comparison_tables import comparison_table
     from mmsa_lib.experiments.comparisons import compare as compare_runs
 
@@ -120,6 +124,7 @@ def compare(args: argparse.Namespace) -> int:
 
 def write(args: argparse.Namespace) -> int:
     """``results export``."""
+    _check_runs(args)
     kind = args.format or _format_of(args.target)
     chosen = {column: getattr(args, column) for column in CHOSEN if getattr(args, column)}
     if args.summary and kind != "csv":
@@ -166,6 +171,13 @@ def _check_output(args: argparse.Namespace) -> None:
         raise ConfigError(f"--json prints to stdout; leave {'--format' if args.format else '--out'} out")
     if args.out is not None and not args.format:
         args.format = _format_of(args.out)
+
+
+def _check_runs(args: argparse.Namespace) -> None:
+    if args.runs is not None and not args.runs.is_dir():
+        raise ConfigError(f"--runs: {args.runs} is no folder; give the folder of the runs behind {args.source}")
+    if not 1 <= args.resamples <= MOST_RESAMPLES:
+        raise ConfigError(f"--resamples: {args.resamples} is outside [1, {MOST_RESAMPLES:,}]")
 
 
 def _format_of(path: Path) -> str:

@@ -96,9 +96,13 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
             "resources": _amounts(args.resources),
         }  # fmt: skip
     given = {"--scheduler": args.scheduler, "--cluster-option": args.cluster_option, "--resources": args.resources}
+    given["--cluster"] = args.cluster != "local"
     for name, value in given.items():
         if value:
             raise ConfigError(f"{name} belongs to --executor dask")
+    for name, value in {"--tasks": args.tasks, "--at-once": args.at_once, "--sbatch": args.sbatch}.items():
+        if value:
+            raise ConfigError(f"{name} belongs to --executor slurm-script (or --emit-slurm PATH)")
     return common
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import subprocess
@@ -218,7 +219,35 @@ def test_doctor_reports_everything_and_fails_where_something_is_broken(monkeypat
     report = json.loads(capsys.readouterr().out)
     assert set(report) == set(doctor.CHECKS)
     assert "384 wide" in report["text model"]["found"]
+    assert not list(tmp_path.iterdir())  # nothing is left behind
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MMSA_LIB_RUNS", str(tmp_path / "file" / "runs"))
     assert main(["doctor"]) == 2
     assert "BROKEN  folders" in capsys.readouterr().out
+
+
+def test_doctor_calls_a_folder_that_may_only_be_read_no_fault(monkeypatch, capsys, tmp_path):
+    from mmsa_lib.cli import doctor
+
+    def refuse(dir):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setenv("MMSA_LIB_DATA", str(tmp_path))
+    monkeypatch.setenv("MMSA_LIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)  # permissions don't stop root
+    monkeypatch.setattr(doctor, "CHECKS", {"folders": doctor._folders})
+    assert main(["doctor"]) == 0
+    line = capsys.readouterr().out
+    assert line.startswith("READ-ONLY folders")
+    assert "MMSA_LIB_DATA" in line
+    assert "MMSA_LIB_RUNS or --runs" in line
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a current folder can't be deleted there")
+def test_a_current_folder_that_is_gone(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for command in (["data", "list"], ["train", "early_fusion"], ["doctor"]):
+        assert main(command) == 2
+        assert "the current folder can't be used" in one_line(capsys)
