@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,12 +76,18 @@ def train(args: argparse.Namespace) -> int:
         except Exception as error:
             if isinstance(error, MMSAError) and error.exit_code != 1:
                 raise  # bad input fails in the same way for every seed
-            if not isinstance(error, MMSAError):
+            if os.environ.get("MMSA_LIB_DEBUG") and not isinstance(error, MMSAError):
                 traceback.print_exc()
             failed[config.seed] = error
-            say(f"seed {config.seed} failed: {error}")
+            more = "" if isinstance(error, MMSAError) else f" ({type(error).__name__}; MMSA_LIB_DEBUG=1 shows where)"
+            say(f"seed {config.seed} failed: {_reason(error)}{more}")
     _report(args, finished, failed)
     return 1 if failed else 0
+
+
+def _reason(error: Exception) -> str:
+    """Why a run failed, in one line that is never empty."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _configs(args: argparse.Namespace) -> list[RunConfig]:
@@ -107,7 +114,9 @@ def _report(args: argparse.Namespace, finished: dict[int, RunResult], failed: di
     table = None if frame is None else results_table(frame)
     if args.json:
         runs = [_run_facts(seed, result) for seed, result in finished.items()]
-        runs += [{"seed": seed, "error": {"type": type(e).__name__, "message": str(e)}} for seed, e in failed.items()]
+        runs += [
+            {"seed": seed, "error": {"type": type(e).__name__, "message": _reason(e)}} for seed, e in failed.items()
+        ]
         facts = {"method": args.method, "dataset": args.dataset, "fold": args.fold, "runs": runs}
         print_json({**facts, **({} if table is None else _summary_facts(table.frame))})
         return
@@ -115,7 +124,7 @@ def _report(args: argparse.Namespace, finished: dict[int, RunResult], failed: di
         note = " (finished before)" if result.finished_before else ""
         print(f"seed {seed}: {result.folder}{note}")
         print("  " + _metric_line(_test_metrics(result)))
-        if result.environment["training"]["one_class"] and not _beats_constants(result):
+        if result.environment["training"].get("one_class") and not _beats_constants(result):
             say(f"seed {seed}: the model decides the same for every test sample; it has learned nothing")
     if table is not None:
         print(f"\n{table!r}")

@@ -26,6 +26,7 @@ from mmsa_lib.data.text_models import (
     text_model_fingerprint,
 )
 from mmsa_lib.errors import ConfigError
+from mmsa_lib.threads import cpu_threads
 
 __all__ = [
     "DEFAULT_TEXT_MODEL",
@@ -185,7 +186,8 @@ def _run(
     order = sorted(range(len(tokens)), key=lambda sample: len(tokens[sample]))
     rows: list[np.ndarray] = [np.empty(0)] * len(tokens)
     hidden = not sys.stderr.isatty()
-    with torch.inference_mode(), tqdm(total=len(tokens), desc="text features", disable=hidden, file=sys.stderr) as bar:
+    bar = tqdm(total=len(tokens), desc="text features", disable=hidden, file=sys.stderr)
+    with cpu_threads(1), torch.inference_mode(), bar:  # another number of threads gives other last bits
         for start in range(0, len(order), _BATCH):
             chosen = order[start : start + _BATCH]
             ids, valid = _pad([tokens[sample] for sample in chosen], padding)

@@ -17,7 +17,7 @@ from mmsa_lib.evaluation.protocols import COMPLETE, PROTOCOLS, STOCHASTIC, proto
 from mmsa_lib.experiments.files import VARIANT_SEPARATOR
 from mmsa_lib.experiments.options import PLACES_ONLY, check_data_options, data_options, parse_assignment, typed_value
 from mmsa_lib.experiments.sweeps.yaml_values import read_yaml
-from mmsa_lib.methods import method_class
+from mmsa_lib.methods import METHODS, method_class
 from mmsa_lib.methods.base import Method, MethodConfig
 from mmsa_lib.methods.evidence import numbers_only
 from mmsa_lib.training.fit import Augment
@@ -161,6 +161,18 @@ class RunConfig(BaseModel):
             "seed": self.seed,
             **({"oracle": True} if self.oracle else {}),
         }
+
+    @classmethod
+    def stored(cls, values: Mapping[str, Any]) -> RunConfig:
+        """What a run folder says was run; a method that this process does not know is taken as it is.
+
+        Raises:
+            ConfigError: something else is wrong with the values.
+        """
+        if values.get("method") in METHODS or not isinstance(values.get("method"), str):
+            return cls(**values)
+        known = cls(**{**values, "method": next(iter(METHODS)), "config": {}, "data": {}, "missing": NO_MISSING})
+        return known.model_copy(update={name: values[name] for name in ("method", "config", "data", "missing")})
 
     def to_json(self) -> str:
         """As JSON; :meth:`from_file` reads it back."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.hdf5 import add_array, add_texts, read_texts, write_hdf5
 from mmsa_lib.data.masks import level_name
 from mmsa_lib.errors import DataError
+from mmsa_lib.experiments.fingerprint import digest
+from mmsa_lib.experiments.manifest import MANIFEST, damaged_files
 from mmsa_lib.files import atomic_path, write_text
 
 CONFIG = "config.json"
@@ -34,6 +38,11 @@ DONE = "DONE"
 
 RESULTS = (CONFIG, ENVIRONMENT, HISTORY, METRICS, CONSTANTS, SPREAD, PREDICTIONS, MODEL)
 """What a finished run has, beside its manifest and ``DONE``."""
+
+FINGERPRINTS = ("data_fingerprint", "code_fingerprint", "mask_fingerprint")
+"""What an identifier rests on beside the values of a run; recorded in ``environment.json``."""
+
+REPEAT = "repeat the run with force (train --force), or delete the folder"
 
 VARIANT_SEPARATOR = "; "
 """Between the changed values that name a variant."""
@@ -69,16 +78,101 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON.
+def read_json(path: Path, **expected: type) -> Any:
+    """Read JSON; with ``expected`` names and types, an object that has these.
 
     Raises:
-        DataError: the file is missing or damaged.
+        DataError: the file is missing, damaged or something else.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} can't be read ({error}); delete its folder and repeat the run") from error
+    for name, kind in expected.items():
+        if not isinstance(content, dict) or not isinstance(content.get(name), kind):
+            raise DataError(f"{path} has no {name!r} as runs write it; delete its folder and repeat the run")
+    return content
+
+
+def read_resolved(folder: Path) -> dict[str, Any]:
+    """The resolved values of a run, its task and feature widths among them.
+
+    Raises:
+        DataError: the file is missing, damaged or something else.
+    """
+    resolved = read_json(folder / CONFIG, resolved=dict)["resolved"]
+    if not all(isinstance(resolved.get(name), dict) for name in ("task", "dims")):
+        raise DataError(f"{folder / CONFIG} does not say what was predicted from what; {REPEAT}")
+    return resolved
+
+
+def run_problem(folder: Path) -> str:
+    """What a finished folder claims but does not hold, in words; empty where it is as its run left it.
+
+    ``DONE`` and the configuration must name the folder, all files agree with the manifest, and the identifier follow
+    from the values and fingerprints that are recorded. A folder of version 0.1.0 has no manifest.
+    """
+    name = folder.resolve().name
+    try:
+        done = (folder / DONE).read_text(encoding="utf-8", errors="replace").strip()
+        damaged = damaged_files(folder, RESULTS)
+        stored = {} if damaged or not (folder / CONFIG).exists() else read_json(folder / CONFIG)
+        if done != name and isinstance(stored, dict) and stored.get("run_id") == done:
+            return f"{folder} is not named as the run in it, {done}"
+        damaged = ([DONE] if done != name else []) + damaged
+        if damaged:
+            return f"{', '.join(damaged)} in {folder} lost its content or was changed"
+        if (folder / MANIFEST).exists():
+            return _contradiction(folder, name)
+        # Version 0.1.0 wrote neither a manifest nor the machine.
+        later = (folder / ENVIRONMENT).exists() and "machine" in read_json(folder / ENVIRONMENT)
+        return f"{folder} has no {MANIFEST}" if later else ""
+    except OSError as error:
+        return f"{folder} can't be read ({error.strerror or error})"
+    except DataError as error:
+        return str(error).partition(";")[0]
+
+
+def _contradiction(folder: Path, name: str) -> str:
+    """Where the values of a run disagree with each other or with its identifier."""
+    stored = read_json(folder / CONFIG, run_id=str, config=dict, resolved=dict)
+    asked, resolved = stored["config"], stored["resolved"]
+    pairs = [(key, asked.get(key), resolved.get(key)) for key in ("method", "fold", "seed", "missing")]
+    for section in ("config", "settings"):
+        inner, used = asked.get(section), resolved.get(section)
+        if isinstance(inner, dict) and isinstance(used, dict):
+            pairs += [(key, inner[key], used[key]) for key in inner.keys() & used.keys()]
+    for key, one, other in pairs:
+        comparable = isinstance(one, int | float) and isinstance(other, int | float)
+        comparable |= isinstance(one, str) and isinstance(other, str) and "auto" not in (one, other)
+        if comparable and one != other:
+            return f"{folder / CONFIG} contradicts itself: {key} is {one!r} and {other!r}"
+    marks = read_json(folder / ENVIRONMENT, **dict.fromkeys(FINGERPRINTS, str), training=dict)
+    if {run_identifier(resolved, marks), stored["run_id"]} != {name}:
+        return f"the identifier of {folder} does not follow from its {CONFIG} and {ENVIRONMENT}"
+    return ""
+
+
+def run_identifier(resolved: dict[str, Any], marks: Mapping[str, str]) -> str:
+    """The identifier of a run: 12 hexadecimal digits from its values and from its fingerprints of data, code, masks."""
+    return digest({"resolved": resolved, **{name: marks[name] for name in FINGERPRINTS}})[:12]
+
+
+def check_run(folder: Path) -> None:
+    """Refuse a finished folder that does not hold what it claims.
+
+    Raises:
+        DataError: says what is wrong and what to do.
+    """
+    problem = run_problem(folder)
+    if problem:
+        raise DataError(f"{problem}; {REPEAT}")
+
+
+@cache
+def warn_once(text: str) -> None:
+    """One line on stderr, the first time that it is to be said."""
+    print(text, file=sys.stderr)
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
@@ -93,14 +187,25 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or damaged.
     """
-    texts = {name: str for name in METRIC_COLUMNS if name not in ("seed", "value")}
-    try:
-        frame = pd.read_csv(
-            path, dtype={**texts, "seed": "Int64"}, keep_default_na=False, na_values={"value": [""], "seed": [""]}
-        )
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} can't be read as a table ({' '.join(str(error).split())})") from error
+    types = dict.fromkeys(METRIC_COLUMNS, str) | {"seed": "Int64", "value": float}
+    frame = read_csv(path, dtype=types, keep_default_na=False, na_values={"value": [""], "seed": [""]})
     return frame.assign(level=frame["level"].map(level_name)) if "level" in frame else frame
+
+
+def read_csv(path: Path | str, columns: Iterable[str] = (), what: str = "table", **options: Any) -> pd.DataFrame:
+    """Any CSV that this library wrote, with the ``columns`` that it must have.
+
+    Raises:
+        DataError: the file is missing, damaged or something else.
+    """
+    try:
+        frame = pd.read_csv(path, **options)
+    except (OSError, ValueError, OverflowError, TypeError) as error:
+        raise DataError(f"{path} can't be read as a table ({' '.join(str(error).split())}); write it again") from error
+    missing = [name for name in columns if name not in frame]
+    if missing:
+        raise DataError(f"{path} is no {what}: column {missing[0]!r} is missing")
+    return frame
 
 
 def write_predictions(path: Path, cells: Mapping[Cell, tuple[Utterances, Tensor]], run_id: str) -> None:

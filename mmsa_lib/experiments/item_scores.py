@@ -89,7 +89,7 @@ class ItemScores:
         if run not in self._tasks:
             file = self._run(run) / files.CONFIG
             try:
-                stored = files.read_json(file)["resolved"]["task"]
+                stored = files.read_json(file, resolved=dict)["resolved"]["task"]
                 self._tasks[run] = Task(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
             except (KeyError, TypeError) as error:
                 raise DataError(f"{file} does not say what was predicted ({error}); repeat the run") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from mmsa_lib.files import write_text
@@ -22,10 +23,11 @@ def write_manifest(folder: Path, names: Iterable[str]) -> None:
     write_text(folder / MANIFEST, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def damaged_files(folder: Path) -> list[str]:
+def damaged_files(folder: Path, needed: Iterable[str] = ()) -> list[str]:
     """Names of files in ``folder`` that are missing or differ from its manifest; the manifest itself if unreadable.
 
-    A folder without a manifest (written by version 0.1.0) can't be checked and passes.
+    A folder without a manifest (written by version 0.1.0) can't be checked and passes. A manifest that leaves out one
+    of the files ``needed`` is damaged itself.
     """
     path = folder / MANIFEST
     if not path.exists():
@@ -33,7 +35,9 @@ def damaged_files(folder: Path) -> list[str]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         recorded = {str(name): dict(facts) for name, facts in record.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return [MANIFEST]
+    if not set(needed) <= set(recorded):
         return [MANIFEST]
     return [name for name, facts in recorded.items() if not _agrees(folder / name, facts)]
 
@@ -47,6 +51,12 @@ def _agrees(path: Path, facts: dict) -> bool:
 
 
 def _facts(path: Path) -> dict[str, int | str]:
+    now = path.stat()
+    return {"size": now.st_size, "sha256": _sha256(path, now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino)}
+
+
+@cache
+def _sha256(path: Path, *state: int) -> str:
+    """Digest of a file in one ``state``: many tables may be made of the same runs in one process."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"size": path.stat().st_size, "sha256": digest}
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,6 +16,7 @@ from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.metrics import metric as describe
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.results import DECIMALS, collect, finished_runs
+from mmsa_lib.training.fit import HISTORY_COLUMNS
 
 ORACLE = "oracle"
 """Split of the rows of a history that hold test metrics."""
@@ -79,12 +80,14 @@ def curate_oracle(
 
 def _gaps(run: Path) -> list[dict]:
     """One row per metric of one run."""
-    history = pd.read_csv(run / files.HISTORY)
+    history = files.read_csv(run / files.HISTORY, HISTORY_COLUMNS, "history")
+    if history.empty:
+        return []
     observed = history[(history["split"] == ORACLE) & (history["phase"] == history["phase"].iloc[-1])]
     if observed.empty:
         return []
     own = files.read_table(run / files.METRICS).iloc[0]
-    chosen = files.read_json(run / files.ENVIRONMENT)["training"]["best_epoch"]
+    chosen = files.read_json(run / files.ENVIRONMENT, training=dict)["training"].get("best_epoch")
     if not (observed["epoch"] == chosen).any():
         raise DataError(f"{run / files.HISTORY} has no test metric of epoch {chosen}, which was kept; repeat the run")
     rows = []

@@ -12,7 +12,9 @@ from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.loading import load
 from mmsa_lib.errors import DataError
 from mmsa_lib.experiments import files
-from mmsa_lib.experiments.runs import RunResult
+from mmsa_lib.experiments.cells import Splits
+from mmsa_lib.experiments.runs import RunResult, data_fingerprint
+from mmsa_lib.threads import cpu_threads
 from mmsa_lib.training import predict
 
 
@@ -31,15 +33,35 @@ def prediction_table(
         names of the true and the predicted class and ``probability_<name>``.
 
     Raises:
-        DataError: the data set has another task or other feature widths than the one the run was trained on.
+        DataError: the data set has another task or other feature widths than the one the run was trained on, or it is
+            the run's own and changed since.
     """
     config = result.config
-    data = load(dataset or config.dataset, fold or config.fold, **config.load_options)[split]
-    trained = files.read_json(result.folder / files.CONFIG)["resolved"]
+    with cpu_threads(config.settings.threads):
+        return _table(result, split, dataset or config.dataset, fold or config.fold)
+
+
+def _table(result: RunResult, split: str, dataset: str, fold: str) -> pd.DataFrame:
+    config = result.config
+    splits = load(dataset, fold, **config.load_options)
+    data = splits[split]
+    trained = files.read_resolved(result.folder)
     _check_fits(result, trained, data)
+    if (dataset, fold) == (config.dataset, config.fold):
+        _check_same_data(result, splits)
     prediction = predict(result.load_method(data), data, config.settings.evaluation_batch_size)
     columns = {"id": data.ids, "group": data.groups or [""] * len(data)}
     return pd.DataFrame(columns | _values(data, prediction))
+
+
+def _check_same_data(result: RunResult, splits: Splits) -> None:
+    """Refuse the run's own data set where it is no longer what the run was trained and scaled on."""
+    recorded = result.environment.get("data_fingerprint")
+    if recorded is not None and recorded != data_fingerprint(splits):
+        raise DataError(
+            f"{result.config.dataset} is not the data that run {result.run_id} was trained on; it changed since, or "
+            f"{files.CONFIG} was edited; train again, or keep the changed data under another name and give that"
+        )
 
 
 def _check_fits(result: RunResult, trained: dict, data: Utterances) -> None:

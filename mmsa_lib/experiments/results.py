@@ -12,6 +12,7 @@ import pandas as pd
 from mmsa_lib.data.masks import level_name
 from mmsa_lib.errors import DataError, MMSAError, unknown_name
 from mmsa_lib.experiments import files
+from mmsa_lib.experiments.manifest import MANIFEST
 
 SAME_RUN = ("method", "variant", "dataset", "fold", "seed")
 """Runs that agree in these answer the same question; with several of them, code or data changed in between."""
@@ -70,16 +71,29 @@ def _newest(metrics: list[pd.DataFrame]) -> list[pd.DataFrame]:
 def finished_runs(folder: Path | str) -> list[Path]:
     """Folders of finished runs in ``folder`` (or ``folder`` itself), the oldest first.
 
+    A run whose files are not those that it wrote is left out, with one line on stderr that says why.
+
     Raises:
         DataError: there is none.
     """
     folder = Path(folder)
     marks = [folder / files.DONE] if (folder / files.DONE).is_file() else list(folder.glob(f"*/{files.DONE}"))
-    if not marks:
+    problems = {mark: files.run_problem(mark.parent) for mark in marks}
+    whole = [mark for mark in marks if not problems[mark]]
+    for problem in sorted(filter(None, problems.values())):
+        files.warn_once(f"left out: {problem}; {files.REPEAT}")
+    if not whole:
         failed = sorted(folder.glob(f"*/{files.ERROR}"))
         lost = f" ({len(failed)} failed, see {failed[0]})" if failed else ""
+        lost += f" ({len(marks)} left out)" if marks else ""
         raise DataError(f"no finished run in {folder}{lost}; make one with: mmsa-lib train METHOD --runs {folder}")
-    return [mark.parent for mark in sorted(marks, key=_age)]
+    unchecked = [mark for mark in whole if not (mark.parent / MANIFEST).exists()]
+    if unchecked:
+        files.warn_once(
+            f"{len(unchecked)} runs in {folder} have no {MANIFEST} (version 0.1.0 wrote none): "
+            "their files can't be checked"
+        )
+    return [mark.parent for mark in sorted(whole, key=_age)]
 
 
 def failures(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
@@ -108,7 +122,8 @@ def _failure(file: Path) -> dict[str, Any]:
     """What is known of a failed run; a damaged file must not hide that it failed."""
     error = {"type": UNKNOWN, "message": ""}
     with suppress(DataError):
-        error |= files.read_json(file)
+        stored = files.read_json(file, type=str, message=str)
+        error = {name: stored[name] for name in error}
     identity = dict(zip(SAME_RUN, _identity(file.parent), strict=True))
     return {"run_id": file.parent.name, **identity, "error": error["type"], "message": error["message"]}
 
@@ -118,7 +133,8 @@ def _identity(path: Path) -> tuple:
     from mmsa_lib.experiments.config import RunConfig
 
     try:
-        config = RunConfig(**files.read_json(path / files.CONFIG)["config"])
+        values = files.read_json(path / files.CONFIG, config=dict)["config"]
+        config = RunConfig.stored(values)
     except (MMSAError, KeyError, TypeError):
         return (UNKNOWN, "", UNKNOWN, UNKNOWN, UNKNOWN)
     return (config.method, config.variant, config.dataset, config.fold, config.seed)

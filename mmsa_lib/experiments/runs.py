@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,9 +17,10 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from mmsa_lib.data.batch import Utterances
+from mmsa_lib.data.choose import COMPUTED_TEXT
 from mmsa_lib.data.loading import load
 from mmsa_lib.data.masks import level_name
-from mmsa_lib.errors import DataError
+from mmsa_lib.errors import DataError, MMSAError, RunError
 from mmsa_lib.evaluation.baselines import constant_metrics
 from mmsa_lib.evaluation.metrics import predicts_one_class, task_metrics
 from mmsa_lib.evaluation.protocols import COMPLETE
@@ -27,14 +30,16 @@ from mmsa_lib.experiments.config import RECIPES, RunConfig
 from mmsa_lib.experiments.environment import environment
 from mmsa_lib.experiments.files import Predictions
 from mmsa_lib.experiments.fingerprint import PACKAGE, code_fingerprint, digest
-from mmsa_lib.experiments.manifest import damaged_files, write_manifest
+from mmsa_lib.experiments.manifest import write_manifest
 from mmsa_lib.experiments.own_code import own_code
 from mmsa_lib.experiments.run_log import log_run
 from mmsa_lib.files import remove_tree
 from mmsa_lib.methods import METHODS, create
 from mmsa_lib.methods.base import Method
 from mmsa_lib.paths import runs_folder
+from mmsa_lib.threads import cpu_threads
 from mmsa_lib.training import FitResult, fit, predict, seed_everything
+from mmsa_lib.training.fit import HISTORY_COLUMNS
 from mmsa_lib.training.progress import Show
 from mmsa_lib.training.tensors import cpu_copy, load_into, read_tensors, save_tensors
 
@@ -70,12 +75,12 @@ class RunResult:
     @property
     def history(self) -> pd.DataFrame:
         """Tidy training history: phase, epoch, split, name, value."""
-        return pd.read_csv(self.folder / files.HISTORY)
+        return files.read_csv(self.folder / files.HISTORY, HISTORY_COLUMNS, "history")
 
     @property
     def environment(self) -> dict[str, Any]:
         """Circumstances of the run."""
-        return files.read_json(self.folder / files.ENVIRONMENT)
+        return files.read_json(self.folder / files.ENVIRONMENT, training=dict)
 
     def predictions(self, split: str = "test", protocol: str = "complete", level: float | str = 0.0) -> Predictions:
         """Predictions, labels and identifiers of one split under one protocol cell."""
@@ -84,7 +89,7 @@ class RunResult:
     @property
     def spread(self) -> pd.DataFrame:
         """How far predictions differ between samples, per cell: protocol, level, split, sd, entropy, one_class."""
-        return pd.read_csv(self.folder / files.SPREAD, dtype={"level": str})
+        return files.read_csv(self.folder / files.SPREAD, files.CELL_COLUMNS, dtype={"level": str})
 
     def load_data(self) -> Splits:
         """The splits that the run used."""
@@ -97,7 +102,10 @@ class RunResult:
             DataError: the weights don't fit the widths, or their file is damaged.
         """
         method = create(self.config.method, data.dims, data.task, dataset=self.config.dataset, **self.config.config)
-        load_into(method, read_tensors(self.folder / files.MODEL)[0])
+        tensors, metadata = read_tensors(self.folder / files.MODEL)
+        if metadata.get("run_id", self.run_id) != self.run_id:
+            raise DataError(f"{self.folder / files.MODEL} is of run {metadata['run_id']}; {files.REPEAT}")
+        load_into(method, tensors)
         return method.eval()
 
 
@@ -124,26 +132,34 @@ def run(
         progress: ``"auto"``, ``"line"`` or ``"none"``.
 
     Raises:
-        RunError: the run failed; its folder holds ``error.json`` and no ``DONE``.
+        RunError: the run failed, or there is too little memory; its folder holds ``error.json`` and no ``DONE``.
         ConfigError, DataError: the configuration does not fit the data, or the folder can't be written.
     """
-    data = load(config.dataset, config.fold, **config.load_options)
-    method = _create(config, data["train"])
-    frozen = freeze(config, data)
+    with cpu_threads(config.settings.threads):
+        return _run(config, Path(folder or runs_folder()), force, notebook, progress)
+
+
+def _run(config: RunConfig, folder: Path, force: bool, notebook: str | None, progress: Show) -> RunResult:
+    with _memory_said():
+        data = load(config.dataset, config.fold, **config.load_options)
+        method = _create(config, data["train"])
+        frozen = freeze(config, data)
     facts = _identify(config, method, data, frozen.fingerprint)
-    target = Path(folder or runs_folder()) / facts["run_id"]
+    target = folder / facts["run_id"]
     with _locked(target):
         if force:
             remove_tree(target)
         if _is_whole(target, facts["run_id"]):
             log_run(target)
             return RunResult(target, config, finished_before=True)
-        _prepare(target, config, facts, notebook)
+        _prepare(target, config, facts, notebook, _text_digest(data))
         try:
-            _train_and_evaluate(target, config, facts, method, frozen, progress)
+            with _memory_said():
+                _train_and_evaluate(target, config, facts, method, frozen, progress)
         except Exception as error:
             with suppress(DataError):  # a full disk must not hide what went wrong
-                files.write_json(target / files.ERROR, {"type": type(error).__name__, "message": str(error)})
+                content = {"type": type(error).__name__, "message": str(error) or type(error).__name__}
+                files.write_json(target / files.ERROR, content)
             raise
     log_run(target)
     return RunResult(target, config)
@@ -153,12 +169,14 @@ def find_run(run: Path | str, folder: Path | str | None = None) -> RunResult:
     """A finished run, by its folder or by its identifier in ``folder``.
 
     Raises:
-        DataError: there is no such finished run.
+        DataError: there is no such finished run, or its files are not those that it wrote.
+        UnknownNameError: its method is one's own and not registered.
     """
     candidates = [Path(run), Path(folder or runs_folder()) / str(run)]
     for candidate in candidates:
         if (candidate / files.DONE).is_file():
-            stored = files.read_json(candidate / files.CONFIG)
+            files.check_run(candidate)
+            stored = files.read_json(candidate / files.CONFIG, config=dict)
             return RunResult(candidate.resolve(), RunConfig(**stored["config"]), finished_before=True)
     raise DataError(f"{run} is no finished run (a folder with {files.DONE} in it), nor the identifier of one")
 
@@ -176,13 +194,18 @@ def _identify(config: RunConfig, method: Method, data: Splits, masks: str = "") 
         raise DataError(
             f"split {unmarked[0]} of {config.dataset} has no fingerprint; load data with mmsa_lib.data.load"
         )
-    facts = {
-        "resolved": config.resolved(method),
-        "data_fingerprint": digest({split: utterances.fingerprint for split, utterances in data.items()}),
+    resolved = config.resolved(method)
+    marks = {
+        "data_fingerprint": data_fingerprint(data),
         "code_fingerprint": _code(METHODS[config.method]),
         "mask_fingerprint": masks,
     }
-    return {"run_id": digest(facts)[:12], **facts}
+    return {"run_id": files.run_identifier(resolved, marks), "resolved": resolved, **marks}
+
+
+def data_fingerprint(data: Splits) -> str:
+    """One fingerprint of all splits."""
+    return digest({split: utterances.fingerprint for split, utterances in data.items()})
 
 
 def _code(method: type[Method]) -> str:
@@ -194,9 +217,27 @@ def _code(method: type[Method]) -> str:
 
 
 @contextmanager
+def _memory_said() -> Iterator[None]:
+    """Say in one line that memory ran out, which torch and numpy report in many ways."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        signs = ("out of memory", "can't allocate memory", "not enough memory", "storage size calculation overflowed")
+        if isinstance(error, MMSAError) or not (isinstance(error, MemoryError) or any(sign in text for sign in signs)):
+            raise
+        wanted = re.search(r"allocate (.*? ?[a-zA-Z]+)\b", text.split("you tried to ")[-1])
+        raise RunError(
+            f"out of memory{f' (wanted {wanted[1]} more)' if wanted else ''}; choose a smaller batch_size, "
+            "evaluation_batch_size or network, less data, or a larger machine"
+        ) from error
+
+
+@contextmanager
 def _locked(target: Path) -> Iterator[None]:
     """Only one process works on a run; a second one waits for it and then finds it finished."""
     locks = target.parent / ".locks"
+    lock = None
     try:
         locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(locks / f"{target.name}.lock")
@@ -206,25 +247,30 @@ def _locked(target: Path) -> Iterator[None]:
             print(f"run {target.name} is being made by another process; waiting for it", file=sys.stderr)
             lock.acquire()
     except OSError as error:
-        raise DataError(f"cannot write runs to {target.parent}: {error.strerror}; choose another folder") from error
+        # A finished run may lie where nobody can write.
+        if not (target / files.DONE).is_file() or files.run_problem(target):
+            raise DataError(f"cannot write runs to {target.parent}: {error.strerror}; choose another folder") from error
+        lock = None
     try:
         yield
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
 def _is_whole(target: Path, run_id: str) -> bool:
     """Whether the run is finished and its files are those that it wrote."""
     if not (target / files.DONE).is_file():
         return False
-    damaged = [] if (target / files.DONE).read_text(errors="replace").strip() == run_id else [files.DONE]
-    damaged += damaged_files(target)
-    if damaged:
-        print(f"run {run_id} is made again: {', '.join(damaged)} in {target} lost its content", file=sys.stderr)
-    return not damaged
+    problem = files.run_problem(target)
+    if problem:
+        print(f"run {run_id} is made again: {problem}", file=sys.stderr)
+    return not problem
 
 
-def _prepare(target: Path, config: RunConfig, facts: dict[str, Any], notebook: str | None) -> None:
+def _prepare(
+    target: Path, config: RunConfig, facts: dict[str, Any], notebook: str | None, text_digest: str = ""
+) -> None:
     """Leave nothing in the folder but a checkpoint of this very run, then write what is known beforehand."""
     checkpoint = target / files.CHECKPOINT
     if not (checkpoint.is_file() and _stored_id(target) == facts["run_id"]):
@@ -236,12 +282,23 @@ def _prepare(target: Path, config: RunConfig, facts: dict[str, Any], notebook: s
     files.write_json(target / files.CONFIG, content)
     surroundings = environment(facts["resolved"]["settings"]["device"])
     marks = {name: facts[name] for name in facts if name.endswith("_fingerprint")}
-    files.write_json(target / files.ENVIRONMENT, {**surroundings, **marks, "notebook": notebook})
+    text = {"text_digest": text_digest} if text_digest else {}
+    files.write_json(target / files.ENVIRONMENT, {**surroundings, **marks, **text, "notebook": notebook})
+
+
+def _text_digest(data: Splits) -> str:
+    """Digest of text features that were computed here; another processor computes other last bits. Else empty."""
+    parts = {}
+    for split, utterances in data.items():
+        if utterances.feature_names.get("text") in COMPUTED_TEXT and utterances.dims.get("text"):
+            values = utterances.data.features["text"].cpu().contiguous().numpy()
+            parts[split] = hashlib.sha256(values.tobytes()).hexdigest()
+    return digest(parts) if parts else ""
 
 
 def _stored_id(target: Path) -> str | None:
     try:
-        return files.read_json(target / files.CONFIG).get("run_id")
+        return files.read_json(target / files.CONFIG, run_id=str)["run_id"]
     except DataError:
         return None
 

@@ -148,14 +148,8 @@ def read_curated(path, columns, numbers, counts, flags, what: str) -> pd.DataFra
     """A curated CSV with the types that it was written with: texts, numbers, whole numbers with gaps, flags."""
     types = dict.fromkeys(columns, str) | dict.fromkeys(numbers, float) | dict.fromkeys(counts, "Int64")
     empty = {name: [""] for name in (*numbers, *counts)}
-    try:
-        frame = pd.read_csv(path, dtype=types | dict.fromkeys(flags, bool), keep_default_na=False, na_values=empty)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} can't be read as a table ({' '.join(str(error).split())})") from error
-    missing = [name for name in columns if name not in frame]
-    if missing:
-        raise DataError(f"{path} is no {what} of results: column {missing[0]!r} is missing")
-    return frame
+    types |= dict.fromkeys(flags, bool)
+    return files.read_csv(path, columns, f"{what} of results", dtype=types, keep_default_na=False, na_values=empty)
 
 
 def sort_summary(table: pd.DataFrame) -> pd.DataFrame:

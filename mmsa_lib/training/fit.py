@@ -18,6 +18,7 @@ from mmsa_lib.data.batch import Batch, Utterances
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError, RunError
 from mmsa_lib.methods.base import Method
+from mmsa_lib.threads import cpu_threads
 from mmsa_lib.training.checkpoint import Optimizers, Progress, read_checkpoint, save_checkpoint
 from mmsa_lib.training.evaluate import predict
 from mmsa_lib.training.progress import Reporter, Show
@@ -93,19 +94,22 @@ def fit(
     for split in (train, valid):
         if len(split) == 0:
             raise ConfigError(f"the {split.split or 'given'} split is empty; training needs samples in train and valid")
-    return _Loop(
+    settings = as_settings(settings).resolve(method)
+    loop = _Loop(
         method=method,
         train=train,
         valid=valid,
         task=task or train.task,
-        settings=as_settings(settings).resolve(method),
+        settings=settings,
         seed=seed,
         checkpoint=None if checkpoint is None else Path(checkpoint),
         augment=augment,
         observe=observe,
         on_epoch=on_epoch,
         reporter=Reporter(progress, f"{method.id} seed {seed}"),
-    ).run()
+    )
+    with cpu_threads(settings.threads):
+        return loop.run()
 
 
 @dataclass

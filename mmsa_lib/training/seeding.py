@@ -18,8 +18,8 @@ from mmsa_lib.errors import ConfigError
 def seed_everything(seed: int) -> dict[str, Any]:
     """Seed python, numpy and torch (all devices) and ask cuDNN for deterministic kernels.
 
-    CPU results are then equal from run to run for the same number of threads. On CUDA some scatter operations stay
-    non-deterministic; the flags that are returned go into a run's ``environment.json``.
+    CPU results are then equal from run to run for the same number of threads (:mod:`mmsa_lib.threads`). On CUDA some
+    scatter operations stay non-deterministic; the flags that are returned go into a run's ``environment.json``.
 
     Raises:
         ConfigError: the seed is not in 0 … 2**32 - 1, the range that numpy accepts.

@@ -37,6 +37,9 @@ class TrainSettings(BaseModel):
         "auto", description="batch texts of similar length; auto: only where a text encoder is fine-tuned"
     )
     evaluation_batch_size: int = Field(256, ge=1, description="samples at a time in validation and tests")
+    threads: int = Field(
+        1, ge=1, description="CPU threads of torch; each number gives results of its own, which differ in the last bits"
+    )
     checkpoint_every: int = Field(1, ge=1, description="epochs between two checkpoints")
 
     def __init__(self, **values: Any):

@@ -69,7 +69,7 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     Buffers that only training uses (a label bank has one row per training sample) may be absent or of another size.
 
     Raises:
-        DataError: a parameter is missing or has another shape; names it.
+        DataError: a parameter is missing or has another shape or type; names it.
     """
     parameters = {name for name, _ in module.named_parameters()}
     own = module.state_dict()
@@ -78,5 +78,7 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         if name in parameters and name not in fitting:
             found = tuple(tensors[name].shape) if name in tensors else "nothing"
             raise DataError(f"parameter {name} should have shape {tuple(own[name].shape)}, the file holds {found}")
+        if name in parameters and fitting[name].dtype != own[name].dtype:
+            raise DataError(f"parameter {name} should be {own[name].dtype}, the file holds {fitting[name].dtype}")
     with torch.no_grad():
         module.load_state_dict({**own, **fitting})

@@ -14,6 +14,7 @@ from mmsa_lib.evaluation.missing_effects import augmentation_effects
 from mmsa_lib.evaluation.missing_summary import run_summaries
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.config import RunConfig
+from mmsa_lib.experiments.manifest import write_manifest
 from mmsa_lib.experiments.missing_results import METRICS, main, results, run_states, write
 from mmsa_lib.experiments.results import collect, read_results
 from mmsa_lib.experiments.runs import find_run, run
@@ -113,6 +114,7 @@ def test_complete_input_that_differs_from_rate_0_is_refused(copied, tmp_path):
     table = files.read_table(source / files.METRICS)
     wrong = (table["protocol"] == "frames") & (table["level"] == "0.0") & (table["metric"] == "mae")
     files.write_table(source / files.METRICS, table.assign(value=table["value"].where(~wrong, 9.0)))
+    write_manifest(source, files.RESULTS)
     with pytest.raises(DataError, match=r"has mae 9.0 under frames 0.0 and .* on complete input"):
         results(collect(copied / "synthetic"), tmp_path / "x.csv")
     assert not (tmp_path / "x.csv").exists()

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 import json
 import math
 import multiprocessing
 import os
+import shutil
 import time
 
 import h5py
@@ -16,7 +18,9 @@ from mmsa_lib.errors import DataError, RunError
 from mmsa_lib.evaluation.baselines import constant_metrics
 from mmsa_lib.evaluation.metrics import task_metrics
 from mmsa_lib.experiments import files, runs
+from mmsa_lib.experiments.manifest import write_manifest
 from mmsa_lib.experiments.prediction import prediction_table
+from mmsa_lib.experiments.results import collect
 from mmsa_lib.experiments.run_log import RUN_LOG, logged_runs
 from mmsa_lib.experiments.runs import find_run, run
 from mmsa_lib.methods.fusion_baselines import TextOnly
@@ -86,7 +90,7 @@ def test_config_and_environment_say_what_was_run_and_name_no_path(finished, smal
     assert stored["resolved"]["config"]["learning_rate"] > 0
     environment = finished.environment
     assert environment["packages"]["torch"] == torch.__version__
-    assert environment["determinism"]["threads"] == torch.get_num_threads()
+    assert environment["determinism"]["threads"] == 1
     assert set(environment) >= {"git", "platform", "python", "device", "code_fingerprint", "data_fingerprint"}
     assert str(tmp_path) not in (finished.folder / "environment.json").read_text()
 
@@ -117,13 +121,139 @@ def test_a_finished_run_that_lost_content_is_made_again(finished, small_config, 
     assert f"{name} in {finished.folder} lost its content" in capsys.readouterr().err
     assert names(again.folder) == WRITTEN
     assert run(small_config(), tmp_path, progress="none").finished_before
-    if name not in ("environment.json", "model.safetensors", "manifest.json"):
+    if name not in ("environment.json", "manifest.json"):
         assert path.read_bytes() == good
 
 
 def test_a_finished_run_without_a_file_is_made_again(finished, small_config, tmp_path):
     (finished.folder / "predictions.h5").unlink()
     assert not run(small_config(), tmp_path, progress="none").finished_before
+
+
+def forge(folder, name, change):
+    """Change a JSON file of a run and let its manifest agree."""
+    content = json.loads((folder / name).read_text())
+    change(content)
+    (folder / name).write_text(json.dumps(content))
+    write_manifest(folder, files.RESULTS)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+TAMPERED = {
+    "weights": lambda run: flip(run / "model.safetensors"),
+    "predictions": lambda run: flip(run / "predictions.h5"),
+    "metrics": lambda run: (run / "metrics.csv").write_text((run / "metrics.csv").read_text().replace("0.", "0.1")),
+    "no DONE content": lambda run: (run / "DONE").write_text(""),
+    "DONE of another": lambda run: (run / "DONE").write_text("0123456789ab\n"),
+    "a file less": lambda run: (run / "spread.csv").unlink(),
+    "empty manifest": lambda run: (run / "manifest.json").write_text("{}"),
+    "manifest of a list": lambda run: (run / "manifest.json").write_text("[1]"),
+    "a deep manifest": lambda run: (run / "manifest.json").write_text("[" * 10**5),
+    "no manifest": lambda run: (run / "manifest.json").unlink(),
+    "another seed": lambda run: forge(run, "config.json", lambda c: c["config"].update(seed=5)),
+    "another setting": lambda run: forge(run, "config.json", lambda c: c["resolved"]["config"].update(dropout=0.9)),
+    "another rate": lambda run: forge(run, "config.json", lambda c: c["config"]["config"].update(dropout=0.9)),
+    "another code": lambda run: forge(run, "environment.json", lambda c: c.update(code_fingerprint="0" * 64)),
+    "no fingerprint": lambda run: forge(run, "environment.json", lambda c: c.pop("data_fingerprint")),
+    "a list of facts": lambda run: forge(run, "environment.json", lambda c: c.update(training=[])),
+    "no config": lambda run: forge(run, "config.json", lambda c: c.pop("config")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TAMPERED)
+def test_a_run_that_was_tampered_with_is_neither_used_nor_shown(small_config, tmp_path, capsys, kind):
+    config = small_config(config={"max_epochs": 1, "batch_size": 16, "dropout": 0.1})
+    good, bad = (run(small_config(seed=1), tmp_path, progress="none"), run(config, tmp_path, progress="none"))
+    TAMPERED[kind](bad.folder)
+    for use in (find_run, collect):
+        with pytest.raises(DataError, match=f"{bad.run_id}|no finished run") as caught:
+            use(bad.folder)
+        assert "\n" not in str(caught.value)
+    capsys.readouterr()
+    assert set(collect(tmp_path)["run_id"]) == {good.run_id, ""}
+    assert not run(config, tmp_path, progress="none").finished_before
+    assert set(collect(tmp_path)["run_id"]) == {good.run_id, bad.run_id, ""}
+
+
+def test_what_is_left_out_is_said_in_one_line_with_the_remedy(finished, tmp_path, capsys):
+    flip(finished.folder / "metrics.csv")
+    with pytest.raises(DataError, match="1 left out"):
+        collect(tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        f"left out: metrics.csv in {finished.folder} lost its content or was changed; repeat the run"
+    )
+
+
+def test_a_copy_under_another_name_is_left_out(finished, tmp_path, capsys):
+    shutil.copytree(finished.folder, tmp_path / "copy")
+    assert set(collect(tmp_path)["run_id"]) == {finished.run_id, ""}
+    assert f"copy is not named as the run in it, {finished.run_id}" in capsys.readouterr().err
+
+
+def test_runs_of_the_first_release_are_taken_with_a_warning(finished, tmp_path, capsys):
+    (finished.folder / "manifest.json").unlink()
+    forged = json.loads((finished.folder / "environment.json").read_text())
+    del forged["machine"]
+    (finished.folder / "environment.json").write_text(json.dumps(forged))
+    assert set(collect(tmp_path)["run_id"]) == {finished.run_id, ""}
+    assert find_run(finished.run_id, tmp_path).run_id == finished.run_id
+    assert "1 runs in" in (err := capsys.readouterr().err)
+    assert err.count("manifest.json") == 1
+
+
+def test_a_finished_run_is_returned_from_where_nobody_can_write(finished, small_config, tmp_path, monkeypatch):
+    def acquire(*args, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(runs.FileLock, "acquire", acquire)
+    assert run(small_config(), tmp_path, progress="none").finished_before
+    with pytest.raises(DataError, match="Read-only file system; choose another folder"):
+        run(small_config(seed=5), tmp_path, progress="none")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("Unable to allocate 7.45 GiB for an array"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+                     "tried to allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["fit", "load"])
+def test_too_little_memory_is_one_line_with_what_to_do(small_config, tmp_path, monkeypatch, error, where):
+    def fail(*args, **options):
+        raise error
+
+    monkeypatch.setattr(runs, where, fail)
+    with pytest.raises(RunError, match=r"out of memory.*choose a smaller batch_size") as caught:
+        run(small_config(), tmp_path, progress="none")
+    assert "\n" not in str(caught.value)
+    written = list(tmp_path.glob("*/error.json"))
+    assert len(written) == (where == "fit")
+    assert not list(tmp_path.glob("*/DONE"))
+
+
+def test_the_number_of_threads_changes_no_bit(finished, small_config, tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        other = run(small_config(), tmp_path / "elsewhere", progress="none")
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+    assert other.run_id == finished.run_id
+    assert (other.folder / "predictions.h5").read_bytes() == (finished.folder / "predictions.h5").read_bytes()
+    two = run(small_config(settings={"device": "cpu", "threads": 2}), tmp_path, progress="none")
+    assert two.run_id != finished.run_id
+    assert two.environment["determinism"]["threads"] == 2
 
 
 def test_runs_are_logged_where_the_environment_asks_for_it(small_config, tmp_path, monkeypatch):
@@ -138,7 +268,7 @@ def test_runs_are_logged_where_the_environment_asks_for_it(small_config, tmp_pat
 def test_equal_configurations_give_equal_files_everywhere(finished, small_config, tmp_path):
     other = run(small_config(), tmp_path / "elsewhere", progress="none")
     assert other.run_id == finished.run_id
-    for name in WRITTEN - {"environment.json", "model.safetensors", "manifest.json"}:
+    for name in WRITTEN - {"environment.json", "manifest.json"}:
         assert (other.folder / name).read_bytes() == (finished.folder / name).read_bytes(), name
 
 
@@ -308,6 +438,13 @@ def test_find_run_by_folder_and_by_identifier(finished, tmp_path):
 
 
 class TestPredictionTable:
+    @pytest.mark.parametrize("option", [{"seed": 5}, {"standardise": False}])
+    def test_data_that_the_run_did_not_see_are_refused_under_the_name_of_its_own(self, finished, option):
+        """Whoever edits ``config.json`` and its manifest gets no predictions of other data."""
+        forge(finished.folder, "config.json", lambda stored: stored["config"]["data"].update(option))
+        with pytest.raises(DataError, match=r"synthetic is not the data that run .* was trained on"):
+            prediction_table(find_run(finished.folder))
+
     def test_it_holds_the_stored_predictions(self, finished):
         table = prediction_table(finished)
         stored = finished.predictions()
