@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,11 +75,10 @@ def train(args: argparse.Namespace) -> int:
         except Exception as error:
             if isinstance(error, MMSAError) and error.exit_code != 1:
                 raise  # bad input fails in the same way for every seed
-            if os.environ.get("MMSA_LIB_DEBUG") and not isinstance(error, MMSAError):
+            if not isinstance(error, MMSAError):  # a fault of ours
                 traceback.print_exc()
             failed[config.seed] = error
-            more = "" if isinstance(error, MMSAError) else f" ({type(error).__name__}; MMSA_LIB_DEBUG=1 shows where)"
-            say(f"seed {config.seed} failed: {_reason(error)}{more}")
+            say(f"seed {config.seed} failed: {_reason(error)}")
     _report(args, finished, failed)
     return 1 if failed else 0
 
