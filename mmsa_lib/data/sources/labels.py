@@ -80,10 +80,10 @@ def read_labels(
         task = infer(values)
         if task is None:
             _refuse_classes(values, path)
-            labels = values.astype(np.float32)
+            labels = _float32(values)
             return labels, *sentiment_task(labels, ids, str(path), sims=sims)
     if task.kind == "regression":
-        labels = values.astype(np.float32)
+        labels = _float32(values)
         return labels, *sentiment_task(labels, ids, str(path), task=task)
     if task.kind == "classes":
         return _class_ids(values, ids, path, task)
@@ -97,10 +97,15 @@ def read_labels(
     return _several(values[:, None], ids, path, task, repairs, pairs_of)
 
 
+def _float32(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # such a label is out of range, which will be said
+        return values.astype(np.float32)
+
+
 def _array(where: str, raw: Any, ids: Sequence[str], repairs: Repairs) -> np.ndarray:
     """``(N,)`` or ``(N, C)`` of finite numbers or of texts, without axes of size 1; pairs (no, yes) as 0 and 1."""
     array = label_array(raw, ids, where)
-    if len(array) != len(ids):
+    if len(array) != len(ids) or array.size == 0:
         raise DataError(f"{where}: shape {array.shape} for {len(ids)} samples, expected one label per sample")
     if array.dtype != object:
         check_finite(array, ids, where)
@@ -108,7 +113,7 @@ def _array(where: str, raw: Any, ids: Sequence[str], repairs: Repairs) -> np.nda
     if len(shape) == 3 and shape[2] == 2 and array.dtype != object:
         array = _pairs(array, ids, where)
     array = array.reshape(shape[0], *(size for size in array.shape[1:] if size > 1))
-    if array.ndim > 2 or array.size == 0:
+    if array.ndim > 2:
         raise DataError(f"{where}: shape {shape} for {len(ids)} samples, expected one label per sample")
     if array.ndim < len(shape) and not (len(shape) == 3 and shape[2] == 2):
         repairs.count(f"labels: flattened from shape ({', '.join(['N', *map(str, shape[1:])])})", len(ids))

@@ -84,6 +84,7 @@ def read(
     rows = [sample for of_split in samples.values() for sample in of_split]
     aligned = all(sample.aligned for sample in rows)
     found = [(f"{path} labels", [sample.label for sample in rows], ids)]
+    repairs.label_types(found[0][1])
     labels, chosen, remark = read_labels(found, path, repairs, task=task, column=label_column)
     source, remarks = identify(path, sizes)
     known = known_set(sizes)
@@ -167,9 +168,13 @@ def _sample(sample: Any, where: str, repairs: Repairs) -> _Sample:
 
 def _one(label: Any) -> Any:
     """The label of a sample out of whatever it is wrapped in (``[[0.4]]`` is 0.4); several stay together."""
-    while isinstance(label, list | tuple | np.ndarray) and np.ndim(label) > 0 and len(label) == 1:
+    while isinstance(label, list | tuple | np.ndarray):
+        if isinstance(label, np.ndarray) and label.ndim == 0:
+            return label[()]
+        if len(label) != 1:
+            return label
         label = label[0]
-    return label[()] if isinstance(label, np.ndarray) and label.ndim == 0 else label
+    return label
 
 
 def _segment(value: Any, where: str) -> str:

@@ -88,6 +88,8 @@ def read(
     all_ids, standard = [i for split in splits for i in ids[split]], np.repeat(list(splits), sizes)
     check_ids(all_ids, standard.tolist(), str(path))
     raw_labels = [_labels(splits[split], ids[split], task) for split in splits]
+    for _, values, _ in raw_labels if task is None or task.kind != "classes" else ():
+        repairs.label_types(values)
     transcripts = _transcripts(splits, ids, repairs)
     unimodal = _unimodal(splits, ids, repairs)
     token_parts = _all_token_ids(splits, ids, transcripts is not None, repairs)
@@ -183,7 +185,8 @@ def _unimodal(splits: dict[str, Fields], ids: dict[str, list[str]], repairs: Rep
             continue
         given, count = sum(int(np.isfinite(values).sum()) for values in found.values()), sum(map(len, ids.values()))
         if given == count:
-            complete[modality] = np.concatenate(list(found.values())).astype(np.float32)
+            with np.errstate(over="ignore"):  # such a label is out of range, which will be said
+                complete[modality] = np.concatenate(list(found.values())).astype(np.float32)
         else:
             first.leave_out(key, f"{f'only {given}' if given else 'none'} of {count} samples have a value")
     return complete
@@ -297,7 +300,8 @@ def _lengths(fields: Fields, modality: Modality, count: int) -> np.ndarray | Non
         raise DataError(f"{place}: expected one whole number per sample; mend or remove the field") from error
     if len(numbers) != count:
         raise DataError(f"{place}: {len(numbers)} lengths for {count} samples; the file is damaged or mixed up")
-    if numbers.dtype.kind not in "iuf" or not (np.isfinite(numbers) & (numbers >= 0) & (numbers % 1 == 0)).all():
+    is_real = numbers.dtype.kind in "iuf" and np.isfinite(numbers).all()
+    if not is_real or (numbers < 0).any() or (numbers != np.floor(numbers)).any():
         raise DataError(f"{place}: expected one whole number from 0 up per sample; mend or remove the field")
     return np.minimum(numbers, np.iinfo(np.int32).max).astype(np.int64)
 

@@ -67,6 +67,8 @@ def read(
     raw_labels = {split: splits[split].take("labels") for split in splits}
     sizes = tuple(len(entries_of(raw_labels[split], splits[split].place("labels"))) for split in splits)
     check_sizes(sizes, path, splits)
+    for values in raw_labels.values():
+        repairs.label_types(values)
     unnamed = [split for split, fields in splits.items() if "id" not in fields]
     if 0 < len(unnamed) < len(splits):
         raise DataError(f"{path}: field 'id' is missing in split {unnamed[0]} and present in another one")

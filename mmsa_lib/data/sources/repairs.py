@@ -29,6 +29,12 @@ class Repairs:
         if times:
             self._counts[what] += times
 
+    def label_types(self, raw: object) -> None:
+        """Count the labels of a pickle that are text or true and false, of which others will make numbers."""
+        cells = raw.ravel().tolist() if isinstance(raw, np.ndarray) else raw if isinstance(raw, list | tuple) else []
+        self.count("labels: text, read", sum(isinstance(cell, str | bytes) for cell in cells))
+        self.count("labels: true and false, read as 1 and 0", sum(isinstance(cell, bool | np.bool_) for cell in cells))
+
     def finite(self, values: np.ndarray, field: str) -> np.ndarray:
         """``values`` as float32 in which -inf, +inf and NaN are 0, each counted under ``field`` in numbers.
 
@@ -64,12 +70,12 @@ def label_array(raw: object, ids: Sequence[str], where: str) -> np.ndarray:
     try:
         array = np.asarray(raw.tolist() if isinstance(raw, np.ndarray) and raw.dtype == object else raw)
     except (TypeError, ValueError) as error:
-        shapes = [np.shape(value) for value in raw]  # type: ignore[attr-defined]
+        shapes = [_shape(value) for value in raw]  # type: ignore[attr-defined]
         odd = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), 0)
         name = ids[odd] if odd < len(ids) else odd
         raise DataError(
-            f"{where}: the label of sample {name!r} has shape {shapes[odd]}, the first {shapes[0]}; expected one number "
-            "per sample"
+            f"{where}: the label of sample {name!r} has shape {shapes[odd]}, the first {shapes[0]}; expected one "
+            "number per sample"
         ) from error
     if array.ndim == 0 or array.dtype.kind not in "biufUSO":
         raise DataError(f"{where}: holds values of type {array.dtype}; give one real number or word per sample")
@@ -79,6 +85,13 @@ def label_array(raw: object, ids: Sequence[str], where: str) -> np.ndarray:
     cells[:] = [_cell(value, where) for value in array.ravel().tolist()]
     cells = cells.reshape(array.shape)
     return cells.astype(np.float64) if all(is_number(cell) for cell in cells.flat) else cells
+
+
+def _shape(value: object) -> object:
+    try:
+        return np.shape(value)
+    except ValueError:
+        return "rows of unequal length"
 
 
 def _cell(value: object, where: str) -> str:

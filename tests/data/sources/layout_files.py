@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mmsa_lib.data.store import write_store
+from mmsa_lib.errors import DataError
+
 SIZES = {"train": 6, "valid": 2, "test": 2}
 SPLITS = tuple(SIZES)
 COUNT = sum(SIZES.values())
@@ -46,6 +49,22 @@ def write(folder: Path, tree, name: str = "file.pkl", protocol: int = 4) -> Path
     return path
 
 
+def read_or_refuse(read, path: Path) -> None:
+    """A file with anything in it is read and stored, or refused in one line that names a file; warnings are errors."""
+    said = ""
+    try:
+        record = read(path, "mine")
+        write_store(record, path.with_suffix(".h5"))
+    except DataError as error:
+        said = str(error)
+    assert "\n" not in said
+    if said:
+        assert said.startswith(str(path.with_suffix("")))
+    else:
+        assert not {"None", "nan"} & set(record.transcripts or [])
+        assert np.isfinite(record.labels).all()
+
+
 def frames_of(feature_set) -> list[np.ndarray]:
     """The frames of each sample of a FeatureSet."""
     return np.split(feature_set.values, feature_set.offsets[1:-1])
@@ -77,3 +96,40 @@ def mmsa_tree(columns: dict) -> dict:
     """A pickle's content in the MMSA layout from columns of all samples."""
     cut = {key: by_split(values) for key, values in columns.items()}
     return {split: {key: values[split] for key, values in cut.items()} for split in SPLITS}
+
+
+ANYTHING = {
+    "none": None,
+    "number": 3,
+    "nan": float("nan"),
+    "text": "abc",
+    "bytes": b"ab",
+    "dict": {"a": 1},
+    "set": {1},
+    "texts": ["x", "y"],
+    "number texts": ["0.5", "1"],
+    "nones": [None, None],
+    "mixed": [1, "a"],
+    "empty": [],
+    "empty array": np.zeros(0),
+    "no columns": np.zeros((2, 0)),
+    "zero-dimensional": np.array(1.0),
+    "one object": np.array(None, dtype=object),
+    "too many": [1.0, 2, 3],
+    "four axes": np.ones((2, 2, 2, 2)),
+    "complex": np.full(2, 1 + 2j),
+    "complex frames": np.ones((2, 3, 4), complex),
+    "true": np.ones(2, bool),
+    "huge": np.full(2, 1e300),
+    "huge integers": [10**400] * 2,
+    "infinite": np.full(2, np.inf),
+    "dicts": [{}, {}],
+    "sets": [{1}, {1}],
+    "ragged": [[1, 2], [3]],
+    "deep": [[[[[1]]]]] * 2,
+    "surrogates": ["\ud800", "\ud801"],
+    "bytes of another encoding": [b"\xff\xfe", b"\xff\xfe"],
+    "smallest integers": np.full(2, -(2**63)),
+    "frames of unequal width": [np.ones((2, 3)), np.ones((2, 4))],
+}
+"""Two samples' worth of every kind of thing, to put in place of a field."""

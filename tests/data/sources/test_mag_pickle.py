@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from layout_files import COUNT, LABELS, SIZES, STANDARD, assert_frames, write
+from layout_files import ANYTHING, COUNT, LABELS, SIZES, STANDARD, assert_frames, read_or_refuse, write
 
 from mmsa_lib.data import load
 from mmsa_lib.data.check import check_record
@@ -174,3 +174,17 @@ def test_a_sample_of_missing_words_has_no_text_at_all(tmp_path):
     assert record.transcripts[4] == ""
     assert record.repairs["words: missing, left empty"] == len(WORDS[4])
     assert record.features["audio"].lengths[4] == len(WORDS[4])
+
+
+@pytest.mark.parametrize("place", ["words", "visual", "acoustic", "label", "segment", "pieces", "sample"])
+@pytest.mark.parametrize("anything", ANYTHING)
+@pytest.mark.filterwarnings("error")
+def test_a_piece_of_any_type_is_read_or_refused_in_one_line(tmp_path, place, anything):
+    tree = as_tree(samples())
+    pieces, label, segment = tree["test"][1]
+    pieces, value = list(pieces), ANYTHING[anything]
+    if place in ("words", "visual", "acoustic"):
+        pieces[("words", "visual", "acoustic").index(place)] = value
+    changed = {"label": (pieces, value, segment), "segment": (pieces, label, value), "pieces": (value, label, segment)}
+    tree["test"][1] = value if place == "sample" else changed.get(place, (pieces, label, segment))
+    read_or_refuse(read, write(tmp_path, tree, "mosi.pkl"))

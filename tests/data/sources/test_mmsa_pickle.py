@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from layout_files import (
+    ANYTHING,
     COUNT,
     LABELS,
     SIZES,
@@ -13,6 +14,7 @@ from layout_files import (
     mmsa_tree,
     padded,
     ragged_samples,
+    read_or_refuse,
     text_bert,
     write,
 )
@@ -458,3 +460,29 @@ def test_lengths_that_one_split_lacks_are_named(tmp_path):
     assert (
         "audio_lengths (missing in test, where the frames that are not zero count)" in notes_of(record, "not read")[0]
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([str(value) for value in LABELS], {"labels: text, read": COUNT}),
+        ([True, *LABELS[1:].tolist()], {"labels: true and false, read as 1 and 0": 1}),
+        (LABELS, {}),
+    ],
+)
+def test_labels_that_are_not_plain_numbers_are_counted(tmp_path, values, said):
+    tree = mmsa_tree(unaligned())
+    for split in SIZES:
+        tree[split]["regression_labels"] = [values[row] for row in np.flatnonzero(split == STANDARD)]
+    record = read(write(tmp_path, tree), "mine")
+    np.testing.assert_array_equal(record.labels[1:], LABELS[1:].astype(np.float32))
+    assert {what: n for what, n in record.repairs.items() if what.startswith("labels")} == said
+
+
+@pytest.mark.parametrize("key", sorted({*unaligned(), "regression_labels_T"}))
+@pytest.mark.parametrize("kind", ANYTHING)
+@pytest.mark.filterwarnings("error")
+def test_a_field_of_any_type_is_read_or_refused_in_one_line(tmp_path, key, kind):
+    tree = mmsa_tree(unaligned(regression_labels_T=LABELS))
+    tree["test"][key] = ANYTHING[kind]
+    read_or_refuse(read, write(tmp_path, tree))

@@ -2,7 +2,19 @@
 
 import numpy as np
 import pytest
-from layout_files import COUNT, LABELS, SPLITS, STANDARD, assert_frames, frames_of, mmsa_tree, padded, write
+from layout_files import (
+    ANYTHING,
+    COUNT,
+    LABELS,
+    SPLITS,
+    STANDARD,
+    assert_frames,
+    frames_of,
+    mmsa_tree,
+    padded,
+    read_or_refuse,
+    write,
+)
 
 from mmsa_lib.data.check import check_record
 from mmsa_lib.data.sources.mult_pickle import read, sample_names
@@ -221,3 +233,12 @@ def test_unpadded_samples_and_other_names(tmp_path):
     for modality, samples in SAMPLES.items():
         assert_frames(record.features[modality], samples)
     assert "'covarep' read as audio" in record.notes
+
+
+@pytest.mark.parametrize("key", ["id", "labels", "text", "audio", "vision"])
+@pytest.mark.parametrize("kind", ANYTHING)
+@pytest.mark.filterwarnings("error")
+def test_a_field_of_any_type_is_read_or_refused_in_one_line(tmp_path, key, kind):
+    tree = mmsa_tree(iemocap(labels=LABELS))
+    tree["test"][key] = ANYTHING[kind]
+    read_or_refuse(read, write(tmp_path, tree))
