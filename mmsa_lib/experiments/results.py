@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,42 @@ def collect(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
     metrics = [files.read_table(path / files.METRICS) for path in found]
     if not superseded:
         metrics = _newest(metrics)
-    counted = [path / files.CONSTANTS for path, table in zip(found, metrics, strict=True) if len(table)]
-    constants = [files.read_table(path) for path in _different(counted)]
+    counted = [path for path, table in zip(found, metrics, strict=True) if len(table)]
+    warn_of_mixed_machines(counted)
+    constants = [files.read_table(path) for path in _different([path / files.CONSTANTS for path in counted])]
     frame = pd.concat([*metrics, *constants], ignore_index=True).drop_duplicates(ignore_index=True)
     return _sorted(frame)
+
+
+def warn_of_mixed_machines(runs: Iterable[Path]) -> None:
+    """Say on stderr what runs of one table were computed with, where that differs: then their last bits do, or more.
+
+    Text features are compared where they come from the same data. Runs of version 0.1.0 do not say what made them.
+    """
+    kinds: dict[str, dict[str, int]] = {"processor": {}, "threads": {}, "torch": {}}
+    texts: dict[str, set[str]] = {}
+    for run in runs:
+        with suppress(DataError):
+            facts = files.read_json(run / files.ENVIRONMENT, machine=dict, determinism=dict, packages=dict)
+            texts.setdefault(str(facts.get("data_fingerprint")), set()).add(str(facts.get("text_digest")))
+            own = facts["machine"]
+            settings = " ".join(f"{key}={value}" for key, value in dict(own.get("settings") or {}).items())
+            cpu = ", ".join(filter(None, (str(own.get("processor")), str(own.get("capability")), settings)))
+            on_gpu = str(facts.get("device")).startswith("cuda")
+            values = (facts.get("device_name") if on_gpu else cpu, facts["determinism"].get("threads"),
+                      facts["packages"].get("torch"))  # fmt: skip
+            for counts, value in zip(kinds.values(), values, strict=True):
+                counts[str(value)] = counts.get(str(value), 0) + 1
+    mixed = [
+        f"{kind} ({'; '.join(f'{value}: {count} runs' for value, count in sorted(counts.items()))})"
+        for kind, counts in kinds.items()
+        if len(counts) > 1
+    ]
+    mixed += ["computed text features"] if any(len(digests) > 1 for digests in texts.values()) else []
+    if mixed:
+        files.warn_once(
+            f"these runs differ in {', '.join(mixed)}: equal seeds then give other numbers; see docs/reproducibility.md"
+        )
 
 
 def _different(paths: list[Path]) -> list[Path]:

@@ -15,7 +15,7 @@ from mmsa_lib.evaluation.metrics import METRICS
 from mmsa_lib.evaluation.statistics import summarise_seeds
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.item_scores import ItemScores, ScoredRuns
-from mmsa_lib.experiments.results import DECIMALS, check_seeds, choose, failures, read_results
+from mmsa_lib.experiments.results import DECIMALS, check_seeds, choose, failures, read_results, warn_of_mixed_machines
 
 GROUP = ["method", "variant", "dataset", "fold"]
 CELL = ["protocol", "level", "split"]
@@ -59,6 +59,8 @@ def open_source(source: Path | str | pd.DataFrame, runs: Path | str | None = Non
         frame = read_results(source)
         folder = Path(source) if Path(source).is_dir() else runs
     frame = frame.assign(variant=frame["variant"].fillna(""), run_id=frame["run_id"].fillna(""))
+    if folder is not None and folder is runs:
+        warn_of_mixed_machines(Path(folder) / run for run in frame["run_id"].unique() if run)
     failed = failures(folder) if folder is not None else pd.DataFrame(columns=["run_id", *GROUP, "seed"])
     return Source(frame, Path(folder) if folder is not None else None, failed)
 

@@ -9,8 +9,10 @@ import pytest
 
 from mmsa_lib.errors import DataError, UnknownNameError
 from mmsa_lib.experiments import files
+from mmsa_lib.experiments.manifest import write_manifest
 from mmsa_lib.experiments.results import collect, curate, failures, read_results
 from mmsa_lib.experiments.runs import run
+from mmsa_lib.experiments.summaries import open_source
 from mmsa_lib.experiments.tables import results_table
 
 T_975_2 = 4.302652729911275
@@ -160,6 +162,38 @@ class TestCollect:
         new = run(small_config(), tmp_path, progress="none")
         assert set(collect(tmp_path)["run_id"]) == {new.run_id, ""}
         assert set(collect(tmp_path, superseded=True)["run_id"]) == {old.run_id, new.run_id, ""}
+
+    @pytest.mark.parametrize(
+        ("section", "change", "said"),
+        [
+            ("machine", {"processor": "Another CPU"}, "processor (Another CPU, "),
+            ("machine", {"settings": {"ONEDNN_MAX_CPU_ISA": "AVX2"}}, "ONEDNN_MAX_CPU_ISA=AVX2: 1 runs"),
+            ("determinism", {"threads": 8}, "threads (1: 1 runs; 8: 1 runs)"),
+            ("packages", {"torch": "1.0"}, "torch (1.0: 1 runs"),
+            (None, {"text_digest": "0" * 64}, "computed text features"),
+        ],
+    )
+    def test_runs_of_different_machines_in_one_table_are_said(
+        self, small_config, tmp_path, capsys, section, change, said
+    ):
+        for seed in (1, 2):
+            result = run(small_config(seed=seed), tmp_path, progress="none")
+        collect(tmp_path)
+        assert "these runs differ" not in capsys.readouterr().err
+        content = files.read_json(result.folder / files.ENVIRONMENT)
+        (content if section is None else content[section]).update(change)
+        files.write_json(result.folder / files.ENVIRONMENT, content)
+        write_manifest(result.folder, files.RESULTS)
+        table = collect(tmp_path)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+        assert line.endswith("equal seeds then give other numbers; see docs/reproducibility.md")
+        collect(tmp_path)  # said once
+        assert not capsys.readouterr().err
+        files.warn_once.cache_clear()
+        curate(table, tmp_path / "a.csv")
+        open_source(tmp_path / "a.csv", tmp_path)
+        assert said in capsys.readouterr().err
 
     def test_an_empty_folder_says_what_to_do(self, tmp_path):
         with pytest.raises(DataError, match="mmsa-lib train METHOD"):
