@@ -14,6 +14,12 @@ def project_root() -> Path | None:
     return candidate if (candidate / "pyproject.toml").is_file() and (candidate / "notebooks").is_dir() else None
 
 
+def public_path(path: Path) -> str:
+    """``path`` as it may be shown: below the checkout without the checkout's own place, else as it is."""
+    root, path = project_root(), path.resolve()
+    return path.relative_to(root).as_posix() if root is not None and path.is_relative_to(root) else str(path)
+
+
 def data_root() -> Path:
     """Folder of everything downloaded, built or cached.
 

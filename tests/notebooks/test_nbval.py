@@ -30,6 +30,7 @@ def sanitized(text):
         ("<A at 0x7f00aa11bb22>", "<A at 0x7e00aa11bb33>"),
         ("on 2026-01-02", "on 2027-03-04"),
         ("wrote /tmp/ab/run", "wrote /tmp/cd/run"),
+        ("Run `0123456789ab` in `runs/0123456789ab`.", "Run `ba9876543210` in `/data/ba9876543210`."),
     ],
 )
 def test_what_changes_between_runs_is_not_compared(one, other):
@@ -68,9 +69,10 @@ def failed_cells(output):
 
 
 def test_a_wrong_stored_result_fails_and_nothing_else(tmp_path):
-    output = nbval(tmp_path, ("print(6 * 7)", "42"), ("print('1.5 s')", "9 s"), ("print(1)", "2"))
+    progress = "import sys\nprint('epoch 1', file=sys.stderr)\nprint(3)"
+    output = nbval(tmp_path, ("print(6 * 7)", "42"), ("print('1.5 s')", "9 s"), ("print(1)", "2"), (progress, "3"))
     assert failed_cells(output) == [2], output
-    assert "1 failed, 2 passed" in output
+    assert "1 failed, 3 passed" in output
 
 
 def test_trained_numbers_have_a_tolerance_and_all_else_has_none(tmp_path):
