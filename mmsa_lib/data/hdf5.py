@@ -15,7 +15,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -117,10 +117,17 @@ def is_sealed(path: Path) -> bool:
     if key not in _sound:
         size = path.stat().st_size
         found = _read_seal(path, size)
-        if found is None and size and h5py.is_hdf5(path):
-            _probe(path, size)
+        if found is None and size and h5py.is_hdf5(path) and not _probe([path]):
+            raise _Unfit("is damaged (reading it comes to no end)")
         _sound[key] = found is not None
     return _sound[key]
+
+
+def look_at_all(paths: Iterable[Path]) -> None:
+    """Have another process read several files of other programs at once, before :func:`read_hdf5` opens each."""
+    unknown = [path for path in paths if path.is_file() and identity(path) not in _sound and h5py.is_hdf5(path)]
+    if len(unknown) > 1 and _probe(unknown):  # else each is looked at when it is opened, and the damaged one is named
+        _sound.update({identity(path): False for path in unknown})
 
 
 def identity(path: Path) -> tuple:
@@ -220,18 +227,23 @@ def read_texts(dataset: h5py.Dataset) -> list[str]:
     return [text.decode("utf-8") for text in read_array(dataset).tolist()]
 
 
-def probe(path: str, seconds: str) -> None:
-    """Read everything in ``path``, in small pieces; run in a process of its own, which ends after ``seconds``."""
+def probe(seconds: str, *paths: str) -> None:
+    """Read everything in ``paths``, in small pieces; run in a process of its own, which ends after ``seconds``."""
     try:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 1))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, ValueError, OSError):
         pass  # the one who started us has a clock too
-    with h5py.File(path, "r", locking=False) as file:
-        dict(file.attrs)
-        examine(file, os.path.getsize(path))
-        file.visititems(_touch)
+    for path in paths:
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                dict(file.attrs)
+                examine(file, os.path.getsize(path))
+                file.visititems(_touch)
+        except Exception:
+            pass  # found again, and told, by the one who started us
 
 
 def _touch(_: str, node: h5py.Group | h5py.Dataset) -> None:
@@ -277,19 +289,18 @@ def _read_seal(path: Path, size: int) -> str | None:
     return digest.hexdigest()
 
 
-def _probe(path: Path, size: int) -> None:
-    """Have another process read ``path``, and give up where it comes to no end or crashes."""
-    seconds = _PROBE_SECONDS + size // _PROBE_BYTES_PER_SECOND
+def _probe(paths: list[Path]) -> bool:
+    """Whether another process comes to an end when it reads ``paths``, and does not crash."""
+    seconds = _PROBE_SECONDS + sum(path.stat().st_size for path in paths) // _PROBE_BYTES_PER_SECOND
     here = Path(__file__).resolve()
     # As a file, not as a module of the package, which would take seconds to import.
     code = "import sys, runpy as r; sys.path.insert(0, sys.argv[1]); r.run_path(sys.argv[2])['probe'](*sys.argv[3:])"
-    command = [sys.executable, "-c", code, str(here.parents[2]), str(here), str(path.resolve()), str(seconds)]
+    command = [sys.executable, "-c", code, here.parents[2], here, str(seconds), *(path.resolve() for path in paths)]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30 * seconds, check=False)
     except subprocess.TimeoutExpired:
-        done = None
-    if done is None or done.returncode < 0:  # a plain error is found again, and told, by this process
-        raise _Unfit("is damaged (reading it comes to no end)")
+        return False
+    return done.returncode >= 0
 
 
 def _compression(values: np.ndarray) -> dict[str, object]:

@@ -97,15 +97,19 @@ def _shapes(record: DatasetRecord) -> Found:
 
 
 def _feature_shapes(where: str, features: FeatureSet, count: int) -> Found:
-    lengths = np.asarray(features.lengths)
+    lengths, observed = np.asarray(features.lengths), np.asarray(features.observed)
     if features.modality not in MODALITIES:
         yield where, f"modality {features.modality!r}", f"use one of {', '.join(MODALITIES)}"
-    if np.ndim(features.values) != 2:
+    if np.ndim(features.values) != 2 or np.shape(features.values)[1] == 0:
         yield where, f"values have shape {np.shape(features.values)}, expected (frames, width)", "reshape them"
     elif not _numeric(features.values):
         yield where, f"values are of type {np.asarray(features.values).dtype}", "give numbers"
     elif lengths.shape != (count,):
         yield where, f"{lengths.size} lengths for {count} samples", "give every sample a length (1 where it is missing)"
+    elif lengths.dtype.kind not in "iu":
+        yield where, f"lengths are of type {lengths.dtype}", "give whole numbers"
+    elif observed.ndim != 1 or observed.dtype.kind not in "biu":
+        yield where, f"observed has shape {observed.shape} and type {observed.dtype}", "give one truth value per frame"
     elif lengths.min(initial=1) < 1:
         yield where, f"a length of {lengths.min()}", "keep one frame that is not observed where nothing is there"
     elif int(lengths.sum()) != len(features.values) or len(features.observed) != len(features.values):
@@ -120,20 +124,24 @@ def _numeric(values: np.ndarray) -> bool:
 def _word_shapes(record: DatasetRecord, count: int) -> Found:
     if record.words is not None:
         words = record.words
-        offset = np.asarray(words.offset)
+        offset, interval = np.asarray(words.offset), np.asarray(words.interval)
         if (
-            offset.shape != (count + 1,)
+            offset.dtype.kind not in "iu"
+            or offset.shape != (count + 1,)
             or offset[0] != 0
             or (np.diff(offset) < 0).any()
             or offset[-1] != len(words.word)
         ):
             yield "words", "offsets don't cut the words into one run per sample", "rebuild the word table"
-        elif np.shape(words.interval) != (len(words.word), 2):
-            yield "words", f"intervals have shape {np.shape(words.interval)}", f"expected ({len(words.word)}, 2)"
+        elif interval.shape != (len(words.word), 2) or not _numeric(interval):
+            what = f"intervals have shape {interval.shape} and type {interval.dtype}"
+            yield "words", what, f"expected numbers ({len(words.word)}, 2)"
     if record.token_ids is not None:
-        ids, valid = np.shape(record.token_ids.ids), np.shape(record.token_ids.valid)
-        if len(ids) != 2 or ids[0] != count or ids != valid:
-            yield "token_ids", f"ids {ids} and valid {valid}", f"give both the shape ({count}, L)"
+        ids, valid = np.asarray(record.token_ids.ids), np.asarray(record.token_ids.valid)
+        if ids.ndim != 2 or len(ids) != count or ids.shape != valid.shape:
+            yield "token_ids", f"ids {ids.shape} and valid {valid.shape}", f"give both the shape ({count}, L)"
+        elif ids.dtype.kind not in "iu" or valid.dtype.kind not in "biu":
+            yield "token_ids", f"ids are of type {ids.dtype} and valid of {valid.dtype}", "give whole numbers"
 
 
 def _labels(record: DatasetRecord) -> Found:

@@ -27,7 +27,7 @@ from urllib.parse import quote, unquote
 
 import h5py
 import numpy as np
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 import mmsa_lib
 from mmsa_lib.data.batch import Modality
@@ -240,23 +240,6 @@ def _add(group: h5py.Group, name: str, kind: str, values: np.ndarray) -> None:
 # Reading
 
 
-class _Task(BaseModel):
-    """:class:`Task` as the header holds it."""
-
-    kind: Literal["regression", "emotions"]
-    metrics: Literal["mosi", "sims", "mmmo", "emotions"]
-    range: tuple[FiniteFloat, FiniteFloat]
-    names: list[str]
-
-    @model_validator(mode="after")
-    def _fits(self) -> _Task:
-        if (self.kind == "emotions") != bool(self.names) or (self.kind == "emotions") != (self.metrics == "emotions"):
-            raise ValueError("kind, metrics and names do not fit each other")
-        if not self.range[0] < self.range[1]:
-            raise ValueError("the range needs low < high")
-        return self
-
-
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -267,7 +250,7 @@ class _Header(BaseModel, strict=True):
     version: Annotated[int, Field(ge=1)]
     library: str
     name: str
-    task: Annotated[_Task, Field(strict=False)]
+    task: Annotated[dict, AfterValidator(TypeAdapter(Task).validate_python)]  # not strict: lists become tuples
     defaults: dict[str, dict[Modality, str]]
     terms: str
     citation: str
@@ -312,8 +295,8 @@ def check_fields(model: type[BaseModel], fields: Mapping[str, Any], where: str, 
         model.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "task"
-        raise DataError(f"{where} field {field}: {first['msg']}); {remedy}") from error
+        field = ".".join(map(str, first["loc"]))
+        raise DataError(f"{where} field {field}: {' '.join(first['msg'].split())}); {remedy}") from error
 
 
 def _read(

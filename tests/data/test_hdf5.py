@@ -9,7 +9,17 @@ import h5py
 import numpy as np
 import pytest
 
-from mmsa_lib.data.hdf5 import add_array, add_texts, read_hdf5, read_texts, write_hdf5
+from mmsa_lib.data import hdf5
+from mmsa_lib.data.hdf5 import (
+    add_array,
+    add_texts,
+    is_sealed,
+    look_at_all,
+    read_array,
+    read_hdf5,
+    read_texts,
+    write_hdf5,
+)
 from mmsa_lib.errors import DataError
 
 
@@ -97,3 +107,158 @@ def test_an_interrupted_fill_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_hdf5(tmp_path / "a.h5", broken)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- damage and deceit ---------------------------------------------------------------------------------------------
+
+
+def refusal(path):
+    """What is said about ``path``, one line, when it is opened and all of it is read."""
+    with pytest.raises(DataError) as caught, read_hdf5(path, "fetch it again") as file:
+        file.visititems(lambda _, node: node[()] if isinstance(node, h5py.Dataset) else None)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def external_link(file, folder):
+    file["link"] = h5py.ExternalLink("/etc/passwd", "/x")
+
+
+def deep_external_link(file, folder):
+    file.create_group("a/b")["link"] = h5py.ExternalLink(str(folder / "other.h5"), "/x")
+
+
+def external_storage(file, folder):
+    file.create_dataset("x", (100,), "u1", external=[("/etc/passwd", 0, 100)])
+
+
+def virtual(file, folder):
+    layout = h5py.VirtualLayout((3,), "f4")
+    layout[:] = h5py.VirtualSource(str(folder / "other.h5"), "x", (3,))
+    file.create_virtual_dataset("x", layout)
+
+
+def unallocated(file, folder):
+    file.create_dataset("x", (10**9,), "f4", chunks=(10**6,), compression="gzip")
+
+
+def filled(file, folder):
+    file.create_dataset("x", (10**5, 10**5), "f8", fillvalue=1.5)
+
+
+def many_small(file, folder):
+    for i in range(300):
+        file.create_dataset(str(i), (4 * 10**6,), "f4", chunks=(10**6,))
+
+
+def wide_text(file, folder):
+    file.create_dataset("x", (1,), h5py.string_dtype("utf-8", 2 * 10**9))
+
+
+def long_texts(file, folder):
+    file.create_dataset("x", (10**9,), h5py.string_dtype(), chunks=(10**6,))
+
+
+REFUSED = {
+    external_link: "refers to another file at /link",
+    deep_external_link: "refers to another file at /a/b/link",
+    external_storage: "keeps /x in another file",
+    virtual: "puts /x together from other places",
+    unallocated: "announces 4.0 GB at /x and stores 0 MB",
+    filled: "announces 80.0 GB at /x",
+    many_small: "announces 4.8 GB of arrays",
+    wide_text: "announces 2.0 GB at /x",
+    long_texts: "announces 8.0 GB at /x",
+}
+
+
+@pytest.mark.parametrize("make", REFUSED)
+@pytest.mark.parametrize("sealed", [True, False])
+def test_what_lies_elsewhere_or_is_not_there_is_refused_unread(tmp_path, make, sealed):
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["x"] = np.zeros(3, "f4")
+    if sealed:
+        write_hdf5(tmp_path / "a.h5", lambda file: make(file, tmp_path))
+    else:
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            make(file, tmp_path)
+    assert REFUSED[make] in refusal(tmp_path / "a.h5")
+
+
+def test_links_inside_the_file_and_groups_in_a_circle_are_followed(tmp_path):
+    def fill_circle(file):
+        fill(file)
+        file["group/again"] = h5py.SoftLink("/numbers")
+        file["group/up"] = file["/"]
+
+    write_hdf5(tmp_path / "a.h5", fill_circle)
+    with read_hdf5(tmp_path / "a.h5", "try again") as file:
+        assert file["group/again"].shape == (100_000, 2)
+
+
+def test_well_packed_arrays_are_read(tmp_path):
+    write_hdf5(tmp_path / "a.h5", lambda file: add_array(file, "x", np.zeros((2 * 10**7, 2), "f4")))
+    assert (tmp_path / "a.h5").stat().st_size < 10**6
+    with read_hdf5(tmp_path / "a.h5", "try again") as file:
+        assert read_array(file["x"]).shape == (2 * 10**7, 2)
+
+
+def test_an_array_larger_than_the_memory_is_one_line(tmp_path, monkeypatch):
+    write_hdf5(tmp_path / "a.h5", fill)
+    monkeypatch.setattr(hdf5, "available_memory", lambda: 1000)
+    message = r"a\.h5 does not fit in memory \(/numbers takes 0\.0 GB"
+    with pytest.raises(DataError, match=message), read_hdf5(tmp_path / "a.h5", "try again") as file:
+        read_array(file["numbers"])
+
+
+def test_every_changed_byte_is_noticed_before_hdf5_sees_the_file(tmp_path, monkeypatch):
+    write_hdf5(tmp_path / "a.h5", fill)
+    whole = (tmp_path / "a.h5").read_bytes()
+    generator = np.random.default_rng(0)
+    monkeypatch.setattr(h5py, "File", None)
+    for place in generator.integers(0, len(whole) - hdf5._SEAL_BYTES, 50):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        (tmp_path / "b.h5").write_bytes(changed)
+        assert "b.h5 is damaged (its SHA-256 is not the one" in refusal(tmp_path / "b.h5")
+
+
+def test_a_file_is_hashed_once_and_again_when_it_changes(tmp_path, monkeypatch):
+    hashed = []
+    original = hdf5._read_seal
+    monkeypatch.setattr(hdf5, "_read_seal", lambda *args: hashed.append(args) or original(*args))
+    write_hdf5(tmp_path / "a.h5", fill)
+    for _ in range(3):
+        with read_hdf5(tmp_path / "a.h5", "try again") as file:
+            assert "numbers" in file
+    assert len(hashed) == 1
+    write_hdf5(tmp_path / "a.h5", lambda file: add_texts(file, "more", ["a"]))
+    with read_hdf5(tmp_path / "a.h5", "try again") as file:
+        assert "more" in file
+    assert len(hashed) == 2
+
+
+def test_a_file_of_another_program_is_looked_at_by_another_process(tmp_path):
+    for name in "abc":
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["x"] = np.arange(5)
+            file["x"].attrs["unit"] = "s"
+    look_at_all(tmp_path.glob("*.h5"))
+    with read_hdf5(tmp_path / "a.h5", "try again") as file:
+        assert file["x"][()].tolist() == [0, 1, 2, 3, 4]
+    assert not is_sealed(tmp_path / "a.h5")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
+def test_a_file_that_keeps_hdf5_busy_for_ever_is_refused(tmp_path):
+    """As a broken download leaves it: 512 zeros in the table of attributes, in which HDF5 goes round in circles."""
+    from store_records import full_record
+
+    from mmsa_lib.data.store import write_store
+
+    write_store(full_record(), tmp_path / "a.h5")
+    content = bytearray((tmp_path / "a.h5").read_bytes()[: -hdf5._SEAL_BYTES])
+    content[3690 : 3690 + 512] = bytes(512)
+    (tmp_path / "a.h5").write_bytes(content)
+    assert "is damaged" in refusal(tmp_path / "a.h5")

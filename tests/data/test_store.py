@@ -1,13 +1,21 @@
 """One record through the store and back, and every way in which a store can be unfit to read."""
 
+import json
+import random
 import time
 from dataclasses import fields
 
 import h5py
 import numpy as np
 import pytest
+from damaged_files import damaged
 from store_records import emotion_record, full_record
 
+from mmsa_lib.data import hdf5, load
+from mmsa_lib.data import store as store_module
+from mmsa_lib.data.check import check_store
+from mmsa_lib.data.describe import describe
+from mmsa_lib.data.fingerprint import combine
 from mmsa_lib.data.record import DatasetRecord
 from mmsa_lib.data.store import fingerprint, list_features, read_header, read_spans, read_store, write_store
 from mmsa_lib.errors import DataError, UnknownNameError
@@ -181,6 +189,169 @@ def test_what_would_break_training_is_refused_in_one_line(store, change, message
         read_store(store)
     assert str(store) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def replace(file, name, values):
+    del file[name]
+    file[name] = values
+
+
+def describe_store(path):
+    return describe(read_store(path))
+
+
+def check_store_or_raise(path):
+    for problem in check_store(path):
+        if problem.severity == "error" and problem.where != "fingerprint":
+            raise DataError(f"{path}: {problem}")
+
+
+READERS = [read_store, read_header, list_features, lambda path: read_store(path, ()), check_store]
+
+
+def set_header(key, value):
+    return lambda file: file.attrs.__setitem__(key, value)
+
+
+def edit_header(key, **values):
+    return lambda file: file.attrs.__setitem__(key, json.dumps({**json.loads(file.attrs[key]), **values}))
+
+
+def other_digest(file):
+    digests = {**json.loads(file.attrs["digests"]), "labels": "0" * 64}
+    file.attrs["digests"] = json.dumps(digests)
+    file.attrs["fingerprint"] = combine(digests)
+
+
+HEADERS = {
+    "another fingerprint": (set_header("fingerprint", "0" * 64), "header's fingerprint is not that of its digests"),
+    "another digest": (edit_header("digests", labels="0" * 64), "header's fingerprint is not that of its digests"),
+    "no fingerprint": (lambda file: file.attrs.__delitem__("fingerprint"), "header field fingerprint"),
+    "a fingerprint of numbers": (set_header("fingerprint", np.arange(3)), "header field fingerprint"),
+    "an empty fingerprint": (set_header("fingerprint", h5py.Empty("S1")), "header field fingerprint"),
+    "no digests": (lambda file: file.attrs.__delitem__("digests"), "header field digests"),
+    "digests in a list": (set_header("digests", "[]"), "header field digests"),
+    "a short digest": (edit_header("digests", labels="abc"), "header field digests.labels"),
+    "a digest of another type": (edit_header("digests", labels=5), "header field digests.labels"),
+    "no library": (lambda file: file.attrs.__delitem__("library"), "header field library"),
+    "no version": (lambda file: file.attrs.__delitem__("version"), "header field version"),
+    "a version in words": (set_header("version", "one"), "header field version"),
+    "a version of many": (set_header("version", [1, 2]), "header field version"),
+    "version 0": (set_header("version", 0), "header field version"),
+    "a name of bytes": (set_header("name", np.void(b"tiny")), "header field name"),
+    "a task of another kind": (edit_header("task", kind="guess"), "header field task.*kind"),
+    "a range of one": (edit_header("task", range=[1]), "header field task.*range"),
+    "a range of words": (edit_header("task", range=["low", "high"]), "header field task.*range"),
+    "a task that is a list": (set_header("task", "[]"), "header field task"),
+    "defaults of numbers": (set_header("defaults", '{"*": {"audio": 5}}'), "header field defaults"),
+    "defaults of an unknown modality": (set_header("defaults", '{"*": {"smell": "x"}}'), "header field defaults"),
+    "notes of numbers": (set_header("notes", "[1]"), "header field notes"),
+    "nested notes": (set_header("notes", "[" * 60_000), "attributes can't be read"),
+    "repairs without counts": (set_header("repairs", '{"a": "b"}'), "header field repairs"),
+    "JSON that is none": (set_header("sources", np.arange(3)), "attributes can't be read"),
+    "a format of numbers": (set_header("format", np.arange(3)), "not a data set of mmsa_lib"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", HEADERS)
+def test_what_the_header_claims_is_recomputed(store, name, reader):
+    change, message = HEADERS[name]
+    edit(store, change)
+    with pytest.raises(DataError, match=message) as caught:
+        reader(store)
+    assert str(store) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_digest_that_is_not_that_of_the_data_is_noticed_by_every_reader(store):
+    edit(store, other_digest)
+    for reader in (read_store, read_header, lambda path: read_store(path, ("audio5",))):
+        with pytest.raises(DataError, match="labels changed since the store was written"):
+            reader(store)
+    assert [problem.where for problem in check_store(store) if problem.severity == "error"] == ["fingerprint"]
+
+
+@pytest.mark.parametrize("free", [None, 10])
+def test_a_change_in_a_feature_set_that_is_not_asked_for_is_noticed(store, free, monkeypatch):
+    edit(store, replace_first("features/vision3/values", 5))
+    if free is not None:
+        monkeypatch.setattr(store_module, "available_memory", lambda: free)
+    for reader in (read_header, lambda path: read_store(path, ("audio5",))):
+        with pytest.raises(DataError, match="features/vision3"):
+            reader(store)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file["features/audio5"].attrs.__delitem__("level"), "level"),
+        (lambda file: file["features/audio5"].attrs.__setitem__("level", np.arange(2)), "features/audio5 field level"),
+        (lambda file: file["features/audio5"].attrs.__setitem__("modality", 5), "features/audio5 field modality"),
+        (lambda file: file["features/audio5"].attrs.__setitem__("label_trained_on", np.void(b"a")), "label_trained_on"),
+        (lambda file: replace(file, "ids", np.arange(8)), "ids holds int64"),
+        (lambda file: replace(file, "ids", np.array([b"\xff"] * 8)), "is damaged"),
+        (lambda file: replace(file, "transcripts", np.zeros((8, 2), "S3")), "transcripts holds"),
+        (lambda file: replace(file, "labels", np.zeros(8, "S3")), "labels: holds values"),
+        (lambda file: replace(file, "labels", np.zeros(8, "c8")), "labels: holds values"),
+        (lambda file: replace(file, "labels", np.float32(1)), "labels: shape"),
+        (lambda file: replace(file, "folds/standard", np.zeros(8)), "folds/standard holds"),
+        (lambda file: replace(file, "features/audio5/lengths", np.array([b"a"] * 8)), "features/audio5"),
+        (lambda file: replace(file, "features/audio5/lengths", np.full(8, 3.5)), "features/audio5: lengths"),
+        (lambda file: replace(file, "features/audio5/observed", np.array([b"a"] * 24)), "features/audio5: observed"),
+        (lambda file: replace(file, "features/audio5/observed", np.ones((24, 2), bool)), "features/audio5: observed"),
+        (lambda file: replace(file, "features/audio5/values", np.zeros((24, 0), "f4")), "features/audio5"),
+        (lambda file: replace(file, "words/offset", np.array([b"a"] * 9)), "words"),
+        (lambda file: replace(file, "words/offset", np.zeros((9, 1), "i4")), "words"),
+        (lambda file: replace(file, "words/interval", np.array([[b"a", b"b"]] * 4)), "words"),
+        (lambda file: replace(file, "token_ids/ids", np.array([[b"a"] * 4] * 8)), "token_ids"),
+        (lambda file: replace(file, "token_ids/valid", np.array([[b"a"] * 4] * 8)), "token_ids"),
+        (lambda file: file["token_ids"].attrs.__delitem__("model"), "model"),
+        (lambda file: replace(file, "times", np.array([[b"a", b"b"]] * 8)), "times"),
+        (lambda file: replace(file, "factors/shared", np.array([[b"a", b"b"]] * 8)), "factors"),
+        (lambda file: replace(file, "unimodal_labels/text", np.array([b"a"] * 8)), "unimodal_labels"),
+        (lambda file: replace(file, "folds", np.zeros(3)), "is damaged"),
+        (lambda file: replace(file, "features", np.zeros(3)), "is damaged"),
+        (lambda file: replace(file, "features/audio5", np.zeros(3)), "is damaged|audio5"),
+        (lambda file: file.__delitem__("labels") or file.create_group("labels"), "is damaged"),
+        (lambda file: file.__delitem__("ids") or file.create_group("ids"), "is damaged"),
+    ],
+)
+@pytest.mark.parametrize(
+    "reader", [read_store, describe_store, check_store_or_raise, load], ids=["read", "info", "check", "load"]
+)
+def test_a_part_of_another_kind_is_named_in_one_line(store, change, message, reader):
+    edit(store, change)
+    with pytest.raises(DataError, match=message) as caught:
+        reader(store)
+    assert str(store) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_damaged_store_is_read_as_it_was_or_refused(store, sealed):
+    expected, whole = fingerprint(full_record()), store.read_bytes()
+    if not sealed:  # as an earlier release wrote it
+        whole = whole[: -hdf5._SEAL_BYTES]
+    generator = random.Random(5)
+    for i in range(30 if sealed else 10):
+        path = store.with_name(f"damaged{i}.h5")
+        path.write_bytes(damaged(whole, generator))
+        try:
+            record = read_store(path)
+        except DataError as error:
+            assert "\n" not in f"{error}"  # noqa: PT017
+        else:
+            assert fingerprint(record) == expected
+
+
+def test_a_store_that_an_earlier_release_wrote_is_read_from_any_folder(store, tmp_path):
+    old = tmp_path / "elsewhere" / "renamed.h5"
+    old.parent.mkdir()
+    old.write_bytes(store.read_bytes()[: -hdf5._SEAL_BYTES])
+    assert_same(read_store(old), full_record())
+    assert read_header(old) == read_header(store)
+    assert [p for p in check_store(old) if p.severity == "error"] == []
 
 
 def test_a_record_with_an_error_is_not_written(tmp_path):

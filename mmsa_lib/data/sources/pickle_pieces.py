@@ -123,8 +123,8 @@ class _Dtype(_Inert):
             dtype = np.dtype(self._code)
         except TypeError as error:
             raise Damaged(f"unknown array type {self._code!r}") from error
-        if dtype.kind not in ARRAY_KINDS or (dtype.kind in "fc" and dtype.itemsize > (8 if dtype.kind == "f" else 16)):
-            raise Refused(f"holds an array of type {dtype}")  # long doubles differ between machines
+        if not is_plain(dtype):
+            raise Refused(f"holds an array of type {dtype}")
         return dtype if self._order in ("|", "=") else dtype.newbyteorder(self._order)
 
 
@@ -385,6 +385,11 @@ def _as_bytes(raw: Any) -> Any:
     if not isinstance(raw, bytes | bytearray | memoryview):
         raise Damaged("an array has no bytes")
     return raw
+
+
+def is_plain(dtype: np.dtype) -> bool:
+    """Whether arrays of ``dtype`` are read; long doubles are not, since they differ between machines."""
+    return dtype.kind in ARRAY_KINDS and not (dtype.kind in "fc" and dtype.itemsize > (8 if dtype.kind == "f" else 16))
 
 
 def array_of(raw: Any, dtype: np.dtype, shape: Any, fortran: bool) -> np.ndarray:

@@ -12,9 +12,11 @@ the file, bounds the work and the memory of a load and of every walk over what i
 
 from __future__ import annotations
 
+import math
 import pickle
 import zipfile
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
@@ -22,7 +24,6 @@ import numpy as np
 from mmsa_lib.data.formats import PICKLE, TABLE, TEXT, kind_of
 from mmsa_lib.data.sources.pickle_pieces import (
     ALLOWED,
-    ARRAY_KINDS,
     Budget,
     Damaged,
     Dict,
@@ -31,8 +32,15 @@ from mmsa_lib.data.sources.pickle_pieces import (
     Set,
     array_of,
     call,
+    is_plain,
 )
-from mmsa_lib.errors import DataError
+from mmsa_lib.errors import DataError, MMSAError
+
+SMALL_ARCHIVE, SMALL_PICKLE = 2**28, 2**22
+"""Bytes of arrays, and of one member's pickle, that any archive may unpack to."""
+
+DENSEST_ARCHIVE = 100
+"""Bytes of arrays for each byte of an archive; features reach 20, an array of zeros 1000."""
 
 
 class UnsafePickleError(DataError):
@@ -72,19 +80,46 @@ def load_npz(path: Path | str) -> dict[str, Any]:
 
     Raises:
         UnsafePickleError: a member's pickle asks for anything but plain data.
-        DataError: the file is missing, damaged, or no ``.npz`` archive.
+        DataError: the file is missing, damaged, no ``.npz`` archive, holds a member twice, or announces far more than
+            a file of its size holds.
     """
     path = Path(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            return {
-                info.filename.removesuffix(".npy"): _load_member(archive, info, f"{path}[{info.filename}]")
-                for info in archive.infolist()
-            }
+            members = archive.infolist()
+            _check_members(path, members)
+            return {_name(info): _load_member(archive, info, f"{path}[{info.filename}]") for info in members}
+    except MMSAError:
+        raise
     except zipfile.BadZipFile as error:
         raise DataError(f"{path} is not an .npz archive or is damaged ({error}); download it again") from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}; check the path") from error
+    except MemoryError as error:
+        raise DataError(f"{path} does not fit in memory; close other programs or save fewer samples") from error
+    except Exception as error:  # damaged streams, unknown compression, passwords
+        raise DataError(f"{path} is damaged ({_one_line(error)}); download it again") from error
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    return info.filename.removesuffix(".npy")
+
+
+def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Refuse an archive by its table of contents, before anything of it is unpacked."""
+    names = [_name(info) for info in members]
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice is not None:
+        raise DataError(f"{path} holds {twice!r} twice; keep one of the two")
+    for info in members:
+        if info.flag_bits & 1:
+            raise DataError(f"{path}[{info.filename}] is locked by a password; save it without one")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DataError(f"{path}[{info.filename}] is packed in an unusual way; save it with numpy.savez_compressed")
+    announced, size = sum(info.file_size for info in members), path.stat().st_size
+    if announced > SMALL_ARCHIVE + DENSEST_ARCHIVE * size:
+        what = f"announces {announced / 1e9:.1f} GB and has {size / 1e6:.3g} MB"
+        raise DataError(f"{path} {what}; if that is right, save it with numpy.savez (not compressed)")
 
 
 def _load_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> Any:
@@ -93,16 +128,20 @@ def _load_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) ->
             version = np.lib.format.read_magic(stream)
             read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else _read_header_2_0
             shape, fortran, dtype = read_header(stream)
-        except (ValueError, EOFError) as error:
-            raise DataError(f"{where} is not a numpy array ({error}); download the file again") from error
+        except (ValueError, EOFError, SyntaxError, TokenError, TypeError, RecursionError) as error:
+            raise DataError(f"{where} is not a numpy array ({_one_line(error)}); download the file again") from error
+        left = info.file_size - stream.tell()
         if dtype.hasobject:
-            member = _load(stream, info.file_size - stream.tell(), where)
+            if left > SMALL_PICKLE + DENSEST_ARCHIVE * info.compress_size // 2:
+                raise DataError(f"{where} announces {left / 1e6:.0f} MB and stores {info.compress_size / 1e6:.3g} MB")
+            member = _load(stream, left, where)
             return member.item() if isinstance(member, np.ndarray) and member.shape == () else member
-        raw = stream.read()
-        if dtype.kind not in ARRAY_KINDS:
+        if not is_plain(dtype):
             raise DataError(f"{where} has the type {dtype}; only numbers and strings are read")
+        if math.prod(shape) * dtype.itemsize != left:
+            raise DataError(f"{where} is damaged: {left} bytes do not make the shape {shape}; download the file again")
         try:
-            return array_of(raw, dtype, shape, fortran)
+            return array_of(stream.read(left), dtype, shape, fortran)
         except Damaged as error:
             raise DataError(f"{where} is damaged: {error}; download the file again") from error
 

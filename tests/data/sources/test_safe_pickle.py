@@ -4,18 +4,22 @@ import collections
 import copyreg
 import fractions
 import gzip
+import io
 import os
 import pickle
+import random
 import struct
 import subprocess
 import time
 import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from damaged_files import damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -47,9 +51,9 @@ def _save(folder: Path, content: bytes, name: str = "file.pkl") -> Path:
     return path
 
 
-def _load_or_error(path: Path):
+def _load_or_error(path: Path, read=load):
     try:
-        return load(path)
+        return read(path)
     except DataError as error:
         return error
 
@@ -461,6 +465,124 @@ def test_npz_damage_is_named(tmp_path):
         archive.writestr("readme.txt", "hello")
     with pytest.raises(DataError, match="not a numpy array"):
         load_npz(tmp_path / "other.npz")
+
+
+def _archive(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def _npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def _announcing(shape: tuple, content: bytes = b"") -> bytes:
+    """An ``.npy`` file whose header announces ``shape``."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return stream.getvalue() + content
+
+
+def _bomb(path: Path) -> Path:
+    """335 MB of zeros in a third of a megabyte."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as stream:
+        stream.write(_announcing((40 * 2**20,)))
+        for _ in range(320):
+            stream.write(bytes(2**20))
+    return path
+
+
+def _twice(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings(action="ignore"):
+        for value in (1.0, 2.0):
+            archive.writestr("labels.npy", _npy(np.full(3, value)))
+    return path
+
+
+def _locked(path: Path) -> Path:
+    content = bytearray(_archive(path, {"a.npy": _npy(np.zeros(3))}).read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    return path
+
+
+def _broken_stream(path: Path) -> Path:
+    content = bytearray(_archive(path, {"a.npy": _npy(np.arange(1000.0))}).read_bytes())
+    content[60:90] = b"\xff" * 30
+    path.write_bytes(content)
+    return path
+
+
+UNFIT = {
+    "a member twice": (_twice, "holds 'labels' twice"),
+    "with and without its ending": (
+        lambda path: _archive(path, {"a": _npy(np.zeros(1)), "a.npy": _npy(np.ones(1))}),
+        "holds 'a' twice",
+    ),
+    "zeros": (_bomb, "announces 0.3 GB and has"),
+    "packed by bzip2": (lambda path: _archive(path, {"a.npy": bytes(2**20)}, zipfile.ZIP_BZIP2), "unusual way"),
+    "packed by lzma": (lambda path: _archive(path, {"a.npy": bytes(2**20)}, zipfile.ZIP_LZMA), "unusual way"),
+    "locked": (_locked, "password"),
+    "a broken stream": (_broken_stream, "is damaged"),
+    "a header without values": (lambda path: _archive(path, {"a.npy": _announcing((10**12,))}), "0 bytes do not make"),
+    "values left over": (lambda path: _archive(path, {"a.npy": _announcing((1,), bytes(16))}), "16 bytes do not make"),
+    "a cut header": (lambda path: _archive(path, {"a.npy": _npy(np.zeros(3))[:40]}), "not a numpy array"),
+    "a header of code": (
+        lambda path: _archive(path, {"a.npy": b"\x93NUMPY\x01\x00\x20\x00" + b"(" * 31 + b"\n"}),
+        "not a numpy array",
+    ),
+    "a pickle of zeros": (
+        lambda path: _archive(path, {"a.npy": _npy(np.array([None]))[:128] + b"(" * 2**23}),
+        "announces 8 MB and stores",
+    ),
+    "long doubles": (lambda path: _archive(path, {"a.npy": _npy(np.zeros(2, np.clongdouble))}), "only numbers"),
+    "dates": (lambda path: _archive(path, {"a.npy": _npy(np.zeros(2, "M8[s]"))}), "only numbers"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_an_unfit_archive_is_refused_in_one_line(tmp_path, name):
+    make, said = UNFIT[name]
+    path = make(tmp_path / "a.npz")
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=said) as caught:
+            load_npz(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+    assert peak < 2**27
+
+
+def test_well_packed_archives_are_read(tmp_path):
+    values = np.tile(np.arange(100, dtype=np.float32), (20_000, 1))
+    values[:, 3:] = 0
+    np.savez_compressed(tmp_path / "a.npz", values=values, empty=np.zeros((0, 3)))
+    loaded = load_npz(tmp_path / "a.npz")
+    np.testing.assert_array_equal(loaded["values"], values)
+    assert loaded["empty"].shape == (0, 3)
+
+
+def test_damaged_archives_are_read_as_they_were_or_refused(tmp_path):
+    original = {"values": np.arange(60.0).reshape(20, 3), "ids": np.array([f"v{i}" for i in range(20)], dtype=object)}
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "good.npz", **original)
+        whole = (tmp_path / "good.npz").read_bytes()
+        generator = random.Random(3)
+        for _ in range(150):
+            path = _save(tmp_path, damaged(whole, generator), "damaged.npz")
+            outcome = _load_or_error(path, load_npz)
+            if isinstance(outcome, DataError):
+                assert str(path) in str(outcome)
+                assert "\n" not in str(outcome)
+            else:
+                assert all(np.array_equal(outcome[name], original[name]) for name in outcome)
 
 
 @pytest.mark.real_data
