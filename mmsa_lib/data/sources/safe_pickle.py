@@ -3,11 +3,12 @@
 A pickle is a program: loading one from a stranger can run anything. The published feature files only hold numpy arrays,
 scalars and builtin containers, so :func:`load` lets through exactly what rebuilds those, and nothing else.
 
-How: every name that a pickle asks for is looked up in a closed table, ``pickle_pieces.ALLOWED``. The table never gives
-out a class, a function or numpy's own reconstructors (a forged dtype state makes these read raw bytes as object
-pointers). It gives out inert builders that collect pieces; arrays, dicts and sets are made afterwards, from checked
-pieces, and any leftover that is not plain data is refused. One budget of nodes and bytes, in proportion to the size of
-the file, bounds the work and the memory of a load and of every walk over what it returns.
+How: every name that a pickle asks for is looked up in a closed table, ``pickle_pieces.ALLOWED`` (and, for tensors,
+``torch_pieces.TORCH``). The table never gives out a class, a function or numpy's own reconstructors (a forged dtype
+state makes these read raw bytes as object pointers). It gives out inert builders that collect pieces; arrays, dicts and
+sets are made afterwards, from checked pieces, and any leftover that is not plain data is refused. One budget of nodes
+and bytes, in proportion to the size of the file, bounds the work and the memory of a load and of every walk over what
+it returns.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from mmsa_lib.data.sources.pickle_pieces import (
     call,
     is_plain,
 )
+from mmsa_lib.data.sources.torch_pieces import TORCH
 from mmsa_lib.errors import DataError, MMSAError
 
 SMALL_ARCHIVE, SMALL_PICKLE = 2**28, 2**22
@@ -41,6 +43,8 @@ SMALL_ARCHIVE, SMALL_PICKLE = 2**28, 2**22
 
 DENSEST_ARCHIVE = 100
 """Bytes of arrays for each byte of an archive; features reach 20, an array of zeros 1000."""
+
+_NAMES = {**ALLOWED, **TORCH}
 
 
 class UnsafePickleError(DataError):
@@ -52,8 +56,9 @@ def load(path: Path | str) -> Any:
 
     Returns:
         A tree of dict, list, tuple, set, str, bytes, numbers, ``None``, numpy scalars and writable numpy arrays of
-        numbers, strings or objects that are themselves such trees. ``OrderedDict`` becomes ``dict``; arrays get the
-        machine's byte order. Text of Python 2 files is decoded as latin-1, as numpy's own loader asks for.
+        numbers, strings or objects that are themselves such trees. ``OrderedDict`` becomes ``dict``, tensors of torch
+        become arrays; arrays get the machine's byte order. Text of Python 2 files is decoded as latin-1, as numpy's own
+        loader asks for.
 
     Raises:
         UnsafePickleError: the pickle asks for any other name; the message gives the name. No code of it has run.
@@ -231,7 +236,7 @@ class _Unpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return ALLOWED[module, name]
+            return _NAMES[module, name]
         except KeyError:
             if not all(part.isidentifier() for part in f"{module}.{name}".split(".")):
                 raise Damaged(f"{module}.{name} is no name") from None  # most likely a text file
