@@ -32,13 +32,13 @@ def _id(node: ast.ClassDef) -> list[str]:
     ]
 
 
-def check_method(name: str) -> str:
-    """``name`` if it is a method or ``constant``.
+def check_method(name: str, *, constant: bool = True) -> str:
+    """``name`` if it is a method or, where that is allowed, ``constant``.
 
     Raises:
         UnknownNameError: nothing is called so; names the nearest.
     """
-    known = [*method_ids(), CONSTANT]
+    known = [*method_ids(), CONSTANT] if constant else method_ids()
     if name not in known:
         raise unknown_name("method", name, known)
     return name

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import mmsa_lib.figures
 from mmsa_lib.errors import ConfigError, DataError, unknown_name
-from mmsa_lib.figures.save import SUFFIXES, figures_folder, save
+from mmsa_lib.figures.save import DEFAULT_FORMATS, SUFFIXES, figures_folder, save
 from mmsa_lib.figures.style import style
 from mmsa_lib.paths import project_root
 
@@ -79,7 +79,11 @@ def load_figures() -> dict[str, RegisteredFigure]:
 
 
 def redraw(
-    folder: Path | str | None = None, names: Iterable[str] | None = None, *, root: Path | str | None = None
+    folder: Path | str | None = None,
+    names: Iterable[str] | None = None,
+    *,
+    root: Path | str | None = None,
+    formats: Sequence[str] = DEFAULT_FORMATS,
 ) -> list[str]:
     """Draw figures anew from their tables; the names of those drawn.
 
@@ -87,6 +91,7 @@ def redraw(
         folder: where to write, ``figures/`` of the checkout by default.
         names: which figures, all by default.
         root: the folder below which sources are looked for, the checkout by default.
+        formats: of ``svg``, ``png`` and ``pdf``.
 
     Raises:
         UnknownNameError: a name that is not registered.
@@ -100,7 +105,7 @@ def redraw(
             raise unknown_name("figure", name, known)
     base = _base(root)
     for name in chosen:
-        _redraw_one(known[name], base, folder)
+        _redraw_one(known[name], base, folder, formats)
     return chosen
 
 
@@ -127,13 +132,13 @@ def check(folder: Path | str | None = None, *, root: Path | str | None = None) -
     return differences
 
 
-def _redraw_one(entry: RegisteredFigure, base: Path, folder: Path | str | None) -> None:
+def _redraw_one(entry: RegisteredFigure, base: Path, folder: Path | str | None, formats: Sequence[str]) -> None:
     paths = [base / source for source in entry.sources]
     tables = [_read(path, entry.name) for path in paths]
     with style():
         drawn = entry.draw(*tables)
     picture, data = drawn if isinstance(drawn, tuple) else (drawn, None)
-    save(picture, entry.name, paths, data, folder)
+    save(picture, entry.name, paths, data, folder, formats=formats)
 
 
 def _read(path: Path, name: str) -> pd.DataFrame:

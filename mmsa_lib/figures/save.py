@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsa_lib import __version__
-from mmsa_lib.errors import ConfigError, DataError
+from mmsa_lib.errors import ConfigError, DataError, unknown_name
 from mmsa_lib.figures.style import style
 from mmsa_lib.files import atomic_path, write_text
 from mmsa_lib.paths import project_root, runs_folder
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUFFIXES = (".svg", ".png", ".csv", ".json")
+DEFAULT_FORMATS = ("svg", "png")
+_METADATA = {
+    "svg": {"Date": None, "Creator": "mmsa-lib"},
+    "png": {"Software": "mmsa-lib"},
+    "pdf": {"CreationDate": None, "Creator": "mmsa-lib", "Producer": None},
+}
+"""Formats of pictures, and what each says beside its title: no date and no folder of this machine."""
 
 
 def save(
@@ -30,8 +37,9 @@ def save(
     folder: Path | str | None = None,
     *,
     runs: Iterable[str] = (),
+    formats: Iterable[str] = DEFAULT_FORMATS,
 ) -> list[Path]:
-    """Write ``<name>.svg`` and ``<name>.png``, the drawn numbers ``<name>.csv`` and the record ``<name>.json``.
+    """Write ``<name>.svg`` and ``<name>.png`` (or other ``formats``), the numbers ``<name>.csv`` and a ``<name>.json``.
 
     The record names the source files with their SHA-256, the runs behind them and the version of matplotlib. Neither
     holds a date or a folder of this machine, so the same data give the same bytes (under one version of matplotlib).
@@ -43,22 +51,26 @@ def save(
         data: the numbers as drawn, one row per mark or line point; floats are written with 8 significant digits.
         folder: default ``figures/`` of the checkout, or ``figures`` in the folder of runs.
         runs: further run ids, for figures drawn from runs directly.
+        formats: of ``svg``, ``png`` and ``pdf``.
 
     Returns:
-        The files, in the order svg, png, csv (with ``data``), json.
+        The files, in the order of ``formats``, then csv (with ``data``) and json.
 
     Raises:
-        ConfigError: the name is no plain file name.
+        ConfigError: the name is no plain file name; UnknownNameError: a format is unknown.
         DataError: a source is missing, or a file cannot be written.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
         raise ConfigError(f"figure name {name!r} may only have small letters, digits, '_' and '-'")
+    for kind in (formats := list(dict.fromkeys(formats))):
+        if kind not in _METADATA:
+            raise unknown_name("format of figures", kind, _METADATA)
     folder = Path(folder) if folder is not None else figures_folder()
     record = _record(name, [Path(source) for source in sources], runs)
-    files = {suffix: folder / f"{name}{suffix}" for suffix in SUFFIXES}
+    files = {f".{kind}": folder / f"{name}.{kind}" for kind in (*formats, "csv", "json")}
     with style():
-        _draw(figure, files[".svg"], "svg", {"Date": None, "Creator": "mmsa-lib", "Title": name})
-        _draw(figure, files[".png"], "png", {"Software": "mmsa-lib", "Title": name})
+        for kind in formats:
+            _draw(figure, files[f".{kind}"], kind, {**_METADATA[kind], "Title": name})
     if data is None:
         files.pop(".csv").unlink(missing_ok=True)  # of an earlier version of this figure
     else:

@@ -251,3 +251,56 @@ def test_a_current_folder_that_is_gone(tmp_path, monkeypatch, capsys):
     for command in (["data", "list"], ["train", "early_fusion"], ["doctor"]):
         assert main(command) == 2
         assert "the current folder can't be used" in one_line(capsys)
+
+
+def test_methods_are_listed_with_what_they_predict(capsys):
+    from mmsa_lib.methods import METHODS
+
+    assert main(["methods", "list", "--json"]) == 0
+    rows = {row["method"]: row for row in json.loads(capsys.readouterr().out)["methods"]}
+    assert list(rows) == list(METHODS)
+    assert rows["text_only"]["kind"] == "baseline"
+    assert rows["text_only"]["modalities"] == ["text"]
+    assert rows["self_mm"]["kind"] == "paper"
+    assert rows["self_mm"]["tasks"] == ["regression"]
+    assert "emotions" in rows["hrlf"]["tasks"]
+    assert all(row["description"].endswith(".") and "`" not in row["description"] for row in rows.values())
+    assert main(["methods", "list"]) == 0
+    assert "hrlf" in capsys.readouterr().out
+
+
+def test_a_method_s_values_come_with_their_sources(capsys):
+    assert main(["methods", "info", "hrlf", "--dataset", "mosi"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("batch_size="))
+    assert "samples per step" in line
+    assert "HRLF, implementation details, mosi" in line
+    assert main(["methods", "info", "hrlf", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["values"][0]["setting"]
+    assert main(["methods", "info", "constant"]) == 2
+    assert "unknown method 'constant'" in one_line(capsys)
+
+
+def test_figures_are_listed_with_their_sources(capsys):
+    assert main(["figures", "list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["figures"]
+    assert {row["figure"] for row in rows} >= {"ablations", "hrlf_probes"}
+    assert all(row["title"] and row["sources"] for row in rows)
+    assert main(["figures", "list"]) == 0
+    assert "from data/results/" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", ["--format pdf", "--check --format pdf --out x", "--format svg", "x --json"])
+def test_other_formats_of_figures_need_a_folder(words, capsys):
+    assert main(["figures", *words.split()]) == 2
+    one_line(capsys)
+
+
+def test_a_figure_as_pdf_has_the_same_bytes_each_time(tmp_path, capsys):
+    for folder in ("one", "two"):
+        words = ["figures", "dataset_labels", "--format", "pdf", "--out", str(tmp_path / folder)]
+        assert main(words) == 0
+    first, second = ((tmp_path / folder / "dataset_labels.pdf").read_bytes() for folder in ("one", "two"))
+    assert first == second
+    assert first.startswith(b"%PDF")
+    assert b"CreationDate" not in first
+    assert sorted(path.suffix for path in (tmp_path / "one").iterdir()) == [".json", ".pdf"]

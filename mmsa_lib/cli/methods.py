@@ -1,0 +1,86 @@
+"""``mmsa-lib methods``: which methods there are, and where each of their values comes from."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from typing import Any
+
+from mmsa_lib.cli.names import check_method
+from mmsa_lib.cli.output import print_json
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add ``methods`` and its subcommands."""
+    parser = subparsers.add_parser("methods", help="list the methods, or show the values of one with their sources")
+    commands = parser.add_subparsers(dest="methods_command", required=True, metavar="COMMAND")
+    listed = commands.add_parser("list", help="what each method is, which modalities it takes and what it predicts")
+    listed.set_defaults(handler=list_methods)
+    info = commands.add_parser("info", help="every value of a method's config: default, meaning and source")
+    info.add_argument("method", metavar="METHOD", help="a method")
+    info.add_argument("--dataset", metavar="D", help="with the values that are known for this data set")
+    info.set_defaults(handler=info_of)
+    for command in (listed, info):
+        command.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def list_methods(args: argparse.Namespace) -> int:
+    """``methods list``."""
+    from mmsa_lib.methods import METHODS
+
+    rows = [_facts(name, cls) for name, cls in METHODS.items()]
+    if args.json:
+        print_json({"methods": rows})
+    else:
+        for row in rows:
+            print(f"{row['method']:<19} {row['kind']:<9} {', '.join(row['modalities'])}; {', '.join(row['tasks'])}")
+            print(f"{'':<19} {row['description']}")
+    return 0
+
+
+def info_of(args: argparse.Namespace) -> int:
+    """``methods info``."""
+    check_method(args.method, constant=False)
+    from mmsa_lib.methods import METHODS, provenance
+
+    table = provenance(METHODS[args.method].Config, args.dataset or "")
+    if args.json:
+        print_json({**_facts(args.method, METHODS[args.method]), "values": table.astype(object).to_dict("records")})
+    else:
+        for row in table.to_dict("records"):
+            unit = f" {row['unit']}" if row["unit"] else ""
+            print(f"{row['setting']}={row['value']}{unit}: {row['meaning']} [{row['tag']}: {row['source']}]")
+    return 0
+
+
+def _facts(name: str, cls: type) -> dict[str, Any]:
+    origin = _words(sys.modules[cls.__module__].__doc__)
+    kind = "baseline" if origin.startswith("Plain baselines") else "paper"
+    title = origin.partition(": ")[2].rstrip(".") if kind == "paper" else ""
+    description = f"{title[:1].upper()}{title[1:]}. {_words(cls.__doc__)}" if title else _words(cls.__doc__)
+    return {
+        "method": name, "kind": kind, "modalities": list(cls.modalities_used), "tasks": _tasks(name),
+        "description": description,
+    }  # fmt: skip
+
+
+def _words(text: str | None) -> str:
+    """The first line of a docstring without markup."""
+    return re.sub(r":\w+:|`", "", (text or "").strip().split("\n")[0])
+
+
+def _tasks(name: str) -> list[str]:
+    """The kinds of tasks that a method can be built for."""
+    from mmsa_lib.data.task import classes, emotions, regression
+    from mmsa_lib.errors import ConfigError
+    from mmsa_lib.methods import create
+
+    found = []
+    for task in (regression(), emotions(["happy", "sad"]), classes(["happy", "sad"])):
+        try:
+            create(name, {"text": 8, "audio": 8, "vision": 8}, task)
+        except ConfigError:
+            continue
+        found.append(task.kind)
+    return found
