@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmsa_lib.errors import DataError
+from mmsa_lib.paths import data_root, masks_folder, runs_folder, stores_folder
 
 
 @contextmanager
@@ -72,7 +73,19 @@ def _reason(target: Path, error: OSError) -> str:
     blocking = next((folder for folder in target.parents if folder.is_file()), None)
     if blocking is not None:
         return f"{blocking} is a file, not a folder; choose another folder"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{error.strerror}; choose another folder{_variable(target)}"
     return f"{error.strerror or error}; free space or choose another folder"
+
+
+def _variable(target: Path) -> str:
+    """How the folder of ``target`` is chosen."""
+    places = {"MMSA_LIB_MASKS": masks_folder, "MMSA_LIB_RUNS": runs_folder, "MMSA_LIB_DATA": data_root}
+    for variable, place in places.items():
+        if target.absolute().is_relative_to(place().absolute()):
+            option = " or --out" if target.parent == stores_folder() else ""
+            return f" with {variable}{option}"
+    return ""
 
 
 def _umask() -> int:

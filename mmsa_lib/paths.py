@@ -24,14 +24,21 @@ def data_root() -> Path:
     """Folder of everything downloaded, built or cached.
 
     ``MMSA_LIB_DATA`` if set, else ``data/`` of the checkout, else the user's cache folder.
+
+    Raises:
+        ConfigError: the user has no home folder; names the variable to set.
     """
-    if os.environ.get("MMSA_LIB_DATA"):
-        return Path(os.environ["MMSA_LIB_DATA"]).expanduser()
-    root = project_root()
+    chosen, root = _chosen("MMSA_LIB_DATA"), project_root()
+    if chosen is not None:
+        return chosen
     if root is not None:
         return root / "data"
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "mmsa_lib"
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "mmsa_lib"
+    try:
+        return Path.home() / ".cache" / "mmsa_lib"
+    except RuntimeError as error:
+        raise ConfigError("this user has no home folder; set MMSA_LIB_DATA to a folder for data and runs") from error
 
 
 def stores_folder() -> Path:
@@ -51,8 +58,9 @@ def cache_folder() -> Path:
 
 def masks_folder() -> Path:
     """Where frozen masks are kept: ``MMSA_LIB_MASKS``, else ``masks/`` of the data root."""
-    if os.environ.get("MMSA_LIB_MASKS"):
-        return Path(os.environ["MMSA_LIB_MASKS"]).expanduser()
+    chosen = _chosen("MMSA_LIB_MASKS")
+    if chosen is not None:
+        return chosen
     return data_root() / "masks"
 
 
@@ -89,7 +97,17 @@ def tables_folder(kind: str = "results", chosen: Path | str = "", holding: str =
 
 def runs_folder() -> Path:
     """Default folder of runs: ``MMSA_LIB_RUNS``, else ``runs/`` of the checkout, else ``runs`` below the data root."""
-    if os.environ.get("MMSA_LIB_RUNS"):
-        return Path(os.environ["MMSA_LIB_RUNS"]).expanduser()
+    chosen = _chosen("MMSA_LIB_RUNS")
+    if chosen is not None:
+        return chosen
     root = project_root()
     return (root or data_root()) / "runs"
+
+
+def _chosen(variable: str) -> Path | None:
+    """The folder that an environment variable names."""
+    value = os.environ.get(variable)
+    try:
+        return Path(value).expanduser() if value else None
+    except RuntimeError as error:
+        raise ConfigError(f"{variable}={value}: there is no such home folder; give a full path") from error

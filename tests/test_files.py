@@ -39,3 +39,28 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
     for target in (tmp_path / "file" / "x.txt", tmp_path / "file" / "deeper" / "x.txt"):
         with pytest.raises(DataError, match=r"file is a file, not a folder; choose another folder"):
             write_text(target, "")
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("data/stores/x.h5", "choose another folder with MMSA_LIB_DATA or --out"),
+        ("data/downloads/x", "choose another folder with MMSA_LIB_DATA"),
+        ("data/masks/x.h5", "choose another folder with MMSA_LIB_MASKS"),
+        ("runs/x/run.json", "choose another folder with MMSA_LIB_RUNS"),
+        ("elsewhere/x", "choose another folder"),
+    ],
+)
+def test_a_folder_that_may_only_be_read_is_answered_with_its_variable(tmp_path, monkeypatch, code, place, said):
+    monkeypatch.setenv("MMSA_LIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MMSA_LIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("MMSA_LIB_MASKS", raising=False)
+
+    def refuse(**_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    with pytest.raises(DataError) as caught:
+        write_text(tmp_path / place, "")
+    assert str(caught.value) == f"cannot write {tmp_path / place}: {os.strerror(code)}; {said}"

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -206,9 +207,15 @@ def _arrays(mask: Mask) -> dict[str, np.ndarray]:
     return {name: values.cpu().numpy().astype(bool) for name, values in by_name.items()}
 
 
-def _locked(path: Path) -> FileLock:
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
     try:
         (path.parent / ".locks").mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.parent / ".locks" / f"{path.name}.lock")
+        lock.acquire()
     except OSError as error:
         raise DataError(f"cannot write masks to {path.parent}: {error.strerror}; set MMSA_LIB_MASKS") from error
-    return FileLock(path.parent / ".locks" / f"{path.name}.lock")
+    try:
+        yield
+    finally:
+        lock.release()

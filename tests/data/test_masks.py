@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mmsa_lib.data import load
+from mmsa_lib.data import masks as masks_module
 from mmsa_lib.data.masks import (
     MASK_SEED,
     frozen_masks,
@@ -93,6 +94,15 @@ def test_the_default_folder_follows_the_environment(data, tmp_path, monkeypatch)
     assert mask_path(data["test"], "frames", 1).parent == tmp_path / "data" / "masks"
     monkeypatch.setenv("MMSA_LIB_MASKS", str(tmp_path / "masks"))
     assert mask_path(data["test"], "frames", 1).parent == tmp_path / "masks"
+
+
+def test_a_folder_that_may_only_be_read_names_the_variable(data, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(masks_module.FileLock, "acquire", refuse)
+    with pytest.raises(DataError, match=r"cannot write masks to .*: Permission denied; set MMSA_LIB_MASKS"):
+        freeze(data["test"], tmp_path)
 
 
 def test_audio_is_masked_alike_with_other_text(tmp_path):

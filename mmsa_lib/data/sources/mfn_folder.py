@@ -24,7 +24,7 @@ import numpy as np
 
 from mmsa_lib.data.batch import MODALITIES, Modality
 from mmsa_lib.data.formats import MFN_FOLDER, kind_of, unread
-from mmsa_lib.data.hdf5 import read_array, read_hdf5
+from mmsa_lib.data.hdf5 import look_at_all, read_array, read_hdf5
 from mmsa_lib.data.record import DatasetRecord
 from mmsa_lib.data.sources.frames import features, joined, present_frames, spanned
 from mmsa_lib.data.sources.labels import read_labels
@@ -67,6 +67,7 @@ def read(folder: Path | str, name: str, *, task: Task | None = None, label_colum
     repairs = Repairs()
     left: list[str] = []
     files = _files(folder, left)
+    look_at_all(files.values())
     keys = ("X",) if any(key == "X" for key, _ in files) else MODALITIES
     arrays = _read_joint(files, left) if keys == ("X",) else _read_apart(files, folder, left)
     raw = {split: _one_array(files.get(("y", split), folder / f"y_{split}.h5"), left) for split in SPLIT_NAMES}

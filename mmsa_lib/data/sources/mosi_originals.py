@@ -124,7 +124,7 @@ def _segments(files: Mapping[str, Path]) -> pd.DataFrame:
 def _labels(path: Path, segments: pd.DataFrame) -> np.ndarray:
     """Labels of the SDK's label file ``(2199,)``: a video's rows belong to its clips in increasing clip number."""
     labels = np.empty(len(segments), dtype="<f4")
-    with read_hdf5(path, "fetch the original again") as file:
+    with read_hdf5(path, "fetch the original again", verified=True) as file:
         videos = file["Opinion Segment Labels/data"]
         for video, rows in segments.groupby("vid", sort=False).indices.items():
             in_file = videos[video]["features"][:, 0]
@@ -141,7 +141,7 @@ def _labels(path: Path, segments: pd.DataFrame) -> np.ndarray:
 def _words(path: Path, segments: pd.DataFrame) -> dict[str, np.ndarray]:
     """Words whose midpoint lies inside the segment, with times from the segment's start; pauses are left out."""
     words, intervals, counts = [], [], []
-    with read_hdf5(path, "fetch the original again") as file:
+    with read_hdf5(path, "fetch the original again", verified=True) as file:
         videos = file["CMU_MOSI_ModifiedTimestampedWords/data"]
         spoken = {video: _spoken(videos[video]) for video in segments["vid"].unique()}
     for video, start, stop in zip(segments["vid"], segments["start"], segments["stop"], strict=True):

@@ -217,7 +217,7 @@ def read_dataset(path: Path, key: str) -> np.ndarray:
     Raises:
         DataError: not an HDF5 file, or without that array.
     """
-    with read_hdf5(path, "fetch the original again") as file:
+    with read_hdf5(path, "fetch the original again", verified=True) as file:
         if not isinstance(file.get(key), h5py.Dataset):
             raise DataError(f"{path}: array {key!r} can't be read (there is none); fetch the original again")
         return read_array(file[key])

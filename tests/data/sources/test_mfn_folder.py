@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from layout_files import COUNT, LABELS, STANDARD, assert_frames, by_split, padded
 
+from mmsa_lib.data import hdf5
 from mmsa_lib.data.check import check_record
 from mmsa_lib.data.sources import build
 from mmsa_lib.data.sources.mfn_folder import JOINT_WIDTHS, read
@@ -89,6 +90,19 @@ def test_training_text_may_be_absent(tmp_path):
     assert not text.observed[: offsets[6]].any()
     assert text.observed[offsets[6] :].all()
     assert record.features["audio"].observed.all()
+
+
+def test_other_files_are_looked_at_by_one_process_and_not_followed_elsewhere(tmp_path, monkeypatch):
+    write_joint(tmp_path)
+    asked = []
+    probe = hdf5._probe
+    monkeypatch.setattr(hdf5, "_probe", lambda paths: asked.append(len(paths)) or probe(paths))
+    read(tmp_path, "mine")
+    assert asked == [6]
+    with h5py.File(tmp_path / "X_test.h5", "w") as file:
+        file.create_dataset("data", (2, 3, 325), "u1", external=[("/etc/passwd", 0, 2 * 3 * 325)])
+    with pytest.raises(DataError, match=r"X_test\.h5 keeps /data in another file"):
+        read(tmp_path, "mine")
 
 
 def test_the_label_range_of_ict_mmmo(tmp_path):
