@@ -9,12 +9,18 @@ SYSTEM_PACKAGES := chromium chromium-driver slurm-wlm
 # The table that `make reproduce` ends with.
 RESULTS ?= data/results/sweep_main.csv --dataset synthetic
 
+# What `make test-processors` runs: tests of all methods, and short notebooks that train.
+CONTRACT ?= tests/methods/test_contract.py tests/training tests/losses tests/nn
+TRAINED ?= notebooks/00_start_here.ipynb notebooks/06_train.ipynb
+
 BIN := $(VENV)/bin
+NBVAL = SOURCE_DATE_EPOCH=0 $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 1200 \
+	--nbval-kernel-startup-timeout 300 --nbval-sanitize-with tests/notebooks/sanitize.cfg
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint imports unit nbval test-system notebooks figures figures-check lock clean
+.PHONY: help setup reproduce test lint imports unit nbval test-processors mutants test-system notebooks figures figures-check lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
@@ -42,8 +48,14 @@ unit: setup  ## unit tests, in parallel
 	$(BIN)/python -m pytest -n $(JOBS)
 
 nbval: setup  ## run the committed notebooks and compare every output with the stored one
-	SOURCE_DATE_EPOCH=0 $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 \
-		--nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks/
+	$(NBVAL) notebooks/
+
+test-processors: setup  ## the contract of the methods and two trained notebooks, computed as by two other processors
+	for processor in avx2 sse; do tools/processor.sh $$processor $(BIN)/python -m pytest $(CONTRACT) && \
+		tools/processor.sh $$processor $(NBVAL) $(TRAINED) || exit 1; done
+
+mutants: setup  ## change the science one operator at a time; fail if the tests do not see it (an hour of CPU)
+	MUTANT_JOBS=$(JOBS) $(BIN)/python tools/mutants.py
 
 test-system: setup  ## real JupyterLab in a browser and a real one-node SLURM; installs Debian packages
 	tools/system_packages.sh $(SYSTEM_PACKAGES)

@@ -98,6 +98,8 @@ def test_trained_numbers_have_a_tolerance_and_all_else_has_none(tmp_path):
         ("23 % of 400", "24 % of 400", True),
         ("23 % of 401", "24 % of 400", False),
         ("33 % of 400", "24 % of 400", False),
+        ("2.2", "2.1", True),
+        ("2.4", "2.1", False),
         ("3.1e-07", "3.0e-07", True),
         ("5.0e-03", "3.0e-07", False),
         ("0.812 0.763", "0.812", False),
