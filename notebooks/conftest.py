@@ -9,7 +9,7 @@ docs/reproducibility.md says how the values were measured.
 import re
 
 TOLERANCES = {
-    "trained": (0.03, 0.01),  # relative, absolute
+    "trained": (0.05, 0.01),  # relative, absolute
     # The order of size only: cosines of vectors that collapse, a critic without skill, deviations over three seeds.
     "trained-unstable": (0.5, 0.2),
 }
