@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import builtins
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
@@ -124,6 +124,28 @@ def typed_parameters(model: type[BaseModel], given: Mapping[str, Any], name: str
     if isinstance(seed, int) and not 0 <= seed < 2**32:
         raise ConfigError(f"{name}: parameter 'seed' cannot be {_shown(seed)}: a seed is 0 to {2**32 - 1}")
     return values
+
+
+def check_data(data: Mapping[str, Any], *, needs: Collection[str] = (), sample: int = 0) -> None:
+    """Refuse a data set that a page about sentiment scores can't show, before anything is trained.
+
+    Args:
+        data: the splits, as :func:`mmsa_lib.data.load` returns them.
+        needs: modalities that the page is about.
+        sample: position of a training sample that the page draws.
+
+    Raises:
+        ConfigError: other labels, a modality or the sample is missing; says what the set has.
+    """
+    train = data["train"]
+    has, count = list(train.modalities), len(train.data.ids)
+    if train.task.kind != "regression":
+        kind = train.task.kind
+        raise ConfigError(f"this page is about one sentiment score per sample; the data set has {kind}, for 06_train")
+    if set(needs) - set(has):
+        raise ConfigError(f"this page is about {' and '.join(needs)}; the data set has {' and '.join(has)} only")
+    if not 0 <= sample < count:
+        raise ConfigError(f"sample={sample} is not there; the training split has {count} samples, 0 to {count - 1}")
 
 
 def _read_line(statement: ast.stmt, name: str) -> tuple[str, Any, Any]:

@@ -122,7 +122,7 @@ def utterance(
         patch = Patch(facecolor="white", edgecolor=palette.GREY, hatch="///", label="missing")
         axes[0].legend(handles=[patch], loc="lower right", bbox_to_anchor=(1, 1), fontsize="small")
     if title:
-        axes[0].set_title(title, loc="left")
+        axes[0].set_title(title, loc="left", parse_math=False)  # identifiers of MMSA's files hold $_$
     return figure
 
 

@@ -96,7 +96,8 @@ def generated_labels(frame: pd.DataFrame, samples: pd.DataFrame) -> Figure:
         axis.axhline(rows["human"].iloc[0], color=palette.BLACK, lw=1, ls="--", label="human label")
         for modality, line in rows.groupby("modality", sort=False):
             axis.plot(line["epoch"], line["label"], color=palette.MODALITY[modality], label=modality)
-        axis.set(xlabel="epoch", title=f"sample {name}", ylim=(low, high))
+        axis.set(xlabel="epoch", ylim=(low, high))
+        axis.set_title(f"sample {name}", parse_math=False)  # identifiers of MMSA's files hold $_$
     axes[1].set_ylabel("label")
     for axis in axes:
         axis.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
