@@ -210,7 +210,7 @@ def _one_array(path: Path, left: list[str]) -> np.ndarray:
         kind = kind_of(path)
         reason = f"must be an HDF5 file, and seems to be {kind}" if kind else "is missing"
         raise DataError(f"{path} {reason}; put it beside the other files")
-    with read_hdf5(path, "download it again") as file:
+    with read_hdf5(path, "download it again", verified=True) as file:  # attributes, where damage hangs, are not read
         keys = [key for key in file if isinstance(file[key], h5py.Dataset)]
         if len(keys) != 1:
             raise DataError(f"{path}: expected one array, found {', '.join(keys) or 'none'}")

@@ -1,6 +1,7 @@
 """MFN's HDF5 folders: joint and apart, padding on mixed sides, missing frames, missing training text."""
 
 import os
+import random
 from pathlib import Path
 
 import h5py
@@ -10,7 +11,7 @@ from layout_files import COUNT, LABELS, STANDARD, assert_frames, by_split, padde
 
 from mmsa_lib.data import hdf5
 from mmsa_lib.data.check import check_record
-from mmsa_lib.data.sources import build
+from mmsa_lib.data.sources import build, mfn_folder
 from mmsa_lib.data.sources.mfn_folder import JOINT_WIDTHS, read
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import DataError
@@ -160,3 +161,129 @@ def test_ict_mmmo_equals_its_own_reader():
         np.testing.assert_array_equal(one.lengths, two.lengths)
         np.testing.assert_array_equal(one.observed, two.observed)
     assert any("github.com/pliang279/MFN" in note for note in record.notes)
+
+
+def _linked(path):
+    path.unlink()
+    path.symlink_to("../.git/annex/objects/x")
+
+
+def _as_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def _edited(change):
+    def edit(path):
+        with h5py.File(path, "a") as file:
+            change(file)
+
+    return edit
+
+
+def _external(file):
+    del file["d1"]
+    file["d1"] = h5py.ExternalLink("other.h5", "/d1")
+
+
+def _elsewhere(file):
+    del file["d1"]
+    file.create_dataset("d1", (6, STEPS, 5), "u1", external=[("other.raw", 0, 6 * STEPS * 5)])
+
+
+def _announcing(file):
+    del file["d1"]
+    file.create_dataset("d1", (6, 10**9, 5), "f4", chunks=(1, 1000, 5))
+
+
+def _of(values):
+    def change(file):
+        (key,) = file
+        del file[key]
+        file[key] = values
+
+    return change
+
+
+LOST = {
+    "link": (_linked, "which is not here"),
+    "folder": (_as_folder, "an empty folder"),
+    "empty": (lambda path: path.write_bytes(b""), "is empty"),
+    "pointer": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:-500]), "is truncated"),
+    "external link": (_edited(_external), "refers to another file"),
+    "external storage": (_edited(_elsewhere), "in another file"),
+    "announced": (_edited(_announcing), "announces"),
+    "group": (_edited(lambda file: file.move("d1", "group/d1")), "expected one array, found none"),
+    "nothing": (_edited(_of(h5py.Empty("f4"))), "no array of samples"),
+    "scalar": (_edited(_of(3.0)), "no array of samples"),
+    "complex": (_edited(_of(np.ones((6, STEPS, 5), complex))), "expected numbers"),
+    "strings": (_edited(_of(["a"] * 6)), "expected numbers"),
+    "no frames": (_edited(_of(np.ones((6, 0, 5)))), "expected numbers"),
+    "fewer": (_edited(_of(np.ones((5, STEPS, 5)))), "6 labels and"),
+}
+
+
+@pytest.mark.parametrize("kind", LOST)
+def test_a_lost_or_wrong_array_is_refused_in_one_line(tmp_path, kind):
+    change, said = LOST[kind]
+    change(write_apart(tmp_path) / "audio_train.h5")
+    with pytest.raises(DataError, match=said) as caught:
+        read(tmp_path, "mine")
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [_linked, _as_folder, lambda path: path.unlink(), _edited(_of(np.ones((6, 0, 3))))])
+def test_lost_labels_are_refused(tmp_path, change):
+    change(write_apart(tmp_path) / "y_train.h5")
+    with pytest.raises(DataError, match=r"y_train\.h5"):
+        read(tmp_path, "mine")
+
+
+def test_a_split_without_one_of_its_arrays_is_said(tmp_path):
+    (write_apart(tmp_path) / "audio_train.h5").unlink()
+    record = read(tmp_path, "mine")
+    assert "split train has no audio, which counts as missing there" in record.notes
+    found = [str(problem) for problem in check_record(record)]
+    assert any(f.startswith("features/audio: missing for all 6 samples of split train") for f in found)
+
+
+def test_other_names_are_read_and_other_files_are_named(tmp_path):
+    write_apart(tmp_path)
+    for split, name in (("train", "train"), ("valid", "dev"), ("test", "test")):
+        (tmp_path / f"video_{split}.h5").rename(tmp_path / f"facet_{name}.h5")
+    (tmp_path / "y_valid.h5").rename(tmp_path / "y_dev.h5")
+    (tmp_path / "README.md").touch()
+    _edited(lambda file: file.create_group("meta"))(tmp_path / "audio_test.h5")
+    record = read(tmp_path, "mine")
+    for modality, samples in SAMPLES.items():
+        assert_frames(record.features[modality], samples)
+    assert "not read: README.md, audio_test.h5/meta" in record.notes
+    _write(tmp_path, "covarep_train.h5", ARRAYS["audio"][:6])
+    with pytest.raises(DataError, match=r"has both audio_train\.h5 and covarep_train\.h5"):
+        read(tmp_path, "mine")
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_damaged_arrays_lose_no_sample(tmp_path, compression):
+    generator = random.Random(0)
+    path = write_apart(tmp_path) / "audio_train.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("d1", data=ARRAYS["audio"][:6], compression=compression)
+    whole = path.read_bytes()
+    for _ in range(60):
+        start = generator.randrange(len(whole))
+        damaged = bytearray(whole[:start] if generator.random() < 0.3 else whole)
+        damaged[start : start + generator.choice((1, 4, 64))] = generator.randbytes(generator.choice((0, 1, 64)))
+        path.write_bytes(damaged)
+        found = _frames_or_error(path)
+        assert isinstance(found, str) or found.shape == (6, STEPS, 5)
+        assert not isinstance(found, str) or "\n" not in found
+
+
+def _frames_or_error(path):
+    try:
+        return mfn_folder._frames(path, [])
+    except DataError as error:
+        return str(error)
