@@ -39,6 +39,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     table.add_argument(
         "--intervals", choices=("seeds", "items"), default="seeds", help="over seeds, or over seeds and test items"
     )
+    _add_by(table)
     table.add_argument("--published", action="store_true", help="what papers print, in tables of their own below")
     _add_bootstrap(table)
     _add_output(table)
@@ -66,6 +67,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     export.add_argument(
         "--summary", action="store_true", help="CSV of means, with intervals over seeds and test items where runs are"
     )
+    _add_by(export)
     _add_bootstrap(export)
     export.set_defaults(handler=write)
 
@@ -73,6 +75,13 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 def _add_chosen(parser: argparse.ArgumentParser) -> None:
     for column in CHOSEN:
         parser.add_argument(f"--{column}", nargs="+", metavar="NAME", help=f"only these values of {column}")
+
+
+def _add_by(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--by", nargs="*", metavar="KEY",
+        help="a column for each of these swept parameters instead of text in brackets (no KEY: all that differ)",
+    )  # fmt: skip
 
 
 def _add_bootstrap(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +104,7 @@ def show(args: argparse.Namespace) -> int:
     from mmsa_lib.experiments.tables import results_table
 
     chosen = {name: getattr(args, name) for name in ("split", "protocol", "level", "dataset", "fold", "intervals")}
-    chosen |= {name: getattr(args, name) for name in ("published", "runs", "resamples")}
+    chosen |= {name: getattr(args, name) for name in ("published", "runs", "resamples", "by")}
     table = results_table(args.source, args.metrics, **chosen)
     say_undefined(table.undefined)
     content: dict[str, Any] = {"title": table.title, "rows": _records(table.frame), "notes": list(table.notes)}
@@ -144,10 +153,12 @@ def _export_csv(args: argparse.Namespace, chosen: dict[str, list[str]]) -> None:
 
     check_names(read_results(args.source), **chosen)
     if args.summary:
+        if args.by is not None:
+            raise ConfigError("--summary writes columns of its own; leave --by out")
         frame = curate_summary(args.source, args.target, runs=args.runs, resamples=args.resamples, **chosen)
         say(f"{len(frame)} rows of a summary written to {args.target}")
         return
-    frame = curate(args.source, args.target, **chosen)
+    frame = curate(args.source, args.target, by=args.by, **chosen)
     runs = frame.loc[frame["run_id"] != "", "run_id"].nunique()
     say(f"{len(frame)} rows of {runs} runs written to {args.target}")
 
@@ -162,7 +173,9 @@ def _chosen_table(args: argparse.Namespace, chosen: dict[str, list[str]]) -> Res
         if len(values) > 1:
             raise ConfigError(f"a table shows one {column}, not {', '.join(values)}; choose one, or export CSV")
         single |= {column: values[0]} if values else {}
-    return results_table(args.source, chosen.get("metric"), methods=chosen.get("method"), runs=args.runs, **single)
+    return results_table(
+        args.source, chosen.get("metric"), methods=chosen.get("method"), runs=args.runs, by=args.by, **single
+    )
 
 
 def _check_output(args: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from mmsa_lib.data.masks import level_name
 from mmsa_lib.errors import DataError, MMSAError, unknown_name
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.manifest import MANIFEST
+from mmsa_lib.experiments.variants import swept_parameters, with_parameters
 
 SAME_RUN = ("method", "variant", "dataset", "fold", "seed")
 """Runs that agree in these answer the same question; with several of them, code or data changed in between."""
@@ -198,12 +199,15 @@ def read_results(source: Path | str) -> pd.DataFrame:
     return frame
 
 
-def curate(source: Path | str | pd.DataFrame, target: Path | str, **chosen: Any) -> pd.DataFrame:
+def curate(
+    source: Path | str | pd.DataFrame, target: Path | str, *, by: Sequence[str] | None = None, **chosen: Any
+) -> pd.DataFrame:
     """Write the rows behind a table or figure to a small CSV, with run identifiers and seeds, always in one order.
 
     Args:
         source: a folder of runs, a curated table or a frame of :func:`collect`.
         target: the CSV file.
+        by: swept parameters that get a column each behind the others; an empty list: all in which the runs differ.
         **chosen: values that a column must have (one, or a list), for instance ``split="test"``,
             ``method=["self_mm", "text_only"]``. Constant baselines stay whatever ``method``, ``variant``, ``seed``,
             ``protocol`` and ``level`` are asked for.
@@ -219,6 +223,8 @@ def curate(source: Path | str | pd.DataFrame, target: Path | str, **chosen: Any)
     if not (frame["run_id"] != "").any():
         raise DataError(f"no run is left after choosing {chosen}; nothing was written to {target}")
     frame = _sorted(frame.assign(value=frame["value"].round(DECIMALS)).drop_duplicates())
+    if by is not None:
+        frame = with_parameters(frame, swept_parameters(frame.loc[frame["run_id"] != "", "variant"].unique(), by))
     files.write_table(Path(target), frame)
     return frame
 

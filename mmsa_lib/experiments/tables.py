@@ -20,7 +20,15 @@ from mmsa_lib.experiments.rendering import Block, Line, Mark, Printable
 from mmsa_lib.experiments.results import DECIMALS, UNKNOWN, check_names, check_seeds
 from mmsa_lib.experiments.summaries import Source, is_summary, open_source, read_summary, summarise
 from mmsa_lib.experiments.table_cells import cell_text, cell_words, ranks, short_text
-from mmsa_lib.experiments.variants import own_changes, row_label, shared_changes
+from mmsa_lib.experiments.variants import (
+    DEFAULT,
+    own_changes,
+    row_label,
+    shared_changes,
+    swept_parameters,
+    values_of,
+    with_parameters,
+)
 
 INTERVALS = {
     "seeds": ("low", "high", "interval"),
@@ -31,12 +39,13 @@ INTERVALS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: what it is, over how many seeds, and per metric its text."""
+    """One line of a table: what it is, over how many seeds, per metric its text, and its swept parameters."""
 
     label: str
     seeds: str
     cells: tuple[str, ...]
     constant: bool = False
+    parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,6 +63,7 @@ class ResultsTable(Printable):
         best, second: per column the positions of the best and of the second best rows.
         notes: what must be said below.
         published: numbers of papers, in tables of their own.
+        by: swept parameters that have a column each; ``frame`` has them as well.
     """
 
     frame: pd.DataFrame
@@ -64,12 +74,13 @@ class ResultsTable(Printable):
     second: tuple[frozenset[int], ...]
     notes: tuple[str, ...] = ()
     published: tuple[PrintedTable, ...] = ()
+    by: tuple[str, ...] = ()
 
     @property
     def header(self) -> tuple[str, ...]:
         """Column names with direction and unit."""
         names = [f"{m.label}{' %' if m.percent else ''} {'↑' if m.higher_is_better else '↓'}" for m in self.metrics]
-        return ("method", "n", *names)
+        return ("method", *self.by, "n", *names)
 
     @property
     def undefined(self) -> tuple[str, ...]:
@@ -79,7 +90,11 @@ class ResultsTable(Printable):
 
     def blocks(self) -> tuple[Block, ...]:
         lines = tuple(
-            Line((row.label, row.seeds, *row.cells), (Mark.NONE, Mark.NONE, *self._marks(i)), grey=row.constant)
+            Line(
+                (row.label, *row.parameters, row.seeds, *row.cells),
+                (*[Mark.NONE] * (2 + len(self.by)), *self._marks(i)),
+                grey=row.constant,
+            )
             for i, row in enumerate(self.rows)
         )
         own = Block(self.title, self.header, lines, self.notes)
@@ -111,6 +126,7 @@ def results_table(
     failed: pd.DataFrame | None = None,
     runs: Path | str | None = None,
     resamples: int = RESAMPLES,
+    by: Sequence[str] | None = None,
 ) -> ResultsTable:
     """Mean, standard deviation and 95 % interval for each method and variant, constants below.
 
@@ -129,6 +145,8 @@ def results_table(
             a folder they are known.
         runs: the folder of the runs behind a table or frame.
         resamples: of the bootstrap.
+        by: swept parameters that get a column each; an empty list: all in which the rows differ. By default they stand
+            in brackets behind the method.
 
     Raises:
         DataError: nothing fits, several data sets fit, or a seed occurs twice (runs of different code are mixed).
@@ -158,9 +176,9 @@ def results_table(
     title = f"{data['dataset']}, fold {data['fold']}, {split} samples{cell_words(protocol, level)}"
     failed = failed[_of_data(failed, **data)]
     if is_summary(chosen):
-        table = summary_table(chosen.reset_index(drop=True), columns, title, intervals=intervals)
+        table = summary_table(chosen.reset_index(drop=True), columns, title, intervals=intervals, by=by)
     else:
-        table = seed_table(chosen, columns, title, failed=failed)
+        table = seed_table(chosen, columns, title, failed=failed, by=by)
     if published is False:
         return table
     rows = read_published() if published is True else published
@@ -171,7 +189,13 @@ def results_table(
 
 
 def seed_table(
-    rows: pd.DataFrame, columns: Sequence[Metric], data: str, *, short: bool = False, failed: pd.DataFrame | None = None
+    rows: pd.DataFrame,
+    columns: Sequence[Metric],
+    data: str,
+    *,
+    short: bool = False,
+    failed: pd.DataFrame | None = None,
+    by: Sequence[str] | None = None,
 ) -> ResultsTable:
     """A table over seeds of any numbers that are described as metrics are.
 
@@ -182,6 +206,7 @@ def seed_table(
         data: first words of the title: what data and which samples.
         short: print ``mean ± half of the 95 % interval``, for tables of many columns.
         failed: ``method, variant`` of runs that failed, one row each; counted beside the finished ones.
+        by: as in :func:`results_table`.
 
     Raises:
         DataError: a seed occurs twice (runs of different code are mixed).
@@ -199,11 +224,17 @@ def seed_table(
     ]  # fmt: skip
     if never:
         summary = pd.concat([summary, pd.DataFrame(never)], ignore_index=True)
-    return summary_table(summary, columns, data, short=short)
+    return summary_table(summary, columns, data, short=short, by=by)
 
 
 def summary_table(
-    summary: pd.DataFrame, columns: Sequence[Metric], data: str, *, short: bool = False, intervals: str = "seeds"
+    summary: pd.DataFrame,
+    columns: Sequence[Metric],
+    data: str,
+    *,
+    short: bool = False,
+    intervals: str = "seeds",
+    by: Sequence[str] | None = None,
 ) -> ResultsTable:
     """A table of numbers that are summarised already.
 
@@ -211,16 +242,20 @@ def summary_table(
         summary: per method, variant and metric ``n, undefined, failed, mean, sd``, bounds, and ``constant``.
         columns, data, short: as in :func:`seed_table`.
         intervals: ``"seeds"`` or ``"items"``.
+        by: as in :func:`results_table`.
 
     Raises:
-        DataError: there are no intervals over test items.
+        DataError: there are no intervals over test items. UnknownNameError: no row has a parameter of ``by``.
     """
     low, high, words = INTERVALS[intervals]
     notes = _item_notes(summary) if intervals == "items" else ()
     bounds = summary.rename(columns={"low": "_low", "high": "_high"}).rename(columns={low: "low", high: "high"})
     numbers = (bounds if intervals == "items" else summary).set_index(["constant", "method", "variant"])
     groups = sorted(set(numbers.index))
-    shared = shared_changes([variant for constant, name, variant in groups if not constant and name != UNKNOWN])
+    own = [variant for constant, name, variant in groups if not constant and name != UNKNOWN]
+    keys = [] if by is None else swept_parameters(own, by)
+    shared = [part for part in shared_changes(own) if part.partition("=")[0] not in keys]
+    groups.sort(key=lambda group: (*group[:2], [_place(values_of(group[2]).get(key)) for key in keys], group[2]))
     cell = short_text if short else cell_text
     lines, means = [], []
     for constant, method, variant in groups:
@@ -230,13 +265,26 @@ def summary_table(
         cells = tuple(cell(m, s) for m, s in zip(columns, shown, strict=True))
         lost = by_metric["failed"].max()
         seeds = "" if constant else f"{by_metric['n'].max()}{f', {lost} failed' if lost else ''}"
-        lines.append(Row(row_label(method, own_changes(variant, shared)), seeds, cells, constant))
+        label = [part for part in own_changes(variant, shared) if part.partition("=")[0] not in keys]
+        parameters = tuple("" if constant else values_of(variant).get(key, DEFAULT) for key in keys)
+        lines.append(Row(row_label(method, label), seeds, cells, constant, parameters))
     marked = [ranks([line[i] for line in means], m.higher_is_better) for i, m in enumerate(columns)]
     best, second = (tuple(side) for side in zip(*marked, strict=True))
     coverage = f"{100 * summary['coverage'].iloc[0]:g}" if "coverage" in summary else "95"
     form = f"mean ± half of the {coverage} % {words}" if short else f"mean ± sd [{coverage} % {words}]"
     title = f"{data}{', with ' + ', '.join(shared) if shared else ''}: {form}"
-    return ResultsTable(summary, title, tuple(columns), tuple(lines), best, second, notes)
+    frame = with_parameters(summary, keys)
+    return ResultsTable(frame, title, tuple(columns), tuple(lines), best, second, notes, by=tuple(keys))
+
+
+def _place(value: str | None) -> tuple[int, float, str]:
+    """Where a parameter's value stands in a table: the default first, then numbers by size, then texts."""
+    if value is None:
+        return (0, 0.0, "")
+    try:
+        return (1, float(value), "")
+    except ValueError:
+        return (2, 0.0, value)
 
 
 def _open(source: Path | str | pd.DataFrame, runs: Path | str | None) -> Source:

@@ -29,6 +29,31 @@ def own_changes(variant: str, shared: Sequence[str]) -> list[str]:
     return [part for part in changes(variant) if part not in shared]
 
 
+def values_of(variant: str) -> dict[str, str]:
+    """The changed values of a variant by their keys."""
+    return {key: value for key, _, value in (part.partition("=") for part in changes(variant))}
+
+
+def swept_parameters(variants: Sequence[str], asked: Sequence[str] = ()) -> list[str]:
+    """The parameters that get a column each: those ``asked`` for, or all in which the variants differ.
+
+    Raises:
+        UnknownNameError: no variant changes a parameter that is asked for; names the nearest.
+    """
+    found = [values_of(variant) for variant in variants]
+    known = sorted({key for values in found for key in values})
+    for key in asked:
+        if key not in known:
+            raise unknown_name("swept parameter", key, known)
+    return list(dict.fromkeys(asked)) or [key for key in known if len({values.get(key) for values in found}) > 1]
+
+
+def with_parameters(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """``frame`` with a column for each swept parameter, empty where a variant doesn't change it."""
+    values = frame["variant"].map(values_of)
+    return frame.assign(**{key: values.map(lambda own, key=key: own.get(key, "")) for key in keys})
+
+
 def row_label(method: str, own: Sequence[str]) -> str:
     """The name of a row: the method, with its own changes in brackets."""
     return f"{method} ({', '.join(own)})" if own else method

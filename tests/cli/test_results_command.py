@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -97,6 +98,51 @@ class TestTable:
         assert main(["results", "table", str(source), "--metrics", "mae", "--published", "--json"]) == 0
         published = json.loads(capsys.readouterr().out)["published"]
         assert ["contrastive_mmcl", "not accessible to us"] in published[-1]["rows"]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("swept")
+    for seed in SEEDS:
+        write_run(runs, "text_only", seed, 1.3)
+        for hidden, dropout in ((16, 0.1), (128, 0.1), (9, 0.2)):
+            write_run(runs, "text_only", seed, 1.0 + hidden / 100, config={"hidden": hidden, "dropout": dropout})
+    return str(runs)
+
+
+class TestColumnsOfSweptParameters:
+    def test_each_has_a_column_in_order_of_its_value(self, swept, capsys):
+        assert main(["results", "table", swept, "--metrics", "mae", "--by", "hidden", "dropout"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[1].split()[:4] == ["method", "hidden", "dropout", "n"]
+        assert [line.split()[1:4] for line in lines[3:7]] == [
+            ["default", "default", "3"], ["9", "0.2", "3"], ["16", "0.1", "3"], ["128", "0.1", "3"]
+        ]  # fmt: skip
+        assert "hidden=" not in "".join(lines)
+
+    def test_without_names_all_that_differ(self, swept, capsys):
+        assert main(["results", "table", swept, "--metrics", "mae", "--format", "csv", "--by"]) == 0
+        frame = pd.read_csv(io.StringIO(capsys.readouterr().out), keep_default_na=False, dtype=str)
+        rows = frame[frame["method"] == "text_only"]
+        assert sorted(zip(rows["dropout"], rows["hidden"], strict=True)) == [
+            ("", ""), ("0.1", "128"), ("0.1", "16"), ("0.2", "9")
+        ]  # fmt: skip
+
+    def test_one_alone_leaves_the_others_in_brackets(self, swept, capsys):
+        assert main(["results", "table", swept, "--metrics", "mae", "--format", "markdown", "--by", "hidden"]) == 0
+        assert "| text\\_only (dropout=0.2) | 9 | 3 |" in capsys.readouterr().out
+
+    def test_exported_rows_have_them_too_and_can_be_read_again(self, swept, tmp_path, capsys):
+        target = tmp_path / "r.csv"
+        assert main(["results", "export", swept, str(target), "--metric", "mae", "--by"]) == 0
+        frame = pd.read_csv(target, dtype=str, keep_default_na=False)
+        assert list(frame.columns[-2:]) == ["dropout", "hidden"]
+        assert set(frame.loc[frame["method"] == "text_only", "hidden"]) == {"", "9", "16", "128"}
+        assert main(["results", "table", str(target), "--by", "hidden", "dropout"]) == 0
+        assert "128" in capsys.readouterr().out
+
+    def test_an_unknown_one_is_answered_with_the_nearest(self, swept, refused):
+        assert "unknown swept parameter 'hiden'; did you mean hidden?" in refused("table", swept, "--by", "hiden")
 
 
 class TestCompare:
