@@ -156,7 +156,7 @@ def import_one(args: argparse.Namespace) -> int:
     """``data import``; what ``data check`` would find is said on stderr."""
     from mmsa_lib.data.check import check_record
     from mmsa_lib.data.registry import check_name, stored
-    from mmsa_lib.data.sources.layouts import NOT_READ
+    from mmsa_lib.data.sources.layouts import DOUBT, NOT_READ
     from mmsa_lib.data.store import fingerprint, read_header
     from mmsa_lib.errors import ConfigError, DataError
 
@@ -175,7 +175,7 @@ def import_one(args: argparse.Namespace) -> int:
             raise DataError(f"{present} holds another data set {args.name!r}; choose another --name or add --force")
     _store(record, args.name, target)
     for note in record.notes:
-        if note.startswith(NOT_READ):
+        if note.startswith((DOUBT, NOT_READ)):
             say(f"warning: {note}")
     for problem in check_record(record):
         say(f"{problem.severity}: {problem}")

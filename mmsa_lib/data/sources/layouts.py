@@ -62,6 +62,9 @@ CUT_VALID = "let whole videos of train become valid with --cut-valid 0.1 (in Pyt
 NOT_READ = "not read: "
 """How the note begins that names what an importer left out."""
 
+DOUBT = "check: "
+"""How a note begins on what was read and may be wrong or lost."""
+
 _WHY_NOT = {
     "annotations": "categories follow from the labels",
     "classification_labels": "categories follow from the labels",

@@ -15,6 +15,7 @@ import pandas as pd
 
 from mmsa_lib.data.formats import TABLE, TEXT, kind_of
 from mmsa_lib.data.hdf5 import read_array, read_hdf5
+from mmsa_lib.data.sources.layouts import DOUBT
 from mmsa_lib.errors import DataError
 
 _MARKS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
@@ -52,7 +53,7 @@ def read_cells(path: Path) -> Cells:
     if mark != usual:
         remarks.append(f"{path.name} is separated by {_MARKS[mark]}")
     if not text.endswith(("\n", "\r")):
-        remarks.append(f"{path.name} does not end in a line end: see that it was copied or downloaded as a whole")
+        remarks.append(f"{DOUBT}{path.name} does not end in a line end; was it copied or downloaded as a whole?")
     names = [name.strip() for name in rows.pop(0)[1]]
     if not rows:
         raise DataError(f"{path}: there is a header and no row below it; give every sample a row")

@@ -43,6 +43,7 @@ from mmsa_lib.data.record import DatasetRecord, FeatureSet
 from mmsa_lib.data.sources.frames import features, frames_of, listed, placed, present_frames, spanned
 from mmsa_lib.data.sources.labels import read_labels
 from mmsa_lib.data.sources.layouts import (
+    DOUBT,
     MODALITY_NAMES,
     SPLIT_NAMES,
     column,
@@ -347,7 +348,7 @@ def _remarks_on_groups(groups: list[str]) -> list[str]:
     empty = groups.count("")
     if empty == len(groups):
         return ["no column 'group': each sample is a group of its own"]
-    return [f"group: {empty} cells are empty, and these samples are groups of their own"] if empty else []
+    return [f"{DOUBT}group: {empty} cells are empty; these samples are groups of their own"] if empty else []
 
 
 def _splits(table: _Table, raw: list[str], ids: list[str]) -> np.ndarray:
@@ -370,7 +371,7 @@ def _transcripts(table: _Table, count: int, repairs: Repairs) -> list[str] | Non
     texts = ["" if is_nan else text for text, is_nan in zip(texts, missing, strict=True)]
     words = sum(text.strip() in ("None", "NULL", "null", "N/A", "#N/A") for text in texts)
     if words:
-        table.remarks.append(f"text: {words} transcripts are 'None' or the like: empty the cell if they are missing")
+        table.remarks.append(f"{DOUBT}{words} transcripts are 'None' or the like; empty the cells if they are missing")
     if any(text.strip() for text in texts):
         return texts
     table.left.append(f"{table.called['text']} (every cell is empty)")

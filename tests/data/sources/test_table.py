@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from layout_files import COUNT, LABELS, STANDARD, assert_frames, padded, ragged_samples
 
+from mmsa_lib.cli import main
 from mmsa_lib.data.check import check_record
 from mmsa_lib.data.sources.safe_pickle import UnsafePickleError
 from mmsa_lib.data.sources.table import read
@@ -337,7 +338,7 @@ def test_missing_texts_stay_missing(tmp_path):
     record = read(write_table(tmp_path / "mine.csv", columns(text=texts, **audio_columns())), "mine")
     assert record.transcripts == ["", "", "", "", "NA", "None", *TEXTS[6:]]
     assert record.repairs["text: cells that say nan, left empty"] == 3
-    assert any("1 transcripts are 'None'" in note for note in record.notes)
+    assert any("check: 1 transcripts are 'None'" in note for note in record.notes)
     record = read(write_table(tmp_path / "mine.csv", columns(text=[""] * COUNT, **audio_columns())), "mine")
     assert record.transcripts is None
     assert "not read: text (every cell is empty)" in record.notes
@@ -485,3 +486,17 @@ def test_damaged_arrays_are_one_line(tmp_path):
         path.write_bytes(_damaged(whole, generator))
         found = _loaded(tmp_path)
         assert not isinstance(found, str) or "\n" not in found
+
+
+def test_an_import_warns_of_what_is_not_read_and_what_may_be_lost(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MMSA_LIB_DATA", str(tmp_path / "home"))
+    path = write_table(tmp_path / "mine.csv", columns(duration=LABELS))
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    assert main(["data", "import", "table", str(path), "--name", "mine"]) == 0
+    said = capsys.readouterr().err
+    assert "warning: not read: duration\n" in said
+    assert "warning: check: mine.csv does not end in a line end" in said
+    assert main(["data", "import", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for word in ("video_id and clip_id", "split (train, valid or test", "audio:0, audio:1", "samples.csv"):
+        assert word in said
