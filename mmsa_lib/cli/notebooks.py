@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
+
+from mmsa_lib.errors import ConfigError
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -11,7 +14,12 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("notebooks", help="execute the notebooks")
     commands = parser.add_subparsers(dest="notebooks_command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="execute notebooks in order; executed copies go to runs/notebooks")
-    run.add_argument("names", nargs="*", metavar="NAME", help="which ones, for instance 01 or 01_data (default: all)")
+    run.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="which ones, for instance 01, 01_data or the path of one of your own (default: all)",
+    )
     run.add_argument("--profile", choices=("smoke", "cpu", "full"), default="smoke", help="default: smoke")
     run.add_argument("--out", type=Path, metavar="DIR", help="folder of the executed copies")
     run.add_argument("--update", action="store_true", help="also put good copies in the place of the notebooks")
@@ -22,7 +30,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="parameters for all chosen notebooks, for instance seed=1112 'config={\"lambda_cov\": 100}'",
+        help="parameters for all chosen notebooks, for instance seed=1112 config.max_epochs=20",
     )
     run.set_defaults(handler=execute)
 
@@ -33,8 +41,11 @@ def execute(args: argparse.Namespace) -> int:
     from mmsa_lib.experiments.options import literal, parse_assignment
 
     # The notebook's annotations turn text into numbers; lists and dictionaries are read here.
-    pairs = map(parse_assignment, args.set)
-    parameters = {key: literal(raw) if raw[:1] in ("[", "{") else raw for key, raw in pairs}
+    parameters: dict[str, Any] = {}
+    for key, raw in map(parse_assignment, args.set):
+        if key in parameters:
+            raise ConfigError(f"--set {key} is given twice; give it once")
+        parameters[key] = literal(raw) if raw[:1] in ("[", "{") or "." in key else raw
     results = run_all(
         args.names,
         profile=args.profile,

@@ -19,7 +19,7 @@ from mmsa_lib.errors import ConfigError, RunError, unknown_name
 from mmsa_lib.experiments.notebook_cleaning import clean
 from mmsa_lib.experiments.notebook_process import Launcher, by_signal, private_folder, remove_leftovers, run_worker
 from mmsa_lib.experiments.notebook_worker import FAILED, FINISHED, REPLIED, STARTED
-from mmsa_lib.experiments.parameters import PARAMETERS_TAG, parameters_model, read_notebook, resolve_parameters
+from mmsa_lib.experiments.parameters import PARAMETERS_TAG, merge, parameters_model, read_notebook, resolve_parameters
 from mmsa_lib.files import write_text
 from mmsa_lib.paths import project_root, runs_folder
 
@@ -130,26 +130,37 @@ def execute(
 
 
 def notebook_paths(names: Sequence[str] = (), folder: Path | None = None) -> list[Path]:
-    """The numbered notebooks of ``folder`` in order, or those named (``01_data``, ``01`` or ``01_data.ipynb``).
+    """The numbered notebooks of ``folder`` in order, or those named, each once.
+
+    A name is one of the folder's (``01_data``, ``01`` or ``01_data.ipynb``), or the path of any notebook.
 
     Raises:
-        ConfigError: no folder of notebooks (the library runs without its checkout).
+        ConfigError: no folder of notebooks (the library runs without its checkout), or a path where nothing is.
         UnknownNameError: a name that fits none, or several.
     """
+    own = {name: Path(name) for name in names if name.endswith(".ipynb") and (os.sep in name or Path(name).is_file())}
+    for path in own.values():
+        if not path.is_file():
+            raise ConfigError(f"no notebook {path}; give the path of an .ipynb file")
+    if folder is None and names and len(own) == len(set(names)):
+        return [own[name] for name in dict.fromkeys(names)]
     if folder is None:
         root = project_root()
         if root is None:
-            raise ConfigError("no notebooks here; run from a checkout of the project, or give a folder")
+            raise ConfigError("no notebooks here; run from a checkout of the project, or give the path of a notebook")
         folder = root / "notebooks"
     found = {path.stem: path for path in sorted(folder.glob("[0-9]*.ipynb"))}
     chosen = []
-    for name in names:
+    for name in dict.fromkeys(names):
+        if name in own:
+            chosen.append(own[name])
+            continue
         stem = name.removesuffix(".ipynb")
         fits = [stem] if stem in found else [known for known in found if known.split("_")[0] == stem]
         if len(fits) != 1:
             raise unknown_name("notebook", name, found)
         chosen.append(found[fits[0]])
-    return chosen if names else list(found.values())
+    return list(dict.fromkeys(chosen)) if names else list(found.values())
 
 
 def run_all(
@@ -169,7 +180,8 @@ def run_all(
     Args:
         names: which ones, all in order by default.
         profile: ``smoke``, ``cpu`` or ``full``; every notebook has this parameter.
-        parameters: further values by name, which all the chosen notebooks must know.
+        parameters: further values by name, which all the chosen notebooks must know; ``config.max_epochs`` sets a key
+            of the mapping ``config``.
         output: folder of the executed copies, ``runs/notebooks`` by default.
         update: also put each good copy in the place of its notebook; with default parameters only, since what is
             committed shows what a reader gets without choosing.
@@ -186,9 +198,13 @@ def run_all(
     """
     paths = notebook_paths(names, folder)
     target = Path(output) if output is not None else runs_folder() / "notebooks"
-    given = {"profile": profile, **(parameters or {})}
+    chosen: dict[Path, dict[str, Any]] = {}
     for path in paths:
+        if (target / path.name).resolve() in (path.resolve(), *((target / other.name).resolve() for other in chosen)):
+            raise ConfigError(f"{target / path.name} would be written over; give another folder with --out")
         source = read_notebook(path)
+        has_profile = "profile" in parameters_model(source, path.name).model_fields  # one's own need not
+        chosen[path] = given = merge({"profile": profile} if has_profile else {}, parameters or {})
         values = resolve_parameters(source, given, path.name)
         if update and values != resolve_parameters(source, {}, path.name):
             raise ConfigError(f"only default parameters can update {path.name}; leave out --profile and other values")
@@ -197,7 +213,7 @@ def run_all(
     environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
 
     def one(path: Path) -> ExecutedNotebook:
-        result = execute(path, given, target / path.name, timeout=timeout, environment=environment)
+        result = execute(path, chosen[path], target / path.name, timeout=timeout, environment=environment)
         report(f"{'ok' if result.ok else 'FAILED':<7}{result.seconds:6.1f} s  {path.name}")
         if not result.ok:
             report(f"        {result.failure}{f'; see {result.output}' if result.output else ''}")

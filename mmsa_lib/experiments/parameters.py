@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PARAMETERS_TAG = "parameters"
 PROFILES = ("smoke", "cpu", "full")
+MOST_DOTS = 20
 
 # What an annotation may be made of: types whose values are plain JSON, and ways to combine them.
 _TYPES: dict[str, Any] = {name: getattr(builtins, name) for name in ("bool", "int", "float", "str", "list", "dict")}
@@ -124,6 +125,29 @@ def typed_parameters(model: type[BaseModel], given: Mapping[str, Any], name: str
     if isinstance(seed, int) and not 0 <= seed < 2**32:
         raise ConfigError(f"{name}: parameter 'seed' cannot be {_shown(seed)}: a seed is 0 to {2**32 - 1}")
     return values
+
+
+def merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes``; ``a.b: value`` sets key ``b`` of the mapping ``a``, a mapping adds to a mapping.
+
+    Raises:
+        ConfigError: a dotted key reaches into a value that is no mapping.
+    """
+    merged = dict(base)
+    for key, value in changes.items():
+        if key.count(".") > MOST_DOTS:
+            raise ConfigError(f"{key[:40]}… has more than {MOST_DOTS} dots")
+        name, dot, inner = key.partition(".")
+        old = merged.get(name, {})
+        if dot:
+            if not isinstance(old, Mapping):
+                raise ConfigError(f"{key} reaches into {name}, which is {old!r} and no mapping")
+            merged[name] = merge(dict(old), {inner: value})
+        elif isinstance(value, Mapping) and isinstance(old, Mapping):
+            merged[name] = {**old, **value}
+        else:
+            merged[name] = value
+    return merged
 
 
 def check_data(data: Mapping[str, Any], *, needs: Collection[str] = (), sample: int = 0) -> None:

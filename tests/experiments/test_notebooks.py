@@ -6,15 +6,17 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import nbformat
 import pytest
 
+from mmsa_lib.cli import main
 from mmsa_lib.errors import ConfigError, RunError, UnknownNameError
 from mmsa_lib.experiments import notebooks
 from mmsa_lib.experiments.notebook_cleaning import clean
 from mmsa_lib.experiments.notebook_process import private_folder
-from mmsa_lib.experiments.notebooks import execute, notebook_paths, run_all
+from mmsa_lib.experiments.notebooks import ExecutedNotebook, execute, notebook_paths, run_all
 
 PARAMETERS = 'profile: str = "smoke"\nseed: int | None = None'
 
@@ -197,6 +199,41 @@ def test_update_refuses_outputs_that_show_this_machine(tmp_path, monkeypatch):
     with pytest.raises(RunError, match=r"00_a\.ipynb: an output of cell 3 shows a path of this machine"):
         run_all(folder=tmp_path, update=True, report=lambda line: None)
     assert path.read_text() == before
+
+
+def test_a_notebook_of_ones_own_is_run_by_its_path(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "mein ordner"
+    folder.mkdir()
+    path = write(folder / "own.ipynb", "print(profile, seed)")
+    (result,) = run_all([str(path)], parameters={"seed": "3"}, output=tmp_path / "out", report=lambda line: None)
+    assert result.ok, result.failure
+    assert printed(tmp_path / "out" / "own.ipynb")[3] == "smoke 3"
+    monkeypatch.setattr("mmsa_lib.experiments.notebooks.project_root", lambda: None)  # from a wheel
+    assert notebook_paths([str(path), str(path)]) == [path]
+    monkeypatch.chdir(folder)
+    assert notebook_paths(["own.ipynb"]) == [Path("own.ipynb")]
+    for arguments, said in (
+        ([str(folder / "none.ipynb")], "no notebook"),
+        (["own.ipynb", "--out", "."], "would be written over"),
+        (["own.ipynb", str(folder / "own.ipynb")], "would be written over"),
+        (["own.ipynb", "--set", "sed=1"], "did you mean seed"),
+        (["own.ipynb", "--set", "seed=1", "seed=2"], "given twice"),
+        (["01"], "give the path of a notebook"),
+    ):
+        assert main(["notebooks", "run", *arguments]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_dotted_keys_set_keys_of_a_mapping(tmp_path, monkeypatch):
+    path = write(tmp_path / "own.ipynb", "1")
+    book = nbformat.read(path, as_version=4)
+    book.cells[1].source = "config: dict = {}"  # and no profile
+    nbformat.write(book, path)
+    seen = []
+    done = ExecutedNotebook(path, {}, None, 1.0)
+    monkeypatch.setattr(notebooks, "execute", lambda *request, **_: seen.append(request[1]) or done)
+    assert main(["notebooks", "run", str(path), "--set", "config.max_epochs=1", "config.deep.flag=true"]) == 0
+    assert seen == [{"config": {"max_epochs": 1, "deep": {"flag": True}}}]
 
 
 def test_notebooks_are_named_by_stem_or_number(tmp_path):

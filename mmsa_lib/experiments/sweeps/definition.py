@@ -30,7 +30,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mmsa_lib.errors import ConfigError, UnknownNameError, unknown_name
 from mmsa_lib.experiments.notebooks import notebook_paths
-from mmsa_lib.experiments.sweeps.yaml_values import MOST_DEPTH, read_yaml
+from mmsa_lib.experiments.parameters import merge
+from mmsa_lib.experiments.sweeps.yaml_values import read_yaml
 
 SEED = "seed"
 MOST_POINTS = 10_000
@@ -152,29 +153,6 @@ def choices(sweep: SweepFile) -> Iterator[Choice]:
             varied = {**combination, **changes, **seed}
             merged = merge(parameters, varied)
             yield Choice(block.name if block is not None else "", ablation, merged, varied)
-
-
-def merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``changes``; ``a.b: value`` sets key ``b`` of the mapping ``a``, a mapping adds to a mapping.
-
-    Raises:
-        ConfigError: a dotted key reaches into a value that is no mapping.
-    """
-    merged = dict(base)
-    for key, value in changes.items():
-        if key.count(".") > MOST_DEPTH:
-            raise ConfigError(f"{key[:40]}… has more than {MOST_DEPTH} dots")
-        name, dot, inner = key.partition(".")
-        old = merged.get(name, {})
-        if dot:
-            if not isinstance(old, Mapping):
-                raise ConfigError(f"{key} reaches into {name}, which is {old!r} and no mapping")
-            merged[name] = merge(dict(old), {inner: value})
-        elif isinstance(value, Mapping) and isinstance(old, Mapping):
-            merged[name] = {**old, **value}
-        else:
-            merged[name] = value
-    return merged
 
 
 def _parts(sweep: SweepFile, block: Block | None) -> list[_Part]:
