@@ -73,4 +73,4 @@ def _plain(value: Any) -> Any:
 def say_undefined(metrics: Sequence[str]) -> None:
     """Warn of class metrics that are not defined, where there are any."""
     if metrics:
-        say(f"warning: {', '.join(metrics)}: not defined, since the labels of these samples hold one class alone")
+        say(f"warning: not defined, where the labels of these samples do not hold two classes: {', '.join(metrics)}")

@@ -137,7 +137,8 @@ def _emotion_prior(task: Task, train: np.ndarray, test: np.ndarray) -> dict[str,
     for part in ("acc", "f1", "f1_macro", "f1_positive"):
         result[f"mean_{part}"] = float(np.mean([result[f"{name}_{part}"] for name in task.names]))
     single = test.sum(axis=1) == 1
-    result[f"acc{len(task.names)}"] = _expected_accuracy(train.argmax(axis=1), test[single].argmax(axis=1))
+    if len(task.names) > 1:
+        result[f"acc{len(task.names)}"] = _expected_accuracy(train.argmax(axis=1), test[single].argmax(axis=1))
     return result
 
 

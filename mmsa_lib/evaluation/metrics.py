@@ -167,8 +167,8 @@ def emotion_metrics(scores: Any, labels: Any, names: Sequence[str]) -> dict[str,
 
     Returns:
         Per emotion ``<name>_acc``, ``<name>_f1`` (weighted), ``<name>_f1_macro``, ``<name>_f1_positive``; their means
-        over emotions ``mean_acc`` and so on; ``acc<K>``, the accuracy of the emotion with the largest "yes" logit, over
-        samples that have exactly one emotion.
+        over emotions ``mean_acc`` and so on; for two emotions or more ``acc<K>``, the accuracy of the emotion with the
+        largest "yes" logit, over samples that have exactly one emotion.
 
     Raises:
         DataError: shapes differ, there is no sample, a value is not finite or a label is not 0 or 1.
@@ -184,8 +184,9 @@ def emotion_metrics(scores: Any, labels: Any, names: Sequence[str]) -> dict[str,
         result[f"{name}_f1_positive"] = f1_score(guess, answer, "positive")
     for part in _EMOTION_PARTS:
         result[f"mean_{part}"] = float(np.mean([result[f"{name}_{part}"] for name in names]))
-    single = truth.sum(axis=1) == 1
-    result[f"acc{len(names)}"] = accuracy(logits[single, :, 1].argmax(axis=1), truth[single].argmax(axis=1))
+    if len(names) > 1:
+        single = truth.sum(axis=1) == 1
+        result[f"acc{len(names)}"] = accuracy(logits[single, :, 1].argmax(axis=1), truth[single].argmax(axis=1))
     return result
 
 
@@ -240,7 +241,7 @@ def undefined_metrics(task: Task, labels: Any) -> tuple[str, ...]:
     single = [name for i, name in enumerate(task.names) if _is_single(truth[:, i])]
     means = [f"mean_{part}" for part in _EMOTION_PARTS] if len(single) == len(task.names) else []
     alone = truth[truth.sum(axis=1) == 1].argmax(axis=1)
-    all_classes = [f"acc{len(task.names)}"] if _is_single(alone) else []
+    all_classes = [f"acc{len(task.names)}"] if len(task.names) > 1 and _is_single(alone) else []
     return (*(f"{name}_{part}" for name in single for part in _EMOTION_PARTS), *means, *all_classes)
 
 
