@@ -115,8 +115,8 @@ def _label_warnings(record: DatasetRecord) -> Iterator[Problem]:
         values = ", ".join(f"{value:g}" for value in distinct)
         yield Problem("warning", "labels", f"the labels take {len(distinct)} values only ({values})", repair)
     elif not (distinct < task.center).any() or not (distinct > task.center).any():
-        side = "above" if (distinct > task.center).any() else "below"
-        what = f"no label lies on the other side: all are {task.center:g}, the middle of [{low:g}, {high:g}], or {side}"
+        side = "below" if (distinct > task.center).any() else "above"
+        what = f"no label lies {side} {task.center:g}, the middle of [{low:g}, {high:g}]"
         repair = "give the range that they have (--range LOW HIGH) if it is another one, or see --classes"
         yield Problem("warning", "labels", what, f"metrics of two classes are not defined; {repair}")
 

@@ -64,7 +64,7 @@ def constant_values(task: Task, labels: Any) -> dict[str, np.ndarray]:
         return {"constant_majority": (values.mean(axis=0) > 0.5).astype(float)}
     side, count = np.unique(np.sign(values - task.center), return_counts=True)
     return {
-        "constant_majority": np.array(task.center + side[count.argmax()]),
+        "constant_majority": np.array(task.center + side[count.argmax()] * min(1.0, task.bound)),
         "constant_mean": np.array(values.mean()),
         "constant_median": np.array(np.median(values)),
         "constant_neutral": np.array(task.center),

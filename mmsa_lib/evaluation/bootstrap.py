@@ -14,7 +14,7 @@ import numpy as np
 
 from mmsa_lib.data.task import Task, regression
 from mmsa_lib.errors import ConfigError, DataError, unknown_name
-from mmsa_lib.evaluation.metrics import class_views, pearson, task_values, undefined_metrics
+from mmsa_lib.evaluation.metrics import class_views, pearson, task_values
 
 MetricFunction = Callable[[np.ndarray, np.ndarray], float]
 CHUNK = 500
@@ -167,7 +167,7 @@ def _vectorised(metric: str, guess, truth, task, member) -> Callable[[np.ndarray
     sums = [np.stack([np.bincount(member, weights=column) for column in t.items.T], axis=1) for t in terms]
 
     def score(drawn: np.ndarray) -> np.ndarray:
-        return np.mean([t.finish(drawn @ s) for t, s in zip(terms, sums, strict=True)], axis=0)
+        return mean_of_terms([t.finish(drawn @ s) for t, s in zip(terms, sums, strict=True)])
 
     return score
 
@@ -178,11 +178,15 @@ def summed_terms(metric: str, guess: np.ndarray, truth: np.ndarray, task: Task) 
     Raises:
         UnknownNameError: the task has no such metric.
     """
-    terms = _emotion_terms if task.kind == "emotions" else _class_terms if task.kind == "classes" else _terms
-    undefined = undefined_metrics(task, truth)
-    if metric in undefined:
-        return [Summed(np.zeros((len(truth), 1)), lambda s: np.full(len(s), np.nan))]
+    terms = {"regression": _terms, "emotions": _emotion_terms, "classes": _class_terms}[task.kind]
     return terms(metric, guess, truth, task)
+
+
+def mean_of_terms(values: list[np.ndarray]) -> np.ndarray:
+    """The value of a metric ``(R,)`` from its terms: their mean as far as they are defined, NaN where none is."""
+    stacked = np.stack(values)
+    defined = np.isfinite(stacked)
+    return _ratio(np.where(defined, stacked, 0).sum(axis=0), defined.sum(axis=0))
 
 
 def _terms(key: str, guess: np.ndarray, truth: np.ndarray, task: Task) -> list[Summed]:
@@ -234,13 +238,13 @@ def _emotion_terms(key: str, guess: np.ndarray, truth: np.ndarray, task: Task) -
     for name, chosen in columns.items():
         for part, term in parts.items():
             if key == f"{name}_{part}":
-                varied = [c for c in chosen if len(np.unique(truth[:, c])) > 1]  # as task_metrics averages
-                return [term(decided[:, c], truth[:, c]) for c in varied]
+                return [term(decided[:, c], truth[:, c]) for c in chosen]
     raise unknown_name("metric of this task", key, [all_classes, *(f"{n}_{p}" for n in columns for p in parts)])
 
 
 def _accuracy(guess: np.ndarray, truth: np.ndarray, kept: np.ndarray) -> Summed:
-    return Summed(np.column_stack([kept, kept & (guess == truth)]).astype(float), lambda s: _ratio(s[:, 1], s[:, 0]))
+    columns = [kept, kept & (guess == truth)]
+    return _where_classes_differ(columns, truth, kept, lambda s: _ratio(s[:, 1], s[:, 0]))
 
 
 def _correlation(guess: np.ndarray, truth: np.ndarray) -> Summed:
@@ -273,7 +277,19 @@ def _f1(
         weight = actual if average == "weighted" else occurs
         return _ratio((scores * weight).sum(axis=1), weight.sum(axis=1))
 
-    return Summed(np.column_stack(columns).astype(float), finish)
+    return _where_classes_differ(columns, truth, kept, finish)
+
+
+def _where_classes_differ(
+    columns: Sequence[np.ndarray], truth: np.ndarray, kept: np.ndarray, finish: Callable[[np.ndarray], np.ndarray]
+) -> Summed:
+    """A class metric as sums over ``columns``; NaN where the truth that was drawn holds one class, as in metrics.py."""
+    counts, own = [kept & (truth == c) for c in np.unique(truth)], len(columns)
+
+    def finish_defined(s: np.ndarray) -> np.ndarray:
+        return np.where((s[:, own:] > 0).sum(axis=1) > 1, finish(s[:, :own]), np.nan)
+
+    return Summed(np.column_stack([*columns, *counts]).astype(float), finish_defined)
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from mmsa_lib.evaluation.bootstrap import (
     check_resampling,
     draw_counts,
     group_members,
+    mean_of_terms,
     percentiles,
     summed_terms,
     task_values,
@@ -120,7 +121,7 @@ def score_resamples(
             for term in parts:
                 values.append(term.finish(totals[:, edges[position] : edges[position + 1]]))
                 position += 1
-            found[key][run, start : start + len(counts)] = np.mean(values, axis=0)
+            found[key][run, start : start + len(counts)] = mean_of_terms(values)
 
     score(np.ones((1, number)), 0)
     drawn = _counts(number, resamples, seed)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmsa_lib.data.task import emotions, regression
+from mmsa_lib.data.task import classes, emotions, regression
 from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.baselines import constant_metrics, constant_values, expected_f1
 from mmsa_lib.evaluation.metrics import f1_score, task_metrics
@@ -80,6 +80,25 @@ def test_the_emotion_prior_is_the_mean_over_many_draws():
     for key, value in exact.items():
         sample = np.array([d[key] for d in draws])
         assert abs(sample.mean() - value) < 4 * sample.std() / np.sqrt(len(sample)) + 1e-12, key
+
+
+def test_the_prior_of_classes_is_the_mean_over_many_draws():
+    generator = np.random.default_rng(1)
+    task = classes(["a", "b", "c"])
+    train, test = generator.choice(3, 40, p=[0.6, 0.3, 0.1]), np.array([0, 0, 0, 1, 1, 2, 2, 0, 1, 2, 0, 0])
+    table = constant_metrics(task, train, test)
+    draws = [task_metrics(task, np.eye(3)[generator.choice(train, len(test))], test) for _ in range(3000)]
+    for key, value in table.loc["constant_prior"].items():
+        sample = np.array([d[key] for d in draws])
+        assert abs(sample.mean() - value) < 4 * sample.std() / np.sqrt(len(sample)) + 1e-12, key
+    assert table.loc["constant_majority", "acc"] == pytest.approx(0.5)
+    assert list(table.index) == ["constant_majority", "constant_prior", "oracle_test_majority"]
+
+
+def test_constants_are_undefined_where_the_truth_is_one_sided():
+    table = constant_metrics(regression(), [-1.0, 2.0, 1.0], [0.5, 1.0, 2.0])
+    assert table[[key for key in table if "neg" in key]].isna().all(axis=None)
+    assert table["acc7"].notna().all()
 
 
 def test_emotion_majority_is_never_for_rare_emotions():

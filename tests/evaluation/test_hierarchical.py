@@ -5,13 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmsa_lib.data.task import emotions, regression
+from mmsa_lib.data.task import classes, emotions, regression
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
 from mmsa_lib.evaluation.bootstrap import bootstrap_difference, bootstrap_items
 from mmsa_lib.evaluation.hierarchical import interval_over_runs, score_resamples
 from mmsa_lib.evaluation.metrics import task_metrics
 
-TASKS = [regression(), regression((-1, 1)), regression((1, 5)), emotions(["a", "b"])]
+TASKS = [
+    regression(),
+    regression((-1, 1)),
+    regression((1, 5)),
+    emotions(["a", "b"]),
+    classes(["a", "b", "c"]),
+    regression((0, 1), "plain"),
+]
 RESAMPLES, SEEDS = 30, (1111, 1112, 1113)
 
 
@@ -22,6 +29,9 @@ def items(task, count=60, seed=0):
     if task.kind == "emotions":
         labels = np.eye(2)[generator.integers(2, size=count)]
         return labels, videos, {s: generator.normal(size=(count, 2, 2)) for s in SEEDS}
+    if task.kind == "classes":  # so few of the last class that some resamples lack it
+        labels = np.where(np.arange(count) < 3, 2, generator.integers(2, size=count))
+        return labels, videos, {s: generator.normal(size=(count, 3)) for s in SEEDS}
     labels = np.round(generator.uniform(*task.range, count) * 5) / 5
     labels[:6] = task.center
     return labels, videos, {s: labels + generator.normal(0, task.bound / 2, count) for s in SEEDS}

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from mmsa_lib.data.task import emotions, regression
+from mmsa_lib.data.task import classes, emotions, regression
 from mmsa_lib.errors import DataError, UnknownNameError
 from mmsa_lib.evaluation.metrics import (
     METRICS,
+    class_metrics,
     emotion_metrics,
     f1_score,
     metric,
@@ -185,6 +186,79 @@ def test_emotions_agree_with_scikit_learn():
     assert len(found) == 4 * 4 + 4 + 1
 
 
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_classes_agree_with_scikit_learn_and_a_slow_computation(count):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    generator = np.random.default_rng(count)
+    names = [f"c{i}" for i in range(count)]
+    truth = np.concatenate([np.arange(count), generator.integers(count, size=100)])
+    scores = generator.normal(size=(len(truth), count)) + np.eye(count)[truth]
+    found = class_metrics(torch.tensor(scores), torch.tensor(truth).float(), names)
+    guess = [max(range(count), key=lambda i: row[i]) for row in scores.tolist()]
+    assert found["acc"] == pytest.approx(sum(g == t for g, t in zip(guess, truth, strict=True)) / len(truth))
+    for key, average in (("f1", "weighted"), ("f1_macro", "macro")):
+        assert found[key] == pytest.approx(sklearn.f1_score(truth, guess, average=average))
+    each = sklearn.f1_score(truth, guess, average=None)
+    assert [found[f"f1_{name}"] for name in names] == pytest.approx(list(each))
+    assert list(found) == ["acc", "f1", "f1_macro", *(f"f1_{name}" for name in names)]
+    assert all(metric(key).key == key and metric(key).percent for key in found)
+    assert task_metrics(classes(names), scores, truth) == found
+
+
+def test_bad_classes_are_named():
+    with pytest.raises(DataError, match=r"\(N, 2\) and \(N,\)"):
+        class_metrics(np.zeros((3, 3)), np.zeros(3), ("a", "b"))
+    with pytest.raises(DataError, match="sample 1 is 2"):
+        class_metrics(np.zeros((2, 2)), [0, 2], ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "undefined"),
+    [
+        (regression(), [0.5, 1.0, 2.0], {"neg_nonneg", "neg_pos"}),
+        (regression(), [0.0, 1.0, 2.0], {"neg_nonneg", "neg_pos"}),
+        (regression(), [0.0, -1.0, -2.0], {"neg_pos"}),
+        (regression(), [1.0, 1.0, 1.0], {"neg_nonneg", "neg_pos", "acc5", "acc7"}),
+        (regression((-1, 1)), [0.2, 0.4, 1.0], {"acc2", "f1", "f1_macro", "acc3"}),
+        (regression((1, 5)), [3.0, 4.0, 5.0], {"acc2"}),
+        (regression((0, 1), "mosi"), [0.0, 1.0, 1.0], {"neg_nonneg", "neg_pos"}),
+        (regression((0, 1), "plain"), [0.5, 0.6, 1.0], {"acc2", "f1", "f1_macro"}),
+        (regression((0, 1), "plain"), [0.4, 0.6, 1.0], set()),
+    ],
+)
+def test_a_class_metric_of_one_sided_truth_is_undefined_and_never_100_percent(task, labels, undefined):
+    found = task_metrics(task, labels, labels)
+    for key, value in found.items():
+        expected = any(key == name or key.endswith((name, f"{name}_macro")) for name in undefined)
+        assert math.isnan(value) == (expected or (key == "corr" and len(set(labels)) == 1)), key
+    assert found["mae"] == 0
+    assert not math.isnan(sentiment_metrics(labels, labels)["acc2_neg_nonneg"])  # the field's own definition
+
+
+def test_an_emotion_that_never_occurs_is_undefined_and_left_out_of_means():
+    labels = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1]])
+    scores = np.stack([1 - labels, labels], axis=-1)
+    found = task_metrics(emotions(["a", "b", "c"]), scores, labels)
+    assert {key for key, value in found.items() if math.isnan(value)} == {
+        "acc3", *(f"{name}_{part}" for name in "bc" for part in ("acc", "f1", "f1_macro", "f1_positive"))
+    }  # fmt: skip
+    assert found["mean_acc"] == found["a_acc"] == 1
+    assert math.isnan(task_metrics(emotions(["b"]), scores[:, 1:2], labels[:, 1:2])["mean_f1"])
+
+
+def test_a_class_that_never_occurs_is_undefined():
+    found = task_metrics(classes(["a", "b", "c"]), np.eye(3)[[0, 1, 1]], [0, 1, 1])
+    assert {key for key, value in found.items() if math.isnan(value)} == {"f1_c"}
+    assert all(math.isnan(value) for value in task_metrics(classes(["a", "b"]), np.eye(2)[[1, 1]], [1, 1]).values())
+
+
+def test_two_classes_around_the_middle_of_any_range():
+    found = task_metrics(regression((0, 10), "plain"), [1, 6, 7, 5.5, 9], [2, 3, 8, 5, 10])
+    assert found["acc2"] == pytest.approx(3 / 4)  # 5 is the middle, dropped
+    assert found["mae"] == pytest.approx((1 + 3 + 1 + 0.5 + 1) / 5)
+    assert list(found) == ["mae", "corr", "acc2", "f1", "f1_macro"]
+
+
 @pytest.mark.parametrize(
     ("positive", "weighted", "macro", "swapped"),
     [
@@ -238,6 +312,8 @@ def test_predicts_one_class():
     assert predicts_one_class([3.5, 4.0], regression((1, 5)))
     same = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]).repeat(3, 1, 1)
     assert predicts_one_class(same, emotions(["a", "b"]))
+    assert predicts_one_class(np.eye(3)[[1, 1]], classes(["a", "b", "c"]))
+    assert not predicts_one_class(np.eye(3)[[1, 2]], classes(["a", "b", "c"]))
     same[0, 1, 1] = 2
     assert not predicts_one_class(same, emotions(["a", "b"]))
 

@@ -29,6 +29,8 @@ def make_split(size=12, modalities=MODALITIES, task=None, seed=0, labels=None, t
         features[m] = torch.randn(size, valid[m].shape[1], width, generator=generator) * valid[m].unsqueeze(-1)
     if labels is None and task.kind == "regression":
         labels = (torch.rand(size, generator=generator) * 2 - 1) * task.bound + task.center
+    elif labels is None and task.kind == "classes":
+        labels = torch.randint(0, len(task.names), (size,), generator=generator).float()
     elif labels is None:
         labels = torch.randint(0, 2, (size, len(task.names)), generator=generator).float()
     ids = None
