@@ -189,9 +189,9 @@ def _test_metrics(result: RunResult) -> dict[str, float]:
 
 
 def _metric_line(values: dict[str, float]) -> str:
-    from mmsa_lib.evaluation.metrics import metric
+    from mmsa_lib.evaluation.metrics import metric, shown_first
 
-    shown = {metric(key): value for key, value in values.items() if not key.endswith("_macro")}
+    shown = {metric(key): values[key] for key in shown_first(list(values))}
     return "  ".join(f"{m.label} {_number(m.percent, v)}" for m, v in shown.items())
 
 

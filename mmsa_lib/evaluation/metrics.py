@@ -280,6 +280,11 @@ def metric(key: str) -> Metric:
     raise unknown_name("metric", key, METRICS)
 
 
+def shown_first(keys: Sequence[str]) -> list[str]:
+    """The keys that tables show unasked: all but macro averages, which only classes are told by."""
+    return [key for key in keys if not key.endswith("_macro") or (key == "f1_macro" and "acc" in keys)]
+
+
 def predicts_one_class(prediction: Any, task: Task) -> bool:
     """Whether the model decides the same for every sample: the first sign of a model that has learned nothing.
 

@@ -13,7 +13,7 @@ import pandas as pd
 from mmsa_lib.data.masks import level_name
 from mmsa_lib.errors import DataError, unknown_name
 from mmsa_lib.evaluation.hierarchical import RESAMPLES
-from mmsa_lib.evaluation.metrics import Metric, metric
+from mmsa_lib.evaluation.metrics import Metric, metric, shown_first
 from mmsa_lib.evaluation.statistics import summarise_seeds
 from mmsa_lib.experiments.published import PrintedTable, published_setting, published_tables, read_published
 from mmsa_lib.experiments.rendering import Block, Line, Mark, Printable
@@ -157,7 +157,7 @@ def results_table(
     opened = _open(source, runs)
     chosen = _choose(opened.frame, split, protocol, level, dataset, fold)
     known = [key for key in dict.fromkeys(chosen["metric"]) if key]
-    keys = list(metrics) if metrics else [key for key in known if not key.endswith("_macro")]
+    keys = list(metrics) if metrics else shown_first(known)
     for key in keys:
         if key not in known:
             raise unknown_name("metric", key, known)

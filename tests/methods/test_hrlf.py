@@ -12,7 +12,7 @@ from method_data import make_split, train_epochs
 import mmsa_lib.methods.hrlf as module
 from mmsa_lib.data.batch import MODALITIES
 from mmsa_lib.data.masks import stochastic_validation
-from mmsa_lib.data.task import emotions
+from mmsa_lib.data.task import classes, emotions
 from mmsa_lib.losses.factorization import reconstruction_loss, translation_loss
 from mmsa_lib.methods.hrlf_networks import HRLFNetwork
 
@@ -77,6 +77,19 @@ def test_hmi_and_hal_and_kl_sample_by_sample(train, cyclic):
     difference = (method.teacher(train.data).raw - method.student(hidden).raw).double()
     assert terms["kl"].item() == pytest.approx((difference**2).mean().item() / 2, rel=1e-3)
     assert terms["kl"].item() > 0
+
+
+def test_kl_of_classes():
+    split = make_split(size=6, task=classes(("neg", "neu", "pos")))
+    method = small(split)
+    for network in (method.teacher, method.student):
+        network.predict.weight.data.mul_(20)
+    p, q = (n(split.data).raw.double().softmax(-1) for n in (method.teacher, method.student))
+    expected = sum(p[b, c] * (p[b, c].log() - q[b, c].log()) for b in range(6) for c in range(3)) / 6
+    terms = method.loss_terms(split.data, method(split.data))
+    assert terms["kl"].item() == pytest.approx(expected.item(), rel=1e-4)
+    cross_entropy = -sum(q[b, int(split.labels[b])].log() for b in range(6)) / 6
+    assert terms["task"].item() == pytest.approx(cross_entropy.item(), rel=1e-4)
 
 
 def test_kl_of_emotions():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mmsa_lib.data.task import emotions, regression
+from mmsa_lib.data.task import classes, emotions, regression
 from mmsa_lib.methods.rewards import joint_reward
 
 TASK = emotions(("neutral", "happy", "sad", "angry"))
@@ -29,6 +29,14 @@ def probability(logits, i, k, answer):
 def test_corrected_is_the_mean_probability_of_the_true_answers(logits, labels):
     expected = [sum(probability(logits, i, k, int(labels[i, k])) for k in range(4)) / 4 for i in range(8)]
     assert joint_reward(logits, labels, TASK).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("variant", ["corrected", "reference"])
+def test_classes_are_rewarded_by_the_probability_of_the_true_one(logits, variant):
+    answers = torch.arange(8) % 4
+    rewards = joint_reward(logits[..., 0], answers.float(), classes("abcd"), variant=variant)
+    for row, answer, reward in zip(logits[..., 0].tolist(), answers.tolist(), rewards.tolist(), strict=True):
+        assert reward == pytest.approx(math.exp(row[answer]) / sum(map(math.exp, row)))
 
 
 def test_reference_reads_another_sample(logits, labels):
