@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from mmsa_lib.errors import ConfigError, unknown_name
 
-TaskKind = Literal["regression", "emotions", "classes"]
 MetricSet = Literal["mosi", "sims", "mmmo", "plain", "emotions", "classes"]
 SCALES = ("mosi", "sims", "mmmo", "plain")
 """Metric sets of a regression; ``plain``: errors, correlation, two classes around the middle of any range."""
@@ -34,7 +33,7 @@ class Task:
         names: emotions in label order, or classes in the order of their ids.
     """
 
-    kind: TaskKind
+    kind: Literal["regression", "emotions", "classes"]
     metrics: MetricSet
     range: tuple[float, float] = (0.0, 1.0)
     names: tuple[str, ...] = ()
