@@ -461,7 +461,7 @@ def test_arrays_cut_anywhere_are_refused(tmp_path):
         assert "\n" not in found
 
 
-@pytest.mark.parametrize("compressed", [False])
+@pytest.mark.parametrize("compressed", [True, False])
 def test_damaged_archives_lose_nothing(tmp_path, compressed):
     generator = random.Random(0)
     save = np.savez_compressed if compressed else np.savez
