@@ -293,6 +293,14 @@ def _open_folder(folder: Path, repairs: Repairs) -> tuple[_Table, _ReadFeatures]
             return None
         rows, strange = _per_sample_files(folder / folders[modality], ids)
         table.left.extend(f"{folders[modality]}/{name} (no sample of that id)" for name in strange)
+        if not any(map(len, rows)):
+            if not strange:
+                table.left.append(f"{folders[modality]} (an empty folder)")
+                return None
+            raise DataError(
+                f"{folder / folders[modality]}: no file is called after a sample, as {ids[0]}.npy would be, found "
+                f"{', '.join(strange[:3])}; rename the files"
+            )
         where, described = str(folder / folders[modality]), f"{modality} features, one file per sample"
         level = "utterance" if max(map(len, rows)) == 1 else "frame"
         return listed(rows, ids, where, modality=modality, level=level, repairs=repairs, description=described)
@@ -554,14 +562,11 @@ def _padded_arrays(table: _Table, modality: Modality, ids: list[str], repairs: R
     """Frames of an array of the archive; ``text_features`` for text, since ``text`` is the transcript."""
     key = "text_features" if modality == "text" else modality
     columns = table.columns
-    if key not in columns:
-        if f"{key}_lengths" in columns:
-            table.left.append(table.called[f"{key}_lengths"])
+    if key not in columns or not has_values(columns[key]):
+        table.left += [f"{table.called[key]} (no value)"] if key in columns else []
+        table.left += [table.called[f"{key}_lengths"]] if f"{key}_lengths" in columns else []
         return None
     where = f"{table.path} {table.called[key]}"
-    if not has_values(columns[key]):
-        table.left.append(f"{table.called[key]} (no value)")
-        return None
     array, lengths = frames_of(columns[key], ids, where), None
     if f"{key}_lengths" in columns:
         lengths = np.asarray(columns[f"{key}_lengths"]).reshape(-1)

@@ -500,3 +500,18 @@ def test_an_import_warns_of_what_is_not_read_and_what_may_be_lost(tmp_path, monk
     said = " ".join(capsys.readouterr().out.split())
     for word in ("video_id and clip_id", "split (train, valid or test", "audio:0, audio:1", "samples.csv"):
         assert word in said
+
+
+def test_a_folder_without_any_array_of_a_sample(tmp_path):
+    write_folder(tmp_path, [None] * COUNT)
+    assert "not read: audio (an empty folder)" in read(tmp_path, "mine").notes
+    np.save(tmp_path / "audio" / "0.npy", SEQUENCES[0])
+    with pytest.raises(DataError, match=r"no file is called after a sample, as 000\.npy would be, found 0\.npy"):
+        read(tmp_path, "mine")
+
+
+def test_an_array_without_any_value_is_left_out_and_named(tmp_path):
+    empty = np.full((COUNT, 3, 2), np.nan)
+    record = read(write_archive(tmp_path / "mine.npz", audio=empty, audio_lengths=np.ones(COUNT, int)), "mine")
+    assert record.features == {}
+    assert "not read: audio (no value), audio_lengths" in record.notes
