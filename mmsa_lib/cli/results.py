@@ -30,7 +30,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     commands = parser.add_subparsers(dest="results_command", required=True, metavar="COMMAND")
     table = commands.add_parser("table", help="mean, deviation and interval over seeds, with constant baselines")
     table.add_argument("source", type=Path, metavar="FOLDER_OR_CSV", help="a folder of runs, or an exported table")
-    table.add_argument("--metrics", nargs="+", metavar="KEY", help="which metrics (default: all but macro averages)")
+    table.add_argument(
+        "--metrics", "--metric", nargs="+", metavar="KEY", help="which metrics (default: all but macro averages)"
+    )
     table.add_argument("--split", choices=("valid", "test"), default="test", help="default: test")
     table.add_argument("--protocol", default="complete", metavar="P", help="how test samples are made incomplete")
     table.add_argument("--level", default="0.0", metavar="L", help="a rate, or the available modalities (text+audio)")
@@ -74,7 +76,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def _add_chosen(parser: argparse.ArgumentParser) -> None:
     for column in CHOSEN:
-        parser.add_argument(f"--{column}", nargs="+", metavar="NAME", help=f"only these values of {column}")
+        names = [f"--{column}"] + ["--metrics"] * (column == "metric")  # as in the other commands
+        parser.add_argument(*names, nargs="+", metavar="NAME", help=f"only these values of {column}")
 
 
 def _add_by(parser: argparse.ArgumentParser) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 import traceback
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsa_lib.cli.names import CONSTANT, check_method
 from mmsa_lib.cli.output import print_json, say, say_undefined
-from mmsa_lib.errors import ConfigError, MMSAError
+from mmsa_lib.errors import ConfigError, MMSAError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +50,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "--oracle", action="store_true",
         help="also record test metrics after every epoch, to show what selection on the test set would claim",
     )  # fmt: skip
+    parser.add_argument(
+        "--metrics", nargs="+", metavar="KEY", help="which metrics to show (default: all but macro averages)"
+    )
     parser.add_argument("--force", action="store_true", help="repeat finished runs from the start")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -65,6 +69,8 @@ def train(args: argparse.Namespace) -> int:
     if args.method == CONSTANT:
         return _constants(args)
     configs = _configs(args)
+    if args.metrics:
+        _check_metrics(args.metrics, _metrics_of(configs[0]))
     from mmsa_lib.experiments import run
 
     finished: dict[int, RunResult] = {}
@@ -102,6 +108,36 @@ def _configs(args: argparse.Namespace) -> list[RunConfig]:
     return [RunConfig(**base, **sections, seed=seed) for seed in dict.fromkeys(args.seeds)]
 
 
+def _metrics_of(config: RunConfig) -> list[str]:
+    """The metrics that a run will have, told without its features."""
+    import torch
+
+    from mmsa_lib.data.registry import SYNTHETIC, store_path
+    from mmsa_lib.data.sources.synthetic import EMOTIONS
+    from mmsa_lib.data.store import read_store
+    from mmsa_lib.data.task import emotions, regression
+    from mmsa_lib.evaluation.metrics import task_metrics
+
+    if config.dataset == SYNTHETIC:
+        task = emotions(EMOTIONS) if config.data.get("task") == "emotions" else regression()
+        labels = torch.zeros(2, len(task.names)) if task.names else torch.zeros(2)
+    else:
+        folder = config.data.get("folder")
+        record = read_store(store_path(config.dataset, folder and Path(folder)), ())
+        task, labels = record.task, torch.as_tensor(record.labels[:2])
+    return list(task_metrics(task, task.shape_prediction(torch.zeros(len(labels), task.outputs)), labels))
+
+
+def _check_metrics(asked: Sequence[str], known: Collection[str]) -> None:
+    for key in asked:
+        if key not in known:
+            raise unknown_name("metric", key, known)
+
+
+def _only(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFrame:
+    return frame[frame["metric"].isin(metrics)] if metrics else frame
+
+
 def _report(args: argparse.Namespace, finished: dict[int, RunResult], failed: dict[int, Exception]) -> None:
     import pandas as pd
 
@@ -109,9 +145,9 @@ def _report(args: argparse.Namespace, finished: dict[int, RunResult], failed: di
 
     frame = pd.concat([part for r in finished.values() for part in (r.metrics, r.constants)]) if finished else None
     frame = None if frame is None else frame.drop_duplicates(ignore_index=True)
-    table = None if frame is None else results_table(frame)
+    table = None if frame is None else results_table(frame, args.metrics)
     if args.json:
-        runs = [_run_facts(seed, result) for seed, result in finished.items()]
+        runs = [_run_facts(seed, result, args.metrics) for seed, result in finished.items()]
         runs += [
             {"seed": seed, "error": {"type": type(e).__name__, "message": _reason(e)}} for seed, e in failed.items()
         ]
@@ -121,16 +157,16 @@ def _report(args: argparse.Namespace, finished: dict[int, RunResult], failed: di
     for seed, result in finished.items():
         note = " (finished before)" if result.finished_before else ""
         print(f"seed {seed}: {result.folder}{note}")
-        print("  " + _metric_line(_test_metrics(result)))
+        print("  " + _metric_line(_test_metrics(result), args.metrics))
         if result.environment["training"].get("one_class") and not _beats_constants(result):
             say(f"seed {seed}: the model decides the same for every test sample; it has learned nothing")
     if table is not None:
         print(f"\n{table!r}")
         say_undefined(table.undefined)
-        _print_incomplete(frame)
+        _print_incomplete(_only(frame, args.metrics), args.metrics)
 
 
-def _print_incomplete(frame: pd.DataFrame) -> None:
+def _print_incomplete(frame: pd.DataFrame, metrics: Sequence[str] | None) -> None:
     """One line per protocol, summary and row: the headline numbers, on the scale of the metrics."""
     from mmsa_lib.evaluation.missing_summary import HEADLINE, over_seeds, run_summaries
 
@@ -140,11 +176,11 @@ def _print_incomplete(frame: pd.DataFrame) -> None:
     ):
         print(f"\n{protocol}: {name.replace('_', ', ')}, mean over seeds")
         for method, row in part.groupby("method", sort=False):
-            print(f"{method:<22} {_metric_line(row.set_index('metric')['mean'].to_dict())}")
+            print(f"{method:<22} {_metric_line(row.set_index('metric')['mean'].to_dict(), metrics)}")
 
 
-def _run_facts(seed: int, result: RunResult) -> dict[str, Any]:
-    frame = result.metrics
+def _run_facts(seed: int, result: RunResult, shown: Sequence[str] | None) -> dict[str, Any]:
+    frame = _only(result.metrics, shown)
     complete, others = (frame[(frame["protocol"] == "complete") == wanted] for wanted in (True, False))
     values = {split: part.set_index("metric")["value"].to_dict() for split, part in complete.groupby("split")}
     training = result.environment["training"]
@@ -188,10 +224,12 @@ def _test_metrics(result: RunResult) -> dict[str, float]:
     return frame[chosen].set_index("metric")["value"].to_dict()
 
 
-def _metric_line(values: dict[str, float]) -> str:
+def _metric_line(values: dict[str, float], keys: Sequence[str] | None = None) -> str:
+    """The values of ``keys`` as far as they are there; without keys, those that are shown first."""
     from mmsa_lib.evaluation.metrics import metric, shown_first
 
-    shown = {metric(key): values[key] for key in shown_first(list(values))}
+    chosen = shown_first(list(values)) if keys is None else [key for key in keys if key in values]
+    shown = {metric(key): values[key] for key in chosen}
     return "  ".join(f"{m.label} {_number(m.percent, v)}" for m, v in shown.items())
 
 
@@ -224,14 +262,18 @@ def _constants(args: argparse.Namespace) -> int:
         raise ConfigError("the constant baselines have no settings; leave --set out")
     if args.missing != "none" or args.protocols != ["complete"]:
         raise ConfigError("what is missing changes no constant; leave --missing and --protocols out")
+    if args.device or args.oracle or args.force or args.seeds != [1111]:
+        raise ConfigError("constant baselines are not trained; leave --device, --oracle, --force and --seeds out")
     data = load(args.dataset, args.fold)
     rows = constant_rows(data)
+    _check_metrics(args.metrics or (), set(rows["metric"]))
+    rows = _only(rows, args.metrics)
     values = {name: part.set_index("metric")["value"].to_dict() for name, part in rows.groupby("method", sort=False)}
     if args.json:
         print_json({"method": CONSTANT, "dataset": args.dataset, "fold": args.fold, "constants": values})
     else:
         for name, numbers in values.items():
-            print(f"{name:<22} {_metric_line(numbers)}")
+            print(f"{name:<22} {_metric_line(numbers, args.metrics)}")
     say_undefined(_undefined(values))
     return 0
 

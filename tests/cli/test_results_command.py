@@ -159,6 +159,11 @@ class TestCompare:
         assert report["reference"] == "text_only"
         assert report["failed"]
 
+    def test_metrics_are_chosen_as_in_the_other_commands(self, folder, capsys):
+        words = ["compare", folder, "--reference", "text_only", "--no-items", "--json"]
+        assert main(["results", *words, "--metrics", "mae"]) == 0
+        assert {row["metric"] for row in json.loads(capsys.readouterr().out)["rows"]} == {"mae"}
+
     def test_seeds_alone_and_alpha(self, folder, capsys):
         words = ["results", "compare", folder, "--reference", "text_only:hidden=7", "--no-items", "--alpha", "0.1"]
         assert main([*words, "--method", "self_mm", "--json"]) == 0

@@ -183,3 +183,44 @@ class TestAfterwards:
         assert main(["results", "table", str(tmp_path / "r.csv"), "--json"]) == 0
         rows = json.loads(capsys.readouterr().out)["rows"]
         assert {"text_only", "constant_mean"} <= {row["method"] for row in rows}
+
+
+class TestMetrics:
+    def test_chosen_ones_are_shown_everywhere(self, train, capsys):
+        words = ["--quiet", "--metrics", "corr", "f1_neg_pos_macro"]
+        assert train("text_only", *words) == 0
+        out = capsys.readouterr().out
+        assert "  Corr " in out
+        assert "macro F1 (neg/pos)" in out
+        assert "MAE" not in out
+        assert train("text_only", *words, "--json") == 0
+        report = json.loads(capsys.readouterr().out)
+        assert set(report["over_seeds"]) == set(report["runs"][0]["metrics"]["test"]) == {"corr", "f1_neg_pos_macro"}
+
+    def test_of_incomplete_samples_and_constants(self, train, capsys):
+        assert train("text_only", "--quiet", "--metrics", "mae", "--protocols", "rate") == 0
+        assert "Corr" not in capsys.readouterr().out
+        assert main(["train", "constant", "--metrics", "mae"]) == 0
+        assert "Acc" not in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            (["--metrics", "mea"], "unknown metric 'mea'; did you mean mae?"),
+            (["--metrics", "mae", "--set", "task=emotions"], "unknown metric 'mae'"),
+            (["--metrics"], "expected at least one argument"),
+            (["--metrics", ""], "is empty"),
+        ],
+    )
+    def test_unknown_ones_are_refused_before_training(self, train, capsys, tmp_path, more, message):
+        assert train("early_fusion", *more) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert message in err
+        assert err.count("\n") == 1
+        assert not list(tmp_path.iterdir())
+
+    def test_constants_have_no_options_of_training(self, capsys):
+        for words in (["--seeds", "3"], ["--device", "cpu"], ["--oracle"], ["--metrics", "mea"]):
+            assert main(["train", "constant", *words]) == 2
+            assert capsys.readouterr().err.count("\n") == 1
