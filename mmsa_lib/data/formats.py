@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 COMPUTATIONAL_SEQUENCE = (
     "a computational sequence (.csd) of the CMU-Multimodal SDK, one part of a data set; 'mmsa-lib data build mosi' "
@@ -113,12 +114,20 @@ def _hdf5(path: Path) -> str:
 
     try:
         with h5py.File(path, "r", locking=False) as file:
-            roots = [file.get(name) for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
-            if any(isinstance(root, h5py.Group) and {"data", "metadata"} <= set(root) for root in roots):
+            roots = [file[name] for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+            if path.suffix.lower() == ".csd" or any(map(_is_computational_sequence, roots)):
                 return COMPUTATIONAL_SEQUENCE
     except Exception:  # HDF5 raises nearly anything for a damaged file; what it is was asked, not whether it is sound
         return "a damaged HDF5 file; download it again"
     return "an HDF5 file; for the MFN layout give its folder to 'mmsa-lib data import mfn'"
+
+
+def _is_computational_sequence(root: Any) -> bool:
+    """Whether it has what the SDK writes: ``data``, a group per video with features and intervals, and ``metadata``."""
+    if not hasattr(root, "keys") or not hasattr(data := root.get("data"), "keys"):
+        return False
+    video = data.get(next(iter(data), ""), None)
+    return "metadata" in root or (hasattr(video, "keys") and {"features", "intervals"} <= set(video))
 
 
 def _text(head: bytes) -> str:

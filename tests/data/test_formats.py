@@ -66,6 +66,17 @@ def test_archives_are_told_apart(tmp_path):
     assert "numpy archive" in kind_of(tmp_path / "own.npz")
 
 
+def test_a_computational_sequence_without_metadata(tmp_path):
+    with h5py.File(write_csd(tmp_path / "aligned.h5"), "a") as file:
+        del file["glove/metadata"]
+    assert kind_of(tmp_path / "aligned.h5") == COMPUTATIONAL_SEQUENCE
+    with h5py.File(tmp_path / "aligned.h5", "a") as file:
+        del file["glove/data/video1/features"]
+    assert "for the MFN layout" in kind_of(tmp_path / "aligned.h5")
+    (tmp_path / "aligned.h5").rename(tmp_path / "aligned.csd")
+    assert kind_of(tmp_path / "aligned.csd") == COMPUTATIONAL_SEQUENCE
+
+
 def test_folders_links_and_nothing(tmp_path):
     assert kind_of(tmp_path) == "an empty folder"
     assert kind_of(tmp_path / "nothing") == ""

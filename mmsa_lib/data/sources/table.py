@@ -408,9 +408,10 @@ def _plain_numbers(table: _Table, repairs: Repairs) -> None:
     """
     found: dict[str, list[tuple[str, int]]] = {"": [], ",": [], ".": []}
     plain: dict[str, list[str]] = {}
-    for key, cells in table.columns.items():
-        if not (key.startswith("label") or _FEATURE.fullmatch(key)):
-            continue
+    numeric = {key: v for key, v in table.columns.items() if key.startswith("label") or _FEATURE.fullmatch(key)}
+    if all(text.isascii() and "," not in text for text in map("".join, numeric.values())):
+        return  # tables may have thousands of columns
+    for key, cells in numeric.items():
         plain[key] = list(cells)
         for row, cell in enumerate(cells):
             number = cell.strip().translate(_MINUS)
