@@ -20,6 +20,10 @@ NPY = "a single .npy array"
 TABLE = "a table of text; 'mmsa-lib data import table' reads it if it has id, split and label"
 TEXT = "a text file"
 ARCHIVE = "a numpy archive; 'mmsa-lib data import table' reads it if it holds id, split and label"
+TORCH = (
+    "a file of torch.save; if it holds data, make a pickle of it: "
+    "pickle.dump(torch.load('FILE', weights_only=True), open('FILE.pkl', 'wb'))"
+)
 _BEGINNINGS = (
     (b"\x1f\x8b", "a gzip archive; unpack it first"),
     (b"BZh", "a bzip2 archive; unpack it first"),
@@ -31,6 +35,7 @@ _BEGINNINGS = (
     (b"/annex/objects/", "a git-annex pointer, not the data; fetch the file itself with 'git annex get'"),
     (b"outs:", "a DVC pointer, not the data; fetch the file itself with 'dvc pull'"),
     (b"\x93NUMPY", NPY),
+    (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", TORCH),  # its older format
     (b"\x80", PICKLE),
     (b"PAR1", "a Parquet table; save it as CSV"),
     (b"ARROW1", "a Feather table; save it as CSV"),
@@ -103,7 +108,7 @@ def _zip(path: Path) -> str:
     if any(name.startswith("xl/") for name in names):
         return "a spreadsheet (.xlsx); save the sheet as 'CSV UTF-8'"
     if any(name.endswith("data.pkl") for name in names):
-        return "a torch checkpoint; save its tensors as numpy arrays"
+        return TORCH
     if names and all(name.endswith(".npy") for name in names):
         return ARCHIVE
     return "a zip archive; unpack it first"

@@ -124,3 +124,13 @@ def test_other_names_of_torch_stay_refused(tmp_path):
     for thing in (torch.float32, torch.nn.Linear(1, 1), torch.device("cpu"), torch.Size([1])):
         with pytest.raises(UnsafePickleError, match=r"asks for torch|makes an object"):
             _load(tmp_path, pickle.dumps({"a": thing}))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_of_torch_save_are_told_how_to_become_a_pickle(tmp_path, zipped):
+    path = tmp_path / "a.pt"
+    torch.save({"train": BASE}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(DataError, match=r"a\.pt is not a pickle: .*torch\.save.*pickle\.dump\(torch\.load\("):
+        load(path)
+    as_told = pickle.dumps(torch.load(path, weights_only=True))
+    np.testing.assert_array_equal(_load(tmp_path, as_told)["train"], BASE.numpy())
