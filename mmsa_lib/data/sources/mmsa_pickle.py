@@ -44,6 +44,9 @@ from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
 
 CLASS_FIELDS = ("classification_labels", "annotations")
+VOCABULARY = {"bert-base-uncased": 30_522, "bert-base-chinese": 21_128}
+"""Token ids of the models whose ids the official files hold."""
+
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 _DESCRIPTIONS: dict[Modality, str] = {
     "text": "text features of the file (BERT states in the official files)",
@@ -92,16 +95,17 @@ def read(
         repairs.label_types(values)
     transcripts = _transcripts(splits, ids, repairs)
     unimodal = _unimodal(splits, ids, repairs)
-    token_parts = _all_token_ids(splits, ids, transcripts is not None, repairs)
+    known = known_set(sizes)
+    chinese = _is_chinese(transcripts) if transcripts else known is not None and known.name.startswith("CH-SIMS")
+    model = "bert-base-chinese" if chinese else "bert-base-uncased"
+    token_parts = _all_token_ids(splits, ids, transcripts is not None, model, repairs)
     for m in MODALITIES:
         _name_lost_lengths(splits, m)
     parts = [_read_split(splits[split], ids[split], token_parts.get(split), repairs) for split in splits]
     carried = _fields_of_all(parts, list(splits), path)
     sets = {m: joined([part[m] for part in parts], f"{path}: {m}") for m in MODALITIES if m in carried}
-    known, chinese = known_set(sizes), _is_chinese(transcripts)
     sims = bool(unimodal) or chinese or (known is not None and known.name.startswith("CH-SIMS"))
     labels, chosen, remark = read_labels(raw_labels, path, repairs, task=task, column=label_column, sims=sims)
-    model = "bert-base-chinese" if chinese else "bert-base-uncased"
     tokens = _tokens(list(token_parts.values()), model) if token_parts else None
     text = "text" if "text" in sets else "tokens" if tokens else "words" if transcripts else None
     if not sets and text is None:
@@ -211,7 +215,7 @@ def _numbers(values: Any, ids: list[str], where: str, repairs: Repairs) -> np.nd
 
 
 def _all_token_ids(
-    splits: dict[str, Fields], ids: dict[str, list[str]], has_text: bool, repairs: Repairs
+    splits: dict[str, Fields], ids: dict[str, list[str]], has_text: bool, model: str, repairs: Repairs
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Token ids and masks of the splits; where there is other text, unusable ones are left out, with the reason."""
     there = {split: fields for split, fields in splits.items() if "text_bert" in fields}
@@ -223,7 +227,7 @@ def _all_token_ids(
     try:
         if lacking:
             raise _Unusable(f"missing in split {lacking[0]}")
-        return {split: _token_ids(values, ids[split], place, repairs) for split, (values, place) in raw.items()}
+        return {split: _token_ids(values, ids[split], place, model, repairs) for split, (values, place) in raw.items()}
     except _Unusable as error:
         first = next(iter(there.values()))
         if needed:
@@ -306,7 +310,7 @@ def _lengths(fields: Fields, modality: Modality, count: int) -> np.ndarray | Non
     return np.minimum(numbers, np.iinfo(np.int32).max).astype(np.int64)
 
 
-def _token_ids(raw: Any, ids: list[str], place: str, repairs: Repairs) -> tuple[np.ndarray, np.ndarray]:
+def _token_ids(raw: Any, ids: list[str], place: str, model: str, repairs: Repairs) -> tuple[np.ndarray, np.ndarray]:
     """Token ids and mask, ``(N, L)`` each, from ``text_bert`` of any numeric type; ``_Unusable`` says what is wrong.
 
     ``(N, 3, L)`` holds ids, mask and segments in rows; ``(N, L, 3)``, as older releases of MMSA-FET write it, in
@@ -329,6 +333,9 @@ def _token_ids(raw: Any, ids: list[str], place: str, repairs: Repairs) -> tuple[
     if not _is_masked(array):
         raise _Unusable("expected token ids, a mask of 0 and 1, and segment ids; the file is damaged")
     tokens, mask = array[:, 0], array[:, 1]
+    if tokens.max(initial=0) >= VOCABULARY[model]:
+        largest = f"token id {tokens.max():g} is none of the {VOCABULARY[model]} of {model}"
+        raise _Unusable(f"{largest}; ids of other models can't be used")
     order = np.argsort(mask == 0, axis=1, kind="stable")  # valid tokens first, in their order
     tokens, mask = np.take_along_axis(tokens, order, 1), np.take_along_axis(mask, order, 1)
     if not mask.any():

@@ -21,7 +21,9 @@ from layout_files import (
 
 from mmsa_lib.data import load
 from mmsa_lib.data.check import check_record
+from mmsa_lib.data.sources import official
 from mmsa_lib.data.sources.mmsa_pickle import read, video_of
+from mmsa_lib.data.sources.official import KnownSet
 from mmsa_lib.data.store import read_store, write_store
 from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.errors import DataError
@@ -325,6 +327,8 @@ def notes_of(record, start):
         text_bert(TEXT_LENGTHS, STEPS)[:, :2],
         text_bert(TEXT_LENGTHS, STEPS) - 1,
         text_bert(TEXT_LENGTHS, STEPS) * np.nan,
+        text_bert(TEXT_LENGTHS, STEPS) + np.array([40_000, 0, 0])[:, None],
+        text_bert(TEXT_LENGTHS, STEPS) + np.array([1e300, 0, 0])[:, None],
         np.array(["?"] * COUNT),
         np.array([[[1j]]] * COUNT),
         np.array([None] * COUNT),
@@ -336,6 +340,12 @@ def test_token_ids_that_can_t_be_used_do_not_stop_a_file_that_has_text(tmp_path,
     assert record.token_ids is None
     assert_frames(record.features["text"], TEXT)
     assert "text_bert (" in notes_of(record, "not read: ")[0]
+
+
+def test_token_ids_of_a_chinese_set_without_transcripts(tmp_path, monkeypatch):
+    known = KnownSet("CH-SIMS", tuple(SIZES.values()), "")
+    monkeypatch.setattr(official, "KNOWN_SETS", (known,))
+    assert _read(tmp_path, unaligned(raw_text=None)).token_ids.model == "bert-base-chinese"
 
 
 def test_token_ids_in_columns_are_turned(tmp_path):
