@@ -146,6 +146,7 @@ def _report(args: argparse.Namespace, finished: dict[int, RunResult], failed: di
     frame = pd.concat([part for r in finished.values() for part in (r.metrics, r.constants)]) if finished else None
     frame = None if frame is None else frame.drop_duplicates(ignore_index=True)
     table = None if frame is None else results_table(frame, args.metrics)
+    say_undefined(() if table is None else table.undefined)
     if args.json:
         runs = [_run_facts(seed, result, args.metrics) for seed, result in finished.items()]
         runs += [
@@ -162,7 +163,6 @@ def _report(args: argparse.Namespace, finished: dict[int, RunResult], failed: di
             say(f"seed {seed}: the model decides the same for every test sample; it has learned nothing")
     if table is not None:
         print(f"\n{table!r}")
-        say_undefined(table.undefined)
         _print_incomplete(_only(frame, args.metrics), args.metrics)
 
 
