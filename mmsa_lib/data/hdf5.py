@@ -143,28 +143,42 @@ def examine(file: h5py.File, size: int) -> None:
         size: bytes of the file.
 
     Raises:
-        _Unfit: it refers to other files, or an array announces more than what is stored could hold.
+        _Unfit: it refers to other files, names a group twice, or announces more than what is stored could hold.
     """
-    groups, seen, total = [file["/"]], set(), 0
+    groups, total, links = [file["/"]], 0, []
+    seen = {h5py.h5o.get_info(groups[0].id).addr}
     while groups:
         group = groups.pop()
         for name in group:
             where, link = f"{group.name.rstrip('/')}/{name}", group.get(name, getlink=True)
             if isinstance(link, h5py.SoftLink):
-                continue  # leads to another place of this file
+                links.append(where)
+                continue
             if not isinstance(link, h5py.HardLink):
                 raise _Unfit(f"refers to another file at {where}")
             node = group[name]
-            address = h5py.h5o.get_info(node.id).addr
-            if address in seen:
-                continue
-            seen.add(address)
-            if isinstance(node, h5py.Group):
+            if isinstance(node, h5py.Dataset):
+                total += _check_array(node, where, size)  # again for each of its names, by which it may be read
+            elif isinstance(node, h5py.Group):
+                address = h5py.h5o.get_info(node.id).addr
+                if address in seen:
+                    raise _Unfit(f"gives a group a second name, {where}")
+                seen.add(address)
                 groups.append(node)
-            elif isinstance(node, h5py.Dataset):
-                total += _check_array(node, where, size)
+    for where in links:  # followed only now: none of the groups on the way leaves the file
+        node = file.get(where)
+        if not isinstance(node, h5py.Dataset):
+            raise _Unfit(f"has a link at {where} that leads to no array")
+        total += _check_array(node, where, size)
     if total > SMALL + DENSEST * size:
         raise _Unfit(f"announces {total / 1e9:.1f} GB of arrays and has {size / 1e6:.3g} MB")
+
+
+def scalars(attributes: h5py.AttributeManager, names: Iterable[str]) -> dict[str, object]:
+    """Some attributes; ``None`` for those that are no single value, which are not read."""
+    there = [name for name in names if name in attributes]
+    found = {name: attributes[name] if attributes.get_id(name).shape == () else None for name in there}
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in found.items()}
 
 
 def read_array(dataset: h5py.Dataset) -> np.ndarray:
@@ -172,7 +186,10 @@ def read_array(dataset: h5py.Dataset) -> np.ndarray:
 
     Raises:
         MemoryError: they take more than there is.
+        TypeError: they are of no fixed size, so that nobody knows what they would take.
     """
+    if dataset.dtype.hasobject:
+        raise TypeError(f"{dataset.name} holds values of variable length")
     free = available_memory()
     if free is not None and dataset.nbytes > free:
         raise MemoryError(f"{dataset.name} takes {dataset.nbytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
@@ -239,7 +256,7 @@ def probe(seconds: str, *paths: str) -> None:
     for path in paths:
         try:
             with h5py.File(path, "r", locking=False) as file:
-                dict(file.attrs)
+                _touch("/", file)
                 examine(file, os.path.getsize(path))
                 file.visititems(_touch)
         except Exception:
@@ -247,8 +264,8 @@ def probe(seconds: str, *paths: str) -> None:
 
 
 def _touch(_: str, node: h5py.Group | h5py.Dataset) -> None:
-    dict(node.attrs)
-    if isinstance(node, h5py.Dataset) and node.ndim and node.size:
+    scalars(node.attrs, list(node.attrs))
+    if isinstance(node, h5py.Dataset) and node.ndim and node.size and not node.dtype.hasobject:
         step = max(1, SMALL * len(node) // max(1, node.nbytes))
         for start in range(0, len(node), step):
             node[start : start + step]

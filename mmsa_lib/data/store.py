@@ -42,6 +42,7 @@ from mmsa_lib.data.hdf5 import (
     read_array,
     read_hdf5,
     read_texts,
+    scalars,
     write_hdf5,
 )
 from mmsa_lib.data.problems import refuse_problems
@@ -272,7 +273,7 @@ class _FeatureAttributes(BaseModel, strict=True):
 
 def _header(file: h5py.File, path: Path | str) -> dict[str, Any]:
     """The attributes of a store, checked: their fields and types, and the fingerprint against the digests."""
-    attributes = {k: v.item() if isinstance(v, np.generic) else v for k, v in file.attrs.items()}
+    attributes = scalars(file.attrs, _Header.model_fields)
     if not isinstance(attributes.get("format"), str) or attributes["format"] != FORMAT:
         raise DataError(f"{path} is HDF5, but not a data set of mmsa_lib: it seems to be {kind_of(path)}")
     version = attributes.get("version")
@@ -344,7 +345,7 @@ def _task(fields: dict[str, Any]) -> Task:
 
 
 def _read_features(group: h5py.Group, read_values: Callable[[h5py.Dataset], Any] = read_array) -> FeatureSet:
-    attributes = {key: group.attrs[key] for key in _FeatureAttributes.model_fields}
+    attributes = scalars(group.attrs, _FeatureAttributes.model_fields)
     check_fields(_FeatureAttributes, attributes, f"{group.file.filename} is damaged ({group.name}", REMEDY)
     lengths, observed = read_array(group["lengths"]), read_array(group["observed"])
     return FeatureSet(values=read_values(group["values"]), lengths=lengths, observed=observed, **attributes)
@@ -366,7 +367,10 @@ def _read_words(group: h5py.Group) -> Words:
 
 
 def _read_tokens(group: h5py.Group) -> TokenIds:
-    return TokenIds(read_array(group["ids"]), read_array(group["valid"]), str(group.attrs["model"]))
+    model = scalars(group.attrs, ["model"]).get("model")
+    if not isinstance(model, str):
+        raise TypeError(f"{group.name} has no text as attribute model")
+    return TokenIds(read_array(group["ids"]), read_array(group["valid"]), model)
 
 
 def _compare_all(file: h5py.File, header: Mapping[str, Any], path: Path | str) -> None:

@@ -160,7 +160,36 @@ def long_texts(file, folder):
     file.create_dataset("x", (10**9,), h5py.string_dtype(), chunks=(10**6,))
 
 
+def circle(file, folder):
+    file.create_group("a")["up"] = file["/"]
+
+
+def group_twice(file, folder):
+    file.create_group("a")
+    file["b"] = file["a"]
+
+
+def linked_group(file, folder):
+    file.create_group("a")
+    file["b"] = h5py.SoftLink("/a")
+
+
+def dangling(file, folder):
+    file["b"] = h5py.SoftLink("/a")
+
+
+def many_names(file, folder):
+    file.create_dataset("x", (4 * 10**6,), "f4", chunks=(10**6,))
+    for i in range(150):
+        file[f"hard{i}"], file[f"soft{i}"] = file["x"], h5py.SoftLink("/x")
+
+
 REFUSED = {
+    circle: "gives a group a second name, /a/up",
+    group_twice: "gives a group a second name, /b",
+    linked_group: "has a link at /b that leads to no array",
+    dangling: "has a link at /b that leads to no array",
+    many_names: "announces 4.8 GB of arrays",
     external_link: "refers to another file at /link",
     deep_external_link: "refers to another file at /a/b/link",
     external_storage: "keeps /x in another file",
@@ -186,15 +215,23 @@ def test_what_lies_elsewhere_or_is_not_there_is_refused_unread(tmp_path, make, s
     assert REFUSED[make] in refusal(tmp_path / "a.h5")
 
 
-def test_links_inside_the_file_and_groups_in_a_circle_are_followed(tmp_path):
-    def fill_circle(file):
+def test_links_to_arrays_inside_the_file_are_followed(tmp_path):
+    def fill_linked(file):
         fill(file)
         file["group/again"] = h5py.SoftLink("/numbers")
-        file["group/up"] = file["/"]
+        file["group/same"] = file["numbers"]
 
-    write_hdf5(tmp_path / "a.h5", fill_circle)
+    write_hdf5(tmp_path / "a.h5", fill_linked)
     with read_hdf5(tmp_path / "a.h5", "try again") as file:
-        assert file["group/again"].shape == (100_000, 2)
+        assert file["group/again"].shape == file["group/same"].shape == (100_000, 2)
+
+
+def test_texts_of_variable_length_are_not_read_unasked(tmp_path):
+    """Any number of them may point to one place."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=["a", "b"], dtype=h5py.string_dtype())
+    with pytest.raises(DataError, match="/x holds values of variable length"), read_hdf5(tmp_path / "a.h5", "no") as f:
+        read_array(f["x"])
 
 
 def test_well_packed_arrays_are_read(tmp_path):
