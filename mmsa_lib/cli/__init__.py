@@ -39,6 +39,20 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, _line(f"{message}; see {self.prog} --help"))
 
 
+class _Completion(argparse.Action):
+    """Print a script with which a shell completes commands and options; argparse gives none, the package shtab does."""
+
+    HELP = "print a script that completes commands and options in this shell (needs: pip install shtab)"
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        try:
+            import shtab
+        except ImportError:
+            parser.error("--print-completion needs shtab; run: pip install shtab")
+        print(shtab.complete(parser, values))
+        parser.exit()
+
+
 def _given(text: str) -> str:
     """``text``, if it can be a name or a path: an empty path would mean the current folder."""
     if not text.strip() or "\0" in text:
@@ -52,6 +66,9 @@ def build_parser() -> Parser:
     """The whole command line."""
     parser = Parser(prog="mmsa-lib", description=mmsa_lib.__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"mmsa-lib {mmsa_lib.__version__}")
+    parser.add_argument(
+        "--print-completion", action=_Completion, choices=("bash", "zsh", "tcsh"), help=_Completion.HELP
+    )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         import_module(f"{__name__}.{name}").register(subparsers)

@@ -54,7 +54,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     _add_target(build)
     bring = _add(commands, "import", import_one, "bring an official file or a table of your own into the store")
     bring.epilog = TABLE_FORM
-    bring.add_argument("layout", choices=READERS, help="; ".join(f"{k}: {v[1]}" for k, v in READERS.items()))
+    bring.add_argument("layout", choices=tuple(READERS), help="; ".join(f"{k}: {v[1]}" for k, v in READERS.items()))
     bring.add_argument("file", type=Path, metavar="FILE", help="the file (mfn: the folder)")
     bring.add_argument("--name", required=True, help="name of the data set from now on")
     task = bring.add_mutually_exclusive_group()

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -304,3 +305,14 @@ def test_a_figure_as_pdf_has_the_same_bytes_each_time(tmp_path, capsys):
     assert first.startswith(b"%PDF")
     assert b"CreationDate" not in first
     assert sorted(path.suffix for path in (tmp_path / "one").iterdir()) == [".json", ".pdf"]
+
+
+def test_completion_of_a_shell_is_left_to_shtab(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert main(["--print-completion", "bash"]) == 2
+    assert "pip install shtab" in one_line(capsys)
+    monkeypatch.setitem(
+        sys.modules, "shtab", types.SimpleNamespace(complete=lambda parser, shell: f"{shell} {parser.prog}")
+    )
+    assert main(["--print-completion", "bash"]) == 0
+    assert capsys.readouterr().out == "bash mmsa-lib\n"

@@ -184,7 +184,7 @@ def sentiment_task(
     elif task.kind == "regression":
         chosen, remark = task, f"label range [{task.range[0]:g}, {task.range[1]:g}] as asked for"
     else:
-        raise DataError(f"{where}: holds one sentiment label per sample, not emotions; ask for a regression task")
+        raise DataError(f"{where}: holds one sentiment label per sample, not emotions; leave --emotions out")
     outside = np.flatnonzero((labels < chosen.range[0]) | (labels > chosen.range[1]))
     if len(outside):
         row = outside[0]
