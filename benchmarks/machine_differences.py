@@ -1,11 +1,13 @@
-"""How far equal runs differ between processors: train on the synthetic set as other processors compute, and compare.
+"""How far equal runs differ between processors: train as other processors compute, and compare.
 
-The processors are those of ``tools/processor.sh``; beside them stand the committed runs of the main comparison
-(``data/results/sweep_main.csv``, made with AVX-512). Writes ``data/results/machine_differences.csv``: one row per data
-set, method, seed, processor and metric. Prints the standard deviation between processors (of equal seeds) and between
-seeds (on equal processors).
+The processors are those of ``tools/processor.sh`` and this machine as it is (``native``); beside them stand the
+committed runs of the main comparison (``data/results/sweep_main.csv``). Writes
+``data/results/machine_differences.csv``, one row per data set, method, seed, metric and processor, and prints standard
+deviations: between processors at equal seeds, and between seeds on one processor. Finished runs are not repeated; ``--read`` trains nothing.
 
-    python benchmarks/machine_differences.py [--methods early_fusion self_mm ...] [--runs FOLDER]
+    python benchmarks/machine_differences.py [--processors avx2 sse native] [--read]
+
+MOSI is built once per processor, since its text vectors are computed: set MMSA_LIB_MIRROR, or be online.
 """
 
 from __future__ import annotations
@@ -23,51 +25,64 @@ from mmsa_lib.experiments.results import read_results
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "data" / "results" / "machine_differences.csv"
-PROCESSORS = ("avx2", "sse")
-METHODS = ("early_fusion", "self_mm", "modal_alignment", "contrastive_mmcl", "hrlf")
+METHODS = {"synthetic": ("early_fusion", "self_mm", "contrastive_mmcl"), "mosi": ("early_fusion",)}
 SEEDS = (1111, 1112, 1113)
 METRICS = ("mae", "corr", "acc2_neg_pos")
-KEY = ["method", "seed", "processor", "metric"]
+KEY = ["dataset", "method", "seed", "metric", "processor"]
 
 
-def measure(method: str, processor: str, runs: Path) -> pd.DataFrame:
-    """Test metrics of all seeds of ``method``, trained with the instructions of ``processor``."""
+def train(processor: str, runs: Path) -> None:
+    """Train all methods with the instructions of ``processor``; runs and data go to ``runs / processor``."""
+    prefix = [] if processor == "native" else [str(ROOT / "tools" / "processor.sh"), processor]
     folder = runs / processor
-    command = [str(ROOT / "tools" / "processor.sh"), processor, sys.executable, "-m", "mmsa_lib", "train", method]
-    surroundings = {**os.environ, "MMSA_LIB_RUNS": str(folder), "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, "--quiet", "--seeds", *map(str, SEEDS)], env=surroundings, check=True, cwd=ROOT)
-    found = [find_run(path.parent) for path in folder.glob("*/DONE")]
-    rows = [run.metrics.assign(seed=run.config.seed) for run in found if run.config.method == method]
-    return pd.concat(rows).assign(method=method, processor=processor)
+    surroundings = {**os.environ, "MMSA_LIB_RUNS": str(folder), "MMSA_LIB_DATA": str(folder / "data")}
+    command = [*prefix, sys.executable, "-m", "mmsa_lib"]
+    for dataset, methods in METHODS.items():
+        if dataset != "synthetic":
+            subprocess.run([*command, "data", "build", dataset], env=surroundings, check=True, cwd=ROOT)
+        for method in methods:
+            options = ["--dataset", dataset, "--quiet", "--seeds", *map(str, SEEDS)]
+            subprocess.run([*command, "train", method, *options], env=surroundings, check=True, cwd=ROOT)
+
+
+def finished(processor: str, runs: Path) -> pd.DataFrame:
+    """Metrics of the finished runs of ``processor``."""
+    found = [find_run(done.parent) for done in sorted((runs / processor).glob("*/DONE"))]
+    names = ("dataset", "method", "seed")
+    rows = [run.metrics.assign(**{name: getattr(run.config, name) for name in names}) for run in found]
+    return pd.concat([pd.DataFrame(), *rows]).assign(processor=processor)
 
 
 def committed() -> pd.DataFrame:
-    """The same runs in the main comparison, with the weights that the methods have by themselves."""
+    """The same runs in the main comparison."""
     rows = read_results(ROOT / "data" / "results" / "sweep_main.csv")
-    rows = rows[(rows["dataset"] == "synthetic") & (rows["run_id"] != "") & (rows["variant"].fillna("") == "")]
-    return rows.assign(processor="avx512", seed=rows["seed"].astype(int))
+    rows = rows[(rows["run_id"] != "") & (rows["variant"].fillna("") == "")]
+    return rows.assign(processor="committed", seed=rows["seed"].astype(int))
 
 
 def spread(table: pd.DataFrame) -> pd.DataFrame:
-    """Standard deviations per method and metric: between processors at equal seeds, between seeds on one processor."""
+    """Standard deviations: between processors at equal seeds, between seeds on one processor."""
 
     def pooled(group: str) -> pd.Series:
-        variance = table.groupby(["method", "metric", group])["value"].var(ddof=1)
-        return variance.groupby(["method", "metric"]).mean() ** 0.5
+        variance = table.groupby(["dataset", "method", "metric", group])["value"].var(ddof=1)
+        return variance.groupby(["dataset", "method", "metric"]).mean() ** 0.5
 
     return pd.DataFrame({"between processors": pooled("seed"), "between seeds": pooled("processor")})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--processors", nargs="+", default=("avx2", "sse", "native"))
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "machine_differences")
+    parser.add_argument("--read", action="store_true", help="compare the runs that are finished; train nothing")
     args = parser.parse_args()
-    parts = [committed(), *(measure(method, name, args.runs) for method in args.methods for name in PROCESSORS)]
-    table = pd.concat(parts)
-    table = table[table["method"].isin(args.methods) & table["seed"].isin(SEEDS) & table["metric"].isin(METRICS)]
-    table = table[(table["split"] == "test") & (table["protocol"] == "complete")]
-    table = table.sort_values(KEY)[[*KEY, "value"]]
+    for processor in () if args.read else args.processors:
+        train(processor, args.runs)
+    mine = pd.concat([finished(processor, args.runs) for processor in args.processors])
+    table = pd.concat([committed(), mine])
+    table = table[(table["split"] == "test") & (table["protocol"] == "complete") & table["metric"].isin(METRICS)]
+    table = table.merge(mine[["dataset", "method", "seed"]].drop_duplicates())
+    table = table.sort_values(KEY)[[*KEY, "value"]].round(6)
     table.to_csv(FILE, index=False)
     print(spread(table).round(4).to_string())
 

@@ -56,6 +56,7 @@ NAMES = {"min": "max", "max": "min", "any": "all", "all": "any", "sum": "mean", 
 NAMES |= {"argmax": "argmin", "amax": "amin", "amin": "amax", "maximum": "minimum", "minimum": "maximum"}
 DROPPED = {"detach", "abs", "sqrt", "softmax", "clamp", "exp", "log", "sigmoid", "tanh", "square"}  # x.f() to x
 MODULES = {"torch", "np", "math", "F"}  # math.f(x) to x
+WIDE = 120  # letters of the expression that is shown around a change
 CPU_SECONDS = 60  # of one mutant, beside ten times what its tests take; more is an endless loop, and seen
 
 
@@ -75,7 +76,7 @@ class _Change(ast.NodeTransformer):
     """Make change ``number`` of all that can be made."""
 
     def __init__(self, number: int):
-        self.left, self.scope, self.whole = number, [], None
+        self.left, self.scope, self.around = number, [], []
         self.line, self.where, self.what = 0, "", None
 
     def visit(self, node: ast.AST) -> ast.AST:
@@ -91,17 +92,17 @@ class _Change(ast.NodeTransformer):
             node.annotation, annotation = ast.Constant(None), node.annotation
         for build in self.changes(node):
             if self.left == 0 and self.what is None:
-                before, whole = ast.unparse(node), self.whole and ast.unparse(self.whole)
+                before, around = ast.unparse(node), [ast.unparse(outer) for outer in self.around]
                 node = build()
                 self.line, self.where = node.lineno, self.owner()
                 self.what = f"{before} -> {ast.unparse(node)}"
                 if isinstance(node, ast.If | ast.While):
                     self.what = f"if {ast.unparse(node.test)}"
-                self.what += f" in {whole}" if whole and whole != before else ""
+                self.what += next((f" in {text}" for text in around if before != text and len(text) < WIDE), "")
             self.left -= 1
-        outer, self.whole = self.whole, self.whole or (node if isinstance(node, ast.expr) else None)
+        self.around.append(node)
         node = self.generic_visit(node) if self.what is None else node
-        self.whole = outer
+        self.around.pop()
         if named:
             node.decorator_list = decorators
             self.scope.pop()
@@ -227,7 +228,9 @@ def _put(module, tree: ast.Module, where: str) -> None:
         for name, value in vars(new).items():
             if not callable(value) and not name.startswith("__"):
                 setattr(old, name, value)
-    else:
+        if "__init__" in vars(new):  # of a dataclass
+            old.__init__.__defaults__ = new.__init__.__defaults__
+    if not hasattr(old, "__code__"):
         for name, value in list(vars(module).items()):
             if name in fresh and not name.startswith("__") and not callable(value):
                 for other in [m for n, m in sys.modules.items() if n.startswith(("mmsa_lib", "test_"))]:

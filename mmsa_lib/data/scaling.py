@@ -45,22 +45,18 @@ def fit_scaling(features: FeatureSet, samples: np.ndarray, read: Reader) -> Scal
     """
     width = features.width
     count, total = 0, np.zeros(width)
-    smallest, largest = np.full(width, np.inf), np.full(width, -np.inf)
     for frames in _observed(features, samples, read):
         count += len(frames)
         total += frames.sum(axis=0, dtype=np.float64)
-        smallest = np.minimum(smallest, frames.min(axis=0, initial=np.inf))
-        largest = np.maximum(largest, frames.max(axis=0, initial=-np.inf))
     if count == 0:
         return Scaling(np.zeros(width, np.float32), np.ones(width, np.float32))
     mean = total / count
     squares = np.zeros(width)
     for frames in _observed(features, samples, read):
         squares += ((frames - mean) ** 2).sum(axis=0)
-    constant = smallest == largest
-    mean[constant] = smallest[constant]
+    # Sums of equal float32 values are exact in float64: a constant column has a deviation of exactly 0.
     scale = np.sqrt(squares / count).astype(np.float32)
-    scale[constant | (scale == 0)] = 1
+    scale[scale == 0] = 1
     return Scaling(mean.astype(np.float32), scale)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 import os
 from dataclasses import replace
@@ -59,9 +61,42 @@ def test_layout_of_the_file(data, tmp_path):
         assert attributes["ids_sha256"] == ids_digest(test.ids)
         assert (attributes["dataset"], attributes["fold"], attributes["split"]) == ("synthetic", "standard", "test")
         assert (attributes["protocol"], attributes["level"], attributes["mask_seed"]) == ("frames", "0.2", MASK_SEED)
-        assert set(attributes) >= {"missing", "missing_text", "joint", "library"}
+        assert (attributes["missing"], attributes["missing_text"]) == ("zero vectors", "zero vectors")
+        assert not attributes["joint"]
+        assert "library" in attributes
+    joint = freeze(test, tmp_path, protocol="frames_joint")
+    with h5py.File(mask_path(test, joint.protocol, MASK_SEED, tmp_path)) as file:
+        assert file[f"frames_joint/0.2/{MASK_SEED}"].attrs["joint"]
     with h5py.File(mask_path(test, "rate", MASK_SEED, tmp_path)) as file:
         assert file[f"rate/0.2/{MASK_SEED}/available"].shape == (30, 3)
+
+
+def test_masks_are_the_same_for_ever(data, tmp_path):
+    """What seeds them and names their file is written down here: published numbers rest on it."""
+    test, seen = data["test"], {}
+
+    def draw(data, level, generator):
+        seen[level] = generator.initial_seed()
+        return draw_frames(data, level, generator)
+
+    freeze(test, tmp_path, draw)
+    for level in LEVELS:
+        text = json.dumps(["synthetic", "standard", "test", "frames", level, MASK_SEED])
+        assert seen[level] == int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+    layout = hashlib.sha256(ids_digest(test.ids).encode() + b"False")
+    for m in test.modalities:
+        for mask in (test.data.valid[m], test.data.observed[m]):
+            layout.update(f"{m}{tuple(mask.shape)}".encode() + np.packbits(mask.numpy()).tobytes())
+    assert mask_path(test, "frames", 5).name == f"synthetic-standard-test-{layout.hexdigest()[:12]}-frames-5.h5"
+
+
+def test_a_mask_of_whole_modalities_hides_them(data, tmp_path):
+    test = data["test"]
+    masks = freeze(test, tmp_path, draw_rate, "rate")
+    available, hidden = masks.levels["0.2"].bool(), masks.apply(test, "0.2")
+    assert not available.all()
+    for column, m in enumerate(test.modalities):
+        assert hidden.data.observed[m].equal(test.data.observed[m] & available[:, column : column + 1])
 
 
 def test_a_file_is_drawn_once_and_read_afterwards(data, tmp_path):

@@ -28,6 +28,11 @@ def test_columns_have_mean_zero_and_deviation_one_over_observed_training_frames(
     deviation = np.sqrt(sum((x - mean) ** 2 for x in seen) / len(seen))
     np.testing.assert_allclose(scaling.mean, mean, rtol=1e-6)
     np.testing.assert_allclose(scaling.scale[:3], deviation[:3], rtol=1e-6)
+    scaled = (np.array(seen) - mean)[:, :3] / deviation[:3]
+    chosen = np.concatenate([np.arange(*features.offsets[i : i + 2]) for i in train])
+    chosen = chosen[features.observed[chosen]]
+    found = scaling.apply(features.values, features.observed)[chosen, :3]
+    np.testing.assert_allclose(found, scaled, atol=1e-3)  # a deviation of 0.01 around -2 has 4 digits in float32
 
 
 def test_a_constant_column_becomes_exactly_zero(features):

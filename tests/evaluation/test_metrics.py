@@ -341,3 +341,17 @@ def test_bad_emotion_input_is_named():
         emotion_metrics(np.zeros((2, 1, 2)), [[0], [2]], ("a",))
     with pytest.raises(UnknownNameError, match="scale"):
         sentiment_metrics([1.0], [1.0], "mosei")
+
+
+def test_directions_and_units():
+    assert {key for key, known in METRICS.items() if not known.higher_is_better} == {"mae"}
+    assert {key for key, known in METRICS.items() if not known.percent} == {"mae", "corr"}
+
+
+def test_neutral_predictions_and_limits_of_the_scales():
+    assert sentiment_metrics([0.0, 0.1], [-1.0, 1.0])["acc2_neg_pos"] == 1
+    assert sentiment_metrics([0.0, -0.1], [1.0, -1.0])["acc2_neg_pos"] == 0.5
+    assert sentiment_metrics([0.0, -0.1], [1.0, -1.0])["acc2_neg_nonneg"] == 1
+    stars = sentiment_metrics([3.0, 3.5, 3.5, 1.0], [2.0, 5.0, 3.0, 2.0], "mmmo")
+    assert (stars["acc2"], stars["acc5"]) == (1, 0)
+    assert sentiment_metrics([5.8, 0.2], [5.0, 1.0], "mmmo")["acc5"] == 1
