@@ -19,7 +19,7 @@ from torch import Tensor
 from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.hdf5 import add_array, add_texts, read_texts, write_hdf5
 from mmsa_lib.data.masks import level_name
-from mmsa_lib.errors import DataError
+from mmsa_lib.errors import DataError, MMSAError
 from mmsa_lib.experiments.fingerprint import digest
 from mmsa_lib.experiments.manifest import MANIFEST, damaged_files
 from mmsa_lib.files import atomic_path, write_text
@@ -42,7 +42,7 @@ RESULTS = (CONFIG, ENVIRONMENT, HISTORY, METRICS, CONSTANTS, SPREAD, PREDICTIONS
 FINGERPRINTS = ("data_fingerprint", "code_fingerprint", "mask_fingerprint")
 """What an identifier rests on beside the values of a run; recorded in ``environment.json``."""
 
-REPEAT = "repeat the run with force (train --force), or delete the folder"
+REPEAT = "repeat the run with --force (force=True in Python), or delete the folder"
 
 VARIANT_SEPARATOR = "; "
 """Between the changed values that name a variant."""
@@ -125,8 +125,8 @@ def run_problem(folder: Path) -> str:
         if (folder / MANIFEST).exists():
             return _contradiction(folder, name)
         # Version 0.1.0 wrote neither a manifest nor the machine.
-        later = (folder / ENVIRONMENT).exists() and "machine" in read_json(folder / ENVIRONMENT)
-        return f"{folder} has no {MANIFEST}" if later else ""
+        facts = read_json(folder / ENVIRONMENT) if (folder / ENVIRONMENT).exists() else {}
+        return f"{folder} has no {MANIFEST}" if isinstance(facts, dict) and "machine" in facts else ""
     except OSError as error:
         return f"{folder} can't be read ({error.strerror or error})"
     except DataError as error:
@@ -264,7 +264,9 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except OSError as error:
+    except MMSAError:
+        raise
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} is no readable HDF5 file ({error}); repeat the run with --force (force=True in Python)"
         ) from error

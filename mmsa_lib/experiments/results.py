@@ -42,8 +42,15 @@ def collect(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
     Raises:
         DataError: there is no finished run.
     """
-    found = finished_runs(folder)
-    metrics = [files.read_table(path / files.METRICS) for path in found]
+    found, metrics = [], []
+    for path in finished_runs(folder):
+        try:
+            metrics.append(_read_run(path))
+            found.append(path)
+        except DataError as error:
+            files.warn_once(f"left out: {error}; {files.REPEAT}")
+    if not found:
+        raise DataError(f"no run in {folder} can be read; {files.REPEAT}")
     if not superseded:
         metrics = _newest(metrics)
     counted = [path for path, table in zip(found, metrics, strict=True) if len(table)]
@@ -51,6 +58,27 @@ def collect(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
     constants = [files.read_table(path) for path in _different([path / files.CONSTANTS for path in counted])]
     frame = pd.concat([*metrics, *constants], ignore_index=True).drop_duplicates(ignore_index=True)
     return _sorted(frame)
+
+
+def _read_run(path: Path) -> pd.DataFrame:
+    """The metrics of one run.
+
+    Raises:
+        DataError: its table is damaged, empty or of another run.
+    """
+    table = _read_rows(path / files.METRICS)
+    if set(table["run_id"]) != {path.resolve().name}:
+        raise DataError(f"{path / files.METRICS} is not the table of this run")
+    return table
+
+
+def _read_rows(path: Path) -> pd.DataFrame:
+    """A table with all columns of results."""
+    frame = files.read_table(path)
+    missing = [column for column in files.METRIC_COLUMNS if column not in frame]
+    if missing:
+        raise DataError(f"{path} is no table of results: column {missing[0]!r} is missing")
+    return frame
 
 
 def warn_of_mixed_machines(runs: Iterable[Path]) -> None:
@@ -192,11 +220,7 @@ def read_results(source: Path | str) -> pd.DataFrame:
     source = Path(source)
     if not source.is_file():
         return collect(source)
-    frame = files.read_table(source)
-    missing = [column for column in files.METRIC_COLUMNS if column not in frame]
-    if missing:
-        raise DataError(f"{source} is no table of results: column {missing[0]!r} is missing")
-    return frame
+    return _read_rows(source)
 
 
 def curate(

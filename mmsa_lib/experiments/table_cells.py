@@ -40,7 +40,8 @@ def cell_words(protocol: str, level: float | str) -> str:
 
 
 def _count(numbers: pd.Series) -> str:
-    return f" (n={int(numbers['n'])})" if numbers["undefined"] else ""
+    undefined = numbers["undefined"]
+    return f" (n={int(numbers['n'])})" if pd.notna(undefined) and undefined else ""
 
 
 def ranks(means: list[float], higher: bool) -> tuple[frozenset[int], frozenset[int]]:

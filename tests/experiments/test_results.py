@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 
@@ -11,8 +12,8 @@ from mmsa_lib.errors import DataError, UnknownNameError
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.manifest import write_manifest
 from mmsa_lib.experiments.results import collect, curate, failures, read_results
-from mmsa_lib.experiments.runs import run
-from mmsa_lib.experiments.summaries import open_source
+from mmsa_lib.experiments.runs import find_run, run
+from mmsa_lib.experiments.summaries import open_source, summarise
 from mmsa_lib.experiments.tables import results_table
 
 T_975_2 = 4.302652729911275
@@ -194,6 +195,38 @@ class TestCollect:
         curate(table, tmp_path / "a.csv")
         open_source(tmp_path / "a.csv", tmp_path)
         assert said in capsys.readouterr().err
+
+    @pytest.mark.parametrize("manifest", [True, False])
+    @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "\0" * 50, ",".join(files.METRIC_COLUMNS) + "\n"])
+    def test_a_run_with_a_damaged_table_is_left_out_with_one_line(
+        self, small_config, tmp_path, capsys, content, manifest
+    ):
+        bad, good = (run(small_config(seed=seed), tmp_path, progress="none") for seed in (1, 2))
+        (bad.folder / files.METRICS).write_text(content)
+        if manifest:
+            write_manifest(bad.folder, files.RESULTS)  # whoever tampers may know of it
+        capsys.readouterr()
+        assert set(collect(tmp_path)["run_id"]) == {good.run_id, ""}
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("left out: ")
+        assert str(bad.folder) in line
+
+    @pytest.mark.parametrize(
+        ("file", "content"),
+        [
+            (files.PREDICTIONS, b"\0" * 100), (files.ENVIRONMENT, b"3"), (files.ENVIRONMENT, b"null"),
+            (files.CONFIG, b"[]"), (files.CONFIG, b"[" * 10**5), (files.CONFIG, b"\xff\xfe"), (files.HISTORY, b""),
+        ],
+    )  # fmt: skip
+    def test_damaged_files_without_a_manifest_are_one_line(self, small_config, tmp_path, file, content):
+        result = run(small_config(), tmp_path, progress="none")
+        (result.folder / "manifest.json").unlink()
+        files.write_json(result.folder / files.ENVIRONMENT, {"training": {}})  # as version 0.1.0 left it
+        (result.folder / file).write_bytes(content)
+        for use in (lambda: collect(tmp_path), lambda: find_run(result.folder).history,
+                    lambda: summarise(tmp_path, items=True, resamples=20)):  # fmt: skip
+            with contextlib.suppress(DataError):
+                use()
 
     def test_an_empty_folder_says_what_to_do(self, tmp_path):
         with pytest.raises(DataError, match="mmsa-lib train METHOD"):
