@@ -217,7 +217,7 @@ TREES = {
         "id 'train0$_$0' occurs twice",
     ),
     "another layout": ("mult", None, "this looks like the MMSA layout"),
-    "emotions differ": ("mult", edit("train", "labels", lambda a: a[:, :3]), "3 and 4 emotion labels per sample"),
+    "emotions differ": ("mult", edit("train", "labels", lambda a: a[:, :3]), "3 and 4 labels per sample"),
     "no 0 or 1": ("mult", edit("train", "labels", lambda a: 5 * a), "entries other than 0 and 1"),
 }
 

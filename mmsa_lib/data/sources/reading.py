@@ -48,10 +48,13 @@ def read_cells(path: Path) -> Cells:
     """
     text, remarks = _text_of(path)
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
-    mark = _separator(text, usual)
+    if text[:4] == "sep=" and text[5:6] in ("\r", "\n"):  # how spreadsheets say it
+        mark, text = text[4], text[5:]
+    else:
+        mark = _separator(text, usual)
     rows = _rows(text, mark, path, remarks)
     if mark != usual:
-        remarks.append(f"{path.name} is separated by {_MARKS[mark]}")
+        remarks.append(f"{path.name} is separated by {_MARKS.get(mark, repr(mark))}")
     if not text.endswith(("\n", "\r")):
         remarks.append(f"{DOUBT}{path.name} does not end in a line end; was it copied or downloaded as a whole?")
     names = [name.strip() for name in rows.pop(0)[1]]
@@ -151,7 +154,7 @@ def _wrong_length(path: Path, line: int, found: int, expected: int, mark: str) -
     if found < expected:
         remedy = "the row is cut short; copy or download the file again, or complete the row"
     else:
-        remedy = f"put cells that hold {_MARKS[mark]} into quotation marks"
+        remedy = f"put cells that hold {_MARKS.get(mark, repr(mark))} into quotation marks"
         remedy += ", and write decimals with a point" if mark == "," else ""
     where = f"{path} is not a readable table: line {line}"
     return DataError(f"{where} has {found} cells, and the header has {expected}; {remedy}")

@@ -51,6 +51,12 @@ def test_other_separators_are_told_from_the_header(mark, tmp_path):
     assert bool(tabs.remarks) == (mark != "\t")
 
 
+def test_a_spreadsheet_may_say_its_separator(tmp_path):
+    found = read_cells(write(tmp_path, ("sep=;", "id;text", "a;x, y"), end="\r\n"))
+    assert found.columns == {"id": ["a"], "text": ["x, y"]}
+    assert found.lines == [3]
+
+
 def test_quotation_marks(tmp_path):
     lines = (HEADER, 'a,train,1,"two\nlines, ""quoted"""', 'b,test,1,5" screen')
     found = read_cells(write(tmp_path, lines))
