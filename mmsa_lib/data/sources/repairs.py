@@ -141,7 +141,8 @@ def sentiment_labels(raw: object, ids: Sequence[str], where: str, repairs: Repai
         repairs.count(f"labels: flattened from shape (N{', 1' * (values.ndim - 1)})", len(ids))
     values = values.reshape(-1)
     check_finite(values, ids, where)
-    return values.astype(np.float32)
+    with np.errstate(over="ignore"):  # what overflows lies outside any range, and is refused for that
+        return values.astype(np.float32)
 
 
 def check_ids(ids: Sequence[str], splits: Sequence[str], where: str) -> None:
