@@ -3,7 +3,8 @@
 The processors are those of ``tools/processor.sh`` and this machine as it is (``native``); beside them stand the
 committed runs of the main comparison (``data/results/sweep_main.csv``). Writes
 ``data/results/machine_differences.csv``, one row per data set, method, seed, metric and processor, and prints standard
-deviations: between processors at equal seeds, and between seeds on one processor. Finished runs are not repeated; ``--read`` trains nothing.
+deviations: between processors at equal seeds, and between seeds on one processor.
+Finished runs are not repeated; ``--read`` trains nothing.
 
     python benchmarks/machine_differences.py [--processors avx2 sse native] [--read]
 

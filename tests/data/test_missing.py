@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mmsa_lib.data import Batch
 from mmsa_lib.data.missing import (
+    DROP_STEPS,
     burst_mask,
     frame_mask,
     frame_masks,
@@ -77,6 +78,11 @@ class TestFrameMask:
         assert hidden.var() == pytest.approx(40 * 0.2 * 0.8, rel=0.1)
         assert frame_mask(valid, 0.0, seeded(), bernoulli=True).equal(valid)
         assert not frame_mask(valid, 1.0, seeded(), bernoulli=True).any()
+
+    def test_a_draw_of_exactly_zero_hides_nothing_at_rate_zero(self, monkeypatch):
+        monkeypatch.setattr(torch, "rand", lambda shape, generator: torch.zeros(shape))
+        valid = lengths_to_valid([3, 1])
+        assert frame_mask(valid, 0.0, seeded(), bernoulli=True).equal(valid)
 
     def test_draws_follow_the_generator(self):
         valid = lengths_to_valid([30] * 5)
@@ -204,6 +210,12 @@ class TestRateMask:
             with pytest.raises(ConfigError, match="missing rate"):
                 rate_mask(make_batch(9).valid, rate, seeded())
 
+    def test_two_thirds_may_be_written_with_three_digits_and_no_less(self):
+        valid = make_batch(9).valid
+        assert rate_mask(valid, 2 / 3 + 4.9e-4, seeded()).keys() == valid.keys()
+        with pytest.raises(ConfigError, match="missing rate"):
+            rate_mask(valid, 2 / 3 + 5.1e-4, seeded())
+
     def test_natural_absence_counts_and_is_never_the_only_one_kept(self):
         batch = make_batch(300)
         gone = torch.rand(300, 1, generator=seeded(9)) < 0.3
@@ -231,6 +243,7 @@ class TestStochasticMissing:
         for observed in left.observed.values():
             kept = observed[observed.any(-1)].double().mean(-1)
             assert 1 - kept.mean() == pytest.approx(0.45, abs=0.02)
+            assert DROP_STEPS == 10
             # ratios 0 … .9 are equally likely: a tenth keeps everything
             assert (kept == 1).double().mean() == pytest.approx(0.1, abs=0.02)
 
