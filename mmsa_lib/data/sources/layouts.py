@@ -65,10 +65,8 @@ NOT_READ = "not read: "
 DOUBT = "check: "
 """How a note begins on what was read and may be wrong or lost."""
 
-_WHY_NOT = {
-    "annotations": "categories follow from the labels",
-    "classification_labels": "categories follow from the labels",
-}
+CATEGORIES = ("annotations", "classification_labels")
+"""Fields of the official files that are left out by default and do no harm."""
 
 
 @dataclass(frozen=True)
@@ -198,10 +196,12 @@ def not_read(names: Iterable[Any]) -> list[str]:
     runs: dict[str, list[str]] = {}
     for name in dict.fromkeys(" ".join(as_name(name).split())[:80] for name in names):
         runs.setdefault(re.sub(r"\d+$", "#", name), []).append(name)
-    told = []
-    for run in runs.values():
-        shown = [f"{run[0]} to {run[-1]} ({len(run)})"] if len(run) > 3 else run
-        told += [f"{name} ({_WHY_NOT[name]})" if name in _WHY_NOT else name for name in shown]
+    told, harmless = [], [name for name in runs if name in CATEGORIES]
+    for first, run in runs.items():
+        if first not in CATEGORIES:
+            told += [f"{run[0]} to {run[-1]} ({len(run)})"] if len(run) > 3 else run
+    if harmless:
+        told.append(f"{' and '.join(harmless)} (categories follow from the labels; --classes reads them)")
     return [NOT_READ + ", ".join(told)] if told else []
 
 

@@ -153,7 +153,8 @@ def test_what_is_left_is_named_in_one_line():
     assert not_read([]) == []
     names = ["annotations", "x", "x", *(f"f{i}" for i in range(900)), "g1", "g2", "two\nlines"]
     assert not_read(names) == [
-        "not read: annotations (categories follow from the labels), x, f0 to f899 (900), g1, g2, two lines"
+        "not read: x, f0 to f899 (900), g1, g2, two lines, annotations (categories follow from the labels; --classes "
+        "reads them)"
     ]
 
 

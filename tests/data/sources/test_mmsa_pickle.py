@@ -389,8 +389,8 @@ def test_what_is_not_read_is_named_in_one_line(tmp_path):
     tree = {**mmsa_tree(unaligned(gaze=np.ones(COUNT), speaker=np.ones(COUNT))), "config": 1}
     record = read(write(tmp_path, tree), "mine")
     assert notes_of(record, "not read: ") == [
-        "not read: annotations (categories follow from the labels), classification_labels (categories follow from the "
-        "labels), gaze, speaker, config"
+        "not read: gaze, speaker, config, annotations and classification_labels (categories follow from the labels; "
+        "--classes reads them)"
     ]
 
 
