@@ -155,7 +155,9 @@ def _read(path: Path, name: str) -> pd.DataFrame:
 def _base(root: Path | str | None) -> Path:
     base = Path(root) if root is not None else project_root()
     if base is None:
-        raise ConfigError("no checkout to read tables from; give the folder that holds data/")
+        raise ConfigError(
+            "figures are drawn from the tables of a checkout, and there is none; run from one (or give root= in Python)"
+        )
     return base
 
 
