@@ -123,8 +123,7 @@ def test_what_lost_its_content_is_made_again_and_nothing_else(copy, expected, da
         damage(copy.folders[seed][folder] / name)
     damaged = set(SEEDS) - {INTACT}
     if damage is missing:
-        # Neither takes anything from the results: all files of the run are there, and so is the notebook in its point.
-        damaged -= {PLACES.index(("run", MANIFEST)), PLACES.index(("run", store.NOTEBOOK))}
+        damaged -= {PLACES.index(("run", store.NOTEBOOK))}  # the notebook is there, in its point
     copy.completes(damaged)
     same(collect(copy.runs), expected(SEEDS))
 

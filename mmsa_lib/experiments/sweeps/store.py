@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from mmsa_lib.errors import DataError
+from mmsa_lib.experiments.files import run_problem
 from mmsa_lib.experiments.manifest import MANIFEST, damaged_files, write_manifest
 from mmsa_lib.experiments.sweeps.points import Point
 from mmsa_lib.files import atomic_path, remove_tree, write_text
@@ -72,7 +73,7 @@ def read_state(runs: Path, point: Point) -> State:
         except (DataError, KeyError, TypeError, ValueError):
             return State(MISSING, message=f"{folder / RESULT} is damaged")
         for name in made:
-            if _text(runs / name / DONE) != name or damaged_files(runs / name):
+            if _text(runs / name / DONE) != name or run_problem(runs / name):
                 return State(MISSING, message=f"the run {name} behind it is damaged or gone")
         return State(FINISHED, made, seconds)
     try:
@@ -87,9 +88,9 @@ def _damage(folder: Path, name: str, needed: tuple[str, ...]) -> str:
     if _text(folder / DONE) != name:
         return f"{folder / DONE} is damaged"
     # Without its manifest, or with one that leaves files out, nothing here could be checked.
-    if not (folder / MANIFEST).is_file() or not set(needed) <= _read(folder / MANIFEST).keys():
+    damaged = damaged_files(folder, needed)
+    if damaged == [MANIFEST] or not (folder / MANIFEST).is_file():
         return f"{folder / MANIFEST} is missing or leaves files out"
-    damaged = damaged_files(folder)
     return f"{folder / damaged[0]} differs from its manifest" if damaged else ""
 
 
