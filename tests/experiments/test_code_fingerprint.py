@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import ast
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from mmsa_lib.experiments.fingerprint import code_fingerprint, digest, import_closure, normalised_source
+from mmsa_lib.experiments.fingerprint import code_fingerprint, digest, import_closure, normalised_source, parse
 
 
 @pytest.fixture
@@ -59,6 +64,24 @@ def test_only_code_that_the_run_uses_changes_the_fingerprint(package, file, text
     before = code_fingerprint(ROOTS, package)
     (package / file).write_text(text)
     assert (code_fingerprint(ROOTS, package) != before) is changes
+
+
+def test_a_loaded_module_counts_as_it_was_loaded_until_it_is_loaded_again(package, monkeypatch):
+    """Whoever edits a file and does not load it again runs the old code."""
+    module = ModuleType("mmsa_lib.loop")
+    module.__spec__ = ModuleSpec("mmsa_lib.loop", None, origin=str(package / "loop.py"))
+    monkeypatch.setitem(sys.modules, "mmsa_lib.loop", module)
+    before = code_fingerprint(ROOTS, package)
+    (package / "loop.py").write_text("RATE = 2\n")
+    assert code_fingerprint(ROOTS, package) == before
+    module.__spec__ = ModuleSpec("mmsa_lib.loop", None, origin=str(package / "loop.py"))
+    assert code_fingerprint(ROOTS, package) != before
+
+
+def test_many_threads_parse_at_once():
+    source = "x = [" + ", ".join(f"f({i}, (a + b) * c)" for i in range(400)) + "]"
+    with ThreadPoolExecutor(8) as pool:
+        assert len({ast.dump(tree) for tree in pool.map(parse, [source] * 40)}) == 1
 
 
 def test_attribute_docstrings_and_empty_bodies(tmp_path):

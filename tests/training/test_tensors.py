@@ -59,3 +59,11 @@ def test_load_into_needs_every_parameter_but_not_every_buffer():
     del state["layer.bias"]
     with pytest.raises(DataError, match=r"layer\.bias should have shape \(1,\), the file holds nothing"):
         load_into(target, state)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.int8, torch.complex64])
+def test_load_into_refuses_weights_of_another_type(kind):
+    layer = nn.Linear(2, 1)
+    state = {**layer.state_dict(), "weight": torch.ones(1, 2, dtype=kind)}
+    with pytest.raises(DataError, match=r"weight should be torch\.float32, the file holds"):
+        load_into(layer, state)
