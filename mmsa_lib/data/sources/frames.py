@@ -70,7 +70,8 @@ def frames_of_one(value: Any, where: str) -> np.ndarray:
     if array.dtype == object and all(is_missing(x) or isinstance(x, int | float | np.number) for x in array.flat):
         array = np.array([np.nan if is_missing(x) else x for x in array.flat]).reshape(array.shape)
     if array.ndim not in (1, 2) or array.dtype.kind not in "biuf":
-        raise DataError(f"{where} is {describe(array)}, expected numbers (T, d) or (d,)")
+        hint = "; transcripts belong into a field raw_text" if isinstance(value, str | bytes) else ""
+        raise DataError(f"{where} is {describe(value)}, expected numbers (T, d) or (d,){hint}")
     return array[None] if array.ndim == 1 else array
 
 

@@ -8,7 +8,9 @@ Per split a dict with ``id`` (``video$_$clip``), ``regression_labels``, and any 
 - audio and vision: by their length field; where there is none and the array is as long as the text, they are aligned
   and the text's lengths hold; else the span of the frames that are not zero.
 
-Padding may be on either side. ``classification_labels`` and ``annotations`` are read only where classes are asked for.
+Fields are also found by other names (``visual``, ``label_T``, ...: :data:`~mmsa_lib.data.sources.layouts.FIELDS`),
+frames may come unpadded, as a list of ``(T, d)``, and ``text_bert`` as ``(N, L, 3)``. Padding may be on either side.
+``classification_labels`` and ``annotations`` are read only where classes are asked for.
 """
 
 from __future__ import annotations

@@ -496,3 +496,13 @@ def test_a_field_of_any_type_is_read_or_refused_in_one_line(tmp_path, key, kind)
     tree = mmsa_tree(unaligned(regression_labels_T=LABELS))
     tree["test"][key] = ANYTHING[kind]
     read_or_refuse(read, write(tmp_path, tree))
+
+
+def test_transcripts_in_place_of_features_are_told_where_they_belong(tmp_path):
+    tree = mmsa_tree(unaligned())
+    for part in tree.values():
+        part["text"] = ["it was good"] * len(part["id"])
+    with pytest.raises(
+        DataError, match=r"text: sample '.*' is a single str, .*transcripts belong into a field raw_text"
+    ):
+        read(write(tmp_path, tree), "mine")
