@@ -1,12 +1,12 @@
 """How far equal runs differ between processors: train as other processors compute, and compare.
 
-The processors are those of ``tools/processor.sh`` and this machine as it is (``native``); beside them stand the
-committed runs of the main comparison (``data/results/sweep_main.csv``). Writes
+The processors are those of ``tools/processor.sh`` (``native`` is this machine as it is); beside them stand the
+committed runs of the main comparison (``data/results/sweep_main.csv``), made with AVX-512. Writes
 ``data/results/machine_differences.csv``, one row per data set, method, seed, metric and processor, and prints standard
 deviations: between processors at equal seeds, and between seeds on one processor.
 Finished runs are not repeated; ``--read`` trains nothing.
 
-    python benchmarks/machine_differences.py [--processors avx2 sse native] [--read]
+    python benchmarks/machine_differences.py [--processors avx2 sse] [--read]
 
 MOSI is built once per processor, since its text vectors are computed: set MMSA_LIB_MIRROR, or be online.
 """
@@ -73,7 +73,7 @@ def spread(table: pd.DataFrame) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--processors", nargs="+", default=("avx2", "sse", "native"))
+    parser.add_argument("--processors", nargs="+", default=("avx2", "sse"))
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "machine_differences")
     parser.add_argument("--read", action="store_true", help="compare the runs that are finished; train nothing")
     args = parser.parse_args()
