@@ -30,6 +30,7 @@ def sanitized(text):
         ("<A at 0x7f00aa11bb22>", "<A at 0x7e00aa11bb33>"),
         ("on 2026-01-02", "on 2027-03-04"),
         ("wrote /tmp/ab/run", "wrote /tmp/cd/run"),
+        ("Run `0123456789ab` in `runs/0123456789ab`. Kept", "Run `ba9876543210` in `/tmp/a/ba9876543210`. Kept"),
         ("Run `0123456789ab` in `runs/0123456789ab`.", "Run `ba9876543210` in `/data/ba9876543210`."),
     ],
 )
