@@ -50,7 +50,7 @@ class FitResult:
     best_value: float
     stopped: str
     seconds: float
-    resumed_after: int = 0
+    resumed_after: int
 
 
 def fit(

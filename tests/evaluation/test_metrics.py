@@ -355,3 +355,16 @@ def test_neutral_predictions_and_limits_of_the_scales():
     stars = sentiment_metrics([3.0, 3.5, 3.5, 1.0], [2.0, 5.0, 3.0, 2.0], "mmmo")
     assert (stars["acc2"], stars["acc5"]) == (1, 0)
     assert sentiment_metrics([5.8, 0.2], [5.0, 1.0], "mmmo")["acc5"] == 1
+
+
+def test_ties_of_emotions_mean_no_and_odd_labels_are_named():
+    names = ["a", "b"]
+    tied = np.zeros((2, 2, 2))
+    assert emotion_metrics(tied, [[0, 1], [0, 1]], names)["a_acc"] == 1
+    assert emotion_metrics(tied, [[0, 1], [0, 1]], names)["b_acc"] == 0
+    half = tied.copy()
+    half[0, :, 0] = 1  # a clear no for the first sample, a tie for the second: the same decision
+    assert predicts_one_class(half, emotions(names))
+    with pytest.raises(DataError, match=r"sample 1 are \[0.*2"):
+        emotion_metrics(tied, [[0, 1], [0, 2]], names)
+    assert metric("acc4").label == "Acc-4"

@@ -111,6 +111,18 @@ def test_detached_targets_get_no_gradient(weights, detach):
     assert same is not detach
 
 
+def test_targets_are_in_the_graph_unless_told_otherwise(weights):
+    z, q = ({m: x.clone().requires_grad_() for m, x in part.items()} for part in (weights.z, weights.q))
+    sum(translation_parts(z, q, weights.u, weights.decoder)).backward()
+    assert all(x.grad.abs().sum() > 0 for x in z.values())
+    losses = [
+        reconstruction_loss(z, q, weights.u, weights.decoder, weights.encoders, **options)
+        for options in ({}, {"detach_targets": False})
+    ]
+    found = [torch.autograd.grad(loss, list(q.values())) for loss in losses]
+    assert all(torch.equal(x, y) for x, y in zip(*found, strict=True))
+
+
 def test_no_distance_has_no_gradient_and_is_no_nan():
     z = {m: torch.zeros(3, 2, requires_grad=True) for m in NAMES}
     q, u = ({m: torch.zeros(3, 1) for m in NAMES} for _ in range(2))
