@@ -218,7 +218,7 @@ LOST = {
     "nothing": (_edited(_of(h5py.Empty("f4"))), "no array of samples"),
     "scalar": (_edited(_of(3.0)), "no array of samples"),
     "complex": (_edited(_of(np.ones((6, STEPS, 5), complex))), "expected numbers"),
-    "strings": (_edited(_of(["a"] * 6)), "expected numbers"),
+    "strings": (_edited(_of(["a"] * 6)), "values of variable length"),
     "no frames": (_edited(_of(np.ones((6, 0, 5)))), "expected numbers"),
     "fewer": (_edited(_of(np.ones((5, STEPS, 5)))), "6 labels and"),
 }
