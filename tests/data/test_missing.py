@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mmsa_lib.data import Batch
 from mmsa_lib.data.missing import (
     DROP_STEPS,
+    _streams,
     burst_mask,
     frame_mask,
     frame_masks,
@@ -78,6 +79,14 @@ class TestFrameMask:
         assert hidden.var() == pytest.approx(40 * 0.2 * 0.8, rel=0.1)
         assert frame_mask(valid, 0.0, seeded(), bernoulli=True).equal(valid)
         assert not frame_mask(valid, 1.0, seeded(), bernoulli=True).any()
+
+    def test_only_a_modality_of_single_frames_is_hidden_across_samples(self):
+        mixed, pairs, single = lengths_to_valid([1, 10]), lengths_to_valid([2] * 8), lengths_to_valid([1] * 8)
+        for seed in range(5):
+            left = [frame_masks({"text": valid}, 0.5, seeded(seed))["text"] for valid in (mixed, pairs, single)]
+            assert left[0].sum(-1).tolist() == [1, 5]
+            assert left[1].sum(-1).tolist() == [1] * 8
+            assert int(left[2].sum()) == 4
 
     def test_a_draw_of_exactly_zero_hides_nothing_at_rate_zero(self, monkeypatch):
         monkeypatch.setattr(torch, "rand", lambda shape, generator: torch.zeros(shape))
@@ -232,6 +241,11 @@ class TestRateMask:
 
 
 class TestStochasticMissing:
+    def test_the_seeds_of_its_streams_are_fixed_for_ever(self):
+        drawn = torch.randint(4294967296, (5,), generator=seeded(3)).tolist()
+        streams = {name: stream.initial_seed() for name, stream in _streams(seeded(3)).items()}
+        assert streams == dict(zip(("text", "audio", "vision", "subset", "rescue"), drawn, strict=True))
+
     def test_subsets_are_uniform_and_a_modality_in_use_loses_45_per_cent(self):
         batch = make_batch(7000, (40, 40, 40))
         batch = replace(batch, valid={m: torch.ones(7000, 40).bool() for m in batch.valid})

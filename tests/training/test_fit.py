@@ -185,6 +185,13 @@ class TestAugmentation:
         assert again.resumed_after == 0
 
 
+def test_resumption_is_said(splits, new_method, tmp_path, capsys):
+    path = tmp_path / "checkpoint.safetensors"
+    fit(new_method(), *splits, seed=3, checkpoint=path, progress="none")
+    fit(new_method(), *splits, seed=3, checkpoint=path, progress="line")
+    assert "resuming after epoch 6" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("change", [{"seed": 4}, {"settings": {"batch_size": 5}}])
 def test_a_checkpoint_of_another_run_is_not_resumed(splits, new_method, tmp_path, change, capsys):
     path = tmp_path / "checkpoint.safetensors"
