@@ -130,7 +130,9 @@ class _Change(ast.NodeTransformer):
         elif isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign) and type(node.op) in SWAPS:
             yield put(op=SWAPS[type(node.op)]())
         elif isinstance(node, ast.UnaryOp):
-            yield instead(node.operand)
+            # -1 is nearly always the last axis, and that of two is 1 as well; its 1 is changed all the same.
+            if not (isinstance(node.operand, ast.Constant) and node.operand.value == 1):
+                yield instead(node.operand)
         elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
             yield put(value=not node.value)
         elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):

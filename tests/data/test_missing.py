@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mmsa_lib.data import Batch
 from mmsa_lib.data.missing import (
     DROP_STEPS,
+    _drops,
     _streams,
     burst_mask,
     frame_mask,
@@ -92,6 +93,8 @@ class TestFrameMask:
         monkeypatch.setattr(torch, "rand", lambda shape, generator: torch.zeros(shape))
         valid = lengths_to_valid([3, 1])
         assert frame_mask(valid, 0.0, seeded(), bernoulli=True).equal(valid)
+        monkeypatch.setattr(torch, "randint", lambda high, shape, generator: torch.zeros(shape, dtype=torch.int64))
+        assert not _drops((2, 3), seeded()).any()
 
     def test_draws_follow_the_generator(self):
         valid = lengths_to_valid([30] * 5)

@@ -142,6 +142,24 @@ class TestAugmentation:
         assert seen == [8] * 5 * 2
         pd.testing.assert_frame_equal(plain.history, counted.history, check_exact=True)
 
+    def test_it_draws_from_a_stream_of_its_own_for_each_seed(self, splits, new_method):
+        def draws(seed, count):
+            orders, drawn = [], []
+
+            def draw(batch, generator):
+                orders.append(batch.ids)
+                drawn.extend(torch.rand(count, generator=generator).tolist())
+                return batch
+
+            fit(new_method(max_epochs=2), *splits, seed=seed, augment=draw, progress="none")
+            return orders, drawn
+
+        (orders, first), (others, more), (_, fourth) = draws(3, 1), draws(3, 5), draws(4, 1)
+        assert orders == others  # drawing more moves no sample
+        assert first == more[:10]
+        assert first != fourth
+        assert torch.rand(1, generator=torch.Generator().manual_seed(3)).item() not in first
+
     def test_each_epoch_and_each_seed_hides_something_else(self, splits, new_method):
         def observed(seed):
             masks = []
