@@ -368,3 +368,12 @@ def test_ties_of_emotions_mean_no_and_odd_labels_are_named():
     with pytest.raises(DataError, match=r"sample 1 are \[0.*2"):
         emotion_metrics(tied, [[0, 1], [0, 2]], names)
     assert metric("acc4").label == "Acc-4"
+
+
+def test_f1_of_a_class_that_never_occurs_and_samples_that_are_partly_finite():
+    assert f1_score(np.zeros(3, int), np.zeros(3, int), "positive") == 0
+    scores = np.zeros((3, 2, 2))
+    scores[1, 0, 1] = np.nan
+    with pytest.raises(DataError, match="scores of sample 1 are not finite"):
+        emotion_metrics(scores, np.eye(3, 2), ["a", "b"])
+    assert sentiment_metrics(torch.ones(2, requires_grad=True) * torch.tensor([1.0, -1.0]), [1.0, -1.0])["mae"] == 0

@@ -103,8 +103,8 @@ def test_groups_keep_their_order_and_one_without_a_name_is_kept():
 
 
 def test_a_difference_without_spread_is_certain():
-    found = compare_seeds(runs(ref=[1.0, 2.0, 3.0], a=[1.5, 2.5, 3.5]), "ref").iloc[0]
-    assert found["p"] == 0
+    found = compare_seeds(runs(ref=[1.0, 2.0, 3.0], a=[1.5, 2.5, 3.5], b=[2.0, 3.0, 4.0]), "ref")
+    assert found["p"].tolist() == [0, 0]
 
 
 def test_mixed_up_rows_are_refused():
@@ -243,6 +243,24 @@ def test_reproducible():
     assert not np.array_equal(first.draws, other.draws)
 
 
+def test_limits_of_resampling_and_its_defaults():
+    guess, labels, groups = items(regression())
+    for options in ({"level": 0.0}, {"level": 1.0}, {"resamples": 0}):
+        with pytest.raises(ConfigError, match="level in"):
+            bootstrap_items(guess, labels, groups, "mae", **options)
+    assert len(bootstrap_items(guess, labels, groups, "mae", resamples=1).draws) == 1
+    first, second = (
+        bootstrap_items(guess, labels, groups, "mae"),
+        bootstrap_difference(guess, labels, labels, groups, "mae"),
+    )
+    for found in (first, second):
+        assert len(found.draws) == 10_000
+        assert found.draws.tolist() == first.draws.tolist()
+    assert (
+        first.draws[:50].tolist() == bootstrap_items(guess, labels, groups, "mae", resamples=50, seed=0).draws.tolist()
+    )
+
+
 def test_bad_input_is_named():
     guess, labels, groups = items(regression())
     with pytest.raises(UnknownNameError, match="did you mean"):
@@ -297,6 +315,7 @@ class TestSignedRank:
             assert signed_rank(np.arange(1, n + 1)) == signed_rank_floor(n)
         assert signed_rank_floor(5) == 0.0625
         assert signed_rank_floor(0) == 1
+        assert signed_rank_pairs(1.0) == 1
         for alpha in (0.1, 0.05, 0.01, 0.0625):
             n = signed_rank_pairs(alpha)
             assert signed_rank_floor(n) <= alpha < signed_rank_floor(n - 1)

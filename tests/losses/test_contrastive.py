@@ -265,3 +265,28 @@ def test_unknown_names(z, u):
         cross_modal_decoupled(u, decouple="cross-only")
     with pytest.raises(UnknownNameError, match="did you mean instance"):
         cross_modal_decoupled(u, positives="instances")
+
+
+def test_the_exponent_is_one_unless_given(z, categories):
+    pairs = categories.unsqueeze(1) == categories
+    similarity = z @ z.T
+    assert modulation_weights(similarity, pairs).equal(modulation_weights(similarity, pairs, gamma=1.0))
+    assert label_ranked_supcon(z, categories.double()).equal(label_ranked_supcon(z, categories.double(), gamma=1.0))
+
+
+def test_similarities_below_minus_one_by_rounding_weigh_as_much_as_minus_one():
+    pairs = torch.tensor([[True, True, True]])
+    beyond, at = (torch.tensor([[low, 0.0, 0.5]]).double() for low in (-1.5, -1.0))
+    assert modulation_weights(beyond, pairs).equal(modulation_weights(at, pairs))
+
+
+def test_label_ranking_of_several_modalities_is_the_mean(z):
+    labels, both = torch.arange(11).double(), torch.stack([z, z.flip(0)])
+    present = torch.ones(2, 11, dtype=torch.bool)
+    present[1, :5] = False
+    each = [label_ranked_supcon(rows, labels, present=seen) for rows, seen in zip(both, present, strict=True)]
+    torch.testing.assert_close(label_ranked_supcon(both, labels, present=present), sum(each) / 2)
+    two = torch.stack([labels, labels**2], dim=1)
+    one = (labels.unsqueeze(1) - labels).abs() + (labels.unsqueeze(1) ** 2 - labels**2).abs()
+    assert not one.allclose(one[0, 0])
+    torch.testing.assert_close(label_ranked_supcon(z, two), label_ranked_supcon(z, labels + labels**2))

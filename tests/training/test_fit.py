@@ -203,6 +203,22 @@ class TestAugmentation:
         assert again.resumed_after == 0
 
 
+def test_training_is_in_training_mode_and_says_when_an_epoch_starts(splits, new_method, tiny_method):
+    seen = []
+
+    class Watched(tiny_method):
+        def start_epoch(self, epoch):
+            seen.append(epoch)
+
+        def training_step(self, batch, optimizers):
+            assert self.training
+            return super().training_step(batch, optimizers)
+
+    result = fit(new_method(Watched, max_epochs=3).eval(), *splits, seed=3, progress="none")
+    assert seen == [1, 2, 3]
+    assert 0 < result.seconds < 1e5
+
+
 def test_resumption_is_said(splits, new_method, tmp_path, capsys):
     path = tmp_path / "checkpoint.safetensors"
     fit(new_method(), *splits, seed=3, checkpoint=path, progress="none")
