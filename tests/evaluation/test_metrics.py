@@ -12,12 +12,16 @@ from mmsa_lib.errors import DataError, UnknownNameError
 from mmsa_lib.evaluation.metrics import (
     METRICS,
     class_metrics,
+    defined_metrics,
     emotion_metrics,
     f1_score,
     metric,
     predicts_one_class,
     sentiment_metrics,
+    shown_first,
     task_metrics,
+    task_values,
+    undefined_metrics,
 )
 
 MOSI_TRUTH = [-2.6, -1.0, -0.2, 0, 0, 0.4, 1.5, 2.5, 3.0]
@@ -377,3 +381,56 @@ def test_f1_of_a_class_that_never_occurs_and_samples_that_are_partly_finite():
     with pytest.raises(DataError, match="scores of sample 1 are not finite"):
         emotion_metrics(scores, np.eye(3, 2), ["a", "b"])
     assert sentiment_metrics(torch.ones(2, requires_grad=True) * torch.tensor([1.0, -1.0]), [1.0, -1.0])["mae"] == 0
+
+
+def test_what_stands_on_the_middle_of_any_range_is_negative():
+    assert task_metrics(regression((0, 10), "plain"), [5, 6], [3, 8])["acc2"] == 1
+
+
+def test_the_accuracy_over_all_emotions_needs_two():
+    assert "acc1" not in emotion_metrics(np.zeros((2, 1, 2)), [[0], [1]], ["a"])
+    assert "acc2" in emotion_metrics(np.zeros((2, 2, 2)), [[0, 1], [1, 0]], ["a", "b"])
+
+
+def test_undefined_metrics_of_emotions_by_hand():
+    parts = ("acc", "f1", "f1_macro", "f1_positive")
+    assert undefined_metrics(emotions(["a", "b", "c"]), [[0, 1, 0], [0, 0, 1], [1, 1, 0]]) == ()
+    assert undefined_metrics(emotions(["a"]), [[0], [1]]) == ()
+    assert undefined_metrics(emotions(["a", "b"]), [[1, 0], [1, 0], [1, 1], [0, 0]]) == ("acc2",)
+    assert undefined_metrics(emotions(["a", "b"]), [[1, 0], [0, 0]]) == (*(f"b_{part}" for part in parts), "acc2")
+    assert undefined_metrics(emotions(["a"]), [[1]]) == (
+        *(f"a_{part}" for part in parts),
+        *(f"mean_{p}" for p in parts),
+    )
+
+
+def test_means_are_over_the_emotions_that_are_defined():
+    values = {"a_acc": 0.5, "b_acc": 0.7, "c_acc": 1.0}
+    values |= {f"{name}_{part}": 0.0 for name in "abc" for part in ("f1", "f1_macro", "f1_positive")}
+    found = defined_metrics(emotions(["a", "b", "c"]), values, [[0, 1, 0], [1, 0, 0]])
+    assert found["mean_acc"] == pytest.approx(0.6)
+
+
+def test_macro_averages_are_shown_of_classes_only():
+    assert shown_first(["mae", "acc2", "f1", "f1_macro"]) == ["mae", "acc2", "f1"]
+    assert shown_first(["acc", "f1", "f1_macro"]) == ["acc", "f1", "f1_macro"]
+    assert shown_first(["acc", "a_f1_macro"]) == ["acc"]
+
+
+def test_metrics_that_no_table_lists_are_fractions_of_which_more_is_better():
+    for key in ("happy_acc", "f1_happy", "acc4"):
+        assert metric(key).higher_is_better
+        assert metric(key).percent
+
+
+def test_values_of_emotions_and_classes_as_the_metrics_see_them():
+    scores, truth = task_values(emotions(["a"]), np.zeros((2, 1, 2)), [[0], [1]])
+    assert (scores.shape, truth.tolist()) == ((2, 1, 2), [[0], [1]])
+    scores, truth = task_values(classes(["a", "b"]), np.zeros((2, 2)), [1, 0])
+    assert (scores.shape, truth.tolist()) == ((2, 2), [1, 0])
+
+
+@pytest.mark.parametrize(("steps", "constant"), [(4, True), (4.5, False)])
+def test_four_steps_of_float32_are_still_a_constant(steps, constant):
+    found = sentiment_metrics([1.0, 1 - steps * 2.0**-23], [1.0, -1.0])
+    assert math.isnan(found["corr"]) == constant
