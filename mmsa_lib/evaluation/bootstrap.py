@@ -273,7 +273,7 @@ def _f1(
         occurs = guessed + actual > 0
         scores = np.divide(2 * right, guessed + actual, out=np.zeros_like(right), where=occurs)
         if average == "positive":
-            return np.where(occurs.any(axis=1), scores[:, 1], np.nan)
+            return scores[:, 1]
         weight = actual if average == "weighted" else occurs
         return _ratio((scores * weight).sum(axis=1), weight.sum(axis=1))
 

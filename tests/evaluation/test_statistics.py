@@ -164,20 +164,60 @@ def test_holm_by_hand():
     assert holm([]).tolist() == []
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda t: t.metrics)
-def test_every_metric_agrees_with_a_loop_over_resamples(task):
-    guess, labels, groups = items(task)
+def assert_agrees_with_a_loop(task, guess, labels, groups):
     names = np.array(groups)
     units = np.unique(names)
     generator = np.random.default_rng(7)
     counts = generator.multinomial(len(units), np.full(len(units), 1 / len(units)), size=40)
     for key, whole in task_metrics(task, guess, labels).items():
-        found = bootstrap_items(guess, labels, groups, key, resamples=40, seed=7, task=task)
-        assert found.estimate == pytest.approx(whole), key
+        with np.errstate(invalid="raise"):
+            found = bootstrap_items(guess, labels, groups, key, resamples=40, seed=7, task=task)
+        assert found.estimate == pytest.approx(whole, nan_ok=True), key
         for draw, count in zip(found.draws, counts, strict=True):
             rows = np.concatenate([np.tile(np.flatnonzero(names == u), n) for u, n in zip(units, count, strict=True)])
             slow = task_metrics(task, guess[rows], labels[rows])[key]
             assert draw == pytest.approx(slow, nan_ok=True), key
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda t: t.metrics)
+def test_every_metric_agrees_with_a_loop_over_resamples(task):
+    assert_agrees_with_a_loop(task, *items(task))
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda t: t.metrics)
+def test_every_metric_of_few_items_agrees_with_a_loop_over_resamples(task):
+    """Most resamples lack a class, many hold one alone."""
+    guess, labels, _ = items(task, 12)
+    assert_agrees_with_a_loop(task, guess[[0, 1, 7, 9]], labels[[0, 1, 7, 9]], list("abcd"))
+
+
+@pytest.mark.parametrize(("guess", "truth"), [([0, 1, 1, 0], [0, 1, 0, 0]), ([0, 1, 2, 1], [0, 1, 0, 1])])
+def test_classes_that_occur_never_or_once_agree_with_a_loop_over_resamples(guess, truth):
+    assert_agrees_with_a_loop(TASKS[4], np.eye(3)[guess], np.array(truth), list("abcd"))
+
+
+def test_single_classes_of_three_agree_with_a_loop_over_resamples():
+    assert_agrees_with_a_loop(TASKS[4], np.eye(3)[[0, 1, 2]], np.array([0, 1, 2]), list("abc"))
+
+
+def test_a_tie_of_logits_means_no_in_resamples():
+    labels = np.eye(2)[[0, 1, 0, 1]]
+    guess = np.zeros((4, 2, 2))
+    guess[0, 0, 1] = 1
+    assert_agrees_with_a_loop(TASKS[3], guess, labels, list("abcd"))
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1e-7, 0), (1, 1e4)])
+def test_the_correlation_of_any_scale_loses_no_digits(scale, shift):
+    guess, labels, groups = items(regression())
+    plain = bootstrap_items(guess, labels, groups, "corr", resamples=20).draws
+    assert bootstrap_items(guess * scale + shift, labels, groups, "corr", resamples=20).draws == pytest.approx(
+        plain, rel=1e-10
+    )
+
+
+def test_two_groups_are_enough():
+    assert bootstrap_items([1.0, 2.0], [0.0, 0.0], None, "mae", resamples=1).groups == 2
 
 
 def test_a_function_gives_the_same_as_the_key():
@@ -226,7 +266,10 @@ def test_difference_is_paired():
 
 def test_undefined_resamples_are_counted():
     labels, guess = np.array([1.0, 1.0, 1.0, -1.0]), np.array([0.5, 0.7, 0.2, -0.4])
-    found = bootstrap_items(guess, labels, list("aabc"), "corr", resamples=1000)
+    with np.errstate(invalid="raise"):
+        found = bootstrap_items(guess, labels, list("aabc"), "corr", resamples=500)
+    last = np.random.default_rng(0).multinomial(3, np.full(3, 1 / 3), size=500)[:, 2]
+    assert np.isnan(found.draws).tolist() == ((last == 0) | (last == 3)).tolist()
     assert found.undefined == int(np.isnan(found.draws).sum()) > 0
     assert np.isfinite([found.low, found.high]).all()
     constant = bootstrap_items(np.ones(4), labels, list("aabc"), "corr", resamples=10)
@@ -265,6 +308,8 @@ def test_bad_input_is_named():
     guess, labels, groups = items(regression())
     with pytest.raises(UnknownNameError, match="did you mean"):
         bootstrap_items(guess, labels, groups, "acc2_neg_po")
+    with pytest.raises(UnknownNameError, match="did you mean f1_neg_pos"):
+        bootstrap_items(guess, labels, groups, "f1_neg_po")
     with pytest.raises(UnknownNameError, match="metric"):
         bootstrap_items(*items(TASKS[3]), "c_f1", task=TASKS[3])
     with pytest.raises(DataError, match="59 groups for 60"):
