@@ -290,3 +290,45 @@ def test_label_ranking_of_several_modalities_is_the_mean(z):
     one = (labels.unsqueeze(1) - labels).abs() + (labels.unsqueeze(1) ** 2 - labels**2).abs()
     assert not one.allclose(one[0, 0])
     torch.testing.assert_close(label_ranked_supcon(z, two), label_ranked_supcon(z, labels + labels**2))
+
+
+def test_an_anchor_without_negatives_is_none():
+    u = {m: unit_rows(2, 5, seed=i) for i, m in enumerate(("text", "audio"))}
+    present = {"text": torch.tensor([True, True]), "audio": torch.tensor([True, False])}
+    s = u["text"] @ u["audio"].T / T
+    value = cross_modal_decoupled(u, gamma=0, present=present)  # only the first sound sees another text
+    assert value.item() == pytest.approx((s[1, 0] - s[0, 0]).item(), rel=1e-10)
+
+
+def test_uniformity_leaves_absent_samples_out():
+    u = {m: unit_rows(4, 5, seed=i) for i, m in enumerate(("text", "audio"))}
+    present = {"text": torch.tensor([False, True, True, True]), "audio": torch.ones(4, dtype=torch.bool)}
+    with_it, without = (
+        cross_modal_decoupled(u, decouple="uniformity", uniformity_weight=w, present=present).item() for w in (1, 0)
+    )
+    terms = [
+        math.log(sum(math.exp(dot(rows[i], rows[j]) / T) for j in range(4) if j != i and present[m][j]))
+        for m, rows in u.items() for i in range(4) if present[m][i]
+    ]  # fmt: skip
+    assert with_it - without == pytest.approx(sum(terms) / len(terms), rel=1e-10)
+
+
+def test_a_mask_of_the_wrong_length_is_named(u):
+    present = {m: torch.ones(5 if m == "vision" else 6, dtype=torch.bool) for m in u}
+    with pytest.raises(ConfigError, match="that of vision"):
+        cross_modal_decoupled(u, present=present)
+
+
+def test_an_absent_sample_of_a_category_is_no_anchor():
+    u = {m: unit_rows(3, 5, seed=i) for i, m in enumerate(("text", "audio"))}
+    present = {"text": torch.tensor([False, True, True]), "audio": torch.ones(3, dtype=torch.bool)}
+    options = {"positives": "instance_or_category", "categories": torch.tensor([0, 0, 1]), "gamma": 0.0}
+    s = (u["text"] @ u["audio"].T / T).tolist()
+    terms = [
+        s[1][2] - (s[1][0] + s[1][1]) / 2,  # texts as anchors
+        math.log(math.exp(s[2][0]) + math.exp(s[2][1])) - s[2][2],
+        s[2][0] - s[1][0],  # sounds as anchors
+        s[2][1] - s[1][1],
+        s[1][2] - s[2][2],
+    ]
+    assert cross_modal_decoupled(u, present=present, **options).item() == pytest.approx(sum(terms) / 5, rel=1e-10)
