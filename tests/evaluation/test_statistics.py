@@ -207,6 +207,12 @@ def test_a_tie_of_logits_means_no_in_resamples():
     assert_agrees_with_a_loop(TASKS[3], guess, labels, list("abcd"))
 
 
+def test_means_leave_out_emotions_that_a_resample_lacks():
+    labels = np.array([[1, 0], [0, 0], [1, 0], [0, 1]])
+    guess = np.random.default_rng(0).normal(size=(4, 2, 2))
+    assert_agrees_with_a_loop(TASKS[3], guess, labels, list("abcd"))
+
+
 @pytest.mark.parametrize(("scale", "shift"), [(1e-7, 0), (1, 1e4)])
 def test_the_correlation_of_any_scale_loses_no_digits(scale, shift):
     guess, labels, groups = items(regression())
