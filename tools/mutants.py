@@ -99,6 +99,7 @@ class _Change(ast.NodeTransformer):
                 if isinstance(node, ast.If | ast.While):
                     self.what = f"if {ast.unparse(node.test)}"
                 self.what += next((f" in {text}" for text in around if before != text and len(text) < WIDE), "")
+                self.what = " ".join(self.what.split())  # on one line, as equivalent ones are listed
             self.left -= 1
         self.around.append(node)
         node = self.generic_visit(node) if self.what is None else node

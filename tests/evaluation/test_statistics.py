@@ -105,6 +105,7 @@ def test_groups_keep_their_order_and_one_without_a_name_is_kept():
 def test_a_difference_without_spread_is_certain():
     found = compare_seeds(runs(ref=[1.0, 2.0, 3.0], a=[1.5, 2.5, 3.5], b=[2.0, 3.0, 4.0]), "ref")
     assert found["p"].tolist() == [0, 0]
+    assert compare_seeds(runs(ref=[1.0, 2.0], same=[1.0, 2.0]), "ref")["p"].tolist() == [1]
 
 
 def test_mixed_up_rows_are_refused():
@@ -348,7 +349,15 @@ class TestSignedRank:
 
     @pytest.mark.parametrize(
         "difference",
-        [[1, 1, -2], [1, 1, -2, -3], [1, 1, -1, 2, 0], [0.02, 0.02, 0.02, 0.02], [3, -3, 1, 1, -1, 5, 5, 0, 0]],
+        [
+            [1, 1, -2],
+            [1, 1, -2, -3],
+            [1, 1, -1, 2, 0],
+            [0.02, 0.02, 0.02, 0.02],
+            [1, -1],
+            [1, 2, -2, -3],
+            [3, -3, 1, 1, -1, 5, 5, 0, 0],
+        ],
     )
     def test_ties_and_zeros_agree_with_all_signs(self, difference):
         assert signed_rank(difference) == pytest.approx(self.by_signs(difference))
