@@ -123,3 +123,4 @@ def test_moving_covariance_starts_with_the_first_batch_and_forgets():
 def test_noise_floor_needs_two_samples():
     with pytest.raises(ConfigError, match="two samples"):
         noise_floor(1, 4)
+    assert noise_floor(2, 4) == noise_floor(2, 4, 1.0) == 0.625
