@@ -174,6 +174,13 @@ def test_threads_and_the_folder_of_runs_reach_the_notebook(folder):
     assert executions(marks)[1] == f"3 {(folder / 'runs').resolve()}"
 
 
+def test_a_file_in_the_place_of_the_folder_of_runs_is_refused_before_anything_runs(tmp_path):
+    (tmp_path / "runs").write_text("")
+    file = write_sweep(tmp_path / "s.yaml", notebook="06_train", seeds=[1])
+    with pytest.raises(DataError, match=r"cannot write runs to .*; choose another folder"):
+        go(tmp_path, file)
+
+
 class TestRunsOfTheLibrary:
     """A notebook that makes runs: they lie in the folder of runs, and the executed notebook lies with them."""
 

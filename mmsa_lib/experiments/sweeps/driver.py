@@ -121,7 +121,8 @@ def sweep(
         **options: of the executor, for instance ``workers=4, threads=2``.
 
     Raises:
-        ConfigError, UnknownNameError, DataError: before anything runs: a mistake in the file, data that are not built.
+        ConfigError, UnknownNameError, DataError: before anything runs: a mistake in the file, data that are not built,
+            a folder of runs that can't be made.
     """
     file, folder = Path(file), Path(runs or runs_folder()).resolve()
     say = report or (lambda line: print(line, file=sys.stderr, flush=True))
@@ -129,6 +130,10 @@ def sweep(
     states = {point.id: read_state(folder, point) for point in chosen}
     todo = [point for point in chosen if to_do(states[point.id], retry_failed)]
     refuse_unbuilt(todo)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write runs to {folder}: {error.strerror}; choose another folder") from error
     runner = make_executor(executor, **options)
     executed: set[str] = set()
     remove_leftovers()
