@@ -68,8 +68,12 @@ def test_a_notebook_shows_and_runs_in_jupyterlab(page, name, tmp_path):
     check(notebook, f"after Run All Cells, see {tmp_path}")
 
 
+PROGRESS = re.compile(r"cell \d+: error output: \w+ seed \d+: \w+ stopped: .*; best epoch \d+")
+"""How a training tells on stderr that it ended: no defect."""
+
+
 def check(notebook, when):
-    found = notebook.problems()
+    found = [problem for problem in notebook.problems() if not PROGRESS.fullmatch(problem)]
     assert not found, "\n".join([f"{when}:", *found])
 
 
