@@ -39,6 +39,7 @@ _SEAL = b"\nmmsa_lib sha256 "
 _SEAL_BYTES = len(_SEAL) + 65  # 64 digits and a line feed
 _PROBE_SECONDS, _PROBE_BYTES_PER_SECOND = 5, 10**7  # of processor time, whatever else the machine does
 _sound: dict[tuple, bool] = {}  # files that were looked at: whether they had a checksum
+_examined: set[tuple] = set()  # files whose objects were looked at: batches of a streamed set open one again and again
 
 
 def write_hdf5(target: Path | str, fill: Callable[[h5py.File], None]) -> None:
@@ -88,7 +89,9 @@ def read_hdf5(path: Path | str, remedy: str, *, verified: bool = False) -> Itera
             is_sealed(path)
         # Files are replaced as a whole and never changed in place, so no lock is needed (locks fail on some networks).
         with h5py.File(path, "r", locking=False) as file:
-            examine(file, path.stat().st_size)
+            if (key := identity(path)) not in _examined:
+                examine(file, path.stat().st_size)
+                _examined.add(key)
             yield file
     except MMSAError:
         raise  # of what the caller found in the file
