@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsa_lib.cli.data_masks import add_options, show_masks
-from mmsa_lib.cli.output import print_json, say
+from mmsa_lib.cli.output import answer, say
 
 if TYPE_CHECKING:
     from mmsa_lib.data.record import DatasetRecord
@@ -92,7 +92,7 @@ def list_names(args: argparse.Namespace) -> int:
         rows.append({"name": name, "state": state, "path": path and str(path), "description": description})
     width = max(len(row["name"]) for row in rows)
     lines = [f"{r['name']:{width}}  {r['state']:9}  {r['description']}  {r['path'] or ''}".rstrip() for r in rows]
-    return _answer(args, {"datasets": rows}, lines)
+    return answer(args, {"datasets": rows}, lines)
 
 
 def info_of(args: argparse.Namespace) -> int:
@@ -102,7 +102,7 @@ def info_of(args: argparse.Namespace) -> int:
 
     record, path = _open(args.name)
     found = {**describe(record), "path": path and str(path)}
-    return _answer(args, found, info_lines(found))
+    return answer(args, found, info_lines(found))
 
 
 def check_one(args: argparse.Namespace) -> int:
@@ -119,7 +119,7 @@ def check_one(args: argparse.Namespace) -> int:
     counts = {"errors": len(errors), "warnings": len(problems) - len(errors)}
     summary = f"{args.name}: {counts['errors']} errors, {counts['warnings']} warnings"
     lines = [*(f"{problem.severity}: {problem}" for problem in problems), summary]
-    _answer(args, {"name": args.name, **counts, "problems": [asdict(problem) for problem in problems]}, lines)
+    answer(args, {"name": args.name, **counts, "problems": [asdict(problem) for problem in problems]}, lines)
     if errors:
         # A changed fingerprint says that something is wrong, the other errors say what.
         worst = next((problem for problem in errors if problem.where != "fingerprint"), errors[0])
@@ -305,12 +305,4 @@ def _answer_stored(args: argparse.Namespace, record: DatasetRecord, path: Path, 
     from mmsa_lib.data.describe import describe
 
     found = {**describe(record), "path": str(path), "result": done}
-    return _answer(args, found, stored_lines(found))
-
-
-def _answer(args: argparse.Namespace, document: dict[str, Any], lines: list[str]) -> int:
-    if args.json:
-        print_json(document)
-    else:
-        print("\n".join(lines))
-    return 0
+    return answer(args, found, stored_lines(found))

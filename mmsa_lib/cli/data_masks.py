@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mmsa_lib.cli.output import print_json
+from mmsa_lib.cli.output import answer
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def show_masks(args: argparse.Namespace) -> int:
 
     if args.name is None:
         known = {name: entry.description for name, entry in PROTOCOLS.items()}
-        return _answer(args, {"protocols": known}, [f"{name:<17} {text}" for name, text in known.items()])
+        return answer(args, {"protocols": known}, [f"{name:<17} {text}" for name, text in known.items()])
     names = [protocol(name).name for name in args.protocols]
     from mmsa_lib.data.loading import load
 
@@ -38,7 +38,7 @@ def show_masks(args: argparse.Namespace) -> int:
     files = {row["protocol"]: row["file"] for row in rows}
     lines += [f"{name}: {file}" for name, file in files.items()]
     facts = {"name": args.name, "fold": args.fold, "split": args.split, "cells": rows}
-    return _answer(args, facts, lines)
+    return answer(args, facts, lines)
 
 
 def _rows(data, name: str) -> list[dict[str, Any]]:
@@ -55,11 +55,3 @@ def _rows(data, name: str) -> list[dict[str, Any]]:
         empty = int((~presence(observed).any(-1)).sum())
         rows.append({"protocol": name, "level": level, "observed": shares, "empty_samples": empty, "file": path})
     return rows
-
-
-def _answer(args: argparse.Namespace, document: dict[str, Any], lines: list[str]) -> int:
-    if args.json:
-        print_json(document)
-    else:
-        print("\n".join(lines))
-    return 0

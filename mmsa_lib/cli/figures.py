@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmsa_lib.cli.output import print_json
+from mmsa_lib.cli.output import answer
 from mmsa_lib.errors import ConfigError
 
 LIST = "list"
@@ -56,10 +56,5 @@ def _list(args: argparse.Namespace) -> int:
         {"figure": name, "title": (entry.draw.__doc__ or "").split("\n")[0].replace("`", ""), "sources": entry.sources}
         for name, entry in load_figures().items()
     ]
-    if args.json:
-        print_json({"figures": rows})
-    else:
-        for row in rows:
-            print(f"{row['figure']:<24} {row['title']}")
-            print(f"{'':<24} from {', '.join(row['sources'])}")
-    return 0
+    lines = [f"{r['figure']:<24} {r['title']}\n{'':<24} from {', '.join(r['sources'])}" for r in rows]
+    return answer(args, {"figures": rows}, lines)

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from mmsa_lib.cli.names import check_method
-from mmsa_lib.cli.output import print_json
+from mmsa_lib.cli.output import answer
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -30,13 +30,12 @@ def list_methods(args: argparse.Namespace) -> int:
     from mmsa_lib.methods import METHODS
 
     rows = [_facts(name, cls) for name, cls in METHODS.items()]
-    if args.json:
-        print_json({"methods": rows})
-    else:
-        for row in rows:
-            print(f"{row['method']:<19} {row['kind']:<9} {', '.join(row['modalities'])}; {', '.join(row['tasks'])}")
-            print(f"{'':<19} {row['description']}")
-    return 0
+    lines = [
+        f"{r['method']:<19} {r['kind']:<9} {', '.join(r['modalities'])}; {', '.join(r['tasks'])}\n"
+        f"{'':<19} {r['description']}"
+        for r in rows
+    ]
+    return answer(args, {"methods": rows}, lines)
 
 
 def info_of(args: argparse.Namespace) -> int:
@@ -44,14 +43,13 @@ def info_of(args: argparse.Namespace) -> int:
     check_method(args.method, constant=False)
     from mmsa_lib.methods import METHODS, provenance
 
-    table = provenance(METHODS[args.method].Config, args.dataset or "")
-    if args.json:
-        print_json({**_facts(args.method, METHODS[args.method]), "values": table.astype(object).to_dict("records")})
-    else:
-        for row in table.to_dict("records"):
-            unit = f" {row['unit']}" if row["unit"] else ""
-            print(f"{row['setting']}={row['value']}{unit}: {row['meaning']} [{row['tag']}: {row['source']}]")
-    return 0
+    cls = METHODS[args.method]
+    values = provenance(cls.Config, args.dataset or "").astype(object).to_dict("records")
+    lines = [
+        f"{v['setting']}={v['value']}{v['unit'] and ' '}{v['unit']}: {v['meaning']} [{v['tag']}: {v['source']}]"
+        for v in values
+    ]
+    return answer(args, {**_facts(args.method, cls), "values": values}, lines)
 
 
 def _facts(name: str, cls: type) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import codecs
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,6 +54,15 @@ def print_json(content: Any) -> None:
     except (UnicodeEncodeError, LookupError):
         text = json.dumps(plain, indent=2)
     print(text)
+
+
+def answer(args: argparse.Namespace, document: dict[str, Any], lines: Iterable[str]) -> int:
+    """0, after printing ``document`` where ``--json`` is given, else ``lines``."""
+    if args.json:
+        print_json(document)
+    else:
+        print("\n".join(lines))
+    return 0
 
 
 def say(text: str) -> None:

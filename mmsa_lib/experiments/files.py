@@ -181,14 +181,14 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
         frame.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, columns: Iterable[str] = (), what: str = "table") -> pd.DataFrame:
     """Read a tidy table; an empty text stays a text, an empty value is NaN.
 
     Raises:
-        DataError: the file is missing or damaged.
+        DataError: the file is missing or damaged, or lacks one of the ``columns``, so that it is no ``what``.
     """
     types = dict.fromkeys(METRIC_COLUMNS, str) | {"seed": "Int64", "value": float}
-    frame = read_csv(path, dtype=types, keep_default_na=False, na_values={"value": [""], "seed": [""]})
+    frame = read_csv(path, columns, what, dtype=types, keep_default_na=False, na_values={"value": [""], "seed": [""]})
     return frame.assign(level=frame["level"].map(level_name)) if "level" in frame else frame
 
 

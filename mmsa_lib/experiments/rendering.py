@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -52,12 +53,12 @@ class Block:
         return LEGEND_SECOND if Mark.SECOND in marks else LEGEND if Mark.BEST in marks else ""
 
 
-class Printable:
+class Printable(ABC):
     """A table that prints itself; subclasses give its :meth:`blocks`."""
 
+    @abstractmethod
     def blocks(self) -> tuple[Block, ...]:
         """What is printed, from top to bottom."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return "\n\n".join(_text(block) for block in self.blocks())

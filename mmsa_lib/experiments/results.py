@@ -74,11 +74,7 @@ def _read_run(path: Path) -> pd.DataFrame:
 
 def _read_rows(path: Path) -> pd.DataFrame:
     """A table with all columns of results."""
-    frame = files.read_table(path)
-    missing = [column for column in files.METRIC_COLUMNS if column not in frame]
-    if missing:
-        raise DataError(f"{path} is no table of results: column {missing[0]!r} is missing")
-    return frame
+    return files.read_table(path, files.METRIC_COLUMNS, "table of results")
 
 
 def warn_of_mixed_machines(runs: Iterable[Path]) -> None:

@@ -105,7 +105,12 @@ def field_of(name: Any) -> str | None:
     >>> field_of("Visual"), field_of("label_T"), field_of("annotations")
     ('vision', 'labels_text', None)
     """
-    return _FIELD_OF.get(re.sub(r"[\s.-]+", "_", as_name(name).strip().lower()))
+    return _FIELD_OF.get(spelling(as_name(name).strip()))
+
+
+def spelling(name: str) -> str:
+    """``name`` as tables of names hold it: in small letters, its words joined by ``_``."""
+    return re.sub(r"[\s.-]+", "_", name.lower())
 
 
 def as_name(key: Any) -> str:

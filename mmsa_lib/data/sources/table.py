@@ -53,6 +53,7 @@ from mmsa_lib.data.sources.layouts import (
     has_values,
     names_of,
     not_read,
+    spelling,
 )
 from mmsa_lib.data.sources.official import USER_TERMS, identify
 from mmsa_lib.data.sources.reading import read_cells
@@ -236,8 +237,7 @@ def _cell_key(name: str, _: Any) -> str | None:
         return name
     if feature := _FEATURE.fullmatch(name):
         return f"{feature[1].lower()}:{int(feature[2])}"
-    known = re.sub(r"[\s.-]+", "_", name.lower())
-    return _KEYS.get(known) or _OTHER_KEYS.get(field_of(known) or "")
+    return _plain_key(name)
 
 
 def _open_archive(path: Path) -> tuple[_Table, _ReadFeatures]:
@@ -257,7 +257,7 @@ def _open_archive(path: Path) -> tuple[_Table, _ReadFeatures]:
 
 def _array_key(name: str, values: Any) -> str | None:
     """The key of an array of an archive: an array that is called text may hold transcripts or features."""
-    known, is_array = re.sub(r"[\s.-]+", "_", name.lower()), isinstance(values, np.ndarray)
+    known, is_array = spelling(name), isinstance(values, np.ndarray)
     key = field_of(known)
     if name.startswith(EMOTION_PREFIX):
         return name
@@ -267,7 +267,13 @@ def _array_key(name: str, values: Any) -> str | None:
         return "text_features" if numbers else "text"
     if key in MODALITIES or key in [f"{m}_lengths" for m in MODALITIES]:
         return key.replace("text", "text_features")
-    return _KEYS.get(known) or _OTHER_KEYS.get(key or "")
+    return _plain_key(name)
+
+
+def _plain_key(name: str) -> str | None:
+    """The key of what is no feature."""
+    known = spelling(name)
+    return _KEYS.get(known) or _OTHER_KEYS.get(field_of(known) or "")
 
 
 def _open_folder(folder: Path, repairs: Repairs) -> tuple[_Table, _ReadFeatures]:

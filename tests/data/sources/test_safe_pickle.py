@@ -58,6 +58,15 @@ def _load_or_error(path: Path, read=load):
         return error
 
 
+def _load_traced(path: Path):
+    """The outcome, and the largest memory that it took in bytes."""
+    tracemalloc.start()
+    try:
+        return _load_or_error(path), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 def _assert_same(loaded, original):
     assert type(loaded) is type(original)
     if isinstance(original, np.ndarray):
@@ -315,12 +324,7 @@ BOMBS = {
 def test_work_and_memory_are_bounded_by_the_size_of_the_file(tmp_path, bomb):
     path = _save(tmp_path, BOMBS[bomb]())
     start = time.process_time()
-    tracemalloc.start()
-    try:
-        outcome = _load_or_error(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    outcome, peak = _load_traced(path)
     assert isinstance(outcome, DataError)
     assert str(outcome).startswith(str(path))
     assert "\n" not in str(outcome)
@@ -370,13 +374,7 @@ def test_too_deep_nesting_is_refused(tmp_path):
     ],
 )
 def test_forged_lengths_reserve_no_memory(tmp_path, content):
-    path = _save(tmp_path, content)
-    tracemalloc.start()
-    try:
-        outcome = _load_or_error(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    outcome, peak = _load_traced(_save(tmp_path, content))
     assert outcome is None or "cut short" in str(outcome)
     assert peak < 10_000_000
 
