@@ -130,11 +130,11 @@ def sweep(
     states = {point.id: read_state(folder, point) for point in chosen}
     todo = [point for point in chosen if to_do(states[point.id], retry_failed)]
     refuse_unbuilt(todo)
+    runner = make_executor(executor, **options)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot write runs to {folder}: {error.strerror}; choose another folder") from error
-    runner = make_executor(executor, **options)
     executed: set[str] = set()
     remove_leftovers()
     if todo:
