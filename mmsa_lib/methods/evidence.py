@@ -7,7 +7,8 @@ reconstruction or recommendation; T measured by us; X not available.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -39,11 +40,17 @@ def numbers_only(given: Any, read: Any) -> Any:
     return read
 
 
-def evidence(default: Any, *, tag: Tag, source: str, meaning: str, unit: str = "", **constraints: Any) -> Any:
-    """A config field with its meaning, unit and evidence; ``constraints`` are pydantic's (``gt``, ``le`` …)."""
+def evidence(default: Any, source: str, meaning: str, *, tag: Tag, unit: str = "", **constraints: Any) -> Any:
+    """A config field with its evidence, meaning and unit; ``constraints`` are pydantic's (``gt``, ``le`` …).
+
+    Written with the tag's own constructor: ``heads: int = R(4, "ours", "attention heads", ge=1)``.
+    """
     return Field(
         default, description=meaning, json_schema_extra={"tag": tag, "source": source, "unit": unit}, **constraints
     )
+
+
+A, P, C, R, T, X = (partial(evidence, tag=tag) for tag in get_args(Tag))
 
 
 class EvidencedConfig(BaseModel):
