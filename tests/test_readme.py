@@ -11,7 +11,7 @@ ROOT = project_root()
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("readme_results", ROOT / "tools" / "readme_results.py")
+    spec = importlib.util.spec_from_file_location("readme_results", ROOT / "companion" / "readme.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -40,7 +40,7 @@ DEFAULT_IMPORTS = (
     "transformers.models.auto",
     "transformers.models.bert.modeling_bert",
     "mmsa_lib.data.sources",
-    "mmsa_lib.evaluation.linear",
+    "companion.linear",
     "mmsa_lib.experiments.results",
     "mmsa_lib.experiments.runs",
     "mmsa_lib.experiments.tables",

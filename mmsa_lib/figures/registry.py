@@ -12,13 +12,13 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import mmsa_lib.figures
 from mmsa_lib.errors import ConfigError, DataError, unknown_name
 from mmsa_lib.figures.save import DEFAULT_FORMATS, SUFFIXES, figures_folder, save
 from mmsa_lib.figures.style import style
@@ -47,6 +47,9 @@ class RegisteredFigure:
     draw: Callable[..., Figure | tuple[Figure, pd.DataFrame]]
 
 
+CATALOGUES = "companion"
+"""The folder of a checkout whose modules register its figures; it is no part of the library."""
+
 FIGURES: dict[str, RegisteredFigure] = {}
 
 
@@ -72,9 +75,19 @@ def figure(name: str, sources: Sequence[str]) -> Callable[[Draw], Draw]:
 
 
 def load_figures() -> dict[str, RegisteredFigure]:
-    """All registered figures by name, after importing every module of :mod:`mmsa_lib.figures`."""
-    for module in pkgutil.iter_modules(mmsa_lib.figures.__path__):
-        importlib.import_module(f"mmsa_lib.figures.{module.name}")
+    """All registered figures by name, after importing every module of the checkout's ``companion/``.
+
+    Raises:
+        ConfigError: the library does not run from a checkout.
+    """
+    root = project_root()
+    if root is None or not (root / CATALOGUES).is_dir():
+        raise ConfigError(f"the figures are drawn by {CATALOGUES}/ of a checkout, and there is none; run from one")
+    if str(root) not in sys.path:
+        sys.path.append(str(root))
+    for module in pkgutil.iter_modules([str(root / CATALOGUES)]):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{CATALOGUES}.{module.name}")
     return dict(sorted(FIGURES.items()))
 
 

@@ -84,7 +84,7 @@ def test_identifiers_with_dollar_signs_are_drawn():
     import numpy as np
     import pandas as pd
 
-    from mmsa_lib.figures.data import utterance
+    from companion.data_panels import utterance
     from mmsa_lib.figures.training import generated_labels
 
     one = utterance({"text": np.ones((3, 4))}, {"text": np.ones(3, dtype=bool)}, title="video$_$0: label 1.0")

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mmsa_lib.figures.alignment import covariance_pairs, loss_sizes, noise_floor
-from mmsa_lib.figures.data import availability, bayes_errors, label_histograms, length_distribution, utterance
+from companion.alignment_panels import covariance_pairs, loss_sizes, noise_floor
+from companion.data_panels import availability, bayes_errors, label_histograms, length_distribution, utterance
 from mmsa_lib.figures.probes import probe_table
 from mmsa_lib.figures.results import method_intervals
 from mmsa_lib.figures.training import generated_labels, learning_curves, predicted_against_true

@@ -2,8 +2,8 @@
 
 import pytest
 
+from companion.sweep_results import FULL
 from mmsa_lib.experiments.config import RunConfig
-from mmsa_lib.experiments.sweep_results import FULL
 from mmsa_lib.experiments.sweeps.points import read_points
 from mmsa_lib.methods import METHODS
 from mmsa_lib.paths import project_root

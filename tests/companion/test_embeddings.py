@@ -1,0 +1,93 @@
+"""Cosines of pairs, retrieval and principal components against plain loops."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from companion.embeddings import pair_cosines, principal_components, retrieval
+from mmsa_lib.errors import ConfigError, DataError
+
+
+def unit_rows(*shape, seed=0):
+    rows = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return rows / rows.norm(dim=-1, keepdim=True)
+
+
+def test_pair_cosines_by_loops():
+    z, categories = unit_rows(12, 4), torch.arange(12) % 3
+    same, different = [], []
+    for i in range(12):
+        for j in range(12):
+            if i != j:
+                cosine = sum(float(a) * float(b) for a, b in zip(z[i], z[j], strict=True))
+                (same if categories[i] == categories[j] else different).append(cosine)
+    found = pair_cosines(z, categories, hard=0.25)
+    assert found["positive"] == pytest.approx(sum(same) / len(same), abs=1e-6)
+    assert found["negative"] == pytest.approx(sum(different) / len(different), abs=1e-6)
+    hardest = sorted(same)[: round(0.25 * len(same))]
+    assert found["hard_positive"] == pytest.approx(sum(hardest) / len(hardest), abs=1e-6)
+
+
+def test_pair_cosines_need_both_kinds_of_pairs():
+    for categories in (torch.zeros(4), torch.arange(4)):
+        with pytest.raises(DataError, match="one category and one of another"):
+            pair_cosines(unit_rows(4, 3), categories)
+    with pytest.raises(ConfigError, match="hard=0"):
+        pair_cosines(unit_rows(4, 3), torch.tensor([0, 0, 1, 1]), hard=0)
+
+
+def test_retrieval_by_loops():
+    text, audio = unit_rows(9, 3), unit_rows(9, 3, seed=1)
+    audio[:4] = text[:4]
+    table = retrieval({"text": text, "audio": audio}).set_index(["anchor", "target"])
+    assert list(table.index) == [("text", "audio"), ("audio", "text")]
+    hits, same, other = 0, [], []
+    for i in range(9):
+        cosines = [float(text[i].double() @ audio[j].double()) for j in range(9)]
+        hits += all(cosines[i] > c for j, c in enumerate(cosines) if j != i)
+        same.append(cosines[i])
+        other += [c for j, c in enumerate(cosines) if j != i]
+    row = table.loc[("text", "audio")]
+    assert row["top1"] == pytest.approx(hits / 9)
+    assert row["top1"] >= 4 / 9
+    assert row["same"] == pytest.approx(np.mean(same))
+    assert row["other"] == pytest.approx(np.mean(other))
+    assert row["chance"] == pytest.approx(1 / 9)
+
+
+def test_a_collapsed_space_retrieves_nothing():
+    rows = torch.ones(5, 4) / 2
+    assert (retrieval({"text": rows, "audio": rows})["top1"] == 0).all()
+
+
+def test_retrieval_leaves_out_absent_modalities():
+    rows = unit_rows(5, 4)
+    present = {"text": torch.ones(5, dtype=torch.bool), "audio": torch.tensor([True, True, True, False, False])}
+    table = retrieval({"text": rows, "audio": rows}, present)
+    assert set(table["samples"]) == {3}
+    assert (table["top1"] == 1).all()
+    present["audio"] = torch.arange(5) < 1
+    with pytest.raises(DataError, match="text and audio have 1 samples in common"):
+        retrieval({"text": rows, "audio": rows}, present)
+
+
+def test_principal_components_are_the_eigenvectors_of_the_covariance():
+    x = np.random.default_rng(0).standard_normal((50, 4)) * [5, 3, 1, 0.5]
+    coordinates, shares = principal_components(torch.from_numpy(x))
+    values, vectors = np.linalg.eigh(np.cov(x, rowvar=False))
+    for column in range(2):
+        direction = vectors[:, -1 - column]
+        direction = direction if direction[np.abs(direction).argmax()] > 0 else -direction
+        np.testing.assert_allclose(coordinates[:, column], (x - x.mean(0)) @ direction, atol=1e-9)
+        assert shares[column] == pytest.approx(values[-1 - column] / values.sum())
+
+
+def test_principal_components_of_one_point_and_of_too_few_columns():
+    coordinates, shares = principal_components(np.ones((6, 3)))
+    assert not coordinates.any()
+    assert not shares.any()
+    assert math.isfinite(coordinates.sum())
+    with pytest.raises(ConfigError, match="2 principal components"):
+        principal_components(np.ones((6, 1)))
