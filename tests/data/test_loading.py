@@ -179,8 +179,8 @@ def test_words_and_sentences_come_from_the_text_model(small, tiny_text_model):
 
 def test_timed_words_come_from_the_words_with_times(small, record, tiny_text_model):
     """One frame per word with a time, whatever the transcript says, so that text and timing are aligned."""
+    from mmsa_lib.data.sources.mosi import word_timing
     from mmsa_lib.data.text import word_features
-    from mmsa_lib.data.timing import word_timing
 
     counts = [i % 4 for i in range(len(record))]
     spelled = [word for n in counts for word in ["good", "the", "fi lm"][:n]]

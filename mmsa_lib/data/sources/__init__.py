@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mmsa_lib.data.download import SourceFile, fetch, source
 from mmsa_lib.data.record import DatasetRecord
-from mmsa_lib.data.sources import mmmo, mosei_text, mosi, mosi_public, sims_text
+from mmsa_lib.data.sources import mmmo, mosi, text_only
 from mmsa_lib.errors import DataError, MMSAError, unknown_name
 
 __all__ = ["BUILDERS", "Builder", "build", "fetch_originals"]
@@ -22,8 +23,9 @@ class Builder:
         description: the data set in one line.
         terms: what is known about the terms of use.
         folder: folder of the originals, in a mirror and below the downloads folder.
-        required: names of the files that are needed; optional: names of files that complete the set.
+        required: names of the files that are needed.
         assemble: file name to path, to the data set.
+        optional: names of files that complete the set.
     """
 
     description: str
@@ -40,54 +42,54 @@ class Builder:
 
 BUILDERS: dict[str, Builder] = {
     "mosi": Builder(
-        description="CMU-MOSI: 2,199 segments with words and times, audio, vision and text features per segment",
-        terms=mosi.TERMS,
-        folder="cmu-mosi/original",
-        required=mosi.FILES,
-        assemble=mosi.build,
+        "CMU-MOSI: 2,199 segments with words and times, audio, vision and text features per segment",
+        mosi.TERMS,
+        "cmu-mosi/original",
+        mosi.FILES,
+        mosi.build,
     ),
     "mmmo": Builder(
-        description="ICT-MMMO: 340 videos, three word-aligned modalities in 20 steps; the training part lacks text",
-        terms=mmmo.TERMS,
-        folder="ict-mmmo",
-        required=mmmo.FILES,
+        "ICT-MMMO: 340 videos, three word-aligned modalities in 20 steps; the training part lacks text",
+        mmmo.TERMS,
+        "ict-mmmo",
+        mmmo.FILES,
+        mmmo.build,
         optional=(mmmo.TRAINING_TEXT,),
-        assemble=mmmo.build,
     ),
     "mosei_text": Builder(
-        description="CMU-MOSEI, text only: 22,856 transcripts with labels and segment times",
-        terms=mosei_text.TERMS,
-        folder="cmu-mosei-text/original",
-        required=mosei_text.FILES,
-        assemble=mosei_text.build,
+        "CMU-MOSEI, text only: 22,856 transcripts with labels and segment times",
+        text_only.MOSEI_TERMS,
+        "cmu-mosei-text/original",
+        text_only.MOSEI_FILES,
+        text_only.build_mosei,
     ),
     "sims_text": Builder(
-        description="CH-SIMS, text only: 2,281 Chinese transcripts with English translations and labels",
-        terms=sims_text.TERMS,
-        folder="ch-sims-text/original/sims",
-        required=sims_text.FILES,
-        assemble=sims_text.build,
+        "CH-SIMS, text only: 2,281 Chinese transcripts with English translations and labels",
+        text_only.SIMS_TERMS,
+        "ch-sims-text/original/sims",
+        text_only.SIMS_FILES,
+        text_only.build_sims,
     ),
     "simsv2_text": Builder(
-        description="CH-SIMS v2, text only: 4,403 Chinese transcripts with English translations and labels",
-        terms=sims_text.TERMS,
-        folder="ch-sims-text/original/simsv2",
-        required=sims_text.FILES,
-        assemble=sims_text.build_v2,
+        "CH-SIMS v2, text only: 4,403 Chinese transcripts with English translations and labels",
+        text_only.SIMS_TERMS,
+        "ch-sims-text/original/simsv2",
+        text_only.SIMS_FILES,
+        partial(text_only.build_sims, name="simsv2_text"),
     ),
     "mosi_mfn": Builder(
-        description="CMU-MOSI of the MFN repository: word-aligned text 300, audio 5, vision 20 in 20 steps (download)",
-        terms=mosi_public.TERMS,
-        folder="mosi-mfn",
-        required=mosi_public.MFN_FILES,
-        assemble=mosi_public.build_mfn,
+        "CMU-MOSI of the MFN repository: word-aligned text 300, audio 5, vision 20 in 20 steps (download)",
+        mosi.PUBLIC_TERMS,
+        "mosi-mfn",
+        mosi.MFN_FILES,
+        mosi.build_mfn,
     ),
     "mosi_magbert": Builder(
-        description="CMU-MOSI in the MAG-BERT layout: words with audio 74 and vision 47 per word (download)",
-        terms=mosi_public.TERMS,
-        folder="mosi-magbert",
-        required=mosi_public.MAGBERT_FILES,
-        assemble=mosi_public.build_magbert,
+        "CMU-MOSI in the MAG-BERT layout: words with audio 74 and vision 47 per word (download)",
+        mosi.PUBLIC_TERMS,
+        "mosi-magbert",
+        mosi.MAGBERT_FILES,
+        mosi.build_magbert,
     ),
 }
 

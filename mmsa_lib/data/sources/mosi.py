@@ -1,27 +1,87 @@
 """CMU-MOSI: 2,199 opinion segments of 93 videos, with words and times, and features per segment.
 
 Word-aligned audio and vision sequences are not public in this form; what is: COVAREP-like audio per segment
-(``audio73``), activations of label-trained networks per segment (``vision100``, ``textcnn100``), and word times.
+(``audio73``), activations of label-trained networks per segment (``vision100``, ``textcnn100``), and word times, of
+which ``timing`` and ``timing_utterance`` are made. No repository has the whole set: segments, bounds and texts come
+from one, labels from the SDK's label file, words with times from the SDK's word file, and per-segment features from the
+bc-LSTM files; the segment id joins them. Every merged array must have a known SHA-256, so that a rebuild is the same on
+every machine.
+
+``mosi_mfn`` and ``mosi_magbert`` are the word-aligned sequences of two other repositories. They are downloads only:
+verified by git blob id, never part of this project. Their extractors used no labels as far as the repositories tell,
+but the columns of the MFN files were selected by a rule that is not published.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+import h5py
 import numpy as np
+import pandas as pd
 
 from mmsa_lib.data.batch import Modality
+from mmsa_lib.data.hdf5 import read_hdf5
 from mmsa_lib.data.record import DatasetRecord, FeatureSet, Words
 from mmsa_lib.data.sources.folds import cross_validation, hold_out
-from mmsa_lib.data.sources.mosi_originals import FILES, merged_arrays
+from mmsa_lib.data.sources.reading import original, read_numbers, read_table
 from mmsa_lib.data.task import regression
-from mmsa_lib.data.timing import timing_summaries, word_timing
+from mmsa_lib.errors import DataError
 
-__all__ = ["CITATION", "FILES", "OWNER_TERMS", "TERMS", "build", "merged_arrays"]
+TEST_CV_PARTS, VALID_SHARE = 5, 0.15
+SEGMENTS = 2199
+LABELS = "CMU_MOSI_Opinion_Labels.csd"
+WORDS = "CMU_MOSI_ModifiedTimestampedWords.csd"
+TABLES = {"train": "mosi_train.tsv", "valid": "mosi_valid.tsv", "test": "mosi_test.tsv"}
+FEATURES: dict[str, tuple[Modality, str, str, int, str]] = {
+    "audio73": (
+        "audio",
+        "audio",
+        "",
+        73,
+        "segment mean of 73 COVAREP-like features (F0, voicing, NAQ, …, MCEP), no labels used",
+    ),
+    "vision100": (
+        "vision",
+        "video",
+        "bc_lstm:train",
+        100,
+        "3D-CNN activations of the segment; 32 columns are constant",
+    ),
+    "textcnn100": ("text", "text", "bc_lstm:train", 100, "text-CNN activations of the segment"),
+}
+"""Feature set to its modality, the beginning of its files, what its extractor was trained on, its width, what it is."""
 
-TEST_CV_PARTS = 5
-VALID_SHARE = 0.15
+FILES = (
+    *TABLES.values(),
+    LABELS,
+    WORDS,
+    "transcripts.csv",
+    *(f"text_{split}.csv" for split in ("train", "test")),
+    *(f"{kind}_{split}0.csv" for _, kind, *_ in FEATURES.values() for split in ("train", "test")),
+)
+MFN_FILES = tuple(f"{kind}_{split}.h5" for split in ("train", "valid", "test") for kind in ("X", "y"))
+MAGBERT_FILES = ("mosi.pkl",)
+
+DIGESTS = {
+    "id": "fc478ebbcf3b9c4c5fb6ff2e0645818898b904c95b3b0fee0852a592085dd21b",
+    "video": "86961023998d269bd5045c72faaaea04ae8240a3126bed3f8aa34b744a4fc3d9",
+    "split": "97dd5e47072746d0be95ad14b99bda7da90d5529e795a560625726cb24b5dac2",
+    "split_poria": "dda08e1db7210c61d67fade7266180ff0d4cec4f9243bf33ffd561bc47d725fe",
+    "label": "972eccdda1e518c04f871eb56dcdb86b9eaf0e37f018771cb3cfa4988dafb213",
+    "start": "1df4d766da07ee809cc32371e4efd5700dd7f8644ae119d2c0a99896f4a7d770",
+    "stop": "936d144b21071d451c22b043280483fbf28d50410c8d1b4700a83de1a53dd47b",
+    "text": "22d8bc71e8ab1659d236c32707b795fbd6f319e704e9d1410e71d714bb61b5fb",
+    "word": "b1fb74d013759be4517568c69bf11f8fc9e88317603c76632272fef4da98b3e6",
+    "word_interval": "dae257577d942da09001ce36d1c9a78199cfe6d95810f6b5d7d3540fd873c5a5",
+    "word_offset": "74370031f9eb21acdf62d13b04061c3c00742cc77335205985993c637e89729b",
+    "audio73": "c0795a50a387d84d3a6645ce70bd69db9ba35b4a9e328d8bcaa1b00fea2f9501",
+    "vision100": "8ab5909cb2c153e20a095c6e4acafc90920ab832b3f455868d2039fd327791eb",
+    "textcnn100": "87dc42ae138e141da15ebea172b80958abe197a5689c1db136b737c45cd291bc",
+}
+"""SHA-256 of each merged array: its bytes, little-endian, C order; of ``text``: the texts joined by newlines."""
 
 OWNER_TERMS = (
     "The data owner has published no data licence (CMU-MultiComp-Lab/CMU-MultimodalSDK issue 15); one of its members "
@@ -32,10 +92,22 @@ TERMS = (
     "Feature and transcript files of declare-lab/multimodal-deep-learning: MIT. The repositories of the word file, the "
     "label file and the segment tables have no licence file. " + OWNER_TERMS
 )
-CITATION = (
+PUBLIC_TERMS = "The repository's licence is MIT. " + OWNER_TERMS
+_MOSI = (
     "Zadeh, Zellers, Pincus, Morency: Multimodal sentiment intensity analysis in videos: facial gestures and verbal "
-    "messages. IEEE Intelligent Systems 31(6), 2016. For audio73, vision100 and textcnn100: Poria, Cambria, Hazarika, "
-    "Majumder, Zadeh, Morency: Context-dependent sentiment analysis in user-generated videos. ACL 2017."
+    "messages. IEEE Intelligent Systems 31(6), 2016."
+)
+CITATION = (
+    f"{_MOSI} For audio73, vision100 and textcnn100: Poria, Cambria, Hazarika, Majumder, Zadeh, Morency: "
+    "Context-dependent sentiment analysis in user-generated videos. ACL 2017."
+)
+MFN_CITATION = (
+    "Zadeh, Liang, Mazumder, Poria, Cambria, Morency: Memory fusion network for multi-view sequential learning. AAAI "
+    f"2018 (the files). {_MOSI}"
+)
+MAGBERT_CITATION = (
+    "Rahman, Hasan, Lee, Zadeh, Mao, Morency, Hoque: Integrating multimodal information in large pretrained "
+    f"transformers. ACL 2020 (the layout). {_MOSI}"
 )
 NOTES = [
     "fold bc_lstm: the test part is clean, but a model over-trusts vision100 on the training part, and its validation "
@@ -44,12 +116,11 @@ NOTES = [
     "leak-free setting with three modalities",
     "segment 2WGyTLYerpo_44 has zero length and no word",
 ]
-
-_DESCRIPTIONS: dict[str, tuple[Modality, str, str]] = {
-    "audio73": ("audio", "", "segment mean of 73 COVAREP-like features (F0, voicing, NAQ, …, MCEP), no labels used"),
-    "vision100": ("vision", "bc_lstm:train", "3D-CNN activations of the segment; 32 columns are constant"),
-    "textcnn100": ("text", "bc_lstm:train", "text-CNN activations of the segment"),
-}
+_LEAK = (
+    "vision100 and textcnn100 are activations of networks trained on the labels of the bc-LSTM training videos; {} of "
+    "the {} test segments of the standard fold lie in that part: never use them there"
+)
+_AGAIN = "fetch the originals again"
 
 
 def build(files: Mapping[str, Path]) -> DatasetRecord:
@@ -72,7 +143,14 @@ def build(files: Mapping[str, Path]) -> DatasetRecord:
         offset=arrays["word_offset"],
     )
     times = np.stack([arrays["start"], arrays["stop"]], axis=1)
-    folds = _folds(arrays, groups)
+    standard, bc_lstm = (arrays[name].astype(str).astype(object) for name in ("split", "split_poria"))
+    in_test, leaks = standard == "test", (standard == "test") & (bc_lstm == "train")
+    folds = {
+        "standard": standard.astype(str),
+        "bc_lstm": np.where(hold_out(groups, bc_lstm != "test", VALID_SHARE, "bc_lstm"), "valid", bc_lstm).astype(str),
+        **cross_validation(groups, bc_lstm == "test", TEST_CV_PARTS, "bc_lstm_test_cv"),
+    }
+    leak_free: dict[Modality, str] = {"text": "words", "audio": "audio73"}
     return DatasetRecord(
         name="mosi",
         task=regression((-3, 3)),
@@ -81,57 +159,274 @@ def build(files: Mapping[str, Path]) -> DatasetRecord:
         labels=arrays["label"],
         folds=folds,
         features={
-            **{name: _segment_features(name, arrays[name]) for name in _DESCRIPTIONS},
+            **{
+                name: _per_segment(modality, arrays[name], description, trained_on)
+                for name, (modality, _, trained_on, _, description) in FEATURES.items()
+            },
             "timing": word_timing(words),
             "timing_utterance": timing_summaries(words, times),
         },
-        defaults={name: _defaults(name) for name in folds},
+        defaults={fold: leak_free if fold == "standard" else {**leak_free, "vision": "vision100"} for fold in folds},
         transcripts=list(arrays["text"]),
         words=words,
         times=times,
         terms=TERMS,
         citation=CITATION,
-        notes=[_leak_note(arrays), *NOTES],
+        notes=[_LEAK.format(leaks.sum(), in_test.sum()), *NOTES],
     )
 
 
-def _folds(arrays: Mapping[str, np.ndarray], groups: list[str]) -> dict[str, np.ndarray]:
-    """Fold name to split of each segment."""
-    bc_lstm = arrays["split_poria"].astype(str).astype(object)
-    test = bc_lstm == "test"
-    validation = hold_out(groups, ~test, VALID_SHARE, "bc_lstm")
+def build_mfn(files: Mapping[str, Path]) -> DatasetRecord:
+    """CMU-MOSI on the standard fold as MFN's HDF5 files: 20 steps of GloVe 300, COVAREP 5 and FACET 20.
+
+    Args:
+        files: file name to path, for every name in :data:`MFN_FILES`; all in one folder.
+
+    Raises:
+        DataError: a file is missing, lies elsewhere, or is not in the layout that MFN's code expects.
+    """
+    from mmsa_lib.data.sources import mfn_folder
+
+    folders = {original(files, name).parent for name in MFN_FILES}
+    if len(folders) > 1:
+        raise DataError(f"the MFN files lie in {len(folders)} folders; put them into one")
+    record = mfn_folder.read(folders.pop(), "mosi_mfn")
+    record.terms, record.citation = PUBLIC_TERMS, MFN_CITATION
+    return record
+
+
+def build_magbert(files: Mapping[str, Path]) -> DatasetRecord:
+    """CMU-MOSI as MAG-BERT's pickle: words with visual 47 and acoustic 74 features per word.
+
+    Args:
+        files: ``mosi.pkl`` to its path.
+
+    Raises:
+        DataError: the file is missing, is not a harmless pickle, or has another layout.
+    """
+    from mmsa_lib.data.sources import mag_pickle
+
+    record = mag_pickle.read(original(files, *MAGBERT_FILES), "mosi_magbert")
+    record.terms, record.citation = PUBLIC_TERMS, MAGBERT_CITATION
+    return record
+
+
+def merged_arrays(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
+    """Merge the originals of CMU-MOSI into arrays, checked against :data:`DIGESTS`.
+
+    Args:
+        files: file name to path, for every name in :data:`FILES`.
+
+    Returns:
+        ``id``, ``video``, ``split`` (standard fold), ``split_poria`` (bc-LSTM fold) as bytes ``(2199,)``; ``label``,
+        ``start``, ``stop`` float32 ``(2199,)``, bounds in seconds; ``text`` ``(2199,)`` str objects; ``word``
+        ``(27645,)``, ``word_interval`` ``(27645, 2)`` in seconds from the segment's start, ``word_offset``
+        ``(2200,)``; ``audio73`` ``(2199, 73)``, ``vision100`` and ``textcnn100`` ``(2199, 100)``. Rows: train, valid,
+        test; inside each by video id and clip number.
+
+    Raises:
+        DataError: a file is missing or unreadable, sources disagree, or an array has another digest.
+    """
+    columns, parts = ["id", "start", "stop", "cid", "vid", "text", "label"], []
+    for split, name in TABLES.items():
+        part = read_table(original(files, name), columns, separator="\t", quoted=False)
+        parts.append(part.sort_values(["vid", "cid"]).assign(split=split))
+    segments = pd.concat(parts, ignore_index=True)
+    if len(segments) != SEGMENTS:
+        raise DataError(f"CMU-MOSI: {len(segments)} segments in the tables, expected {SEGMENTS}; fetch them again")
+    arrays: dict[str, np.ndarray] = {
+        "id": segments["id"].to_numpy("S20"),
+        "video": segments["vid"].to_numpy("S16"),
+        "split": segments["split"].to_numpy("S5"),
+        "label": _labels(original(files, LABELS), segments),
+        "start": segments["start"].to_numpy("<f4"),
+        "stop": segments["stop"].to_numpy("<f4"),
+        "text": segments["text"].to_numpy(object),
+        **_words(original(files, WORDS), segments),
+        **_bc_lstm_features(files, segments["id"]),
+    }
+    check_digests(arrays)
+    return arrays
+
+
+def digest(array: np.ndarray) -> str:
+    """SHA-256 of an array's bytes (C order); str objects are joined by newlines as UTF-8."""
+    if array.dtype == object:
+        return hashlib.sha256("\n".join(array).encode("utf-8")).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def check_digests(arrays: Mapping[str, np.ndarray]) -> None:
+    """Compare merged arrays with :data:`DIGESTS`.
+
+    Raises:
+        DataError: names the first array that differs.
+    """
+    for name, expected in DIGESTS.items():
+        if (found := digest(arrays[name])) != expected:
+            raise DataError(
+                f"CMU-MOSI: the merged array {name!r} has SHA-256 {found}, expected {expected}; "
+                f"{_AGAIN} and check the versions of numpy, pandas and h5py"
+            )
+
+
+def _labels(path: Path, segments: pd.DataFrame) -> np.ndarray:
+    """Labels of the SDK's label file ``(2199,)``: a video's rows belong to its clips in increasing clip number."""
+    labels = np.empty(len(segments), dtype="<f4")
+    with read_hdf5(path, _AGAIN, verified=True) as file:
+        videos = file["Opinion Segment Labels/data"]
+        for video, rows in segments.groupby("vid", sort=False).indices.items():
+            in_file = videos[video]["features"][:, 0]
+            if len(in_file) != len(rows):
+                raise DataError(f"{path}: video {video} has {len(in_file)} labels for {len(rows)} segments")
+            labels[rows] = in_file
+    difference = np.abs(labels - segments["label"].to_numpy(float))
+    worst = int(difference.argmax())
+    if difference[worst] > 1e-4:
+        raise DataError(f"{path}: the label of {segments['id'][worst]} differs from the table; fetch both again")
+    return labels
+
+
+def _words(path: Path, segments: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Words whose midpoint lies inside the segment, with times from the segment's start; without pauses (``sp``)."""
+    words, intervals, counts = [], [], []
+    with read_hdf5(path, _AGAIN, verified=True) as file:
+        videos = file["CMU_MOSI_ModifiedTimestampedWords/data"]
+        spoken = {video: _spoken(videos[video]) for video in segments["vid"].unique()}
+    for video, start, stop in zip(segments["vid"], segments["start"], segments["stop"], strict=True):
+        token, times = spoken[video]
+        middle = times.mean(axis=1)
+        inside = (middle >= start) & (middle < stop)
+        words.append(token[inside])
+        intervals.append(times[inside] - start)
+        counts.append(int(inside.sum()))
     return {
-        "standard": arrays["split"].astype(str),
-        "bc_lstm": np.where(validation, "valid", bc_lstm).astype(str),
-        **cross_validation(groups, test, TEST_CV_PARTS, "bc_lstm_test_cv"),
+        "word": np.concatenate(words).astype("S20"),
+        "word_interval": np.concatenate(intervals).astype("<f4"),
+        "word_offset": np.concatenate([[0], np.cumsum(counts)]).astype("<i4"),
     }
 
 
-def _leak_note(arrays: Mapping[str, np.ndarray]) -> str:
-    """What the label-trained features give away on the standard fold."""
-    test = arrays["split"] == b"test"
-    leaking = int((test & (arrays["split_poria"] == b"train")).sum())
-    return (
-        "vision100 and textcnn100 are activations of networks trained on the labels of the bc-LSTM training videos; "
-        f"{leaking} of the {int(test.sum())} test segments of the standard fold lie in that part: never use them there"
+def _spoken(video: h5py.Group) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens ``(n,)`` and times ``(n, 2)`` of a video without its pauses."""
+    token, times = video["features"][:, 0], video["intervals"][()]
+    keep = token != b"sp"
+    return token[keep], times[keep]
+
+
+def _bc_lstm_features(files: Mapping[str, Path], ids: pd.Series) -> dict[str, np.ndarray]:
+    """The bc-LSTM split and its per-segment features, put into the order of ``ids``."""
+    names = read_table(original(files, "transcripts.csv"))[0]
+    row_ids = {part: names[read_table(original(files, f"text_{part}.csv"))[0]] for part in ("train", "test")}
+    position = pd.Series(np.arange(len(ids)), index=ids)
+    where = {part: position.reindex(row_ids[part]) for part in row_ids}
+    if any(rows.isna().any() for rows in where.values()) or len(set().union(*row_ids.values())) != len(ids):
+        raise DataError("CMU-MOSI: the segments of the bc-LSTM files differ from those of the tables; fetch both again")
+    arrays = {"split_poria": np.empty(len(ids), dtype="S5")}
+    arrays |= {name: np.empty((len(ids), width), dtype="<f4") for name, (*_, width, _) in FEATURES.items()}
+    for part, rows in where.items():
+        rows = rows.to_numpy(int)
+        arrays["split_poria"][rows] = part.encode()
+        for name, (_, kind, *_) in FEATURES.items():
+            table = read_numbers(original(files, f"{kind}_{part}0.csv"))
+            arrays[name][rows] = table[:, :-1]  # the last column is the binary label
+    return arrays
+
+
+WORD_TIMING = ("duration", "pause_before", "speaking_rate")
+TIMING_SUMMARIES = (
+    "words",
+    "duration",
+    "speaking_rate",
+    "mean_word_duration",
+    "std_word_duration",
+    "max_word_duration",
+    "mean_pause",
+    "max_pause",
+)
+
+
+def word_timing(words: Words) -> FeatureSet:
+    """Timing of every word, aligned with the words: level ``word``, columns :data:`WORD_TIMING`.
+
+    The times come from forced alignment, so they carry some prosody although no audio is at hand. No label took part
+    in them, hence they leak into no fold.
+
+    * duration: end minus start, in seconds;
+    * pause_before: start minus the end of the word before, for the first word minus the start of the segment, in
+      seconds; 0 where words overlap or begin before the segment does;
+    * speaking_rate: words per second around the word: the word and its neighbours (three words, two at the ends of a
+      segment), divided by the time from the first one's start to the last one's end.
+
+    A segment without words keeps one frame that is not observed.
+
+    Raises:
+        DataError: a word ends before its neighbour starts, so that there is no time to count words in.
+    """
+    rows = [_timing(interval) if len(interval) else np.zeros((1, len(WORD_TIMING))) for interval in _intervals(words)]
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    return FeatureSet(
+        modality="audio",
+        values=np.concatenate(rows).astype(np.float32),
+        lengths=lengths,
+        observed=np.repeat(np.diff(words.offset) > 0, lengths),
+        level="word",
+        description="timing of each forced-aligned word: duration (s), pause before it (s), speaking rate (words/s)",
     )
 
 
-def _defaults(fold: str) -> dict[Modality, str]:
-    """Feature sets that are safe on a fold."""
-    leak_free: dict[Modality, str] = {"text": "words", "audio": "audio73"}
-    return leak_free if fold == "standard" else {**leak_free, "vision": "vision100"}
+def timing_summaries(words: Words, times: np.ndarray) -> FeatureSet:
+    """Eight timing summaries of every segment: level ``utterance``, columns :data:`TIMING_SUMMARIES`.
+
+    Number of words, segment duration (s), words per second of the segment, mean, population standard deviation and
+    maximum of the word durations (s), mean and maximum of the pauses before the words (s). A segment without words
+    or without duration is not observed.
+
+    Args:
+        words: words of ``N`` segments.
+        times: ``(N, 2)`` start and stop of each segment, in seconds.
+    """
+    rows = np.zeros((len(times), len(TIMING_SUMMARIES)))
+    seconds = (times[:, 1] - times[:, 0]).astype(np.float64)
+    observed = (np.diff(words.offset) > 0) & (seconds > 0)
+    for i, interval in enumerate(_intervals(words)):
+        if observed[i]:
+            duration, pause, _ = _timing(interval).T
+            spoken = duration.mean(), duration.std(), duration.max()
+            rows[i] = len(interval), seconds[i], len(interval) / seconds[i], *spoken, pause.mean(), pause.max()
+    description = "timing summaries of a segment: " + ", ".join(TIMING_SUMMARIES)
+    return _per_segment("audio", rows.astype(np.float32), description, observed=observed)
 
 
-def _segment_features(name: str, values: np.ndarray) -> FeatureSet:
-    """One vector per segment, all observed."""
-    modality, label_trained_on, description = _DESCRIPTIONS[name]
+def _intervals(words: Words) -> list[np.ndarray]:
+    """Start and end of the words of each segment, ``(n, 2)`` float64."""
+    return np.split(words.interval.astype(np.float64), words.offset[1:-1])
+
+
+def _timing(interval: np.ndarray) -> np.ndarray:
+    """Columns :data:`WORD_TIMING` of the words of one segment, ``(n, 2)`` to ``(n, 3)``."""
+    start, end = interval.T
+    before = np.concatenate([[0.0], end[:-1]])
+    pause = np.maximum(start - before, 0.0)
+    position = np.arange(len(interval))
+    left, right = np.maximum(position - 1, 0), np.minimum(position + 1, len(interval) - 1)
+    span = end[right] - start[left]
+    if (span <= 0).any():
+        raise DataError(f"word times are not increasing: word {int(np.argmin(span))} of a segment takes no time")
+    rate = (right - left + 1) / span
+    return np.stack([end - start, pause, rate], axis=1)
+
+
+def _per_segment(
+    modality: Modality, values: np.ndarray, description: str, trained_on: str = "", observed: np.ndarray | None = None
+) -> FeatureSet:
+    """One vector per segment ``(N, d)``, by default all observed."""
     return FeatureSet(
         modality=modality,
         values=values,
         lengths=np.ones(len(values), dtype=np.int64),
-        observed=np.ones(len(values), dtype=bool),
+        observed=np.ones(len(values), dtype=bool) if observed is None else observed,
         level="utterance",
-        label_trained_on=label_trained_on,
+        label_trained_on=trained_on,
         description=description,
     )

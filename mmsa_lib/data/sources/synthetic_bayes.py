@@ -24,7 +24,7 @@ import pandas as pd
 
 from mmsa_lib.data.batch import MODALITIES, Modality
 from mmsa_lib.data.record import DatasetRecord, FeatureSet
-from mmsa_lib.data.sources.synthetic_model import (
+from mmsa_lib.data.sources.synthetic import (
     FACTORS,
     GAINS,
     Settings,

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from mmsa_lib.data.sources import build, fetch_originals, mosei_text, safe_pickle
+from mmsa_lib.data.sources import build, fetch_originals, safe_pickle, text_only
 from mmsa_lib.errors import DataError
 
 SIZES = {"train": 3, "valid": 1, "test": 1}
@@ -18,7 +18,7 @@ SEGMENTS = {
 
 @pytest.fixture
 def files(monkeypatch, tmp_path):
-    monkeypatch.setattr(mosei_text, "SIZES", SIZES)
+    monkeypatch.setitem(text_only.SIZES, "mosei_text", SIZES)
     table = ["video_id,clip_id,text,label,annotation,mode,label_by"]
     for split, segments in SEGMENTS.items():
         lines = ["vid\tstart\tstop\tlabel\tcid\ttext"]
@@ -26,8 +26,8 @@ def files(monkeypatch, tmp_path):
             lines.append(f'{video}\t{clip}.25\t{clip + 2}.5\t{label}\t{clip}\t"He said ""{clip}"" "')
             table.append(f'{video},{clip},"He said ""{clip}""",{label},x,{split},0')
         (tmp_path / f"mosei_{split}.tsv").write_text("\n".join(lines) + "\n")
-    (tmp_path / mosei_text.LABEL_TABLE).write_text("\n".join(table) + "\n")
-    return {name: tmp_path / name for name in mosei_text.FILES}
+    (tmp_path / text_only.LABEL_TABLE).write_text("\n".join(table) + "\n")
+    return {name: tmp_path / name for name in text_only.MOSEI_FILES}
 
 
 def edit(path, old, new):
@@ -37,7 +37,7 @@ def edit(path, old, new):
 
 
 def test_record(files):
-    record = mosei_text.build(files)
+    record = text_only.build_mosei(files)
     assert record.ids == ["7_0", "vb_9", "vb_10", "-vc_0", "vd_0"]
     assert record.groups == ["7", "vb", "vb", "-vc", "vd"]
     assert record.labels.tolist() == [0.0, -0.5, 1.5, 3.0, -3.0]
@@ -60,7 +60,7 @@ def test_record(files):
 def test_disagreement_is_named(files, name, old, new, message):
     edit(files[name], old, new)
     with pytest.raises(DataError, match=message):
-        mosei_text.build(files)
+        text_only.build_mosei(files)
 
 
 @pytest.mark.real_data
@@ -82,7 +82,7 @@ def test_third_source_agrees():
     """Ids, labels and splits of a third repository, which the build does not read."""
     path = os.path.join(os.environ["MMSA_LIB_MIRROR"], "cmu-mosei-text", "original", "merbench_label.npz")
     corpora = safe_pickle.load_npz(path)
-    record = mosei_text.build(fetch_originals("mosei_text"))
+    record = text_only.build_mosei(fetch_originals("mosei_text"))
     for split, key in (("train", "train_corpus"), ("valid", "val_corpus"), ("test", "test_corpus")):
         rows = np.flatnonzero(record.folds["standard"] == split)
         expected = {identifier: float(entry["val"]) for identifier, entry in corpora[key].items()}

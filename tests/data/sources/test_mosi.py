@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmsa_lib.data.sources import build, fetch_originals, mosi, mosi_originals
-from mmsa_lib.data.sources.mosi_originals import DIGESTS, check_digests, digest, merged_arrays
+from mmsa_lib.data.sources import build, fetch_originals, mosi
+from mmsa_lib.data.sources.mosi import DIGESTS, check_digests, digest, merged_arrays
 from mmsa_lib.errors import DataError
 
 SEGMENT_TABLE = pd.DataFrame(
@@ -44,7 +44,7 @@ def write_labels(path: Path, labels):
 
 def test_words_belong_to_the_segment_that_holds_their_midpoint(tmp_path):
     write_words(tmp_path / "words.csd")
-    arrays = mosi_originals._words(tmp_path / "words.csd", SEGMENT_TABLE)
+    arrays = mosi._words(tmp_path / "words.csd", SEGMENT_TABLE)
     assert arrays["word"].tolist() == [b"one", b"across", b"two"]
     assert arrays["word_offset"].tolist() == [0, 1, 3, 3]
     np.testing.assert_allclose(arrays["word_interval"], [[-0.05, 0.35], [-0.1, 0.3], [1.0, 1.5]], atol=1e-6)
@@ -53,13 +53,13 @@ def test_words_belong_to_the_segment_that_holds_their_midpoint(tmp_path):
 def test_labels_go_to_clips_in_increasing_number_and_must_agree(tmp_path):
     path = tmp_path / "labels.csd"
     write_labels(path, {"a": [-1.0, 2.4], "b": [0.0]})
-    np.testing.assert_array_equal(mosi_originals._labels(path, SEGMENT_TABLE), np.float32([-1.0, 2.4, 0.0]))
+    np.testing.assert_array_equal(mosi._labels(path, SEGMENT_TABLE), np.float32([-1.0, 2.4, 0.0]))
     write_labels(path, {"a": [2.4, -1.0], "b": [0.0]})
     with pytest.raises(DataError, match="label of a_"):
-        mosi_originals._labels(path, SEGMENT_TABLE)
+        mosi._labels(path, SEGMENT_TABLE)
     write_labels(path, {"a": [-1.0], "b": [0.0]})
     with pytest.raises(DataError, match="video a has 1 labels for 2 segments"):
-        mosi_originals._labels(path, SEGMENT_TABLE)
+        mosi._labels(path, SEGMENT_TABLE)
 
 
 def bc_lstm_files(tmp_path) -> dict[str, Path]:
@@ -76,7 +76,7 @@ def bc_lstm_files(tmp_path) -> dict[str, Path]:
 
 
 def test_bc_lstm_rows_are_joined_by_segment_id(tmp_path):
-    arrays = mosi_originals._bc_lstm_features(bc_lstm_files(tmp_path), SEGMENT_TABLE["id"])
+    arrays = mosi._bc_lstm_features(bc_lstm_files(tmp_path), SEGMENT_TABLE["id"])
     assert arrays["split_poria"].tolist() == [b"test", b"train", b"train"]
     for name, width in (("audio73", 73), ("vision100", 100), ("textcnn100", 100)):
         expected = np.array([1, 2, 0])[:, None] + np.arange(width) / 1000
@@ -86,9 +86,9 @@ def test_bc_lstm_rows_are_joined_by_segment_id(tmp_path):
 def test_bc_lstm_files_of_other_segments_are_refused(tmp_path):
     files = bc_lstm_files(tmp_path)
     with pytest.raises(DataError, match="bc-LSTM files differ"):
-        mosi_originals._bc_lstm_features(files, pd.Series(["a_1", "a_2", "c_1"]))
+        mosi._bc_lstm_features(files, pd.Series(["a_1", "a_2", "c_1"]))
     with pytest.raises(DataError, match="bc-LSTM files differ"):
-        mosi_originals._bc_lstm_features(files, pd.Series(["a_1", "a_2", "b_1", "b_2"]))
+        mosi._bc_lstm_features(files, pd.Series(["a_1", "a_2", "b_1", "b_2"]))
 
 
 def test_missing_or_damaged_originals_are_named(tmp_path):
@@ -99,7 +99,7 @@ def test_missing_or_damaged_originals_are_named(tmp_path):
         merged_arrays({"mosi_train.tsv": tmp_path / "mosi_train.tsv"})
     (tmp_path / "words.csd").write_bytes(b"\x89HDF\r\n\x1a\n cut")
     with pytest.raises(DataError, match=r"words\.csd is damaged"):
-        mosi_originals._words(tmp_path / "words.csd", SEGMENT_TABLE)
+        mosi._words(tmp_path / "words.csd", SEGMENT_TABLE)
 
 
 def test_another_array_is_named():

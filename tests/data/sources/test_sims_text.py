@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from mmsa_lib.data.sources import build, sims_text
+from mmsa_lib.data.sources import build, text_only
 from mmsa_lib.data.sources.safe_pickle import UnsafePickleError
 from mmsa_lib.errors import DataError
 
@@ -31,14 +31,14 @@ def write_labels(path, corpora):
 @pytest.fixture
 def files(monkeypatch, tmp_path):
     sizes = {"train": 3, "valid": 1, "test": 1}
-    monkeypatch.setattr(sims_text, "SIZES", {"sims_text": sizes, "simsv2_text": sizes})
+    monkeypatch.setattr(text_only, "SIZES", {"sims_text": sizes, "simsv2_text": sizes})
     write_labels(tmp_path / "label.npz", CORPORA)
     (tmp_path / "transcription-engchi-polish.csv").write_text(TABLE, encoding="utf-8")
-    return {name: tmp_path / name for name in sims_text.FILES}
+    return {name: tmp_path / name for name in text_only.SIMS_FILES}
 
 
 def test_record(files):
-    record = sims_text.build(files)
+    record = text_only.build_sims(files)
     assert record.ids == ["test3_00004", "video_0001_0001", "video_0002_0001", "video_0001_0002", "video_0001_0003"]
     assert record.groups == ["test3", "video_0001", "video_0002", "video_0001", "video_0001"]
     np.testing.assert_array_equal(record.labels, np.float32([0.2, -1, 0.4, 0, 1]))
@@ -50,7 +50,7 @@ def test_record(files):
 
 
 def test_versions_have_their_own_name_and_citation(files):
-    first, second = sims_text.build(files), sims_text.build_v2(files)
+    first, second = text_only.build_sims(files), text_only.build_sims(files, "simsv2_text")
     assert (first.name, second.name) == ("sims_text", "simsv2_text")
     assert "ICMI 2022" in second.citation
     assert "ICMI 2022" not in first.citation
@@ -60,23 +60,23 @@ def test_wrong_labels_are_named(files):
     path = files["label.npz"]
     write_labels(path, {key: corpus for key, corpus in CORPORA.items() if key != "val_corpus"})
     with pytest.raises(DataError, match=r"label\.npz: val_corpus is missing"):
-        sims_text.build(files)
+        text_only.build_sims(files)
     write_labels(path, {**CORPORA, "test_corpus": {"video_0001_0002": 0.0}})
     with pytest.raises(DataError, match="clip video_0001_0002 is in two splits"):
-        sims_text.build(files)
+        text_only.build_sims(files)
     write_labels(path, {**CORPORA, "test_corpus": {}})
     with pytest.raises(DataError, match="test_corpus has 0 clips, expected 1"):
-        sims_text.build(files)
+        text_only.build_sims(files)
 
 
 def test_transcripts_of_other_clips_are_refused(files):
     path = files["transcription-engchi-polish.csv"]
     path.write_text(TABLE.replace("test3_00004", "test3_00005"), encoding="utf-8")
     with pytest.raises(DataError, match="name different clips"):
-        sims_text.build(files)
+        text_only.build_sims(files)
     path.write_text(TABLE + "test3_00004,五,Five\n", encoding="utf-8")
     with pytest.raises(DataError, match="name different clips"):
-        sims_text.build(files)
+        text_only.build_sims(files)
 
 
 class Intruder:
@@ -92,7 +92,7 @@ class Intruder:
 def test_labels_that_carry_code_are_refused(files, tmp_path):
     np.savez(files["label.npz"], train_corpus=np.array({"a": Intruder(tmp_path / "ran")}, dtype=object))
     with pytest.raises(UnsafePickleError):
-        sims_text.build(files)
+        text_only.build_sims(files)
     assert not (tmp_path / "ran").exists()
 
 

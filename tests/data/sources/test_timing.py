@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmsa_lib.data.record import Words
-from mmsa_lib.data.timing import TIMING_SUMMARIES, WORD_TIMING, timing_summaries, word_timing
+from mmsa_lib.data.sources.mosi import TIMING_SUMMARIES, WORD_TIMING, timing_summaries, word_timing
 from mmsa_lib.errors import DataError
 
 

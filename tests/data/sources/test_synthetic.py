@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mmsa_lib.data.batch import MODALITIES
-from mmsa_lib.data.sources import synthetic_model as model
-from mmsa_lib.data.sources.synthetic import Settings, bayes_error, bayes_predict, build
-from mmsa_lib.data.sources.synthetic_bayes import factor_posteriors
+from mmsa_lib.data.sources import synthetic as model
+from mmsa_lib.data.sources.synthetic import Settings, build
+from mmsa_lib.data.sources.synthetic_bayes import bayes_error, bayes_predict, factor_posteriors
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
 
 SMALL = {"samples": (60, 20, 40), "dims": (12, 10, 9), "length": 8}
