@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmsa_lib.errors import ConfigError, DataError
-from mmsa_lib.losses.contrastive_pairs import category_pairs
+from mmsa_lib.losses.contrastive import category_pairs
 
 
 def pair_cosines(z: Tensor, categories: Tensor, hard: float = 0.05) -> dict[str, float]:

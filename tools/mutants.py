@@ -28,13 +28,12 @@ ROOT = Path(__file__).resolve().parent.parent
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.txt")
 ALSO = {  # tests beside tests/FOLDER/test_NAME.py
     "losses/contrastive": ["methods/test_contrastive_mmcl"],
-    "losses/contrastive_pairs": ["losses/test_contrastive"],
     "data/missing": ["data/test_masks"],
     "data/masks": ["data/test_missing"],
     "evaluation/bootstrap": ["evaluation/test_statistics", "evaluation/test_hierarchical"],
 }
 FILES = [
-    *(f"losses/{name}" for name in ("adversarial", "contrastive", "contrastive_pairs", "coral", "factorization")),
+    *(f"losses/{name}" for name in ("adversarial", "contrastive", "coral", "factorization")),
     *("losses/mutual_information", "data/missing", "data/masks", "data/scaling", "training/fit"),
     *(f"evaluation/{name}" for name in ("metrics", "statistics", "bootstrap", "selection")),
 ]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmsa_lib.errors import ConfigError
-from mmsa_lib.losses.precision import at_least_float32
+from mmsa_lib.losses import at_least_float32
 
 
 def hierarchical_adversarial(student_logits: Sequence[Tensor], teacher_logits: Sequence[Tensor]) -> Tensor:

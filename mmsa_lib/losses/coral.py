@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from mmsa_lib.errors import ConfigError
+from mmsa_lib.losses import at_least_float32
 
 
 def covariance(x: Tensor) -> Tensor:
     """Unbiased covariance ``(d, d)`` of the rows of ``x`` ``(B, d)``, in float32 at least; zeros for one row."""
     with torch.autocast(x.device.type, enabled=False):
-        x = x if x.dtype == torch.float64 else x.float()
+        x = at_least_float32(x)
         centred = x - x.mean(dim=0)
         return centred.T @ centred / max(len(x) - 1, 1)
 

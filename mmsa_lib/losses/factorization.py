@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mmsa_lib.errors import ConfigError
-from mmsa_lib.losses.precision import at_least_float32
+from mmsa_lib.losses import at_least_float32
 
 Decoder = Callable[[Tensor, Tensor], Tensor]
 """``D_r``: sentiment rows ``(N, d_q)`` and modality-specific rows ``(N, d_u)`` to states ``(N, d)``."""

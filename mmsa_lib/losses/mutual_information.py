@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmsa_lib.errors import ConfigError
-from mmsa_lib.losses.precision import at_least_float32
+from mmsa_lib.losses import at_least_float32
 
 
 def jsd_mutual_information(joint_scores: Tensor, marginal_scores: Tensor) -> Tensor:

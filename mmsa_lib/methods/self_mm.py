@@ -10,23 +10,406 @@ in the order M, T, A, V [R].
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mmsa_lib.data.batch import Batch, Modality, Utterances
+from mmsa_lib.data.batch import MODALITIES, Batch, Modality, Utterances
 from mmsa_lib.data.task import Task
-from mmsa_lib.errors import ConfigError
-from mmsa_lib.methods.accumulation import AccumulatingMethod
-from mmsa_lib.methods.base import Output
-from mmsa_lib.methods.self_mm_config import SelfMMConfig
-from mmsa_lib.methods.unimodal_labels import Centers, UnimodalLabelBank
+from mmsa_lib.errors import ConfigError, RunError
+from mmsa_lib.methods.base import Method, MethodConfig, Output, finite_log, sum_terms
+from mmsa_lib.methods.evidence import Sourced, evidence
 from mmsa_lib.nn.heads import mlp, to_label_scale
 from mmsa_lib.nn.sequence import LSTMEncoder, pool
 
 __all__ = ["Centers", "SelfMM", "SelfMMConfig", "UnimodalLabelBank"]
+
+log = logging.getLogger(__name__)
+
+
+class AccumulationConfig(MethodConfig):
+    """Values of a method that steps once per group of micro-batches."""
+
+    update_epochs: int = evidence(
+        4, tag="C", source="MMSA config_regression.json, the same for all data sets",
+        meaning="micro-batches whose gradients are summed (not averaged) into one optimiser step",
+        unit="micro-batches", ge=1,
+    )  # fmt: skip
+    flush_last_group: bool = evidence(
+        False, tag="C", source="MMSA and Self-MM, by reading: an incomplete last group never reaches a step",
+        meaning="step once more at the end of an epoch when micro-batches are left over",
+    )  # fmt: skip
+
+
+class AccumulatingMethod(Method):
+    """A method whose step happens every ``config.update_epochs`` micro-batches.
+
+    Attributes:
+        epoch: the epoch that is running, from 1.
+        micro_batches: micro-batches seen in this epoch.
+    """
+
+    config: AccumulationConfig
+    epoch = 1
+    micro_batches = 0
+
+    def start_epoch(self, epoch: int) -> None:
+        """Forget the gradients of an incomplete group of the epoch before."""
+        self.epoch, self.micro_batches = epoch, 0
+        self.zero_grad(set_to_none=True)
+
+    def training_step(self, batch: Batch, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
+        """Forward, backward, :meth:`after_backward`; a step where the group is complete.
+
+        Returns:
+            As :meth:`Method.training_step`.
+
+        Raises:
+            RunError: a term is not finite; names it.
+        """
+        output = self(batch)
+        raw = self.loss_terms(batch, output)
+        weighted = self.weigh(raw)
+        log = finite_log(raw, weighted)
+        sum_terms(weighted).backward()
+        log |= self.after_backward(batch, output)
+        self.count_micro_batch(optimizers)
+        return log
+
+    def after_backward(self, batch: Batch, output: Output) -> dict[str, float]:
+        """What a method does with each micro-batch after its loss; what it returns joins the log."""
+        return {}
+
+    def count_micro_batch(self, optimizers: Mapping[str, Optimizer]) -> None:
+        """Count one micro-batch and step when it completes its group."""
+        self.micro_batches += 1
+        if self.micro_batches % self.config.update_epochs == 0:
+            self.apply_gradients(optimizers)
+
+    def apply_gradients(self, optimizers: Mapping[str, Optimizer]) -> None:
+        """One step of every optimiser; the gradients start anew."""
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def end_epoch(self, epoch: int, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
+        """Step with an incomplete last group where ``flush_last_group`` says so; warn where no step was made at all."""
+        if self.config.flush_last_group and self.micro_batches % self.config.update_epochs:
+            self.apply_gradients(optimizers)
+        elif epoch == 1 and 0 < self.micro_batches < self.config.update_epochs:
+            log.warning(
+                "%s learns nothing: an epoch of %d micro-batches is no group of update_epochs=%d; set "
+                "flush_last_group=true, a smaller batch_size or a smaller update_epochs",
+                self.id, self.micro_batches, self.config.update_epochs,
+            )  # fmt: skip
+        return {}
+
+
+TaskLetter = Literal["M", "T", "A", "V"]
+
+_DATASETS = ("mosi", "mosei", "sims", "simsv2")
+
+# MMSA config_regression.json at a94e65d, one column per data set in the order above.
+_MMSA: dict[str, tuple[Any, Any, Any, Any]] = {
+    "batch_size": (16, 32, 32, 16),
+    "learning_rate": (1e-3, 1e-3, 1e-3, 1e-3),
+    "learning_rate_text": (5e-5, 5e-5, 5e-5, 5e-5),
+    "learning_rate_audio": (5e-3, 5e-3, 5e-3, 1e-3),
+    "learning_rate_vision": (5e-3, 1e-4, 5e-3, 1e-3),
+    "weight_decay": (1e-3, 1e-2, 1e-3, 1e-3),
+    "weight_decay_text": (1e-3, 1e-3, 1e-3, 1e-2),
+    "weight_decay_audio": (1e-3, 0.0, 1e-2, 0.0),
+    "weight_decay_vision": (1e-3, 0.0, 1e-2, 0.0),
+    "audio_hidden": (16, 16, 16, 16),
+    "vision_hidden": (32, 32, 64, 64),
+    "audio_out": (16, 16, 16, 16),
+    "vision_out": (32, 32, 32, 32),
+    "post_fusion_dim": (128, 128, 128, 128),
+    "post_text_dim": (32, 32, 64, 64),
+    "post_audio_dim": (16, 16, 16, 32),
+    "post_vision_dim": (32, 32, 32, 32),
+    "post_fusion_dropout": (0.0, 0.1, 0.0, 0.0),
+    "post_text_dropout": (0.1, 0.0, 0.1, 0.0),
+    "post_audio_dropout": (0.1, 0.0, 0.1, 0.1),
+    "post_vision_dropout": (0.0, 0.0, 0.0, 0.0),
+    "label_bound": (3.0, 3.0, 1.0, 3.0),
+}
+
+
+def _tuned(name: str, meaning: str, unit: str = "", **constraints: Any) -> Any:
+    """A field that MMSA tuned per data set; elsewhere its value for MOSI is our choice."""
+    source = "MMSA's value for MOSI, on data sets that MMSA has no values for"
+    return evidence(_MMSA[name][0], tag="R", source=source, meaning=meaning, unit=unit, **constraints)
+
+
+class SelfMMConfig(AccumulationConfig):
+    """Values of ``self_mm``; the switches are its ablations."""
+
+    batch_size: int = _tuned("batch_size", "samples per micro-batch", "samples", ge=1)
+    learning_rate: float = _tuned("learning_rate", "learning rate of all other parameters", "per step", gt=0)
+    learning_rate_text: float = _tuned(
+        "learning_rate_text", "learning rate of a fine-tuned text encoder", "per step", gt=0
+    )
+    learning_rate_audio: float = _tuned("learning_rate_audio", "learning rate of the audio encoder", "per step", gt=0)
+    learning_rate_vision: float = _tuned(
+        "learning_rate_vision", "learning rate of the vision encoder", "per step", gt=0
+    )
+    weight_decay: float = _tuned("weight_decay", "weight decay of all other parameters", ge=0)
+    weight_decay_text: float = _tuned(
+        "weight_decay_text", "weight decay of a fine-tuned text encoder; biases and norms have none", ge=0
+    )
+    weight_decay_audio: float = _tuned("weight_decay_audio", "weight decay of the audio encoder", ge=0)
+    weight_decay_vision: float = _tuned("weight_decay_vision", "weight decay of the vision encoder", ge=0)
+    audio_hidden: int = _tuned("audio_hidden", "state size of the audio LSTM", ge=1)
+    vision_hidden: int = _tuned("vision_hidden", "state size of the vision LSTM", ge=1)
+    audio_out: int = _tuned("audio_out", "width of Feature_a", ge=1)
+    vision_out: int = _tuned("vision_out", "width of Feature_v", ge=1)
+    post_fusion_dim: int = _tuned("post_fusion_dim", "width of the fusion feature F*_m", ge=1)
+    post_text_dim: int = _tuned("post_text_dim", "width of the text feature F*_t", ge=1)
+    post_audio_dim: int = _tuned("post_audio_dim", "width of the audio feature F*_a", ge=1)
+    post_vision_dim: int = _tuned("post_vision_dim", "width of the vision feature F*_v", ge=1)
+    post_fusion_dropout: float = _tuned("post_fusion_dropout", "dropout before the fusion layer", ge=0, lt=1)
+    post_text_dropout: float = _tuned("post_text_dropout", "dropout before the text layer", ge=0, lt=1)
+    post_audio_dropout: float = _tuned("post_audio_dropout", "dropout before the audio layer", ge=0, lt=1)
+    post_vision_dropout: float = _tuned("post_vision_dropout", "dropout before the vision layer", ge=0, lt=1)
+    label_bound: float | None = evidence(
+        None, tag="R", source="MMSA: 3 on labels -3..3, 1 on -1..1; half the label range gives the same", gt=0,
+        meaning="H, generated labels are clipped to [-H, H] around neutral; None: half of the task's label range",
+        unit="label units",
+    )  # fmt: skip
+    tasks: tuple[TaskLetter, ...] = evidence(
+        ("M", "T", "A", "V"), tag="C", source="MMSA, multi-task heads", min_length=1,
+        meaning="heads that are trained; letters of modalities that the data lacks are left out",
+    )  # fmt: skip
+    single_task: bool = evidence(
+        False, tag="C", source="Self-MM, ablation", meaning="train the multimodal head alone (tasks = M)"
+    )
+    no_ulgm: bool = evidence(
+        False, tag="C", source="Self-MM, ablation",
+        meaning="no generated labels: they stay the multimodal label (with weighting, that trains M alone)",
+    )  # fmt: skip
+    no_weighting: bool = evidence(
+        False, tag="C", source="Self-MM, ablation", meaning="weight every unimodal sample with 1, not tanh|y_s - y_m|"
+    )
+    no_momentum: bool = evidence(
+        False, tag="C", source="Self-MM, ablation", meaning="use the label of this epoch alone, not the weighted mean"
+    )
+    distance: Literal["l2", "scaled_sq"] = evidence(
+        "l2", tag="C", source="Self-MM code; scaled_sq is said to be the paper's form [P, unverified]",
+        meaning="distance to a class centre: L2, or squared L2 over sqrt(width)",
+    )  # fmt: skip
+    relative: Literal["pos", "centers"] = evidence(
+        "pos", tag="C", source="Self-MM code; centers is a commented-out alternative in it",
+        meaning="what divides D_n - D_p: the distance to the positive centre, or between the centres",
+    )  # fmt: skip
+    exclude_zero: bool = evidence(
+        True, tag="C", source="MMSA config_regression.json, excludeZero",
+        meaning="samples with generated label 0 count for no centre; otherwise for the positive one",
+    )  # fmt: skip
+
+    per_dataset = {
+        dataset: {
+            name: Sourced(values[column], "C", f"MMSA config_regression.json, Self-MM on {dataset}")
+            for name, values in _MMSA.items()
+        }
+        for column, dataset in enumerate(_DATASETS)
+    }
+
+
+EPSILON = 1e-8
+"""Added to denominators [C]."""
+
+
+class Centers(NamedTuple):
+    """Class centres of one modality, ``(d,)`` each."""
+
+    positive: Tensor
+    negative: Tensor
+
+
+class UnimodalLabelBank(nn.Module):
+    """Features, labels and class centres of all training samples; no parameters, only buffers.
+
+    The buffers travel in ``state_dict``, so a resumed run goes on with its labels; a bank of any size accepts a state
+    of any other size. Labels are distances from neutral (0 is neutral).
+
+    Args:
+        size: number ``N`` of training samples.
+        dims: width of the feature of each modality, and of the multimodal one under the only key that is no modality
+            (here ``"fusion"``).
+        bound: ``H``, generated labels are clipped to ``[-H, H]``.
+        exclude_zero: the positive centre averages samples with label > 0; otherwise >= 0. The negative one always < 0.
+        distance: ``"l2"`` [C], or ``"scaled_sq"``: the squared distance over sqrt(d) [P, unverified].
+        relative: divide ``D_n - D_p`` by ``D_p`` (``"pos"`` [C]) or by the distance of the two centres (``"centers"``,
+            commented out in the code).
+        momentum: mix with the labels of earlier epochs; without it, each epoch's generated label counts alone.
+
+    Raises:
+        ConfigError: ``dims`` has not exactly one multimodal entry and at least one modality.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        dims: Mapping[str, int],
+        bound: float,
+        exclude_zero: bool = True,
+        *,
+        distance: Literal["l2", "scaled_sq"] = "l2",
+        relative: Literal["pos", "centers"] = "pos",
+        momentum: bool = True,
+    ):
+        super().__init__()
+        joint = [name for name in dims if name not in MODALITIES]
+        if len(joint) != 1 or len(dims) < 2:
+            raise ConfigError(
+                "a label bank needs the widths of one multimodal feature (for instance 'fusion') and of at least one "
+                f"of {', '.join(MODALITIES)}; got {', '.join(dims) or 'nothing'}"
+            )
+        self.multimodal = joint[0]
+        self.unimodal = tuple(name for name in dims if name in MODALITIES)
+        self.dims, self.bound, self.exclude_zero = dict(dims), float(bound), exclude_zero
+        self.distance, self.relative, self.momentum = distance, relative, momentum
+        for name, width in dims.items():
+            self.register_buffer(f"label_{name}", torch.zeros(size))
+            self.register_buffer(f"feature_{name}", torch.zeros(size, width))
+            self.register_buffer(f"center_{name}", torch.zeros(2, width))
+        self.register_buffer("clipped", torch.zeros(len(self.unimodal)), persistent=False)
+        self.register_buffer("generated", torch.zeros(()), persistent=False)
+
+    @property
+    def labels(self) -> dict[str, Tensor]:
+        """Current label of every training sample, ``(N,)`` per modality and for the multimodal entry."""
+        return {name: getattr(self, f"label_{name}") for name in self.dims}
+
+    @property
+    def features(self) -> dict[str, Tensor]:
+        """Last seen feature of every training sample, ``(N, d)`` each; zeros where a sample was not seen yet."""
+        return {name: getattr(self, f"feature_{name}") for name in self.dims}
+
+    @property
+    def centers(self) -> dict[str, Centers]:
+        """Positive and negative centre of each modality."""
+        return {name: Centers(*getattr(self, f"center_{name}")) for name in self.dims}
+
+    def initialise(self, labels: Tensor) -> None:
+        """Forget everything and give every sample its multimodal label: ``y_s = y_m``.
+
+        Args:
+            labels: ``(N,)``, distances from neutral; ``N`` becomes the size of the bank.
+        """
+        for name, width in self.dims.items():
+            center = torch.zeros_like(getattr(self, f"center_{name}"))
+            setattr(self, f"label_{name}", labels.to(center).clone())
+            setattr(self, f"feature_{name}", center.new_zeros(len(labels), width))
+            setattr(self, f"center_{name}", center)
+        self.reset_counts()
+
+    @torch.no_grad()
+    def update(self, epoch: int, index: Tensor, features: Mapping[str, Tensor], labels: Tensor) -> None:
+        """One micro-batch: new labels from the old centres, then the features, then the centres over all samples.
+
+        In epoch 1 the rows' labels are set to ``labels``. Afterwards the unimodal ones are generated and mixed into
+        the past with weight ``2 / (epoch + 1)``; the multimodal labels never change.
+
+        Args:
+            epoch: counts from 1.
+            index: ``(B,)`` int64, rows of the samples.
+            features: ``(B, d)`` per entry of ``dims``.
+            labels: ``(B,)`` multimodal labels, distances from neutral.
+
+        Raises:
+            RunError: an index lies outside of the bank.
+        """
+        with torch.autocast(labels.device.type, enabled=False):
+            features = {name: features[name].detach().to(self.features[name]) for name in self.dims}
+            labels = labels.detach().to(self.labels[self.multimodal])
+            self._check(index)
+            if epoch == 1:
+                for stored in self.labels.values():
+                    stored[index] = labels
+            else:
+                self._update_labels(epoch, index, features, labels)
+            for name, stored in self.features.items():
+                stored[index] = features[name]
+            self._update_centers()
+
+    def generate(self, features: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
+        """Generated labels before clipping, ``(B,)`` per modality: half a ratio and half a shift of the human label.
+
+        ``y_s = (d_s / d_m) y_m / 2 + (y_m + d_s - d_m) / 2``, ``d`` being the relative distance to the centres.
+        """
+        d_m = self.relative_distance(self.multimodal, features[self.multimodal])
+        shifted = {}
+        for name in self.unimodal:
+            d_s = self.relative_distance(name, features[name])
+            shifted[name] = 0.5 * d_s / (d_m + EPSILON) * labels + 0.5 * (labels + d_s - d_m)
+        return shifted
+
+    def relative_distance(self, name: str, feature: Tensor) -> Tensor:
+        """``(D_n - D_p) / (D_p + 1e-8)`` of features ``(B, d)``: large near the positive centre, ``(B,)``."""
+        center = self.centers[name]
+        to_positive, to_negative = self._distance(feature, center.positive), self._distance(feature, center.negative)
+        scale = to_positive if self.relative == "pos" else self._distance(center.positive, center.negative)
+        return (to_negative - to_positive) / (scale + EPSILON)
+
+    def shift(self) -> dict[str, float]:
+        """Mean ``|y_s - y_m|`` over all training samples, per modality; on the label scale."""
+        labels = self.labels
+        return {name: (labels[name] - labels[self.multimodal]).abs().mean().item() for name in self.unimodal}
+
+    def clip_rate(self) -> dict[str, float]:
+        """Share of generated labels that were clipped since :meth:`reset_counts`; 0 where none was generated."""
+        rates = (self.clipped / self.generated.clamp_min(1)).tolist()
+        return dict(zip(self.unimodal, rates, strict=True))
+
+    def reset_counts(self) -> None:
+        """Start a new :meth:`clip_rate`."""
+        self.clipped.zero_()
+        self.generated.zero_()
+
+    def _check(self, index: Tensor) -> None:
+        size = len(self.labels[self.multimodal])
+        # On a GPU the check would wait for the device at every step; there the indexing itself asserts.
+        if index.device.type == "cpu" and len(index) and not 0 <= int(index.min()) <= int(index.max()) < size:
+            raise RunError(
+                f"the label bank holds {size} training samples and was asked for row {int(index.max())}; "
+                "call initialise() (start_phase() of the method) with all training labels first"
+            )
+
+    def _update_labels(self, epoch: int, index: Tensor, features: Mapping[str, Tensor], labels: Tensor) -> None:
+        new = 2 / (epoch + 1) if self.momentum else 1.0
+        for position, (name, raw) in enumerate(self.generate(features, labels).items()):
+            self.clipped[position] += (raw.abs() > self.bound).sum()
+            stored = self.labels[name]
+            stored[index] = (1 - new) * stored[index] + new * raw.clamp(-self.bound, self.bound)
+        self.generated += len(index)
+
+    def _update_centers(self) -> None:
+        for name, labels in self.labels.items():
+            positive = labels > 0 if self.exclude_zero else labels >= 0
+            members = torch.stack([positive, labels < 0]).to(self.features[name])
+            count = members.sum(dim=1, keepdim=True)
+            means = members @ self.features[name] / count.clamp_min(1)
+            # A class without a member has no mean; its old centre stays.
+            setattr(self, f"center_{name}", torch.where(count > 0, means, getattr(self, f"center_{name}")))
+
+    def _distance(self, x: Tensor, center: Tensor) -> Tensor:
+        squared = (x - center).square().sum(dim=-1)
+        return squared.sqrt() if self.distance == "l2" else squared / x.shape[-1] ** 0.5
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        for name in self.dims:
+            for buffer in (f"label_{name}", f"feature_{name}"):
+                saved = state_dict.get(prefix + buffer)
+                if saved is not None and saved.shape[1:] == getattr(self, buffer).shape[1:]:
+                    setattr(self, buffer, getattr(self, buffer).new_zeros(saved.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
 
 FUSION = "fusion"
 LETTERS = {FUSION: "M", "text": "T", "audio": "A", "vision": "V"}

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from mmsa_lib.losses.contrastive_pairs import category_pairs, cross_modal_candidates, cross_modal_positives
+from mmsa_lib.losses.contrastive import category_pairs, cross_modal_candidates, cross_modal_positives
 
 CATEGORIES = [0, 1, 0, 2, 1]
 
