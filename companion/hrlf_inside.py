@@ -11,7 +11,7 @@ from companion.agreement import scale_agreement
 from companion.factorization import decoder_shares, encode, swapped_sentiment, translation_errors
 from companion.hrlf_runs import HRLFRun
 from mmsa_lib.data.batch import Utterances
-from mmsa_lib.data.masks import stochastic_validation
+from mmsa_lib.data.missing import stochastic_validation
 from mmsa_lib.evaluation.probes import probe
 from mmsa_lib.methods.hrlf import HRLF
 from mmsa_lib.methods.hrlf_networks import Encoding, HRLFNetwork

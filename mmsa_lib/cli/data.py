@@ -98,7 +98,7 @@ def list_names(args: argparse.Namespace) -> int:
 def info_of(args: argparse.Namespace) -> int:
     """``data info``."""
     from mmsa_lib.cli.data_text import info_lines
-    from mmsa_lib.data.describe import describe
+    from mmsa_lib.data.record import describe
 
     record, path = _open(args.name)
     found = {**describe(record), "path": path and str(path)}
@@ -109,8 +109,9 @@ def check_one(args: argparse.Namespace) -> int:
     """``data check``: 0 where nothing is wrong (warnings are allowed), 2 where something is."""
     from dataclasses import asdict
 
-    from mmsa_lib.data.check import check_record, check_store
     from mmsa_lib.data.registry import store_path
+    from mmsa_lib.data.store import check_store
+    from mmsa_lib.data.validate import check_record
     from mmsa_lib.errors import DataError
 
     record = _generated(args.name)
@@ -154,10 +155,10 @@ def build_one(args: argparse.Namespace) -> int:
 
 def import_one(args: argparse.Namespace) -> int:
     """``data import``; what ``data check`` would find is said on stderr."""
-    from mmsa_lib.data.check import check_record
     from mmsa_lib.data.registry import check_name, stored
     from mmsa_lib.data.sources.layouts import DOUBT, NOT_READ
     from mmsa_lib.data.store import fingerprint, read_header
+    from mmsa_lib.data.validate import check_record
     from mmsa_lib.errors import ConfigError, DataError
 
     check_name(args.name)
@@ -302,7 +303,7 @@ def _up_to_date(target: Path, name: str) -> DatasetRecord | None:
 
 def _answer_stored(args: argparse.Namespace, record: DatasetRecord, path: Path, done: str) -> int:
     from mmsa_lib.cli.data_text import stored_lines
-    from mmsa_lib.data.describe import describe
+    from mmsa_lib.data.record import describe
 
     found = {**describe(record), "path": str(path), "result": done}
     return answer(args, found, stored_lines(found))

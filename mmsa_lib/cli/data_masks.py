@@ -43,8 +43,7 @@ def show_masks(args: argparse.Namespace) -> int:
 
 def _rows(data, name: str) -> list[dict[str, Any]]:
     """One row per level: which share of valid frames is observed, and how many samples have nothing left."""
-    from mmsa_lib.data.masks import MASK_SEED, mask_path
-    from mmsa_lib.data.missing import presence
+    from mmsa_lib.data.missing import MASK_SEED, mask_path, presence
     from mmsa_lib.evaluation.protocols import COMPLETE, cells
 
     path = "" if name == COMPLETE else str(mask_path(data, name, MASK_SEED))

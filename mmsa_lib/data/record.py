@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,6 +15,11 @@ from mmsa_lib.data.batch import Modality
 from mmsa_lib.data.task import Task
 
 Level = Literal["word", "frame", "token", "utterance"]
+
+SPLITS = ("train", "valid", "test")
+
+COMPUTED_TEXT = ("words", "tokens", "sentence", "timed_words")
+"""Text that is computed with a transformers model: from the transcripts, or from the words that have times."""
 
 
 @dataclass
@@ -157,3 +165,169 @@ def ragged(
         label_trained_on=label_trained_on,
         description=description,
     )
+
+
+DTYPES = {
+    "labels": "<f4",
+    "values": "<f4",
+    "lengths": "<i8",
+    "observed": "|b1",
+    "interval": "<f4",
+    "offset": "<i4",
+    "token_ids": "<i8",
+    "token_valid": "|b1",
+    "unimodal_labels": "<f4",
+    "factors": "<f4",
+    "times": "<f4",
+}
+"""Types in which arrays are stored and fingerprinted, so that a float64 source and its stored copy agree."""
+
+_BLOCK = 2**22  # values that are turned into bytes at once
+
+
+def fingerprint(record: DatasetRecord) -> str:
+    """SHA-256 (64 hexadecimal digits) over the content of ``record``.
+
+    Equal content gives equal fingerprints, independent of compression, byte order and file.
+    """
+    return combine(digests(record))
+
+
+def combine(parts: Mapping[str, str]) -> str:
+    """The fingerprint of a whole data set from the digests of its parts."""
+    return _of_json(dict(parts))
+
+
+def digests(record: DatasetRecord) -> dict[str, str]:
+    """One SHA-256 per part of ``record``, for instance ``labels`` or ``features/audio73``."""
+    parts = {
+        "task": _of_json(asdict(record.task)),
+        "defaults": _of_json(record.defaults),
+        "ids": _of_json(list(record.ids)),
+        "groups": _of_json(list(record.groups)),
+        "labels": _of_arrays(labels=record.labels),
+    }
+    for name, splits in record.folds.items():
+        parts[f"folds/{name}"] = _of_json([str(split) for split in splits])
+    for name, features in record.features.items():
+        parts[f"features/{name}"] = _of_features(features)
+    if record.transcripts is not None:
+        parts["transcripts"] = _of_json(list(record.transcripts))
+    for language, texts in record.other_transcripts.items():
+        parts[f"other_transcripts/{language}"] = _of_json(list(texts))
+    if record.words is not None:
+        words = [str(word) for word in record.words.word]
+        parts["words"] = _of_arrays(words, interval=record.words.interval, offset=record.words.offset)
+    if record.token_ids is not None:
+        tokens = record.token_ids
+        parts["token_ids"] = _of_arrays(tokens.model, token_ids=tokens.ids, token_valid=tokens.valid)
+    for modality, values in record.unimodal_labels.items():
+        parts[f"unimodal_labels/{modality}"] = _of_arrays(unimodal_labels=values)
+    for name, values in record.factors.items():
+        parts[f"factors/{name}"] = _of_arrays(factors=values)
+    if record.times is not None:
+        parts["times"] = _of_arrays(times=record.times)
+    return parts
+
+
+def _of_features(features: FeatureSet) -> str:
+    # The description is left out: it changes no number.
+    meaning = [features.modality, features.level, features.label_trained_on]
+    return _of_arrays(meaning, values=features.values, lengths=features.lengths, observed=features.observed)
+
+
+def _of_arrays(*more: object, **arrays: np.ndarray) -> str:
+    digest = hashlib.sha256(_canonical(more))
+    for kind, values in arrays.items():
+        shape = np.shape(values) or (1,)
+        digest.update(f"{kind}{np.dtype(DTYPES[kind]).str}{shape}".encode())
+        step = max(1, _BLOCK // max(1, math.prod(shape[1:])))
+        for start in range(0, shape[0], step):  # an array may lie in a file and be larger than the memory
+            rows = values[start : start + step] if np.ndim(values) else values
+            digest.update(np.ascontiguousarray(rows, dtype=DTYPES[kind]).data)
+    return digest.hexdigest()
+
+
+def _of_json(value: object) -> str:
+    return hashlib.sha256(_canonical(value)).hexdigest()
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def describe(record: DatasetRecord) -> dict[str, Any]:
+    """Sizes, classes, lengths, missingness and provenance of ``record``, as plain values that fit into JSON."""
+    return {
+        "name": record.name,
+        "fingerprint": fingerprint(record),
+        "samples": len(record),
+        "videos": len(set(record.groups)),
+        "task": asdict(record.task),
+        "folds": {fold: _splits(record, fold) for fold in record.folds},
+        "features": {name: _features(features) for name, features in record.features.items()},
+        "texts": _texts(record),
+        "unimodal_labels": list(record.unimodal_labels),
+        "factors": {name: int(values.shape[1]) for name, values in record.factors.items()},
+        "defaults": record.defaults,
+        "terms": record.terms,
+        "citation": record.citation,
+        "sources": list(record.sources),
+        "repairs": dict(record.repairs),
+        "notes": list(record.notes),
+    }
+
+
+def class_counts(record: DatasetRecord, rows: np.ndarray) -> dict[str, int]:
+    """Samples among ``rows``: negative, neutral (middle of the range) and positive; per emotion; or per class."""
+    labels = record.labels[rows]
+    if record.task.kind == "emotions":
+        return {name: int(labels[:, column].sum()) for column, name in enumerate(record.task.names)}
+    if record.task.kind == "classes":
+        return {name: int((labels == i).sum()) for i, name in enumerate(record.task.names)}
+    center = record.task.center
+    counts = {"negative": labels < center, "neutral": labels == center, "positive": labels > center}
+    return {name: int(chosen.sum()) for name, chosen in counts.items()}
+
+
+def _splits(record: DatasetRecord, fold: str) -> dict[str, dict[str, Any]]:
+    found = {}
+    for split in SPLITS:
+        rows = np.flatnonzero(record.folds[fold] == split)
+        absent = {name: int(_absent(features)[rows].sum()) for name, features in record.features.items()}
+        found[split] = {
+            "samples": len(rows),
+            "videos": len({record.groups[row] for row in rows}),
+            "classes": class_counts(record, rows),
+            "absent": {name: count for name, count in absent.items() if count},
+        }
+    return found
+
+
+def _features(features: FeatureSet) -> dict[str, Any]:
+    lengths = features.lengths
+    return {
+        "modality": features.modality,
+        "level": features.level,
+        "width": features.width,
+        "lengths": {"min": int(lengths.min()), "median": float(np.median(lengths)), "max": int(lengths.max())},
+        "frames": int(lengths.sum()),
+        "missing_frames": int((~features.observed).sum()),
+        "absent_samples": int(_absent(features).sum()),
+        "label_trained_on": features.label_trained_on,
+        "description": features.description,
+    }
+
+
+def _absent(features: FeatureSet) -> np.ndarray:
+    """``(N,)`` bool: no frame of the sample is observed."""
+    return ~np.logical_or.reduceat(features.observed, features.offsets[:-1])
+
+
+def _texts(record: DatasetRecord) -> dict[str, Any]:
+    return {
+        "transcripts": record.transcripts is not None,
+        "other_languages": sorted(record.other_transcripts),
+        "timed_words": 0 if record.words is None else len(record.words.word),
+        "token_ids": "" if record.token_ids is None else record.token_ids.model,
+    }

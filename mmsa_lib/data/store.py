@@ -31,7 +31,6 @@ from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationEr
 
 import mmsa_lib
 from mmsa_lib.data.batch import Modality
-from mmsa_lib.data.fingerprint import DTYPES, combine, digests, fingerprint
 from mmsa_lib.data.formats import kind_of
 from mmsa_lib.data.hdf5 import (
     add_array,
@@ -45,15 +44,26 @@ from mmsa_lib.data.hdf5 import (
     scalars,
     write_hdf5,
 )
-from mmsa_lib.data.problems import refuse_problems
-from mmsa_lib.data.record import DatasetRecord, FeatureSet, Level, TokenIds, Words
+from mmsa_lib.data.record import (
+    DTYPES,
+    DatasetRecord,
+    FeatureSet,
+    Level,
+    TokenIds,
+    Words,
+    combine,
+    digests,
+    fingerprint,
+)
 from mmsa_lib.data.task import Task
+from mmsa_lib.data.validate import Problem, check_record, refuse_problems
 from mmsa_lib.errors import DataError, unknown_name
 
 __all__ = [
     "FORMAT",
     "VERSION",
     "changed_parts",
+    "check_store",
     "fingerprint",
     "list_features",
     "read_header",
@@ -166,6 +176,20 @@ def changed_parts(path: Path | str, record: DatasetRecord) -> list[str]:
         return _changed(header, record)
     except (TypeError, ValueError):  # text where numbers belong has no digest; it is among the problems of the record
         return []
+
+
+def check_store(path: Path | str) -> list[Problem]:
+    """All errors and warnings of a store.
+
+    Raises:
+        DataError: the file is not a store, is truncated or can't be read at all.
+    """
+    record = read_store(path, validate=False)
+    problems, changed = check_record(record), changed_parts(path, record)
+    if changed:
+        what = f"{', '.join(changed)} changed since the store was written"
+        problems.insert(0, Problem("error", "fingerprint", what, "build or import the data set again"))
+    return problems
 
 
 # Writing

@@ -1,7 +1,7 @@
 """Missing-modality protocols: what is hidden from a trained method, at which levels (evaluation.md, sections 3 and 5).
 
 A is frames at a common rate, B fixed subsets of modalities, C a rate of missing modalities. Every method meets the same
-frozen masks (:mod:`mmsa_lib.data.masks`).
+frozen masks (:mod:`mmsa_lib.data.missing`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,20 @@ import numpy as np
 import torch
 
 from mmsa_lib.data.batch import MODALITIES, Modality, Utterances
-from mmsa_lib.data.masks import MASK_SEED, Draw, Mask, MaskSet, frozen_masks, level_name
-from mmsa_lib.data.missing import Sampling, frame_masks, presence, rate_available, stochastic_masks, subset_mask
+from mmsa_lib.data.missing import (
+    MASK_SEED,
+    Draw,
+    Mask,
+    MaskSet,
+    Sampling,
+    frame_masks,
+    frozen_masks,
+    level_name,
+    presence,
+    rate_available,
+    stochastic_masks,
+    subset_mask,
+)
 from mmsa_lib.errors import ConfigError, DataError, unknown_name
 
 COMPLETE = "complete"

@@ -9,7 +9,7 @@ import pandas as pd
 from torch import Tensor
 
 from mmsa_lib.data.batch import Utterances
-from mmsa_lib.data.masks import MaskSet, level_name
+from mmsa_lib.data.missing import MaskSet, level_name
 from mmsa_lib.evaluation.hazards import prediction_spread
 from mmsa_lib.evaluation.protocols import COMPLETE, STOCHASTIC, masks
 from mmsa_lib.experiments.config import NO_MISSING, RunConfig

@@ -29,8 +29,7 @@ LEFT_OUT = (
     "mmsa_lib.data.sources.*",
     "mmsa_lib.data.download",
     "mmsa_lib.data.registry",
-    "mmsa_lib.data.check",
-    "mmsa_lib.data.problems",
+    "mmsa_lib.data.validate",
     # These say where files lie and what went wrong; they touch no number.
     "mmsa_lib.errors",
     "mmsa_lib.files",

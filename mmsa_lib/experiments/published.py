@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmsa_lib.data.masks import level_name
+from mmsa_lib.data.missing import level_name
 from mmsa_lib.errors import DataError, UnknownNameError
 from mmsa_lib.evaluation.metrics import metric
 from mmsa_lib.evaluation.protocols import COMPLETE, LEVEL_SEPARATOR

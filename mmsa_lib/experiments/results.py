@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmsa_lib.data.masks import level_name
+from mmsa_lib.data.missing import level_name
 from mmsa_lib.errors import DataError, MMSAError, unknown_name
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.manifest import MANIFEST

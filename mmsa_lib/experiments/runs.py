@@ -17,9 +17,8 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from mmsa_lib.data.batch import Utterances
-from mmsa_lib.data.choose import COMPUTED_TEXT
-from mmsa_lib.data.loading import load
-from mmsa_lib.data.masks import level_name
+from mmsa_lib.data.loading import COMPUTED_TEXT, load
+from mmsa_lib.data.missing import level_name
 from mmsa_lib.errors import DataError, MMSAError, RunError
 from mmsa_lib.evaluation.baselines import constant_metrics
 from mmsa_lib.evaluation.metrics import predicts_one_class, task_metrics

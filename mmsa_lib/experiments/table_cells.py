@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from mmsa_lib.data.masks import level_name
+from mmsa_lib.data.missing import level_name
 from mmsa_lib.evaluation.metrics import Metric
 from mmsa_lib.evaluation.protocols import COMPLETE
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmsa_lib.data.masks import level_name
+from mmsa_lib.data.missing import level_name
 from mmsa_lib.errors import DataError, unknown_name
 from mmsa_lib.evaluation.hierarchical import RESAMPLES
 from mmsa_lib.evaluation.metrics import Metric, metric, shown_first

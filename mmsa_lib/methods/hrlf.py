@@ -24,8 +24,7 @@ from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
 from mmsa_lib.data.batch import Batch, Modality, Utterances
-from mmsa_lib.data.masks import stochastic_validation
-from mmsa_lib.data.missing import stochastic_missing
+from mmsa_lib.data.missing import stochastic_missing, stochastic_validation
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.losses.adversarial import discriminator_loss, hierarchical_adversarial, nonsaturating_adversarial

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mmsa_lib.data.text_models import DEFAULT_TEXT_MODEL, load_text_model
+from mmsa_lib.data.text import DEFAULT_TEXT_MODEL, load_text_model
 
 
 class TextEncoder(nn.Module):

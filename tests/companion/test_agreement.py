@@ -8,7 +8,7 @@ import torch
 
 from companion.agreement import agreement, agreement_trace, flat, linear_cka, scale_agreement
 from mmsa_lib.data import load
-from mmsa_lib.data.masks import stochastic_validation
+from mmsa_lib.data.missing import stochastic_validation
 from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.methods import create
 

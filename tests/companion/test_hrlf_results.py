@@ -21,7 +21,7 @@ from companion.hrlf_runs import (
     start_spreads,
     switch,
 )
-from mmsa_lib.data.masks import stochastic_validation
+from mmsa_lib.data.missing import stochastic_validation
 from mmsa_lib.errors import ConfigError, DataError, RunError
 from mmsa_lib.evaluation.probes import probe
 from mmsa_lib.experiments.config import RunConfig

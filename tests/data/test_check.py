@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from store_records import emotion_record, full_record
 
-from mmsa_lib.data.check import check_record, check_store
-from mmsa_lib.data.problems import blocking_problems
-from mmsa_lib.data.store import write_store
+from mmsa_lib.data.store import check_store, write_store
+from mmsa_lib.data.validate import blocking_problems, check_record
 
 
 def set_item(name, position, value):

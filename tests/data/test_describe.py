@@ -4,7 +4,7 @@ import json
 
 from store_records import emotion_record, full_record
 
-from mmsa_lib.data.describe import describe
+from mmsa_lib.data.record import describe
 from mmsa_lib.data.store import fingerprint
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from store_records import full_record
 
-from mmsa_lib.data.fingerprint import digests, fingerprint
+from mmsa_lib.data.record import digests, fingerprint
 from mmsa_lib.data.task import regression
 
 

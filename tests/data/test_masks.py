@@ -12,17 +12,18 @@ import pytest
 import torch
 
 from mmsa_lib.data import load
-from mmsa_lib.data import masks as masks_module
-from mmsa_lib.data.masks import (
+from mmsa_lib.data import missing as masks_module
+from mmsa_lib.data.missing import (
     MASK_SEED,
+    frame_masks,
     frozen_masks,
     ids_digest,
     level_name,
     mask_path,
+    rate_available,
     read_masks,
     stochastic_validation,
 )
-from mmsa_lib.data.missing import frame_masks, rate_available
 from mmsa_lib.errors import DataError
 
 LEVELS = ["0.2", "0.7"]

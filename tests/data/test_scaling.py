@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from mmsa_lib.data.loading import fit_scaling, rows_in_memory
 from mmsa_lib.data.record import FeatureSet
-from mmsa_lib.data.scaling import fit_scaling, rows_in_memory
 
 
 @pytest.fixture

@@ -13,11 +13,16 @@ from store_records import emotion_record, full_record
 
 from mmsa_lib.data import hdf5, load
 from mmsa_lib.data import store as store_module
-from mmsa_lib.data.check import check_store
-from mmsa_lib.data.describe import describe
-from mmsa_lib.data.fingerprint import combine
-from mmsa_lib.data.record import DatasetRecord
-from mmsa_lib.data.store import fingerprint, list_features, read_header, read_spans, read_store, write_store
+from mmsa_lib.data.record import DatasetRecord, combine, describe
+from mmsa_lib.data.store import (
+    check_store,
+    fingerprint,
+    list_features,
+    read_header,
+    read_spans,
+    read_store,
+    write_store,
+)
 from mmsa_lib.errors import DataError, UnknownNameError
 
 

@@ -4,8 +4,9 @@ from loading_records import small_record
 
 from mmsa_lib.data import load
 from mmsa_lib.data import loading as loading_module
+from mmsa_lib.data.hdf5 import available_memory
 from mmsa_lib.data.store import write_store
-from mmsa_lib.data.streaming import StreamedUtterances, available_memory
+from mmsa_lib.data.stream import StreamedUtterances
 from mmsa_lib.errors import DataError
 
 

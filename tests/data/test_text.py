@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmsa_lib.data import text, text_cache
+from mmsa_lib.data import text
 from mmsa_lib.data.text import load_text_model, load_tokenizer, sentence_features, tokenize, word_features, words_of
 from mmsa_lib.errors import ConfigError
 
@@ -149,7 +149,7 @@ def test_every_setting_has_its_own_cache_entry(tiny_text_model, computing, monke
 
 
 def test_texts_are_not_run_together_in_the_key():
-    assert text_cache.cache_key(["ab", "c"], level="word") != text_cache.cache_key(["a", "bc"], level="word")
+    assert text.cache_key(["ab", "c"], level="word") != text.cache_key(["a", "bc"], level="word")
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "foreign"])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmsa_lib.data.text_models import (
+from mmsa_lib.data.text import (
     DEFAULT_TEXT_MODEL,
     _needed_files,
     load_text_model,

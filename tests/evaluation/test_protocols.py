@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from mmsa_lib.data import load
-from mmsa_lib.data.masks import stochastic_validation
-from mmsa_lib.data.missing import presence
+from mmsa_lib.data.missing import presence, stochastic_validation
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
 from mmsa_lib.evaluation.protocols import PROTOCOLS, auilc, cells, levels, masks
 from mmsa_lib.methods import METHODS, create

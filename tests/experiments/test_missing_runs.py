@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmsa_lib.data.masks import MASK_SEED, mask_path
+from mmsa_lib.data.missing import MASK_SEED, mask_path
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.evaluation.hazards import prediction_spread
 from mmsa_lib.evaluation.metrics import task_metrics

@@ -11,7 +11,7 @@ from method_data import make_split, train_epochs
 
 import mmsa_lib.methods.hrlf as module
 from mmsa_lib.data.batch import MODALITIES
-from mmsa_lib.data.masks import stochastic_validation
+from mmsa_lib.data.missing import stochastic_validation
 from mmsa_lib.data.task import classes, emotions
 from mmsa_lib.losses.factorization import reconstruction_loss, translation_loss
 from mmsa_lib.methods.hrlf_networks import HRLFNetwork

@@ -9,7 +9,7 @@ import torch
 from hrlf_data import FRF, SMALL, STUDENT_TERMS
 
 from mmsa_lib.data import load
-from mmsa_lib.data.masks import stochastic_validation
+from mmsa_lib.data.missing import stochastic_validation
 from mmsa_lib.evaluation.baselines import constant_metrics
 from mmsa_lib.experiments import RunConfig, run
 from mmsa_lib.methods import create

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from mmsa_lib.data.text import tokenize
-from mmsa_lib.data.text_models import load_text_model
+from mmsa_lib.data.text import load_text_model, tokenize
 from mmsa_lib.nn.text_encoder import TextEncoder
 
 TEXTS = ["the film was very good", "bad", "not great at all"]

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from layout_files import by_split, write
 
-from mmsa_lib.data.check import check_record
 from mmsa_lib.data.sources import mag_pickle, mfn_folder, mmsa_pickle, mult_pickle, table
 from mmsa_lib.data.sources.labels import MOSEI_COLUMNS, read_labels
 from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.data.task import classes, emotions, regression
+from mmsa_lib.data.validate import check_record
 from mmsa_lib.errors import ConfigError, DataError
 
 IDS = [f"s{i}" for i in range(8)]

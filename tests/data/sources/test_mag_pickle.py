@@ -5,10 +5,10 @@ import pytest
 from layout_files import ANYTHING, COUNT, LABELS, SIZES, STANDARD, assert_frames, read_or_refuse, write
 
 from mmsa_lib.data import load
-from mmsa_lib.data.check import check_record
 from mmsa_lib.data.sources.mag_pickle import read, video_of
 from mmsa_lib.data.store import write_store
 from mmsa_lib.data.task import regression
+from mmsa_lib.data.validate import check_record
 from mmsa_lib.errors import DataError
 
 GENERATOR = np.random.default_rng(5)

@@ -10,10 +10,10 @@ import pytest
 from layout_files import COUNT, LABELS, STANDARD, assert_frames, by_split, padded
 
 from mmsa_lib.data import hdf5
-from mmsa_lib.data.check import check_record
 from mmsa_lib.data.sources import build, mfn_folder
 from mmsa_lib.data.sources.mfn_folder import JOINT_WIDTHS, read
 from mmsa_lib.data.task import regression
+from mmsa_lib.data.validate import check_record
 from mmsa_lib.errors import DataError
 
 STEPS = 8

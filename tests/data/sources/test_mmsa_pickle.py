@@ -20,12 +20,12 @@ from layout_files import (
 )
 
 from mmsa_lib.data import load
-from mmsa_lib.data.check import check_record
 from mmsa_lib.data.sources import official
 from mmsa_lib.data.sources.mmsa_pickle import read, video_of
 from mmsa_lib.data.sources.official import KnownSet
 from mmsa_lib.data.store import read_store, write_store
 from mmsa_lib.data.task import emotions, regression
+from mmsa_lib.data.validate import check_record
 from mmsa_lib.errors import DataError
 
 STEPS = 6

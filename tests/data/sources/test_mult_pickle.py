@@ -16,9 +16,9 @@ from layout_files import (
     write,
 )
 
-from mmsa_lib.data.check import check_record
 from mmsa_lib.data.sources.mult_pickle import read, sample_names
 from mmsa_lib.data.task import emotions, regression
+from mmsa_lib.data.validate import check_record
 from mmsa_lib.errors import DataError
 
 WIDTHS = {"text": 6, "audio": 4, "vision": 3}

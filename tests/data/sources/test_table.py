@@ -10,10 +10,10 @@ import pytest
 from layout_files import COUNT, LABELS, STANDARD, assert_frames, padded, ragged_samples
 
 from mmsa_lib.cli import main
-from mmsa_lib.data.check import check_record
 from mmsa_lib.data.sources.safe_pickle import UnsafePickleError
 from mmsa_lib.data.sources.table import read
 from mmsa_lib.data.task import emotions, regression
+from mmsa_lib.data.validate import check_record
 from mmsa_lib.errors import DataError
 
 IDS = [f"{row:03d}" for row in range(COUNT)]

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mmsa_lib.data.batch import Batch, Modality, Utterances
-from mmsa_lib.data.hdf5 import available_memory as available_memory
-from mmsa_lib.data.scaling import Scaling
 from mmsa_lib.data.store import read_spans
+
+if TYPE_CHECKING:
+    from mmsa_lib.data.loading import Scaling
 
 
 @dataclass(frozen=True, eq=False)
