@@ -1,4 +1,8 @@
-"""Atomic writing: a file or folder appears whole under its final name or not at all, also after a loss of power."""
+"""Files that are whole, and files that people write.
+
+Writing is atomic: a file appears whole under its final name or not at all, also after a loss of power. YAML is read as
+its writers mean it: ``3e-4`` is a number, ``no`` and ``1:30`` are words, a key given twice is a mistake.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from mmsa_lib.errors import DataError
+from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.paths import data_root, masks_folder, runs_folder, stores_folder
+
+MOST_BYTES, MOST_VALUES, MOST_DEPTH = 100_000, 20_000, 50
+"""Of a YAML file: far more than a configuration needs, and read within seconds."""
+
+_YAML = "tag:yaml.org,2002:"
+_PLAIN = {_YAML + name for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge")}
 
 
 @contextmanager
@@ -46,6 +57,87 @@ def write_text(target: Path | str, text: str) -> None:
     """Write ``text`` (UTF-8) to ``target`` atomically."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML 1.2 file as plain values; dates and ``=`` are text, ``<<`` takes over another mapping.
+
+    What aliases repeat is counted before anything is built, so that a small file cannot fill the memory.
+
+    Raises:
+        ConfigError: no such file, not YAML, a key twice or that is no text, a tag that is no plain value, or too large;
+            names file and line.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.resolver import VersionedResolver
+
+    class PlainResolver(VersionedResolver):
+        @property
+        def versioned_resolver(self) -> dict:
+            every = super().versioned_resolver.items()
+            return {first: [found for found in resolvers if found[0] in _PLAIN] for first, resolvers in every}
+
+    try:
+        size = path.stat().st_size
+        text = path.read_text(encoding="utf-8-sig") if size <= MOST_BYTES else ""
+    except FileNotFoundError:
+        raise ConfigError(f"no file {path}; give the path of a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} can't be read as text ({error.reason}); save it as UTF-8") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} can't be read as text: {error}") from None
+    if size > MOST_BYTES:
+        raise ConfigError(f"{path} has more than {MOST_BYTES:,} bytes; is it the right file?")
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Resolver = PlainResolver
+    try:
+        node = yaml.compose(text)
+        if node is None:
+            return None
+        _count_values(node, {}, 0)
+        return yaml.constructor.construct_document(node)
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply; no more than {MOST_DEPTH} levels are read") from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}, line {mark.line + 1}" if mark else str(path)
+        reason = getattr(error, "problem", None) or getattr(error, "reason", None) or error
+        raise ConfigError(f"{place}: {' '.join(str(reason).split())}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())[:200]}") from None
+
+
+def _count_values(node: Any, known: dict[int, int], depth: int) -> int:
+    """How many values a YAML ``node`` stands for, aliases written out; each node is looked at once."""
+    from ruamel.yaml.error import MarkedYAMLError
+
+    def refuse(problem: str, at: Any = node) -> None:
+        raise MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
+
+    if id(node) in known:
+        if not known[id(node)]:
+            refuse("an alias stands inside of what it repeats")
+        return known[id(node)]
+    known[id(node)] = 0  # not finished
+    if depth > MOST_DEPTH:
+        refuse(f"nested too deeply; no more than {MOST_DEPTH} levels are read")
+    if node.tag not in _PLAIN:
+        refuse(f"could not determine a constructor for the tag {node.tag!r}; write a plain value")
+    parts = node.value if isinstance(node.value, list) else []
+    keys = [pair[0] for pair in parts if isinstance(pair, tuple) and pair[0].tag != _YAML + "merge"]
+    seen: set[str] = set()
+    for key in keys:
+        if key.tag != _YAML + "str":
+            refuse(f"key {key.value if isinstance(key.value, str) else '[…]'} is no text; put it in quotes", key)
+        if key.value in seen:
+            refuse(f"key {key.value!r} is given twice; keep one", key)
+        seen.add(key.value)
+    inside = [part for pair in parts for part in (pair if isinstance(pair, tuple) else (pair,))]
+    known[id(node)] = count = 1 + sum(_count_values(part, known, depth + 1) for part in inside)
+    if count > MOST_VALUES:
+        refuse(f"more than {MOST_VALUES:,} values, aliases written out; write fewer")
+    return count
 
 
 def remove_tree(folder: Path) -> None:

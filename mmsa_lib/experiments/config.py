@@ -16,7 +16,7 @@ from mmsa_lib.errors import ConfigError, DataError, invalid_value, unknown_name
 from mmsa_lib.evaluation.protocols import COMPLETE, PROTOCOLS, STOCHASTIC, protocol
 from mmsa_lib.experiments.files import VARIANT_SEPARATOR
 from mmsa_lib.experiments.options import PLACES_ONLY, check_data_options, data_options, parse_assignment, typed_value
-from mmsa_lib.experiments.sweeps.yaml_values import read_yaml
+from mmsa_lib.files import read_yaml
 from mmsa_lib.methods import METHODS, method_class
 from mmsa_lib.methods.base import Method, MethodConfig
 from mmsa_lib.methods.evidence import numbers_only

@@ -40,7 +40,6 @@ LEFT_OUT = (
     "mmsa_lib.experiments.manifest",
     "mmsa_lib.experiments.own_code",
     "mmsa_lib.experiments.run_log",
-    "mmsa_lib.experiments.sweeps.yaml_values",
 )
 """Modules that are no part of a code fingerprint; ``.*`` stands for a package with all its modules."""
 

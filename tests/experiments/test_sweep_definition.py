@@ -7,7 +7,7 @@ from sweep_files import write_notebook, write_sweep
 
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.experiments.sweeps.definition import choices, find_notebook, merge, read_sweep
-from mmsa_lib.experiments.sweeps.yaml_values import read_yaml
+from mmsa_lib.files import read_yaml
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from mmsa_lib.experiments.sweeps.yaml_values import read_yaml
         ("3e-4", 3e-4), ("1e3", 1000.0), (".5", 0.5), ("1.", 1.0), ("-2", -2), ("+7", 7), ("08", 8), ("0.0", 0.0),
         ("no", "no"), ("yes", "yes"), ("on", "on"), ("off", "off"), ("true", True), ("False", False),
         ("1:30", "1:30"), ("2024-01-01", "2024-01-01"), ("null", None), ("~", None), ("", None),
-        ("0x10", "0x10"), ("1_000", "1_000"), ("'3'", "3"), ("[1, 2.0, a]", [1, 2.0, "a"]),
+        ("0x10", 16), ("0o17", 15), ("1_000", 1000), ("=", "="), ("'3'", "3"), ("[1, 2.0, a]", [1, 2.0, "a"]),
     ],
 )  # fmt: skip
 def test_scalars_are_what_a_reader_takes_them_for(tmp_path, text, value):

@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mmsa_lib.errors import ConfigError, UnknownNameError, unknown_name
 from mmsa_lib.experiments.notebooks import notebook_paths
 from mmsa_lib.experiments.parameters import merge
-from mmsa_lib.experiments.sweeps.yaml_values import read_yaml
+from mmsa_lib.files import read_yaml
 
 SEED = "seed"
 MOST_POINTS = 10_000
