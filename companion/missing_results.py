@@ -106,8 +106,9 @@ def _tested(found: pd.DataFrame) -> pd.DataFrame:
 def _failed(folder: Path, error: Path) -> dict:
     stored, problem = files.read_json(error.parent / files.CONFIG), files.read_json(error)
     config = RunConfig(**stored["config"])
+    variant = files.describe_changes(files.as_json(config.changes), files.as_json(config.data_changes))
     return {
-        "table": folder.name, "run_id": error.parent.name, "method": config.method, "variant": config.variant,
+        "table": folder.name, "run_id": error.parent.name, "method": config.method, "variant": variant,
         "dataset": config.dataset, "fold": config.fold, "seed": config.seed, "state": FAILED, "masks": "",
         "error": " ".join(f"{problem['type']}: {problem['message']}".split()),
     }  # fmt: skip

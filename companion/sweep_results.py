@@ -200,9 +200,10 @@ def _subset_averages(found: pd.DataFrame) -> pd.DataFrame:
         return runs
     averages = run_summaries(runs, ["subsets"])
     averages = averages[averages["summary"] == "average"].assign(level="average", split="test")
-    identity = runs.drop_duplicates(["method", "variant", "seed"])[["method", "variant", "seed", "run_id"]]
-    averages = averages.drop(columns="run_id", errors="ignore").merge(identity, on=["method", "variant", "seed"])
-    return averages[list(files.METRIC_COLUMNS)]
+    names = ["run_id", "label", "changes", "data_options"]
+    identity = runs.drop_duplicates(["method", "variant", "seed"])[["method", "variant", "seed", *names]]
+    averages = averages.drop(columns=names, errors="ignore").merge(identity, on=["method", "variant", "seed"])
+    return averages[[*files.METRIC_COLUMNS, "variant"]]
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:

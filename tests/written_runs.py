@@ -47,7 +47,7 @@ def write_run(folder: Path, method: str, seed: int, noise: float = 1.0, *, task:
         ids=names, groups=[f"v{i // 4}" for i in range(len(labels))] if groups else [], labels=torch.tensor(labels)
     )
     cells, rows = {}, []
-    own = {"run_id": run_id, "method": method, "variant": whole.variant, "seed": seed, "dataset": "toy",
+    own = {"run_id": run_id, "method": method, **whole.described(), "seed": seed, "dataset": "toy",
            "fold": "standard", "split": "test"}  # fmt: skip
     for position, (protocol, level) in enumerate(protocols):
         shifted = torch.tensor(found + 0.2 * position)
@@ -59,8 +59,8 @@ def write_run(folder: Path, method: str, seed: int, noise: float = 1.0, *, task:
     stored = {"run_id": run_id, "config": {**whole.model_dump(mode="json"), "dataset": "toy"}}
     files.write_json(target / files.CONFIG, {**stored, "resolved": {"task": asdict(task)}})
     files.write_table(target / files.METRICS, pd.DataFrame(rows)[list(files.METRIC_COLUMNS)])
-    constant = {**own, "run_id": "", "method": "constant_mean", "variant": "", "seed": None, "protocol": "complete",
-                "level": "0.0"}  # fmt: skip
+    constant = {**own, "run_id": "", "method": "constant_mean", "label": "", "changes": "{}", "data_options": "{}",
+                "seed": None, "protocol": "complete", "level": "0.0"}  # fmt: skip
     at = task_metrics(task, np.zeros_like(found), labels)
     files.write_table(
         target / files.CONSTANTS,

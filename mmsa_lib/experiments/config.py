@@ -14,8 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from mmsa_lib.data.missing import stochastic_missing
 from mmsa_lib.errors import ConfigError, DataError, invalid_value, unknown_name
 from mmsa_lib.evaluation.protocols import COMPLETE, PROTOCOLS, STOCHASTIC, protocol
-from mmsa_lib.experiments.files import VARIANT_SEPARATOR
-from mmsa_lib.experiments.options import PLACES_ONLY, check_data_options, data_options, parse_assignment, typed_value
+from mmsa_lib.experiments.files import as_json
+from mmsa_lib.experiments.options import (
+    PLACES_ONLY,
+    check_data_options,
+    data_defaults,
+    data_options,
+    parse_assignment,
+    typed_value,
+)
 from mmsa_lib.files import read_yaml
 from mmsa_lib.methods import METHODS, method_class
 from mmsa_lib.methods.base import Method, MethodConfig
@@ -46,6 +53,7 @@ class RunConfig(BaseModel):
             :data:`mmsa_lib.evaluation.protocols.PROTOCOLS`; ``complete`` always comes first.
         settings: the training loop's.
         seed: of everything random in training.
+        label: what people call this configuration, for instance the name of an ablation; it changes no number.
         oracle: also record the test metrics after every epoch, to show what selection on the test set would claim;
             they decide nothing.
 
@@ -66,6 +74,7 @@ class RunConfig(BaseModel):
     settings: TrainSettings = Field(default_factory=TrainSettings)
     seed: int = Field(1111, ge=0, lt=2**32)
     oracle: bool = False
+    label: str = Field("", max_length=100)
 
     def __init__(self, **values: Any):
         try:
@@ -103,6 +112,13 @@ class RunConfig(BaseModel):
         asked = {protocol(value).name for value in values}
         return (COMPLETE, *(name for name in PROTOCOLS if name in asked - {COMPLETE}))
 
+    @field_validator("label")
+    @classmethod
+    def _one_line(cls, value: str) -> str:
+        if not value.isprintable():
+            raise ValueError("a label is one line of plain text")
+        return value.strip()
+
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
         check_data_options(self.dataset, self.data)
@@ -135,17 +151,35 @@ class RunConfig(BaseModel):
     @property
     def load_options(self) -> dict[str, Any]:
         """Options for :func:`mmsa_lib.data.load`, implied ones included."""
-        own = self.method_config
-        implied = {"text": "tokens", "text_model": own.text_model} if own.text_encoder == "bert" else {}
-        return {**implied, **check_data_options(self.dataset, self.data)}
+        return {**self._implied, **check_data_options(self.dataset, self.data)}
 
     @property
-    def variant(self) -> str:
-        """What differs from the defaults, for instance ``"lambda_cov=0.0; text=words"``; empty without changes."""
-        settings = self.settings.model_dump(exclude_defaults=True, exclude={*IN_EFFECT_ONLY, "device"})
+    def _implied(self) -> dict[str, Any]:
+        """Data options that follow from the method's values."""
+        own = self.method_config
+        return {"text": "tokens", "text_model": own.text_model} if own.text_encoder == "bert" else {}
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Config values, settings and the missing recipe that differ from the defaults for this data set."""
         missing = {"missing": self.missing} if self.missing != NO_MISSING else {}
-        changed = {**missing, **self.config, **settings, **{k: v for k, v in self.data.items() if k not in PLACES_ONLY}}
-        return VARIANT_SEPARATOR.join(f"{key}={changed[key]}" for key in sorted(changed))
+        settings = self.settings.model_dump(mode="json", exclude_defaults=True, exclude={*IN_EFFECT_ONLY, "device"})
+        if self.method not in METHODS:  # of a stored run, whose defaults are not known here
+            return {**missing, **self.config, **settings}
+        usual = method_class(self.method).Config.for_dataset(self.dataset).model_dump(mode="json")
+        values = self.method_config.model_dump(mode="json")
+        return {**missing, **{k: values[k] for k in self.config if values[k] != usual[k]}, **settings}
+
+    @property
+    def data_changes(self) -> dict[str, Any]:
+        """Data options that differ from the defaults; those that only say where samples lie are left out."""
+        known = {} if self.method not in METHODS else data_defaults(self.dataset) | self._implied
+        usual = json.loads(json.dumps({name: known[name] for name in self.data if name in known}, default=str))
+        return {k: v for k, v in self.data.items() if k not in PLACES_ONLY and (k not in usual or v != usual[k])}
+
+    def described(self) -> dict[str, str]:
+        """The columns of tables that name this configuration: label, and changes and data options as JSON."""
+        return {"label": self.label, "changes": as_json(self.changes), "data_options": as_json(self.data_changes)}
 
     def resolved(self, method: Method) -> dict[str, Any]:
         """Every value that can change a number, defaults included, as plain JSON (the data enter by fingerprint)."""
@@ -173,6 +207,22 @@ class RunConfig(BaseModel):
             return cls(**values)
         known = cls(**{**values, "method": next(iter(METHODS)), "config": {}, "data": {}, "missing": NO_MISSING})
         return known.model_copy(update={name: values[name] for name in ("method", "config", "data", "missing")})
+
+    @classmethod
+    def describe_stored(cls, values: Mapping[str, Any]) -> dict[str, str]:
+        """As :meth:`described`, for what a run folder says was run; values that are valid no more are all changes.
+
+        Raises:
+            ConfigError: the values are not those of a run.
+        """
+        try:
+            return cls.stored(values).described()
+        except ConfigError:
+            config, data = values.get("config"), values.get("data")
+            if not (isinstance(config, Mapping) and isinstance(data, Mapping)):
+                raise
+            own = {key: value for key, value in data.items() if key not in PLACES_ONLY}
+            return {"label": str(values.get("label", "")), "changes": as_json(config), "data_options": as_json(own)}
 
     def to_json(self) -> str:
         """As JSON; :meth:`from_file` reads it back."""

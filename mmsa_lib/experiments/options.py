@@ -7,6 +7,7 @@ import inspect
 import json
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -31,6 +32,15 @@ def data_options(dataset: str) -> dict[str, Any]:
     types = get_type_hints(load)
     options = {p.name: types[p.name] for p in inspect.signature(load).parameters.values() if p.kind is p.KEYWORD_ONLY}
     return options | (get_type_hints(Settings) if dataset == "synthetic" else {})
+
+
+def data_defaults(dataset: str) -> dict[str, Any]:
+    """The default of each option that :func:`data_options` names."""
+    from mmsa_lib.data.loading import load
+    from mmsa_lib.data.sources.synthetic import Settings
+
+    own = {p.name: p.default for p in inspect.signature(load).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    return own | ({field.name: field.default for field in fields(Settings)} if dataset == "synthetic" else {})
 
 
 def check_data_options(dataset: str, values: Mapping[str, Any]) -> dict[str, Any]:

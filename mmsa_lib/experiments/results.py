@@ -194,7 +194,9 @@ def _identity(path: Path) -> tuple:
         config = RunConfig.stored(values)
     except (MMSAError, KeyError, TypeError):
         return (UNKNOWN, "", UNKNOWN, UNKNOWN, UNKNOWN)
-    return (config.method, config.variant, config.dataset, config.fold, config.seed)
+    names = config.described()
+    variant = files.describe_changes(names["changes"], names["data_options"])
+    return (config.method, variant, config.dataset, config.fold, config.seed)
 
 
 def _finished(folder: Path) -> list[Path]:
@@ -257,7 +259,7 @@ def choose(frame: pd.DataFrame, **chosen: Any) -> pd.DataFrame:
     """
     frame = frame.assign(level=frame["level"].map(level_name))
     for column, values in chosen.items():
-        if column not in files.METRIC_COLUMNS:
+        if column not in (*files.METRIC_COLUMNS, "variant"):
             raise unknown_name("column", column, files.METRIC_COLUMNS)
         wanted = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
         if column == "level":
@@ -305,4 +307,4 @@ def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
     """Runs first, then constants; inside them by everything but the metric, which keeps the order of its definition."""
     keys = [*SAME_RUN, "run_id", "protocol", "level", "split"]
     ordered = frame.assign(_constant=frame["run_id"] == "").sort_values(["_constant", *keys], kind="stable")
-    return ordered[list(files.METRIC_COLUMNS)].reset_index(drop=True)
+    return ordered[[c for c in (*files.METRIC_COLUMNS, "variant") if c in ordered]].reset_index(drop=True)

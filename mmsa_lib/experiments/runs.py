@@ -330,7 +330,7 @@ def _write_results(
     """Write everything, ``DONE`` last."""
     task, dataset = data["train"].task, data["train"].name
     common = {"dataset": dataset, "fold": data["train"].fold}
-    own = {"run_id": facts["run_id"], "method": config.method, "variant": config.variant, "seed": config.seed, **common}
+    own = {"run_id": facts["run_id"], "method": config.method, **config.described(), "seed": config.seed, **common}
     rows = [
         {**own, "protocol": protocol, "level": level, "split": split, "metric": metric, "value": value}
         for (protocol, level, split), (utterances, prediction) in cells.items()
@@ -359,7 +359,10 @@ def constant_rows(data: Splits, common: dict[str, Any] | None = None) -> pd.Data
     """Test metrics of the constant baselines, fitted to the training labels, in the columns of a run's metrics."""
     common = common or {"dataset": data["train"].name, "fold": data["train"].fold}
     table = constant_metrics(data["train"].task, data["train"].labels.cpu(), data["test"].labels.cpu())
-    fixed = {"run_id": "", "variant": "", "seed": pd.NA, "protocol": COMPLETE, "level": level_name(0), "split": "test"}
+    fixed = {
+        "run_id": "", "label": "", "changes": files.NO_CHANGES, "data_options": files.NO_CHANGES, "seed": pd.NA,
+        "protocol": COMPLETE, "level": level_name(0), "split": "test",
+    }  # fmt: skip
     rows = [
         {**fixed, **common, "method": str(name), "metric": metric, "value": value}
         for name, values in table.iterrows()

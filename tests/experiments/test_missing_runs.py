@@ -156,12 +156,12 @@ class TestValidationUnderTheRecipe:
 
 
 class TestTraining:
-    def test_stochastic_training_changes_the_model_and_its_variant(self, small_config, tmp_path):
+    def test_stochastic_training_changes_the_model_and_is_a_change(self, small_config, tmp_path):
         plain = run(small_config(), tmp_path, progress="none")
         augmented = run(small_config(missing="stochastic"), tmp_path, progress="none")
         assert plain.run_id != augmented.run_id
         assert not np.array_equal(plain.predictions().predictions, augmented.predictions().predictions)
-        assert "missing=stochastic" in augmented.metrics["variant"].iloc[0].split("; ")
+        assert json.loads(augmented.metrics["changes"].iloc[0])["missing"] == "stochastic"
         assert find_run(augmented.folder).config.missing == "stochastic"
 
     def test_an_interrupted_run_equals_an_uninterrupted_one(self, small_config, tmp_path, monkeypatch):

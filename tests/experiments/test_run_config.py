@@ -6,6 +6,7 @@ import pytest
 
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
 from mmsa_lib.experiments.config import RunConfig
+from mmsa_lib.experiments.files import describe_changes
 from mmsa_lib.experiments.options import parse_assignment, typed_value
 from mmsa_lib.methods import create
 
@@ -73,13 +74,47 @@ class TestTextEncoder:
             RunConfig(method="text_only", data={"text": "tokens"})
 
 
-def test_variant_names_what_was_changed_and_nothing_else(small_config):
+def test_a_configuration_is_described_by_what_was_changed_and_nothing_else():
+    usual = RunConfig(method="self_mm").method_config.post_text_dim
     config = RunConfig(
-        method="self_mm", config={"no_ulgm": True}, settings={"device": "cpu", "patience": 2, "checkpoint_every": 9},
-        data={"folder": "somewhere", "length": 5},
+        method="self_mm", label="without labels", missing="stochastic",
+        config={"no_ulgm": True, "post_text_dim": usual},
+        settings={"device": "cpu", "patience": 2, "checkpoint_every": 9},
+        data={"folder": "somewhere", "length": 5, "seed": 0, "text": "default"},
     )  # fmt: skip
-    assert config.variant == "length=5; no_ulgm=True; patience=2"
-    assert RunConfig(method="self_mm").variant == ""
+    assert config.described() == {
+        "label": "without labels",
+        "changes": '{"missing": "stochastic", "no_ulgm": true, "patience": 2}',
+        "data_options": '{"length": 5}',
+    }
+    assert RunConfig(method="self_mm").described() == {"label": "", "changes": "{}", "data_options": "{}"}
+
+
+def test_what_a_method_implies_is_no_change():
+    given = {"text": "tokens", "max_length": 64}
+    config = RunConfig(method="text_only", config={"text_encoder": "bert"}, data=given)
+    assert (config.changes, config.data_changes) == ({"text_encoder": "bert"}, {})
+
+
+def test_stored_values_that_are_valid_no_more_are_described_as_they_are():
+    stored = {"method": "self_mm", "missing": "none", "config": {"gone": 1}, "data": {"folder": "x", "length": 5}}
+    found = {"label": "", "changes": '{"gone": 1}', "data_options": '{"length": 5}'}
+    assert RunConfig.describe_stored(stored) == found
+    assert RunConfig.describe_stored({**stored, "method": "of my own"}) == found
+    with pytest.raises(ConfigError):
+        RunConfig.describe_stored({**stored, "config": 7})
+
+
+@pytest.mark.parametrize("label", ["two\nlines", "a" * 101])
+def test_a_label_is_one_short_line(label):
+    with pytest.raises(ConfigError, match="label"):
+        RunConfig(method="self_mm", label=label)
+
+
+def test_names_for_printing():
+    assert describe_changes('{"b": true, "a": 0.5}', '{"text": null}') == "a=0.5; b=True; text=None"
+    assert describe_changes('{"a": 0.5}', label="no_a") == "no_a"
+    assert describe_changes("{}") == ""
 
 
 def test_resolved_holds_every_value_that_is_used(small_config):

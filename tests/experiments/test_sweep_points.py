@@ -111,6 +111,22 @@ def test_a_run_that_cannot_exist_is_refused_before_anything_runs(tmp_path, chang
     assert "ablation x" in str(caught.value)
 
 
+def test_a_run_is_called_as_its_ablation_and_is_the_same_run_under_any_name(tmp_path):
+    def point(**ablations):
+        file = write_sweep(
+            tmp_path / "s.yaml", notebook="06_train", parameters={"method": "modal_alignment"}, ablations=ablations
+        )
+        (found,) = read_points(file)
+        return found
+
+    named = point(weak={"config.lambda_cov": 0.5})
+    assert named.parameters["label"] == "weak"
+    renamed = point(other={"config.lambda_cov": 0.5})
+    own = point(weak={"config.lambda_cov": 0.5, "label": "my own"})
+    assert (own.parameters["label"], renamed.parameters["label"]) == ("my own", "other")
+    assert (named.id, named.group) == (renamed.id, renamed.group) == (own.id, own.group)
+
+
 RUN = """profile: str = "smoke"
 method: str = "mine"
 dataset: str = "synthetic"

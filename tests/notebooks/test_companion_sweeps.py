@@ -4,6 +4,7 @@ import pytest
 
 from companion.sweep_results import FULL
 from mmsa_lib.experiments.config import RunConfig
+from mmsa_lib.experiments.files import describe_changes
 from mmsa_lib.experiments.sweeps.points import read_points
 from mmsa_lib.methods import METHODS
 from mmsa_lib.paths import project_root
@@ -24,12 +25,17 @@ def config(point):
     return RunConfig(**{"method": "modal_alignment", **values})
 
 
+def variant(config):
+    names = config.described()
+    return describe_changes(names["changes"], names["data_options"])
+
+
 @pytest.mark.parametrize("name", [file.stem for file in FILES])
 def test_every_sweep_asks_for_runs_that_can_exist_with_five_seeds(points, name):
     configs = [config(point) for point in points[name]]
     assert {c.seed for c in configs} == SEEDS
-    groups = {(c.method, c.variant, c.dataset, c.fold, c.protocols) for c in configs}
-    assert len(configs) == len(groups) * len(SEEDS)
+    runs = {(c.method, variant(c), c.dataset, c.fold, c.protocols, c.seed) for c in configs}
+    assert len(runs) == len({run[:-1] for run in runs}) * len(SEEDS)
     assert {point.parameters["profile"] for point in points[name]} == {"full"}
 
 
@@ -52,7 +58,7 @@ def test_every_switch_of_a_method_is_an_ablation(points, method):
     }
     changed = {name for c in configs for name in c.config}
     assert own <= changed
-    assert any(c.variant == FULL[method] for c in configs), "the full method must be among them"
+    assert any(variant(c) == FULL[method] for c in configs), "the full method must be among them"
 
 
 def test_sensitivity_varies_each_value_around_its_default(points):

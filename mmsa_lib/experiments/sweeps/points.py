@@ -28,6 +28,9 @@ from mmsa_lib.experiments.sweeps.definition import SEED, Choice, choices, find_n
 RUN_PARAMETERS = frozenset({"method", "dataset", "config", "data", "settings", "seed"})
 """A notebook with these parameters makes one run of the library from them; they are checked as a ``RunConfig``."""
 
+LABEL = "label"
+"""Parameter of such a notebook that takes the name of an ablation; what a run is called changes no number of it."""
+
 ONLY_EXECUTE = ("mmsa_lib.experiments.sweeps.*", "mmsa_lib.errors", "mmsa_lib.files", "mmsa_lib.paths")
 """Modules that decide how something is executed or where it lies, not what comes out."""
 
@@ -65,7 +68,7 @@ class Point:
     @property
     def group(self) -> str:
         """What points share that differ in their seed alone; they take about the same time."""
-        rest = {key: value for key, value in self.parameters.items() if key != SEED}
+        rest = {key: value for key, value in self.parameters.items() if key not in (SEED, LABEL)}
         return digest([self.notebook, rest])
 
     def to_plain(self) -> dict[str, Any]:
@@ -93,12 +96,17 @@ def read_points(path: Path | str) -> list[Point]:
     for choice in _with_file(path, choices(sweep)):
         where = f"{path}: {_where(choice)}"
         try:
-            values = typed_parameters(model, choice.parameters, notebook.name)
+            given = choice.parameters
+            labelled = model.model_fields.keys() >= RUN_PARAMETERS | {LABEL}
+            if labelled and choice.ablation:
+                given = {LABEL: choice.ablation, **given}
+            values = typed_parameters(model, given, notebook.name)
             _check(values, brought)
             data, unbuilt = _data_identity(values.get("dataset"), data_sets, brought)
         except MMSAError as error:
             raise type(error)(f"{where}{error}") from None
-        identity = {"notebook": code, "parameters": values, "data": data}
+        decisive = {key: value for key, value in values.items() if not (labelled and key == LABEL)}
+        identity = {"notebook": code, "parameters": decisive, "data": data}
         point_id = digest(identity)[:12]
         given = {key: value for key, value in values.items() if value != defaults[key]}
         names = {"block": choice.block, "ablation": choice.ablation, "varied": choice.varied}
