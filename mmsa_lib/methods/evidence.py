@@ -57,11 +57,14 @@ class EvidencedConfig(BaseModel):
     """A frozen set of values, each with an evidence tag. Unknown names and wrong types are errors.
 
     ``per_dataset`` holds, for each data set, the values that differ from the defaults, with their own evidence.
+    ``parent`` is the config of a parent method, where there is one: what is inherited from it and was read in the
+    parent's code [C] counts as evidence of a parent [P].
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     per_dataset: ClassVar[Mapping[str, Mapping[str, Sourced]]] = {}
+    parent: ClassVar[type[EvidencedConfig] | None] = None
 
     @field_validator("*", mode="wrap")
     @classmethod
@@ -73,7 +76,8 @@ class EvidencedConfig(BaseModel):
         """The values for data set ``name`` (defaults where none are known), changed by ``overrides``.
 
         Raises:
-            ConfigError: an override is unknown, ill-typed or out of range; names the nearest known fields.
+            ConfigError: an override is unknown, ill-typed or out of range, or overrides contradict each other; an
+                unknown one is answered with the nearest known fields.
         """
         for key in overrides:
             if key not in cls.model_fields:
@@ -83,6 +87,17 @@ class EvidencedConfig(BaseModel):
             return cls(**{**values, **overrides})
         except ValidationError as error:
             raise invalid_value(error, cls.__qualname__, cls) from error
+
+    @classmethod
+    def _defaults(cls, name: str, dataset: str) -> list[Sourced]:
+        """The default of field ``name`` for a data set, and the general one, each with its evidence."""
+        field = cls.model_fields[name]
+        extra: dict[str, Any] = dict(field.json_schema_extra or {})  # type: ignore[arg-type]
+        found = [Sourced(field.default, extra.get("tag", ""), extra.get("source", ""))]
+        found[:0] = [values[name] for known, values in cls.per_dataset.items() if known == dataset and name in values]
+        if cls.parent is None or name in cls.__annotations__:
+            return found
+        return [one._replace(tag="P", source=f"parent: {one.source}") if one.tag == "C" else one for one in found]
 
 
 def provenance(config: type[EvidencedConfig] | EvidencedConfig, dataset: str = "") -> pd.DataFrame:
@@ -96,21 +111,16 @@ def provenance(config: type[EvidencedConfig] | EvidencedConfig, dataset: str = "
     values = cls.for_dataset(dataset) if isinstance(config, type) else config
     rows = []
     for name, field in cls.model_fields.items():
-        extra: dict[str, Any] = dict(field.json_schema_extra or {})  # type: ignore[arg-type]
-        value, tag, source = getattr(values, name), extra.get("tag", ""), extra.get("source", "")
-        known = cls.per_dataset.get(dataset, {}).get(name)
-        if known is not None and value == known.value:
-            tag, source = known.tag, known.source
-        elif value != field.default:
-            expected = field.default if known is None else known.value
-            tag, source = "R", f"changed; the default is {expected!r} [{extra.get('tag', '')}]"
+        value, defaults = getattr(values, name), cls._defaults(name, dataset)
+        changed = Sourced(value, "R", f"changed; the default is {defaults[0].value!r} [{defaults[-1].tag}]")
+        known = next((default for default in defaults if default.value == value), changed)
         rows.append(
             {
                 "setting": name,
                 "value": repr(value) if isinstance(value, str) else str(value),
-                "unit": extra.get("unit", ""),
-                "tag": tag,
-                "source": source,
+                "unit": (field.json_schema_extra or {}).get("unit", ""),  # type: ignore[union-attr]
+                "tag": known.tag,
+                "source": known.source,
                 "meaning": field.description or "",
             }
         )

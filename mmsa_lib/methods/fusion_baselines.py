@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmsa_lib.data.batch import Batch, Modality
 from mmsa_lib.data.task import Task
 from mmsa_lib.methods.base import Method, MethodConfig, Output
-from mmsa_lib.methods.evidence import evidence
+from mmsa_lib.methods.evidence import R, T
 from mmsa_lib.nn.heads import mlp, to_label_scale
 from mmsa_lib.nn.sequence import LSTMEncoder, masked_mean, pool, resample
 
@@ -25,8 +25,8 @@ Sequence = Literal["mean", "lstm"]
 class FusionConfig(MethodConfig):
     """Values of the baselines."""
 
-    hidden: int = evidence(64, tag="R", source="ours", meaning="hidden width of the head", unit="features", ge=1)
-    dropout: float = evidence(0.3, tag="R", source="ours", meaning="dropout before and inside the head", ge=0, lt=1)
+    hidden: int = R(64, "ours", "hidden width of the head", unit="features", ge=1)
+    dropout: float = R(0.3, "ours", "dropout before and inside the head", ge=0, lt=1)
 
 
 class TextOnlyConfig(FusionConfig):
@@ -36,23 +36,23 @@ class TextOnlyConfig(FusionConfig):
 class EarlyFusionConfig(FusionConfig):
     """Values of ``early_fusion``."""
 
-    width: int = evidence(64, tag="R", source="ours", meaning="width of the encoder", unit="features", ge=1)
-    sequence: Sequence = evidence(
-        "mean", tag="T", source="lower validation error than lstm on CMU-MOSI with MiniLM words, our runs",
-        meaning="how the joint sequence becomes one vector; lstm is the field's EF-LSTM",
-    )  # fmt: skip
+    width: int = R(64, "ours", "width of the encoder", unit="features", ge=1)
+    sequence: Sequence = T(
+        "mean",
+        "lower validation error than lstm on CMU-MOSI with MiniLM words, our runs",
+        "how the joint sequence becomes one vector; lstm is the field's EF-LSTM",
+    )
 
 
 class LateFusionConfig(FusionConfig):
     """Values of ``late_fusion``."""
 
-    width: int = evidence(
-        32, tag="R", source="ours", meaning="width of the audio and of the vision encoder", unit="features", ge=1
+    width: int = R(32, "ours", "width of the audio and of the vision encoder", unit="features", ge=1)
+    sequence: Sequence = T(
+        "mean",
+        "lower validation error than lstm on CMU-MOSI with MiniLM words, our runs",
+        "how audio and vision become one vector each",
     )
-    sequence: Sequence = evidence(
-        "mean", tag="T", source="lower validation error than lstm on CMU-MOSI with MiniLM words, our runs",
-        meaning="how audio and vision become one vector each",
-    )  # fmt: skip
 
 
 class MeanEncoder(nn.Module):

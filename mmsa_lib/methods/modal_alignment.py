@@ -20,9 +20,9 @@ from mmsa_lib.data.batch import MODALITIES, Batch, Modality, Utterances
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.losses.coral import covariance_alignment, covariance_distance, moving_covariance, private_alignment
-from mmsa_lib.methods.base import Method, Output, finite_log, sum_terms
-from mmsa_lib.methods.evidence import evidence
-from mmsa_lib.methods.fusion_baselines import LateFusion
+from mmsa_lib.methods.base import Losses, Method, MethodConfig, Output, loss_log, loss_sum
+from mmsa_lib.methods.evidence import A, R
+from mmsa_lib.methods.fusion_baselines import LateFusion, LateFusionConfig
 from mmsa_lib.methods.self_mm import AccumulatingMethod, SelfMM, SelfMMConfig
 
 __all__ = ["CovarianceBranch", "ModalAlignment", "ModalAlignmentConfig"]
@@ -51,66 +51,49 @@ PairModes = Annotated[PairMode | dict[PairName, PairMode], BeforeValidator(_name
 class ModalAlignmentConfig(SelfMMConfig):
     """Values of ``modal_alignment``. Inherited ones come from the parent's code and are tagged P."""
 
-    no_ulgm: bool = evidence(
-        False, tag="R", source="ablation of the self-supervised part", meaning="without the private loss L1"
-    )
-    no_alignment: bool = evidence(
-        False, tag="R", source="ablation of the shared part", meaning="lambda_cov = 0: what remains is the host"
-    )
-    lambda_cov: float = evidence(
-        1.0, tag="R", source="the figure merges the losses without weights [A]; 1 is the literal sum",
-        meaning="weight of the covariance loss L3; at 1 it is about a thousandth of L1 + L2", ge=0,
-    )  # fmt: skip
-    pairs: tuple[Pair, ...] | None = evidence(
-        None, tag="A", source="authors' figure: only M_a and M_v enter L3",
-        meaning=(
-            "aligned pairs; None: audio-vision, or with two modalities the only pair there is (a declared variant)"
-        ),
-    )  # fmt: skip
-    pair_mode: PairModes = evidence(
-        "shared", tag="R", source="'shared or private information between chosen modalities' [A], form ours",
-        meaning="shared pulls a pair's covariances together, private pushes them apart, off leaves them; or per pair",
-    )  # fmt: skip
-    cov_batch: Literal["micro", "accumulated", "ema"] = evidence(
-        "micro", tag="R", source="the plain reading of the parent's loop",
-        meaning="samples behind a covariance: the micro-batch, all of one optimiser step, or a moving average",
-    )  # fmt: skip
-    ema_decay: float = evidence(
-        0.9, tag="R", source="ours", meaning="weight of the past with cov_batch='ema'", ge=0, lt=1
-    )
-    min_cov_samples: int = evidence(
-        1, tag="R", source="ours; 8 is worth trying: the noise floor grows as 1/(B-1)",
-        meaning="fewer samples than this give no covariance loss", unit="samples", ge=1,
-    )  # fmt: skip
-    d_M: int = evidence(
-        32, tag="R", source="ours, grid 16, 32, 64", meaning="common width of M_t, M_a, M_v", unit="features", ge=1
-    )
-    activation: Literal["relu", "tanh"] | None = evidence(
-        None, tag="R", source="ours; ReLU would confine M to the positive orthant", meaning="activation of M"
-    )
-    norm: Literal["layernorm"] | None = evidence(
-        None, tag="R", source="ours; against minimising L3 by shrinking M", meaning="normalisation of M"
-    )
-    host: Literal["self_mm", "late_fusion"] = evidence(
-        "self_mm", tag="R", source="plug-and-play claim of the abstract [A]; late_fusion ours",
-        meaning="network that the covariance branch is plugged into; settings that late_fusion lacks do not reach it",
-    )  # fmt: skip
+    parent = SelfMMConfig
 
-
-def _inherit_as_parent() -> None:
-    """What is read in Self-MM's code [C there] is evidence of a parent here [P]."""
-    own = ModalAlignmentConfig.__annotations__
-    for name, field in ModalAlignmentConfig.model_fields.items():
-        extra = field.json_schema_extra
-        if name not in own and extra["tag"] == "C":
-            field.json_schema_extra = {**extra, "tag": "P", "source": f"parent: {extra['source']}"}
-    ModalAlignmentConfig.per_dataset = {
-        dataset: {name: known._replace(tag="P", source=f"parent: {known.source}") for name, known in values.items()}
-        for dataset, values in SelfMMConfig.per_dataset.items()
-    }
-
-
-_inherit_as_parent()
+    no_ulgm: bool = R(False, "ablation of the self-supervised part", "without the private loss L1")
+    no_alignment: bool = R(False, "ablation of the shared part", "lambda_cov = 0: what remains is the host")
+    lambda_cov: float = R(
+        1.0,
+        "the figure merges the losses without weights [A]; 1 is the literal sum",
+        "weight of the covariance loss L3; at 1 it is about a thousandth of L1 + L2",
+        ge=0,
+    )
+    pairs: tuple[Pair, ...] | None = A(
+        None,
+        "authors' figure: only M_a and M_v enter L3",
+        "aligned pairs; None: audio-vision, or with two modalities the only pair there is (a declared variant)",
+    )
+    pair_mode: PairModes = R(
+        "shared",
+        "'shared or private information between chosen modalities' [A], form ours",
+        "shared pulls a pair's covariances together, private pushes them apart, off leaves them; or per pair",
+    )
+    cov_batch: Literal["micro", "accumulated", "ema"] = R(
+        "micro",
+        "the plain reading of the parent's loop",
+        "samples behind a covariance: the micro-batch, all of one optimiser step, or a moving average",
+    )
+    ema_decay: float = R(0.9, "ours", "weight of the past with cov_batch='ema'", ge=0, lt=1)
+    min_cov_samples: int = R(
+        1,
+        "ours; 8 is worth trying: the noise floor grows as 1/(B-1)",
+        "fewer samples than this give no covariance loss",
+        unit="samples",
+        ge=1,
+    )
+    d_M: int = R(32, "ours, grid 16, 32, 64", "common width of M_t, M_a, M_v", unit="features", ge=1)
+    activation: Literal["relu", "tanh"] | None = R(
+        None, "ours; ReLU would confine M to the positive orthant", "activation of M"
+    )
+    norm: Literal["layernorm"] | None = R(None, "ours; against minimising L3 by shrinking M", "normalisation of M")
+    host: Literal["self_mm", "late_fusion"] = R(
+        "self_mm",
+        "plug-and-play claim of the abstract [A]; late_fusion ours",
+        "network that the covariance branch is plugged into; settings that late_fusion lacks do not reach it",
+    )
 
 
 _ACTIVATIONS = {None: nn.Identity, "relu": nn.ReLU, "tanh": nn.Tanh}
@@ -227,15 +210,16 @@ class ModalAlignment(AccumulatingMethod):
         representations = output.representations | {f"{m}/shared": x for m, x in shared.items()}
         return Output(output.prediction, representations, output.auxiliary)
 
-    def loss_terms(self, batch: Batch, output: Output) -> dict[str, Tensor]:
-        """The host's terms, and in training ``covariance_<pair>`` per pair."""
-        terms = self.host.loss_terms(batch, output)
-        return terms | self._alignment_terms(self._shared(output)) if self.training else terms
+    def losses(self, batch: Batch, output: Output) -> Losses:
+        """``loss = L2 + L1 + lambda_cov L3``: the host's terms, and in training ``covariance_<pair>`` per pair."""
+        losses = self.host.losses(batch, output)
+        return losses | self._alignment(self._shared(output)) if self.training else losses
 
-    def loss_weights(self) -> dict[str, float]:
-        """``lambda_cov`` for every pair; 0 with ``no_alignment``."""
+    def _alignment(self, shared: Mapping[Modality, Tensor]) -> Losses:
+        """``lambda_cov L3`` of the projections M, ``(B, d_M)`` each."""
         weight = 0.0 if self.config.no_alignment else self.config.lambda_cov
-        return self.host.loss_weights() | {f"covariance_{pair}": weight for pair in self.branch.modes}
+        terms = self.branch.terms(self.branch.distances(shared))
+        return Losses(**{f"covariance_{pair}": (weight, term) for pair, term in terms.items()})
 
     def training_step(self, batch: Batch, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
         """As Self-MM's; with ``cov_batch="accumulated"`` one backward per group, over covariances of the whole group.
@@ -245,10 +229,9 @@ class ModalAlignment(AccumulatingMethod):
         if self.config.cov_batch != "accumulated":
             return super().training_step(batch, optimizers)
         output = self(batch)
-        raw = self.host.loss_terms(batch, output)
-        weighted = self.weigh(raw)
-        log = finite_log(raw, weighted)
-        self._held.append((sum_terms(weighted), self._shared(output)))
+        losses = self.host.losses(batch, output)
+        log = loss_log(losses)
+        self._held.append((loss_sum(losses), self._shared(output)))
         log |= self.after_backward(batch, output)
         if len(self._held) == self.config.update_epochs:
             log |= self._backward_held()
@@ -289,18 +272,13 @@ class ModalAlignment(AccumulatingMethod):
     def _shared(self, output: Output) -> dict[Modality, Tensor]:
         return {m: output.representations[f"{m}/shared"] for m in self.modalities}
 
-    def _alignment_terms(self, shared: Mapping[Modality, Tensor]) -> dict[str, Tensor]:
-        terms = self.branch.terms(self.branch.distances(shared))
-        return {f"covariance_{pair}": term for pair, term in terms.items()}
-
     def _backward_held(self) -> dict[str, float]:
         """One backward over the micro-batches held, with the covariances of all their samples."""
         losses, parts = zip(*self._held, strict=True)
         self._held.clear()
-        raw = self._alignment_terms({m: torch.cat([part[m] for part in parts]) for m in self.modalities})
-        weighted = self.weigh(raw)
-        log = finite_log(raw, weighted) if raw else {}
-        sum_terms({**dict(enumerate(losses)), **weighted}).backward()
+        alignment = self._alignment({m: torch.cat([part[m] for part in parts]) for m in self.modalities})
+        log = loss_log(alignment) if alignment else {}
+        loss_sum({**dict(enumerate(losses)), **alignment}).backward()
         return log
 
     def _pair_modes(self) -> dict[str, str]:
@@ -323,10 +301,11 @@ class ModalAlignment(AccumulatingMethod):
 
 
 def _host(dims: Mapping[Modality, int], task: Task, config: ModalAlignmentConfig) -> Method:
-    """The host network, with those of its settings that ``config`` has."""
-    cls: type[Method] = {"self_mm": SelfMM, "late_fusion": LateFusion}[config.host]
-    own = {name: getattr(config, name) for name in cls.Config.model_fields if hasattr(config, name)}
-    own["text_encoder"] = "precomputed"
-    if config.host == "self_mm" and config.no_ulgm:
+    """The host network, with those of its settings that ``config`` has. It gets text as features."""
+    if config.host == "late_fusion":
+        shared = {name: getattr(config, name) for name in MethodConfig.model_fields}
+        return LateFusion(dims, task, LateFusionConfig(**{**shared, "text_encoder": "precomputed"}))
+    own = {name: getattr(config, name) for name in SelfMMConfig.model_fields} | {"text_encoder": "precomputed"}
+    if config.no_ulgm:
         own["single_task"] = True
-    return cls(dims, task, cls.Config(**own))
+    return SelfMM(dims, task, SelfMMConfig(**own))

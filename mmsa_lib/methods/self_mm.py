@@ -21,8 +21,8 @@ from torch.optim import Optimizer
 from mmsa_lib.data.batch import MODALITIES, Batch, Modality, Utterances
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError, RunError
-from mmsa_lib.methods.base import Method, MethodConfig, Output, finite_log, sum_terms
-from mmsa_lib.methods.evidence import Sourced, evidence
+from mmsa_lib.methods.base import Losses, Method, MethodConfig, Output, backward
+from mmsa_lib.methods.evidence import C, R, Sourced
 from mmsa_lib.nn.heads import mlp, to_label_scale
 from mmsa_lib.nn.sequence import LSTMEncoder, pool
 
@@ -34,19 +34,22 @@ log = logging.getLogger(__name__)
 class AccumulationConfig(MethodConfig):
     """Values of a method that steps once per group of micro-batches."""
 
-    update_epochs: int = evidence(
-        4, tag="C", source="MMSA config_regression.json, the same for all data sets",
-        meaning="micro-batches whose gradients are summed (not averaged) into one optimiser step",
-        unit="micro-batches", ge=1,
-    )  # fmt: skip
-    flush_last_group: bool = evidence(
-        False, tag="C", source="MMSA and Self-MM, by reading: an incomplete last group never reaches a step",
-        meaning="step once more at the end of an epoch when micro-batches are left over",
-    )  # fmt: skip
+    update_epochs: int = C(
+        4,
+        "MMSA config_regression.json, the same for all data sets",
+        "micro-batches whose gradients are summed (not averaged) into one optimiser step",
+        unit="micro-batches",
+        ge=1,
+    )
+    flush_last_group: bool = C(
+        False,
+        "MMSA and Self-MM, by reading: an incomplete last group never reaches a step",
+        "step once more at the end of an epoch when micro-batches are left over",
+    )
 
 
 class AccumulatingMethod(Method):
-    """A method whose step happens every ``config.update_epochs`` micro-batches.
+    """A method whose step happens every ``config.update_epochs`` micro-batches, as Self-MM trains [C].
 
     Attributes:
         epoch: the epoch that is running, from 1.
@@ -72,10 +75,7 @@ class AccumulatingMethod(Method):
             RunError: a term is not finite; names it.
         """
         output = self(batch)
-        raw = self.loss_terms(batch, output)
-        weighted = self.weigh(raw)
-        log = finite_log(raw, weighted)
-        sum_terms(weighted).backward()
+        log = backward(self.losses(batch, output))
         log |= self.after_backward(batch, output)
         self.count_micro_batch(optimizers)
         return log
@@ -98,14 +98,14 @@ class AccumulatingMethod(Method):
 
     def end_epoch(self, epoch: int, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
         """Step with an incomplete last group where ``flush_last_group`` says so; warn where no step was made at all."""
-        if self.config.flush_last_group and self.micro_batches % self.config.update_epochs:
+        group = self.config.update_epochs
+        if self.config.flush_last_group and self.micro_batches % group:
             self.apply_gradients(optimizers)
-        elif epoch == 1 and 0 < self.micro_batches < self.config.update_epochs:
+        elif epoch == 1 and 0 < self.micro_batches < group:
             log.warning(
-                "%s learns nothing: an epoch of %d micro-batches is no group of update_epochs=%d; set "
-                "flush_last_group=true, a smaller batch_size or a smaller update_epochs",
-                self.id, self.micro_batches, self.config.update_epochs,
-            )  # fmt: skip
+                f"{self.id} learns nothing: an epoch of {self.micro_batches} micro-batches is no group of "
+                f"update_epochs={group}; set flush_last_group=true, a smaller batch_size or a smaller update_epochs"
+            )
         return {}
 
 
@@ -143,7 +143,7 @@ _MMSA: dict[str, tuple[Any, Any, Any, Any]] = {
 def _tuned(name: str, meaning: str, unit: str = "", **constraints: Any) -> Any:
     """A field that MMSA tuned per data set; elsewhere its value for MOSI is our choice."""
     source = "MMSA's value for MOSI, on data sets that MMSA has no values for"
-    return evidence(_MMSA[name][0], tag="R", source=source, meaning=meaning, unit=unit, **constraints)
+    return R(_MMSA[name][0], source, meaning, unit=unit, **constraints)
 
 
 class SelfMMConfig(AccumulationConfig):
@@ -176,40 +176,42 @@ class SelfMMConfig(AccumulationConfig):
     post_text_dropout: float = _tuned("post_text_dropout", "dropout before the text layer", ge=0, lt=1)
     post_audio_dropout: float = _tuned("post_audio_dropout", "dropout before the audio layer", ge=0, lt=1)
     post_vision_dropout: float = _tuned("post_vision_dropout", "dropout before the vision layer", ge=0, lt=1)
-    label_bound: float | None = evidence(
-        None, tag="R", source="MMSA: 3 on labels -3..3, 1 on -1..1; half the label range gives the same", gt=0,
-        meaning="H, generated labels are clipped to [-H, H] around neutral; None: half of the task's label range",
+    label_bound: float | None = R(
+        None,
+        "MMSA: 3 on labels -3..3, 1 on -1..1; half the label range gives the same",
+        "H, generated labels are clipped to [-H, H] around neutral; None: half of the task's label range",
         unit="label units",
-    )  # fmt: skip
-    tasks: tuple[TaskLetter, ...] = evidence(
-        ("M", "T", "A", "V"), tag="C", source="MMSA, multi-task heads", min_length=1,
-        meaning="heads that are trained; letters of modalities that the data lacks are left out",
-    )  # fmt: skip
-    single_task: bool = evidence(
-        False, tag="C", source="Self-MM, ablation", meaning="train the multimodal head alone (tasks = M)"
+        gt=0,
     )
-    no_ulgm: bool = evidence(
-        False, tag="C", source="Self-MM, ablation",
-        meaning="no generated labels: they stay the multimodal label (with weighting, that trains M alone)",
-    )  # fmt: skip
-    no_weighting: bool = evidence(
-        False, tag="C", source="Self-MM, ablation", meaning="weight every unimodal sample with 1, not tanh|y_s - y_m|"
+    tasks: tuple[TaskLetter, ...] = C(
+        ("M", "T", "A", "V"),
+        "MMSA, multi-task heads",
+        "heads that are trained; letters of modalities that the data lacks are left out",
+        min_length=1,
     )
-    no_momentum: bool = evidence(
-        False, tag="C", source="Self-MM, ablation", meaning="use the label of this epoch alone, not the weighted mean"
+    single_task: bool = C(False, "Self-MM, ablation", "train the multimodal head alone (tasks = M)")
+    no_ulgm: bool = C(
+        False,
+        "Self-MM, ablation",
+        "no generated labels: they stay the multimodal label (with weighting, that trains M alone)",
     )
-    distance: Literal["l2", "scaled_sq"] = evidence(
-        "l2", tag="C", source="Self-MM code; scaled_sq is said to be the paper's form [P, unverified]",
-        meaning="distance to a class centre: L2, or squared L2 over sqrt(width)",
-    )  # fmt: skip
-    relative: Literal["pos", "centers"] = evidence(
-        "pos", tag="C", source="Self-MM code; centers is a commented-out alternative in it",
-        meaning="what divides D_n - D_p: the distance to the positive centre, or between the centres",
-    )  # fmt: skip
-    exclude_zero: bool = evidence(
-        True, tag="C", source="MMSA config_regression.json, excludeZero",
-        meaning="samples with generated label 0 count for no centre; otherwise for the positive one",
-    )  # fmt: skip
+    no_weighting: bool = C(False, "Self-MM, ablation", "weight every unimodal sample with 1, not tanh|y_s - y_m|")
+    no_momentum: bool = C(False, "Self-MM, ablation", "use the label of this epoch alone, not the weighted mean")
+    distance: Literal["l2", "scaled_sq"] = C(
+        "l2",
+        "Self-MM code; scaled_sq is said to be the paper's form [P, unverified]",
+        "distance to a class centre: L2, or squared L2 over sqrt(width)",
+    )
+    relative: Literal["pos", "centers"] = C(
+        "pos",
+        "Self-MM code; centers is a commented-out alternative in it",
+        "what divides D_n - D_p: the distance to the positive centre, or between the centres",
+    )
+    exclude_zero: bool = C(
+        True,
+        "MMSA config_regression.json, excludeZero",
+        "samples with generated label 0 count for no centre; otherwise for the positive one",
+    )
 
     per_dataset = {
         dataset: {
@@ -467,17 +469,30 @@ class SelfMM(AccumulatingMethod):
             auxiliary={f"prediction/{name}": y for name, y in predictions.items()},
         )
 
-    def loss_terms(self, batch: Batch, output: Output) -> dict[str, Tensor]:
-        """``task``: the multimodal L1. ``label_<modality>``: weighted L1 to the generated labels, in training only."""
+    def losses(self, batch: Batch, output: Output) -> Mapping[str, Tensor]:
+        """``loss = |y^_m - y_m| + sum over s of tanh|y_s - y_m| |y^_s - y_s|``, means over the batch.
+
+        ``task`` is the multimodal term, ``label_<modality>`` the others, on generated labels ``y_s`` as they stand
+        before this batch's update, in training only.
+        """
         if not self.training:
-            return super().loss_terms(batch, output)
+            return super().losses(batch, output)
         terms = {}
-        if FUSION in self.trained:
-            terms["task"] = self.task.loss(output.auxiliary[f"prediction/{FUSION}"], batch.labels)
         for name in self.trained:
-            if name != FUSION:
-                terms[f"label_{name}"] = self._unimodal_loss(name, batch, output)
-        return terms
+            predicted = output.auxiliary[f"prediction/{name}"]
+            if name == FUSION:
+                terms["task"] = (1.0, self.task.loss(predicted, batch.labels))
+            else:
+                terms[f"label_{name}"] = (1.0, self._unimodal_loss(name, batch, predicted))
+        return Losses(**terms)
+
+    def _unimodal_loss(self, name: str, batch: Batch, predicted: Tensor) -> Tensor:
+        generated = self.bank.labels[name][batch.index]  # (B,), distance from neutral
+        error = (predicted - (generated + self.task.center)).abs()
+        if self.config.no_weighting:
+            return error.mean()
+        weight = torch.tanh((generated - (batch.labels - self.task.center)).abs())
+        return (weight * error).mean()
 
     def after_backward(self, batch: Batch, output: Output) -> dict[str, float]:
         """Update the bank with this micro-batch."""
@@ -536,11 +551,3 @@ class SelfMM(AccumulatingMethod):
         if modality == "text":
             return pool(sequence, valid, self.config.text_pooling)
         return self.encoders[modality](sequence, valid)
-
-    def _unimodal_loss(self, name: str, batch: Batch, output: Output) -> Tensor:
-        generated = self.bank.labels[name][batch.index]
-        error = (output.auxiliary[f"prediction/{name}"] - (generated + self.task.center)).abs()
-        if self.config.no_weighting:
-            return error.mean()
-        weight = torch.tanh((generated - (batch.labels - self.task.center)).abs())
-        return (weight * error).mean()

@@ -16,7 +16,7 @@ def small(train, **config):
 def terms_of(train, **config):
     """A method in training mode and the raw terms of its first step."""
     method = small(train, **config)
-    return method, method.loss_terms(train.data, method(train.data))
+    return method, method.losses(train.data, method(train.data)).raw
 
 
 def reached(method, loss):

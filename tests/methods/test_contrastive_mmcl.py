@@ -95,9 +95,9 @@ def test_inference_runs_neither_routing_nor_contrast(train, monkeypatch, single_
         monkeypatch.setattr(module, name, forbidden)
     output = method(train.data)
     assert torch.equal(output.prediction, before)
-    assert list(method.loss_terms(train.data, output)) == ["task"]
+    assert list(method.losses(train.data, output)) == ["task"]
     with pytest.raises(AssertionError, match="training-only"):
-        method.train().loss_terms(train.data, method(train.data))
+        method.train().losses(train.data, method(train.data))
 
 
 def test_inference_needs_no_routing_weights(train):
@@ -112,7 +112,7 @@ def test_two_phases(train):
     method.start_phase("specific", train)
     output = method(train.data)
     assert set(output.representations) == {f"{m}/specific" for m in MODALITIES}
-    terms = method.loss_terms(train.data, output)
+    terms = method.losses(train.data, output).raw
     assert list(terms) == ["task", "cmc"]
     assert reached(method, terms["task"]) == {"project", "specific", "specific_head"}
     before = {k: v.clone() for k, v in method.state_dict().items()}
@@ -126,7 +126,7 @@ def test_two_phases(train):
     before = {k: v.clone() for k, v in method.state_dict().items()}
     train_epochs(method, train, epochs=3, size=8)
     assert changed(method, before) == {"project", "specific", "shared", "fuse", "predict", "routing"}
-    assert list(method.loss_terms(train.data, method(train.data))) == ["task", "smc"]
+    assert list(method.losses(train.data, method(train.data))) == ["task", "smc"]
 
 
 def test_a_frozen_stage_runs_without_dropout_and_the_text_encoder_is_frozen_with_it(monkeypatch):

@@ -85,7 +85,7 @@ def test_single_stage_gives_both_modules_the_same_states(train):
     assert "shared" not in {name.split(".")[0] for name, _ in method.named_parameters()}
     assert method.fuse.in_features == 3 * 8
     for name in ("cmc", "smc"):
-        assert reached(method, method.loss_terms(train.data, method(train.data))[name]) == {
+        assert reached(method, method.losses(train.data, method(train.data))[name]) == {
             "project", "specific", "routing",
         }  # fmt: skip
     u = {m: method.routing["shared"](output.auxiliary[f"states/{m}/feature"], train.data.valid[m]) for m in MODALITIES}

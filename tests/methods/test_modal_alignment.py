@@ -62,7 +62,8 @@ def test_with_alignment_it_is_not_self_mm(train):
 def test_loss_is_the_weighted_covariance_distance(train):
     method = build("modal_alignment", train, lambda_cov=10.0)
     output = method(train.data)
-    raw, weighted = method.loss_terms(train.data, output), method.losses(train.data, output)
+    weighted = method.losses(train.data, output)
+    raw = weighted.raw
     expected = naive_distance(output.representations["audio/shared"], output.representations["vision/shared"])
     assert raw[COV].item() == pytest.approx(expected, rel=1e-4)
     assert weighted[COV].item() == pytest.approx(10 * expected, rel=1e-4)
@@ -73,7 +74,7 @@ def test_shared_loss_reaches_audio_and_vision_but_not_text_nor_m_t(monkeypatch):
     monkeypatch.setattr("mmsa_lib.methods.base.TextEncoder", TinyTextEncoder)
     train = make_split(tokens=True)
     method = build("modal_alignment", train, text_encoder="bert")
-    method.loss_terms(train.data, method(train.data))[COV].backward()
+    method.losses(train.data, method(train.data))[COV].backward()
     reached = {name for name, p in method.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert {name.rsplit(".", 2)[0] for name in reached} == {
         "host.encoders.audio", "host.encoders.vision", "branch.project.audio", "branch.project.vision",
@@ -99,7 +100,7 @@ def test_pairs(train, pairs):
         return
     method = build("modal_alignment", train, pairs=pairs)
     output = method(train.data)
-    terms = method.loss_terms(train.data, output)
+    terms = method.losses(train.data, output).raw
     names = [pair if pair != "vision-audio" else "audio-vision" for pair in pairs]
     assert [name for name in terms if name.startswith("covariance")] == [f"covariance_{name}" for name in names]
     for name in names:
@@ -113,7 +114,7 @@ def test_pair_mode_per_pair(train):
         "modal_alignment", train, pairs=("text-audio", "text-vision", "audio-vision"), pair_mode=modes, lambda_cov=2.0
     )
     output = method(train.data)
-    terms = method.loss_terms(train.data, output)
+    terms = method.losses(train.data, output).raw
     m_a, m_v = (output.representations[f"{m}/shared"] for m in ("audio", "vision"))
     distance = naive_distance(m_a, m_v)
     assert "covariance_text-audio" not in terms
@@ -146,7 +147,7 @@ def test_two_modalities_are_a_declared_variant(train):
     two = make_split(modalities=("text", "audio"))
     method = build("modal_alignment", two)
     assert method.variant
-    assert "covariance_text-audio" in method.loss_terms(two.data, method(two.data))
+    assert "covariance_text-audio" in method.losses(two.data, method(two.data))
     assert build("modal_alignment", train).variant == ""
 
 

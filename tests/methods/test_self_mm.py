@@ -56,7 +56,7 @@ def test_losses_are_those_of_the_paper():
     method = build("self_mm", train, post_text_dropout=0, post_audio_dropout=0)
     train_epochs(method, train, epochs=3)
     output = method(train.data)
-    terms = method.loss_terms(train.data, output)
+    terms = method.losses(train.data, output).raw
     y, centre = train.labels.double(), 3.0
     assert terms["task"].item() == pytest.approx((output.prediction.double() - y).abs().mean().item(), rel=1e-5)
     for name in ("text", "audio", "vision"):
@@ -101,7 +101,7 @@ def test_loss_reads_labels_and_labels_read_centres_from_before_the_batch(train, 
         for parameter in method.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
     events = []
-    bank, loss, step_update = method.bank, method.loss_terms, method.bank.update
+    bank, loss, step_update = method.bank, method.losses, method.bank.update
     before = {name: x.clone() for name, x in bank.state_dict().items()}
 
     def spy_loss(batch, output):
@@ -113,7 +113,7 @@ def test_loss_reads_labels_and_labels_read_centres_from_before_the_batch(train, 
         events.append(("update", gradients and not differ(before, bank.state_dict())))
         step_update(epoch, index, features, labels)
 
-    monkeypatch.setattr(method, "loss_terms", spy_loss)
+    monkeypatch.setattr(method, "losses", spy_loss)
     monkeypatch.setattr(bank, "update", spy_update)
     method.start_epoch(2)
     method.training_step(next(train.batches(5)), method.optimizers())
@@ -253,7 +253,7 @@ def test_switch_exclude_zero():
 def test_tasks_choose_the_heads(train, tasks, terms):
     method = build("self_mm", train, tasks=tasks)
     output = method(train.data)
-    assert set(method.loss_terms(train.data, output)) == terms
+    assert set(method.losses(train.data, output)) == terms
     reported = "fusion" if "M" in tasks else "text"
     assert torch.equal(output.prediction, output.auxiliary[f"prediction/{reported}"])
 
@@ -307,7 +307,7 @@ def test_evaluation_needs_no_bank(train):
     method = create("self_mm", train.dims, train.task).eval()
     far = replace(train.data, index=train.data.index + 1000)
     output = method(far)
-    assert set(method.loss_terms(far, output)) == {"task"}
+    assert set(method.losses(far, output)) == {"task"}
 
 
 def test_training_lowers_the_loss():
