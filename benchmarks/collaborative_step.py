@@ -30,8 +30,7 @@ from mmsa_lib.data import load
 from mmsa_lib.data.batch import Batch, Utterances
 from mmsa_lib.methods import create
 from mmsa_lib.methods.base import Method
-from mmsa_lib.methods.collaborative_mmcl import CollaborativeMMCL
-from mmsa_lib.methods.replay import ReplayBuffer
+from mmsa_lib.methods.collaborative_mmcl import CollaborativeMMCL, ReplayBuffer
 from mmsa_lib.training import seed_everything
 
 VARIANTS: dict[str, dict[str, Any]] = {

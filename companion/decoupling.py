@@ -18,9 +18,7 @@ from torch.nn import functional as F
 from mmsa_lib.data.batch import Batch, Utterances
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.methods.base import evaluation_mode
-from mmsa_lib.methods.collaborative_model import CollaborativeModel
-from mmsa_lib.methods.collaborative_policy import pad_steps
-from mmsa_lib.nn.decoupling import Align, Comparison, Variant, decouple
+from mmsa_lib.methods.collaborative_mmcl import Align, CollaborativeModel, Comparison, Variant, decouple, pad_steps
 from mmsa_lib.nn.sequence import masked_mean
 
 PARTS = ("common", "specific")
@@ -62,7 +60,7 @@ def decoupling_statistics(z: Mapping[str, Tensor], valid: Mapping[str, Tensor], 
         z: per modality ``(B, T, d)``.
         valid: per modality ``(B, T)`` bool. Only rows of valid positions count; in ``reference`` they still weigh all
             positions.
-        **options: of :func:`mmsa_lib.nn.decoupling.decouple`.
+        **options: of :func:`mmsa_lib.methods.collaborative_mmcl.decouple`.
 
     Returns:
         One row per modality and part (``common``, ``specific``), means over the valid positions of samples with two or
@@ -96,7 +94,7 @@ def decoupling_statistics(z: Mapping[str, Tensor], valid: Mapping[str, Tensor], 
 def similarity(
     z: Mapping[str, Tensor], valid: Mapping[str, Tensor], comparison: Comparison = "min", align: Align = "none"
 ) -> dict[str, Tensor]:
-    """The matrices C that :func:`mmsa_lib.nn.decoupling.decouple` turns into weights: cosines, joined over the others.
+    """The matrices C of :func:`mmsa_lib.methods.collaborative_mmcl.decouple`: cosines, joined over the others.
 
     Args:
         z: per modality ``(B, T, d)``, word-aligned.

@@ -18,7 +18,7 @@ from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.losses.factorization import translate
 from mmsa_lib.losses.mutual_information import derangement
 from mmsa_lib.methods.base import evaluation_mode
-from mmsa_lib.methods.hrlf_networks import Encoding, HRLFNetwork
+from mmsa_lib.methods.hrlf import Encoding, HRLFNetwork
 
 
 def encode(network: HRLFNetwork, data: Utterances, batch_size: int = 256) -> Encoding:

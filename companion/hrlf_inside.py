@@ -13,8 +13,7 @@ from companion.hrlf_runs import HRLFRun
 from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.missing import stochastic_validation
 from mmsa_lib.evaluation.probes import probe
-from mmsa_lib.methods.hrlf import HRLF
-from mmsa_lib.methods.hrlf_networks import Encoding, HRLFNetwork
+from mmsa_lib.methods.hrlf import HRLF, Encoding, HRLFNetwork
 from mmsa_lib.training import seed_everything
 
 INPUTS = ("complete", "incomplete")

@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from companion.curation import curation_command
+from companion.hrlf_collapse import frf_alone
 from companion.hrlf_inside import inside_tables
 from companion.hrlf_runs import (
     PRINTED,
@@ -39,7 +40,6 @@ from mmsa_lib.evaluation.missing_summary import run_summaries
 from mmsa_lib.evaluation.protocols import COMPLETE, STOCHASTIC
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.results import DECIMALS
-from mmsa_lib.methods.hrlf_collapse import frf_alone
 
 SETS = ("synthetic", "mosi", "mmmo")
 METRICS = ("mae", "corr", "acc2_neg_pos", "f1_neg_pos")

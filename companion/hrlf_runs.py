@@ -17,7 +17,7 @@ from mmsa_lib.experiments.config import RunConfig
 from mmsa_lib.experiments.files import VARIANT_SEPARATOR
 from mmsa_lib.experiments.runs import RunResult
 from mmsa_lib.methods import METHODS, create
-from mmsa_lib.methods.hrlf_collapse import CollapseGuard
+from mmsa_lib.methods.hrlf import CollapseGuard
 from mmsa_lib.training import seed_everything
 from mmsa_lib.training.tensors import read_tensors
 

@@ -11,9 +11,7 @@ from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.methods.base import evaluation_mode
-from mmsa_lib.methods.collaborative_model import CollaborativeModel
-from mmsa_lib.methods.rewards import joint_reward
-from mmsa_lib.nn.decoupling import Variant
+from mmsa_lib.methods.collaborative_mmcl import CollaborativeModel, Variant, joint_reward
 from mmsa_lib.nn.sequence import masked_mean
 
 

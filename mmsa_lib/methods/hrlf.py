@@ -14,11 +14,13 @@ The paper's two-class option for MOSI is left out: a class has no place on the l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
@@ -26,16 +28,352 @@ from torch.optim import Adam, Optimizer
 from mmsa_lib.data.batch import Batch, Modality, Utterances
 from mmsa_lib.data.missing import stochastic_missing, stochastic_validation
 from mmsa_lib.data.task import Task
-from mmsa_lib.errors import ConfigError
+from mmsa_lib.errors import ConfigError, RunError
 from mmsa_lib.losses.adversarial import discriminator_loss, hierarchical_adversarial, nonsaturating_adversarial
+from mmsa_lib.losses.factorization import reconstruction_loss, translate, translation_loss
 from mmsa_lib.losses.mutual_information import derangement, jsd_mutual_information
-from mmsa_lib.methods.base import Method, Output, finite_log, sum_terms
-from mmsa_lib.methods.hrlf_collapse import CollapseGuard
-from mmsa_lib.methods.hrlf_config import HRLFConfig
-from mmsa_lib.methods.hrlf_networks import HRLFNetwork, ScaleCritics, scale_widths
-from mmsa_lib.nn.heads import to_label_scale
+from mmsa_lib.methods.base import Method, MethodConfig, Output, finite_log, sum_terms
+from mmsa_lib.methods.evidence import Sourced, evidence
+from mmsa_lib.nn.encoders import sinusoidal_positions
+from mmsa_lib.nn.heads import mlp, to_label_scale
 
-__all__ = ["HRLF", "HRLFConfig"]
+ScaleMerge = Literal["concat", "mean"]
+
+_DATASETS = ("mosi", "mosei", "iemocap")
+
+# HRLF, implementation details, one column per data set in the order above [P].
+_PAPER: dict[str, tuple[Any, Any, Any]] = {
+    "batch_size": (128, 16, 32),
+    "learning_rate": (1e-3, 2e-3, 4e-3),
+    "max_epochs": (50, 20, 30),
+    "heads": (10, 8, 10),
+}
+
+
+def _stated(name: str, meaning: str, unit: str = "", **constraints: Any) -> Any:
+    """A field that the paper states per data set; elsewhere its value for MOSI is our choice."""
+    source = "the paper's value for MOSI [P], on data sets that it has no values for"
+    return evidence(_PAPER[name][0], tag="R", source=source, meaning=meaning, unit=unit, **constraints)
+
+
+class HRLFConfig(MethodConfig):
+    """Values of ``hrlf``; the ``no_…`` switches are its ablations."""
+
+    text_encoder: Literal["precomputed"] = evidence(
+        "precomputed", tag="P", source="GloVe features",
+        meaning="text features come from the data set; teacher and student would each need an encoder of their own",
+    )  # fmt: skip
+    batch_size: int = _stated("batch_size", "samples per step", "samples", ge=1)
+    learning_rate: float = _stated("learning_rate", "learning rate of all networks (Adam)", "per step", gt=0)
+    weight_decay: float = evidence(0.0, tag="R", source="the paper mentions none", meaning="weight decay", ge=0)
+    max_epochs: int = _stated("max_epochs", "limit of epochs of the teacher, and of the student", "epochs", ge=1)
+    patience: int = evidence(
+        50, tag="R", source="the paper states epochs and no early stop, so all of them are run",
+        meaning="epochs without a better validation loss before a phase stops", unit="epochs", ge=1,
+    )  # fmt: skip
+    width: int = evidence(40, tag="P", source="HRLF", meaning="d, width of states Z", unit="features", ge=1)
+    heads: int = _stated("heads", "attention heads", ge=1)
+    layers: int = evidence(2, tag="R", source="ours; the paper gives no depth", meaning="Transformer layers", ge=1)
+    feedforward: int = evidence(
+        160, tag="R", source="ours, 4 d", meaning="hidden width inside Transformer layers", ge=1
+    )
+    dropout: float = evidence(0.1, tag="R", source="ours", meaning="dropout in Transformer layers", ge=0, lt=1)
+    qu_dim: int = evidence(
+        20, tag="R", source="d/2: the only width for which H, joined from Q and U, is 3 d wide as the paper says",
+        meaning="width of Q and of U; with another one a first layer brings H to n d", unit="features", ge=1,
+    )  # fmt: skip
+    scale_merge: ScaleMerge = evidence(
+        "concat", tag="R", source="the paper says concatenated, but prints the widths (3d, 2d, d) of means",
+        meaning="how features of one scale are joined: widths (2nd, 4d, d), or (nd, 2d, d) with mean",
+    )  # fmt: skip
+    critic_hidden: int = evidence(
+        64, tag="R", source="ours", meaning="hidden width of statistics networks and discriminators", ge=1
+    )
+    msm: Literal["stochastic", "none"] = evidence(
+        "stochastic", tag="R", source="the strategy is the paper's, its distribution ours",
+        meaning="what the student sees: incomplete copies of the samples, or the samples; validation sees the same",
+    )  # fmt: skip
+    hal: Literal["saturating", "nonsaturating"] = evidence(
+        "saturating", tag="P", source="HRLF, equation 9",
+        meaning="what the student minimises: equation 9, or -log D of itself",
+    )  # fmt: skip
+    frf_detach: bool = evidence(
+        False, tag="P", source="HRLF prints no stopped gradient", meaning="no gradient through the targets of FRF"
+    )
+    frf_warmup: int = evidence(
+        0, tag="R", source="the paper has no schedule; with one for the teacher alone the student still collapses [T]",
+        meaning="epochs of each phase over which lambda_frf rises from 0 to its value", unit="epochs", ge=0,
+    )  # fmt: skip
+    lambda_frf: float = evidence(1.0, tag="P", source="HRLF prints no coefficient", meaning="weight of FRF", ge=0)
+    lambda_hmi: float = evidence(1.0, tag="P", source="HRLF prints no coefficient", meaning="weight of HMI", ge=0)
+    lambda_hal: float = evidence(1.0, tag="P", source="HRLF prints no coefficient", meaning="weight of HAL", ge=0)
+    lambda_kl: float = evidence(1.0, tag="P", source="HRLF prints no coefficient", meaning="weight of KL", ge=0)
+    collapse_guard: float = evidence(
+        0.01, tag="R", source="ours; FRF alone makes Z a constant [T]",
+        meaning="a run fails when the spread of Z over samples is below this share of its start; 0 never", ge=0, lt=1,
+    )  # fmt: skip
+    no_frf: bool = evidence(
+        False, tag="P", source="HRLF, Table 3; two plain projections in its place are ours [R]",
+        meaning="lambda_frf = 0, no decoder, Q and U are linear in Z",
+    )  # fmt: skip
+    no_hmi: bool = evidence(False, tag="P", source="HRLF, Table 3", meaning="lambda_hmi = 0")
+    no_hal: bool = evidence(False, tag="P", source="HRLF, Table 3", meaning="lambda_hal = 0, no discriminator")
+    no_kl: bool = evidence(False, tag="R", source="ours", meaning="lambda_kl = 0")
+    no_teacher: bool = evidence(
+        False, tag="R", source="ours: what the method adds over training with missing data",
+        meaning="train the student alone: no teacher phase, no HMI, HAL and KL",
+    )  # fmt: skip
+
+    per_dataset = {
+        dataset: {
+            name: Sourced(values[column], "P", f"HRLF, implementation details, {dataset}")
+            for name, values in _PAPER.items()
+        }
+        for column, dataset in enumerate(_DATASETS)
+    }
+
+    @field_validator("text_encoder", mode="before")
+    @classmethod
+    def _refuse_tokens(cls, value: Any) -> Any:
+        if value == "bert":
+            raise ConfigError("hrlf reads precomputed text features; leave text_encoder='bert' out")
+        return value
+
+
+KERNEL = 3
+"""Frames under the convolution; the paper prints 3 x 3 though it is one-dimensional [P]."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Everything that an :class:`HRLFNetwork` computes for a batch.
+
+    Attributes:
+        states: ``Z`` per modality, ``(B, d)``.
+        sentiment: ``Q`` per modality, ``(B, qu_dim)``.
+        specific: ``U`` per modality, ``(B, qu_dim)``.
+        joint: ``H``, ``(B, n d)``.
+        inner: ``I_1``, ``I_2``, ``I_3``, widths 2d, d, 2d.
+        fused: ``H~``, ``(B, n d)``.
+        raw: the head's output, ``(B, outputs)``.
+    """
+
+    states: dict[Modality, Tensor]
+    sentiment: dict[Modality, Tensor]
+    specific: dict[Modality, Tensor]
+    joint: Tensor
+    inner: tuple[Tensor, Tensor, Tensor]
+    fused: Tensor
+    raw: Tensor
+
+    def scales(self, merge: ScaleMerge) -> list[Tensor]:
+        """``E_1``, ``E_2``, ``E_3``: ``{H, H~}``, ``{I_1, I_3}`` and ``{I_2}``, joined or averaged."""
+        groups = ((self.joint, self.fused), (self.inner[0], self.inner[2]), (self.inner[1],))
+        return [torch.cat(g, dim=-1) if merge == "concat" else torch.stack(g).mean(dim=0) for g in groups]
+
+
+class AttentionBlock(nn.Module):
+    """A Transformer encoder layer, normalised after each half as in Vaswani et al., for some positions of a sequence.
+
+    Only the last state of the last layer is read, so that layer is computed for one position alone: the same numbers as
+    for all of them, in a fraction of the time.
+    """
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.feedforward = mlp(width, feedforward, width, dropout)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, queries: Tensor, sequence: Tensor, ignored: Tensor) -> Tensor:
+        """``(B, S, d)`` states that attend to ``(B, T, d)``, but not where ``ignored`` ``(B, T)``: ``(B, S, d)``."""
+        attended, _ = self.attention(queries, sequence, sequence, key_padding_mask=ignored, need_weights=False)
+        states = self.norms[0](queries + self.dropout(attended))
+        return self.norms[1](states + self.dropout(self.feedforward(states)))
+
+
+class LastStateEncoder(nn.Module):
+    """Frames of one modality to ``Z``: convolution over time, positions, Transformer, last valid position.
+
+    Padding, on either side, is zero before the convolution and attended to by nothing; positions count from the first
+    valid frame. A sample without a valid frame has one, of zeros. Missing frames are zeros that stay in the sequence.
+    """
+
+    def __init__(self, in_dim: int, config: HRLFConfig):
+        super().__init__()
+        self.convolve = nn.Conv1d(in_dim, config.width, KERNEL, padding=KERNEL // 2)
+        self.blocks = nn.ModuleList(
+            AttentionBlock(config.width, config.heads, config.feedforward, config.dropout) for _ in range(config.layers)
+        )
+
+    def forward(self, frames: Tensor, valid: Tensor) -> Tensor:
+        """``(B, T, in_dim)``, ``(B, T)`` to ``(B, d)``."""
+        frames = frames.masked_fill(~valid.unsqueeze(-1), 0)
+        step = torch.arange(valid.shape[1], device=valid.device)
+        valid = valid | (~valid.any(dim=1, keepdim=True) & (step == 0))
+        states = self.convolve(frames.mT).mT
+        positions = sinusoidal_positions(*states.shape[1:], device=states.device).to(states.dtype)
+        states = states + positions[(valid.cumsum(dim=1) - 1).clamp_min(0)]
+        for block in self.blocks[:-1]:
+            states = block(states, states, ~valid)
+        last = (step * valid).amax(dim=1)
+        queries = states[torch.arange(len(states), device=states.device), last].unsqueeze(1)
+        return self.blocks[-1](queries, states, ~valid).squeeze(1)
+
+
+class PairDecoder(nn.Module):
+    """``D_r``: sentiment of one modality and specifics of another, ``(N, qu_dim)`` each, to a state ``(N, d)``."""
+
+    def __init__(self, config: HRLFConfig):
+        super().__init__()
+        self.layers = mlp(2 * config.qu_dim, config.width, config.width)
+
+    def forward(self, sentiment: Tensor, specific: Tensor) -> Tensor:
+        return self.layers(torch.cat([sentiment, specific], dim=-1))
+
+
+class HRLFNetwork(nn.Module):
+    """Teacher or student: states, their factorization, the fully connected stack, the classifier.
+
+    Args:
+        dims: feature width per modality, two or more.
+        outputs: width of the prediction.
+        config: sizes; ``no_frf`` makes ``Q`` and ``U`` plain projections and leaves out the decoder.
+
+    Raises:
+        ConfigError: the width is no multiple of the heads.
+    """
+
+    def __init__(self, dims: Mapping[Modality, int], outputs: int, config: HRLFConfig):
+        super().__init__()
+        if config.width % config.heads:
+            raise ConfigError(f"width={config.width} can't have heads={config.heads}; choose a divisor of the width")
+        width, top = config.width, len(dims) * config.width
+        self.encoders = nn.ModuleDict({m: LastStateEncoder(dim, config) for m, dim in dims.items()})
+        self.sentiment = nn.ModuleDict({m: _factor(config) for m in dims})
+        self.specific = nn.ModuleDict({m: _factor(config) for m in dims})
+        self.decoder = None if config.no_frf else PairDecoder(config)
+        joined = 2 * config.qu_dim * len(dims)
+        self.join = nn.Identity() if joined == top else nn.Linear(joined, top)
+        widths = (top, 2 * width, width, 2 * width, top)
+        self.stack = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
+        self.predict = nn.Linear(top, outputs)
+
+    def forward(self, batch: Batch) -> Encoding:
+        """Encode the observed frames of ``batch``; missing ones are zero vectors."""
+        states = {m: encoder(batch.features[m], batch.valid[m]) for m, encoder in self.encoders.items()}
+        sentiment = {m: self.sentiment[m](z) for m, z in states.items()}
+        specific = {m: self.specific[m](z) for m, z in states.items()}
+        joint = self.join(torch.cat([part[m] for m in states for part in (sentiment, specific)], dim=-1))
+        down = self.stack[0](joint).relu()
+        middle = self.stack[1](down).relu()
+        up = self.stack[2](middle).relu()
+        fused = self.stack[3](up)
+        return Encoding(states, sentiment, specific, joint, (down, middle, up), fused, self.predict(fused))
+
+    def factorization(
+        self,
+        states: Mapping[Modality, Tensor],
+        sentiment: Mapping[Modality, Tensor],
+        specific: Mapping[Modality, Tensor],
+        detach_targets: bool = False,
+    ) -> dict[str, Tensor]:
+        """Both parts of FRF, equations 1 to 4: ``translation`` and ``reconstruction``."""
+        parts = (states, sentiment, specific, self.decoder)
+        shared = {"detach_targets": detach_targets, "translations": translate(sentiment, specific, self.decoder)}
+        return {
+            "translation": translation_loss(*parts, **shared),
+            "reconstruction": reconstruction_loss(*parts, self.sentiment, **shared),
+        }
+
+
+def scale_widths(modalities: int, config: HRLFConfig) -> list[int]:
+    """Widths of ``E_1``, ``E_2``, ``E_3``: (2nd, 4d, d), or (nd, 2d, d) with ``scale_merge="mean"``."""
+    copies = 2 if config.scale_merge == "concat" else 1
+    return [copies * modalities * config.width, copies * 2 * config.width, config.width]
+
+
+class ScaleCritics(nn.ModuleList):
+    """One network with a scalar output per scale: discriminators ``D_e``, or statistics networks ``T`` of pairs."""
+
+    def __init__(self, widths: Iterable[int], hidden: int):
+        super().__init__(mlp(width, hidden, 1) for width in widths)
+
+    def forward(self, scales: Sequence[Tensor]) -> list[Tensor]:
+        """Per scale ``(N, width)`` to ``(N,)``."""
+        return [critic(x).squeeze(-1) for critic, x in zip(self, scales, strict=True)]
+
+
+def _factor(config: HRLFConfig) -> nn.Module:
+    """``E^S`` or ``E^M``: one MLP per modality, or a plain projection where nothing makes it a factorization."""
+    if config.no_frf:
+        return nn.Linear(config.width, config.qu_dim)
+    return mlp(config.width, config.width, config.qu_dim)
+
+
+WATCHED = 256
+"""Training samples, evenly spread over the split, on which the guard measures."""
+
+
+def spread(vectors: Tensor) -> float:
+    """Standard deviation over samples of ``(B, d)``, averaged over the features."""
+    return float(vectors.detach().float().std(dim=0, correction=0).mean())
+
+
+class CollapseGuard:
+    """Watches how far the states Z of different samples differ, and fails a run in which they no longer do.
+
+    It measures without dropout on complete training samples, per modality on those that have any observed frame of it.
+
+    Args:
+        share: of the spread at the start, below which a run fails; 0 never.
+
+    Attributes:
+        first: the mean spread over modalities at the start of the phase, a scalar tensor.
+    """
+
+    def __init__(self, share: float):
+        self.share = share
+        self.first = torch.zeros(())
+        self.samples: Batch | None = None
+
+    def start(self, network: HRLFNetwork, train: Utterances) -> None:
+        """Choose the samples and note the spread before the first step."""
+        rows = torch.arange(0, len(train), -(-len(train) // WATCHED))
+        self.samples = next(train.select(rows).batches(len(rows)))
+        self.first = torch.tensor(self._mean(self.measure(network)))
+
+    def measure(self, network: HRLFNetwork) -> dict[str, float]:
+        """Spread of Z per modality; modalities with fewer than two observed samples are left out."""
+        training = network.training
+        network.eval()
+        with torch.no_grad():
+            states = network(self.samples).states
+        network.train(training)
+        seen = {m: self.samples.observed[m].any(dim=1) for m in states}
+        return {m: spread(z[seen[m]]) for m, z in states.items() if int(seen[m].sum()) > 1}
+
+    def check(self, network: HRLFNetwork, where: str) -> dict[str, float]:
+        """Spread per modality (``z_sd/<modality>``) and their mean (``z_sd``), for the history.
+
+        Raises:
+            RunError: the mean is below ``share`` of the start; ``where`` names the run.
+        """
+        if self.samples is None:
+            return {}
+        found = self.measure(network)
+        now, first = self._mean(found), float(self.first)
+        if now < self.share * first:
+            raise RunError(
+                f"the states Z collapsed: their spread over samples fell from {first:.3g} to {now:.3g}, under "
+                f"{self.share:.0%} of its start; lower lambda_frf or lambda_hal, or set frf_warmup ({where})"
+            )
+        return {**{f"z_sd/{m}": value for m, value in found.items()}, "z_sd": now}
+
+    @staticmethod
+    def _mean(by_modality: Mapping[str, float]) -> float:
+        return sum(by_modality.values()) / max(1, len(by_modality))
 
 
 class HRLF(Method):

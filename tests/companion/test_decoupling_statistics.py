@@ -20,7 +20,7 @@ from companion.decoupling import (
 from mmsa_lib.data import load
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.methods import create
-from mmsa_lib.nn.decoupling import decouple, masked_softmax
+from mmsa_lib.methods.collaborative_mmcl import decouple, masked_softmax
 
 SMALL = {"width": 8, "heads": 2, "feedforward": 8}
 LENGTHS = (5, 3, 1)

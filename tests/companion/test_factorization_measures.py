@@ -10,8 +10,7 @@ from companion.factorization import decoder_shares, encode, swapped_sentiment, t
 from mmsa_lib.data import load
 from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.losses.mutual_information import derangement
-from mmsa_lib.methods.hrlf_config import HRLFConfig
-from mmsa_lib.methods.hrlf_networks import HRLFNetwork
+from mmsa_lib.methods.hrlf import HRLFConfig, HRLFNetwork
 
 SMALL = {"width": 8, "heads": 2, "feedforward": 16, "qu_dim": 4}
 MODALITIES = ("text", "audio", "vision")

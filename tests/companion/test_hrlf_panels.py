@@ -17,7 +17,7 @@ from companion.hrlf_panels import (
     weights_grid,
 )
 from mmsa_lib.figures import palette
-from mmsa_lib.methods.hrlf_config import HRLFConfig
+from mmsa_lib.methods.hrlf import HRLFConfig
 
 
 def points(axis, marker, color=None):

@@ -27,7 +27,7 @@ from mmsa_lib.evaluation.probes import probe
 from mmsa_lib.experiments.config import RunConfig
 from mmsa_lib.experiments.results import collect
 from mmsa_lib.experiments.runs import find_run, run
-from mmsa_lib.methods.hrlf_collapse import spread
+from mmsa_lib.methods.hrlf import spread
 from mmsa_lib.training import predict
 
 CHOICE = {"lambda_frf": 0.1, "lambda_hal": 0.1}

@@ -12,9 +12,7 @@ from mmsa_lib.data.batch import MODALITIES
 from mmsa_lib.data.task import emotions
 from mmsa_lib.errors import ConfigError, RunError
 from mmsa_lib.methods import create
-from mmsa_lib.methods.collaborative_networks import ContextAttention, Critic, Predictor, SequenceSummary
-from mmsa_lib.methods.collaborative_policy import Gates
-from mmsa_lib.nn.decoupling import decouple
+from mmsa_lib.methods.collaborative_mmcl import ContextAttention, Critic, Gates, Predictor, SequenceSummary, decouple
 
 SMALL = {"width": 8, "heads": 2, "feedforward": 16, "replay_capacity": 100, "batch_size": 4}
 EMOTIONS = emotions(("neutral", "happy", "sad", "angry"))

@@ -8,7 +8,7 @@ from method_data import make_split, train_epochs
 from test_collaborative_mmcl import EMOTIONS, small
 
 from mmsa_lib.data.batch import MODALITIES
-from mmsa_lib.methods.rewards import joint_reward
+from mmsa_lib.methods.collaborative_mmcl import joint_reward
 from mmsa_lib.nn.sequence import masked_mean
 
 

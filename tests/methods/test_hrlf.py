@@ -14,7 +14,7 @@ from mmsa_lib.data.batch import MODALITIES
 from mmsa_lib.data.missing import stochastic_validation
 from mmsa_lib.data.task import classes, emotions
 from mmsa_lib.losses.factorization import reconstruction_loss, translation_loss
-from mmsa_lib.methods.hrlf_networks import HRLFNetwork
+from mmsa_lib.methods.hrlf import HRLFNetwork
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import torch
 from hrlf_data import SMALL, small
 from method_data import make_split, train_epochs
 
+from companion.hrlf_collapse import frf_alone
 from mmsa_lib.errors import RunError
 from mmsa_lib.methods import create
-from mmsa_lib.methods.hrlf import HRLF
-from mmsa_lib.methods.hrlf_collapse import CollapseGuard, frf_alone, spread
+from mmsa_lib.methods.hrlf import HRLF, CollapseGuard, spread
 from mmsa_lib.training import fit
 
 

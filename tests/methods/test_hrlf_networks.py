@@ -13,8 +13,7 @@ from mmsa_lib.data.batch import MODALITIES
 from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.methods import create
-from mmsa_lib.methods.hrlf_config import HRLFConfig
-from mmsa_lib.methods.hrlf_networks import AttentionBlock, HRLFNetwork, LastStateEncoder, scale_widths
+from mmsa_lib.methods.hrlf import AttentionBlock, HRLFConfig, HRLFNetwork, LastStateEncoder, scale_widths
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from mmsa_lib.methods.plateau import Plateaus
+from mmsa_lib.methods.collaborative_mmcl import Plateaus
 
 LOSSES = [1.0, 0.9, 0.9, 0.95, 0.91, 0.9, 0.8, 0.85, 0.9, 0.9, 0.9]
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mmsa_lib.errors import ConfigError
-from mmsa_lib.methods.replay import ReplayBuffer
+from mmsa_lib.methods.collaborative_mmcl import ReplayBuffer
 
 
 def numbered(first, count):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmsa_lib.data.task import classes, emotions, regression
-from mmsa_lib.methods.rewards import joint_reward
+from mmsa_lib.methods.collaborative_mmcl import joint_reward
 
 TASK = emotions(("neutral", "happy", "sad", "angry"))
 

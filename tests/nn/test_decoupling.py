@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmsa_lib.errors import ConfigError
-from mmsa_lib.nn.decoupling import decouple, masked_softmax
+from mmsa_lib.methods.collaborative_mmcl import decouple, masked_softmax
 
 LENGTHS = (5, 3, 1)
 
