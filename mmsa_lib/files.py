@@ -140,6 +140,14 @@ def _count_values(node: Any, known: dict[int, int], depth: int) -> int:
     return count
 
 
+def level_name(level: float | str) -> str:
+    """A level as files and tables spell it: a rate as ``0.1``, else its name, such as ``text+audio``."""
+    try:
+        return str(round(float(level), 6))
+    except ValueError:
+        return str(level)
+
+
 def remove_tree(folder: Path) -> None:
     """Delete ``folder`` and what is in it; no error where there is none."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -19,7 +19,7 @@ CHOSEN = ("method", "dataset", "fold", "protocol", "level", "split", "metric")
 SUFFIXES = {".txt": "text", ".csv": "csv", ".tex": "latex", ".html": "html", ".md": "markdown"}
 FORMATS = tuple(SUFFIXES.values())
 RESAMPLES = 10_000
-"""As :data:`mmsa_lib.evaluation.hierarchical.RESAMPLES`; importing that would cost a second before ``--help``."""
+"""As :data:`mmsa_lib.evaluation.bootstrap.RESAMPLES`; importing that would cost a second before ``--help``."""
 
 MOST_RESAMPLES = 1_000_000
 

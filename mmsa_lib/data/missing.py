@@ -330,14 +330,6 @@ class MaskSet:
         return data.hide(mask)
 
 
-def level_name(level: float | str) -> str:
-    """A level as files and tables spell it: a rate as ``0.1``, else its name, such as ``text+audio``."""
-    try:
-        return str(round(float(level), 6))
-    except ValueError:
-        return str(level)
-
-
 def frozen_masks(
     data: Utterances,
     protocol: str,

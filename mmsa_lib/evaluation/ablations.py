@@ -75,9 +75,9 @@ def paired_effects(
     Raises:
         DataError: nothing to compare, a repeated seed, or no row of ``reference``.
     """
-    table = compare_seeds(rows, reference, by=["metric"], column=column)
-    if table.empty:
+    if set(rows[column]) == {reference} and not rows.duplicated("seed").any():
         raise DataError(f"there is nothing to compare with {reference or 'the default'!r}")
+    table = compare_seeds(rows, reference, by=["metric"], column=column)
     mean = rows.loc[rows[column] == reference, "value"].mean()
     return table.assign(reference=mean, verdict=verdicts(table, metric, alpha))
 

@@ -1,4 +1,4 @@
-"""Constant baselines: what a model scores that has not looked at its input (evaluation.md, section 2).
+"""Constant baselines: what a model scores that has not looked at its input (docs/evaluation.md, constants).
 
 Two kinds must be told apart. Baselines fitted to the **training** labels are honest. ``oracle_test_majority`` reads the
 **test** labels and is no baseline; it is the floor that published majority values often mean.
@@ -14,13 +14,7 @@ from scipy.stats import binom
 
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
-from mmsa_lib.evaluation.metrics import (
-    class_views,
-    defined_metrics,
-    finite_array,
-    task_metrics,
-    task_values,
-)
+from mmsa_lib.evaluation.metrics import Question, defined_metrics, finite_array, questions, task_metrics, task_values
 
 ORACLE = "oracle_test_majority"
 
@@ -49,8 +43,7 @@ def constant_metrics(task: Task, train_labels: Any, test_labels: Any) -> pd.Data
     """
     train, test = _labels(task, train_labels), _labels(task, test_labels)
     rows = {name: _constant(task, value, test) for name, value in constant_values(task, train).items()}
-    prior = {"emotions": _emotion_prior, "classes": _class_prior, "regression": _prior}[task.kind](task, train, test)
-    rows["constant_prior"] = defined_metrics(task, prior, test)
+    rows["constant_prior"] = defined_metrics(task, _prior(task, train, test), test)
     rows[ORACLE] = _constant(task, constant_values(task, test)["constant_majority"], test)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("baseline")
 
@@ -93,53 +86,33 @@ def _as_prediction(task: Task, chosen: np.ndarray) -> np.ndarray:
 
 
 def _prior(task: Task, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
-    """Expected sentiment metrics of independent draws from the training labels."""
-    train, _ = task_values(task, train, train)
-    test, _ = task_values(task, test, test)
-    drawn, weight = np.unique(train, return_counts=True)
-    # Every order of the same draws is equally likely, and over all orders a correlation averages to exactly 0.
-    defined = len(drawn) > 1 and np.ptp(test) > 0
-    result = {
-        "mae": float(np.abs(drawn[:, None] - test).mean(axis=1) @ weight / len(train)),
-        "corr": 0.0 if defined else float("nan"),
-    }
-    for view in class_views(task):
-        guess, answer = view.classes(train), view.classes(test[view.kept(test)])
-        result[view.accuracy] = _expected_accuracy(guess, answer)
-        if view.f1:
-            positive = float((guess == 1).mean())
-            result[view.f1] = expected_f1(positive, answer, "weighted")
-            result[f"{view.f1}_macro"] = expected_f1(positive, answer, "macro")
+    """Expected metrics of independent draws from the training labels (of emotions: of whole rows)."""
+    if task.kind == "regression":
+        train, test = task_values(task, train, train)[1], task_values(task, test, test)[1]
+    result = {one.key: _expected(one, train, test) for one in questions(task)}
+    if task.kind == "regression":
+        drawn, weight = np.unique(train, return_counts=True)
+        result["mae"] = float(np.abs(drawn[:, None] - test).mean(axis=1) @ weight / len(train))
+        # Every order of the same draws is equally likely, and over all orders a correlation averages to exactly 0.
+        result["corr"] = 0.0 if len(drawn) > 1 and np.ptp(test) > 0 else float("nan")
+    elif task.kind == "emotions":
+        for part in ("acc", "f1", "f1_macro", "f1_positive"):
+            result[f"mean_{part}"] = float(np.mean([result[f"{name}_{part}"] for name in task.names]))
+    else:
+        single = [result[f"f1_{name}"] for name in task.names]
+        frequency = [(test == i).mean() for i in range(len(single))]
+        occurring = sum(bool((train == i).any() or (test == i).any()) for i in range(len(single)))
+        result["f1"] = float(sum(share * score for share, score in zip(frequency, single, strict=True)))
+        result["f1_macro"] = sum(single) / occurring
     return result
 
 
-def _class_prior(task: Task, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
-    """Expected metrics of class ids drawn from the training labels."""
-    share = {i: float((train == i).mean()) for i in range(len(task.names))}
-    single = {i: expected_f1(share[i], (test == i).astype(int), "positive") for i in share}
-    weighted = sum((test == i).mean() * single[i] for i in share)
-    occurring = sum(bool(share[i]) or bool((test == i).any()) for i in share)
-    result = {"acc": _expected_accuracy(train, test), "f1": float(weighted)}
-    result["f1_macro"] = sum(single.values()) / occurring
-    return result | {f"f1_{name}": single[i] for i, name in enumerate(task.names)}
-
-
-def _emotion_prior(task: Task, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
-    """Expected emotion metrics of whole label rows drawn from the training labels."""
-    result: dict[str, float] = {}
-    for column, name in enumerate(task.names):
-        guess, answer = train[:, column].astype(int), test[:, column].astype(int)
-        positive = float(guess.mean())
-        result[f"{name}_acc"] = _expected_accuracy(guess, answer)
-        result[f"{name}_f1"] = expected_f1(positive, answer, "weighted")
-        result[f"{name}_f1_macro"] = expected_f1(positive, answer, "macro")
-        result[f"{name}_f1_positive"] = expected_f1(positive, answer, "positive")
-    for part in ("acc", "f1", "f1_macro", "f1_positive"):
-        result[f"mean_{part}"] = float(np.mean([result[f"{name}_{part}"] for name in task.names]))
-    single = test.sum(axis=1) == 1
-    if len(task.names) > 1:
-        result[f"acc{len(task.names)}"] = _expected_accuracy(train.argmax(axis=1), test[single].argmax(axis=1))
-    return result
+def _expected(asked: Question, train: np.ndarray, test: np.ndarray) -> float:
+    """Expected score where the classes of ``train`` are drawn as the answers to ``test``; an F1 is of two classes."""
+    drawn, truth = asked.answer(train), asked.answer(test[asked.kept(test)])
+    if asked.average == "accuracy":
+        return _expected_accuracy(drawn, truth)
+    return expected_f1(float((drawn == 1).mean()), (truth == 1).astype(int), asked.average)
 
 
 def _expected_accuracy(drawn_from: np.ndarray, truth: np.ndarray) -> float:

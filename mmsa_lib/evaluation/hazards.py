@@ -12,7 +12,7 @@ from torch import Tensor
 from mmsa_lib.data.batch import Modality
 from mmsa_lib.data.missing import frame_mask
 from mmsa_lib.data.task import Task
-from mmsa_lib.evaluation.metrics import class_views, f1_score, finite_array, predicts_one_class
+from mmsa_lib.evaluation.metrics import f1_score, finite_array, predicts_one_class, questions
 
 
 def wrong_f1_with_swapped_arguments(predicted: Any, truth: Any) -> float:
@@ -50,7 +50,7 @@ def prediction_spread(prediction: Any, task: Task) -> dict[str, float | bool]:
         chances = np.exp(values - values.max(axis=1, keepdims=True))
         classes, sd = values.argmax(axis=1), float((chances / chances.sum(axis=1, keepdims=True)).std(axis=0).mean())
     else:
-        classes, sd = class_views(task)[-1].classes(values), float(values.std())
+        classes, sd = questions(task)[-1].guess(values), float(values.std())
     share = np.unique(classes, return_counts=True)[1] / len(classes)
     entropy = float(-(share * np.log2(share)).sum()) + 0.0  # no negative zero
     return {"sd": sd, "entropy": entropy, "one_class": predicts_one_class(values, task)}

@@ -1,4 +1,4 @@
-"""Metrics as the field computes them (evaluation.md, section 1), with macro averages beside every weighted F1.
+"""Metrics as the field computes them (docs/evaluation.md, metrics), with macro averages beside every weighted F1.
 
 All accuracies and F1 scores are fractions. Predictions are never clipped unless the definition says so. A metric that
 is undefined (the correlation of a constant, an accuracy over no sample) is NaN, never 0; bad input is an error.
@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError, unknown_name
 
+if TYPE_CHECKING:
+    from mmsa_lib.data.task import Task
+
 Scale = Literal["mosi", "sims", "mmmo", "plain"]
+Average = Literal["accuracy", "weighted", "macro", "positive"]
 
 
 @dataclass(frozen=True)
@@ -59,29 +62,36 @@ METRICS: dict[str, Metric] = {
     )
 }
 
-_EMOTION_PARTS = {
-    "acc": ("accuracy", "accuracy of the decision"),
-    "f1": ("F1", "weighted F1 of the decision"),
-    "f1_macro": ("macro F1", "macro F1 of the decision"),
-    "f1_positive": ("positive F1", "F1 of the class 'has this emotion'"),
+_EMOTION_PARTS: dict[str, tuple[Average, str, str]] = {
+    "acc": ("accuracy", "accuracy", "accuracy of the decision"),
+    "f1": ("weighted", "F1", "weighted F1 of the decision"),
+    "f1_macro": ("macro", "macro F1", "macro F1 of the decision"),
+    "f1_positive": ("positive", "positive F1", "F1 of the class 'has this emotion'"),
 }
+"""Last word of a key to its average, its label and what it is."""
+
+
+def _everyone(labels: np.ndarray) -> np.ndarray:
+    return np.ones(len(labels), bool)
 
 
 @dataclass(frozen=True)
-class ClassView:
-    """One way to see sentiment values as classes.
+class Question:
+    """A class metric: what is asked of each sample, and how the answers are scored.
 
     Attributes:
-        accuracy: key of the accuracy.
-        classes: values ``(N,)`` to integer classes.
-        f1: key of the weighted F1, if the definition has one; its macro average is ``<f1>_macro``.
-        kept: labels ``(N,)`` to the samples that count; all by default.
+        key: of the metric.
+        average: ``accuracy``, or how :func:`f1_score` averages.
+        guess: predictions ``(N, ...)`` to the classes ``(N,)`` that they decide for.
+        answer: labels ``(N, ...)`` to true classes ``(N,)``.
+        kept: labels to the samples that count ``(N,)``; all by default.
     """
 
-    accuracy: str
-    classes: Callable[[np.ndarray], np.ndarray]
-    f1: str = ""
-    kept: Callable[[np.ndarray], np.ndarray] = lambda labels: np.ones(len(labels), bool)
+    key: str
+    average: Average
+    guess: Callable[[np.ndarray], np.ndarray]
+    answer: Callable[[np.ndarray], np.ndarray]
+    kept: Callable[[np.ndarray], np.ndarray] = _everyone
 
 
 def _rounded(low: float, high: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -94,33 +104,83 @@ def _binned(*cuts: float) -> Callable[[np.ndarray], np.ndarray]:
     return lambda values: np.searchsorted(np.array(cuts, np.float32), values.astype(np.float32), side="left")
 
 
-VIEWS: dict[Scale, tuple[ClassView, ...]] = {
+def _seen_as(classes: Callable, accuracy: str, f1: str = "", kept: Callable = _everyone) -> tuple[Question, ...]:
+    """One way to see sentiment as ``classes``: its accuracy and, if the definition has an F1, its two averages."""
+    keys: dict[str, Average] = {accuracy: "accuracy", **({f1: "weighted", f"{f1}_macro": "macro"} if f1 else {})}
+    return tuple(Question(key, average, classes, classes, kept) for key, average in keys.items())
+
+
+VIEWS: dict[Scale, tuple[Question, ...]] = {
     "mosi": (
-        ClassView("acc2_neg_nonneg", lambda v: (v >= 0).astype(int), "f1_neg_nonneg"),
-        ClassView("acc2_neg_pos", lambda v: (v > 0).astype(int), "f1_neg_pos", kept=lambda y: y != 0),
-        ClassView("acc5", _rounded(-2, 2)),
-        ClassView("acc7", _rounded(-3, 3)),
+        *_seen_as(lambda v: (v >= 0).astype(int), "acc2_neg_nonneg", "f1_neg_nonneg"),
+        *_seen_as(lambda v: (v > 0).astype(int), "acc2_neg_pos", "f1_neg_pos", kept=lambda y: y != 0),
+        *_seen_as(_rounded(-2, 2), "acc5"),
+        *_seen_as(_rounded(-3, 3), "acc7"),
     ),
     "sims": (
-        ClassView("acc2", _binned(0), "f1"),
-        ClassView("acc3", _binned(-0.1, 0.1)),
-        ClassView("acc5", _binned(-0.7, -0.1, 0.1, 0.7)),
+        *_seen_as(_binned(0), "acc2", "f1"),
+        *_seen_as(_binned(-0.1, 0.1), "acc3"),
+        *_seen_as(_binned(-0.7, -0.1, 0.1, 0.7), "acc5"),
     ),
     "mmmo": (
-        ClassView("acc2", lambda v: (v > 3).astype(int), kept=lambda y: y != 3),
-        ClassView("acc5", _rounded(1, 5)),
+        *_seen_as(lambda v: (v > 3).astype(int), "acc2", kept=lambda y: y != 3),
+        *_seen_as(_rounded(1, 5), "acc5"),
     ),
     "plain": (),
 }
-"""``plain`` has its two classes around the middle of the task's range, see :func:`class_views`."""
+"""Sentiment as classes, coarsest first; ``plain`` has two around the middle of a task's range (:func:`questions`)."""
 
 
-def class_views(task: Task) -> tuple[ClassView, ...]:
-    """The ways in which sentiment values of ``task`` are seen as classes, coarsest first."""
+def questions(task: Task) -> tuple[Question, ...]:
+    """The class metrics of ``task`` in the order of tables; means over emotions are none."""
+    if task.kind == "classes":
+        return _of_classes(task.names)
+    if task.kind == "emotions":
+        return _of_emotions(task.names)
     if task.metrics != "plain":
         return VIEWS[task.metrics]  # type: ignore[index]
     center = task.center
-    return (ClassView("acc2", lambda v: (v > center).astype(int), "f1", kept=lambda y: y != center),)
+    return _seen_as(lambda v: (v > center).astype(int), "acc2", "f1", kept=lambda y: y != center)
+
+
+def _largest(scores: np.ndarray) -> np.ndarray:
+    return scores.argmax(axis=1)
+
+
+def _of_classes(names: Sequence[str]) -> tuple[Question, ...]:
+    """The class with the largest logit; then each class against the others."""
+    whole: dict[str, Average] = {"acc": "accuracy", "f1": "weighted", "f1_macro": "macro"}
+    return (
+        *(Question(key, average, _largest, lambda y: y) for key, average in whole.items()),
+        *(
+            Question(f"f1_{name}", "positive", lambda s, i=i: _largest(s) == i, lambda y, i=i: y == i)
+            for i, name in enumerate(names)
+        ),
+    )
+
+
+def _of_emotions(names: Sequence[str]) -> tuple[Question, ...]:
+    """Of each emotion the larger logit, a tie means "no"; then the emotion with the largest "yes"."""
+    single = [
+        Question(
+            f"{name}_{part}", average, lambda s, i=i: (s[:, i, 1] > s[:, i, 0]).astype(int), lambda y, i=i: y[:, i]
+        )
+        for i, name in enumerate(names)
+        for part, (average, _, _) in _EMOTION_PARTS.items()
+    ]
+    over_all = Question(
+        f"acc{len(names)}", "accuracy", lambda s: _largest(s[..., 1]), _largest, lambda y: y.sum(axis=1) == 1
+    )
+    return (*single, *([over_all] if len(names) > 1 else []))
+
+
+def _scores(asked: Sequence[Question], prediction: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    scores = {}
+    for one in asked:
+        kept = one.kept(truth)
+        guess, answer = one.guess(prediction[kept]), one.answer(truth[kept])
+        scores[one.key] = accuracy(guess, answer) if one.average == "accuracy" else f1_score(guess, answer, one.average)
+    return scores
 
 
 def sentiment_metrics(prediction: Any, label: Any, scale: Scale = "mosi") -> dict[str, float]:
@@ -141,20 +201,12 @@ def sentiment_metrics(prediction: Any, label: Any, scale: Scale = "mosi") -> dic
         DataError: shapes differ, there is no sample, or a value is not finite.
         UnknownNameError: the scale is unknown.
     """
-    predicted, truth = sentiment_values(prediction, label, scale)
-    return _regression_metrics(predicted, truth, VIEWS[scale])
+    return _regression_metrics(*sentiment_values(prediction, label, scale), VIEWS[scale])
 
 
-def _regression_metrics(predicted: np.ndarray, truth: np.ndarray, views: Sequence[ClassView]) -> dict[str, float]:
-    result = {"mae": float(np.abs(predicted - truth).mean()), "corr": pearson(predicted, truth)}
-    for view in views:
-        kept = view.kept(truth)
-        guess, answer = view.classes(predicted[kept]), view.classes(truth[kept])
-        result[view.accuracy] = accuracy(guess, answer)
-        if view.f1:
-            result[view.f1] = f1_score(guess, answer, "weighted")
-            result[f"{view.f1}_macro"] = f1_score(guess, answer, "macro")
-    return result
+def _regression_metrics(predicted: np.ndarray, truth: np.ndarray, asked: Sequence[Question]) -> dict[str, float]:
+    errors = {"mae": float(np.abs(predicted - truth).mean()), "corr": pearson(predicted, truth)}
+    return errors | _scores(asked, predicted, truth)
 
 
 def emotion_metrics(scores: Any, labels: Any, names: Sequence[str]) -> dict[str, float]:
@@ -173,21 +225,10 @@ def emotion_metrics(scores: Any, labels: Any, names: Sequence[str]) -> dict[str,
     Raises:
         DataError: shapes differ, there is no sample, a value is not finite or a label is not 0 or 1.
     """
-    logits, truth = emotion_values(scores, labels, names)
-    decided = (logits[..., 1] > logits[..., 0]).astype(int)
-    result: dict[str, float] = {}
-    for column, name in enumerate(names):
-        guess, answer = decided[:, column], truth[:, column]
-        result[f"{name}_acc"] = accuracy(guess, answer)
-        result[f"{name}_f1"] = f1_score(guess, answer, "weighted")
-        result[f"{name}_f1_macro"] = f1_score(guess, answer, "macro")
-        result[f"{name}_f1_positive"] = f1_score(guess, answer, "positive")
-    for part in _EMOTION_PARTS:
-        result[f"mean_{part}"] = float(np.mean([result[f"{name}_{part}"] for name in names]))
-    if len(names) > 1:
-        single = truth.sum(axis=1) == 1
-        result[f"acc{len(names)}"] = accuracy(logits[single, :, 1].argmax(axis=1), truth[single].argmax(axis=1))
-    return result
+    found = _scores(_of_emotions(names), *emotion_values(scores, labels, names))
+    over_all = {key: found.pop(key) for key in [f"acc{len(names)}"] if key in found}
+    means = {f"mean_{part}": float(np.mean([found[f"{n}_{part}"] for n in names])) for part in _EMOTION_PARTS}
+    return found | means | over_all
 
 
 def class_metrics(scores: Any, labels: Any, names: Sequence[str]) -> dict[str, float]:
@@ -205,10 +246,7 @@ def class_metrics(scores: Any, labels: Any, names: Sequence[str]) -> dict[str, f
     Raises:
         DataError: shapes differ, there is no sample, a value is not finite or a label is no class id.
     """
-    logits, truth = class_values(scores, labels, names)
-    guess = logits.argmax(axis=1)
-    result = {"acc": accuracy(guess, truth), "f1": f1_score(guess, truth), "f1_macro": f1_score(guess, truth, "macro")}
-    return result | {f"f1_{name}": f1_score(guess == i, truth == i, "positive") for i, name in enumerate(names)}
+    return _scores(_of_classes(names), *class_values(scores, labels, names))
 
 
 def task_metrics(task: Task, prediction: Any, labels: Any) -> dict[str, float]:
@@ -222,7 +260,7 @@ def task_metrics(task: Task, prediction: Any, labels: Any) -> dict[str, float]:
     elif task.kind == "classes":
         found = class_metrics(prediction, labels, task.names)
     else:
-        found = _regression_metrics(*task_values(task, prediction, labels), class_views(task))
+        found = _regression_metrics(*task_values(task, prediction, labels), questions(task))
     return defined_metrics(task, found, labels)
 
 
@@ -231,18 +269,11 @@ def undefined_metrics(task: Task, labels: Any) -> tuple[str, ...]:
     truth = finite_array("labels", labels)
     if task.kind == "regression":
         _, truth = task_values(task, truth, truth)
-        single = [view for view in class_views(task) if _is_single(view.classes(truth[view.kept(truth)]))]
-        return tuple(
-            key for view in single for key in (view.accuracy, *((view.f1, f"{view.f1}_macro") if view.f1 else ()))
-        )
-    if task.kind == "classes":
-        absent = [f"f1_{name}" for i, name in enumerate(task.names) if _is_single(truth == i)]
-        return ("acc", "f1", "f1_macro", *(f"f1_{name}" for name in task.names)) if _is_single(truth) else tuple(absent)
-    single = [name for i, name in enumerate(task.names) if _is_single(truth[:, i])]
-    means = [f"mean_{part}" for part in _EMOTION_PARTS] if len(single) == len(task.names) else []
-    alone = truth[truth.sum(axis=1) == 1].argmax(axis=1)
-    all_classes = [f"acc{len(task.names)}"] if len(task.names) > 1 and _is_single(alone) else []
-    return (*(f"{name}_{part}" for name in single for part in _EMOTION_PARTS), *means, *all_classes)
+    found = [one.key for one in questions(task) if _is_single(one.answer(truth[one.kept(truth)]))]
+    if task.kind == "emotions":
+        parts = {part: [f"{name}_{part}" for name in task.names] for part in _EMOTION_PARTS}
+        found += [f"mean_{part}" for part, keys in parts.items() if set(keys) <= set(found)]
+    return tuple(found)
 
 
 def defined_metrics(task: Task, values: dict[str, float], labels: Any) -> dict[str, float]:
@@ -271,7 +302,7 @@ def metric(key: str) -> Metric:
     if key.startswith("f1_"):
         name = key.removeprefix("f1_")
         return Metric(key, f"F1 of {name}", description=f"F1 of the class {name} against the others")
-    for part, (label, description) in _EMOTION_PARTS.items():
+    for part, (_, label, description) in _EMOTION_PARTS.items():
         name = key.removesuffix(f"_{part}")
         if name not in (key, ""):
             return Metric(key, f"{name.capitalize()} {label}", description=f"{name}: {description}")
@@ -297,7 +328,7 @@ def predicts_one_class(prediction: Any, task: Task) -> bool:
     if task.kind == "emotions":
         decided = values[..., 1] > values[..., 0]
         return bool((decided == decided[:1]).all())
-    return _is_single(class_views(task)[0].classes(values))
+    return _is_single(questions(task)[0].guess(values))
 
 
 def sentiment_values(prediction: Any, label: Any, scale: Scale) -> tuple[np.ndarray, np.ndarray]:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from mmsa_lib.data.missing import level_name
 from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.protocols import COMPLETE, LEVEL_SEPARATOR, auilc
 from mmsa_lib.evaluation.statistics import summarise_seeds
+from mmsa_lib.files import level_name
 
 RUN = ["dataset", "fold", "method", "variant", "seed"]
 GROUP = ["dataset", "fold", "method", "variant"]

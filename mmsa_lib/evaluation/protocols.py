@@ -12,7 +12,6 @@ from functools import partial
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from mmsa_lib.data.batch import MODALITIES, Modality, Utterances
@@ -24,23 +23,22 @@ from mmsa_lib.data.missing import (
     Sampling,
     frame_masks,
     frozen_masks,
-    level_name,
     presence,
     rate_available,
     stochastic_masks,
     subset_mask,
 )
-from mmsa_lib.errors import ConfigError, DataError, unknown_name
+from mmsa_lib.errors import ConfigError, unknown_name
+from mmsa_lib.evaluation.levels import COMPLETE, LEVEL_SEPARATOR, STOCHASTIC, auilc
+from mmsa_lib.files import level_name
 
-COMPLETE = "complete"
-"""The protocol that hides nothing; its one level is 0.0."""
-
-STOCHASTIC = "stochastic"
-"""The recipe that methods are trained and validated with (hrlf, section 6); its one level is ``msm``."""
+__all__ = [
+    "COMPLETE", "LEVEL_SEPARATOR", "PROTOCOLS", "STOCHASTIC", "Protocol", "auilc", "available_in", "cells", "levels",
+    "masks", "protocol", "subset_names",
+]  # fmt: skip
 
 FRAME_RATES = tuple(round(0.1 * step, 1) for step in range(11))
 MODALITY_RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 2 / 3)
-LEVEL_SEPARATOR = "+"
 
 
 @dataclass(frozen=True)
@@ -58,30 +56,6 @@ class Protocol:
     description: str
     levels: Callable[[Utterances], list[str]]
     draw: Draw
-
-
-def auilc(levels: Sequence[float], values: Sequence[float], normalised: bool = False) -> float:
-    """Area under the indicators line chart, by the trapezoid rule [C: EMT-DLFR].
-
-    Args:
-        levels: missing rates, strictly increasing.
-        values: the metric at each of them.
-        normalised: divide by the range of the levels, which gives a mean on the scale of the metric [R]; areas over
-            different ranges can't be compared without it.
-
-    Returns:
-        The area; NaN where a value is undefined (the correlation of a constant).
-
-    Raises:
-        DataError: fewer than two levels, another number of values, or levels that don't increase.
-    """
-    rates, heights = np.asarray(levels, dtype=np.float64), np.asarray(values, dtype=np.float64)
-    if rates.ndim != 1 or rates.shape != heights.shape or len(rates) < 2:
-        raise DataError(f"an area needs two or more levels, each with a value; got {rates.shape} and {heights.shape}")
-    if not (np.diff(rates) > 0).all():
-        raise DataError(f"levels must increase, got {', '.join(f'{rate:g}' for rate in rates)}")
-    area = float(((heights[1:] + heights[:-1]) / 2 * np.diff(rates)).sum())
-    return area / float(rates[-1] - rates[0]) if normalised else area
 
 
 def protocol(name: str) -> Protocol:

@@ -9,12 +9,13 @@ import pandas as pd
 from torch import Tensor
 
 from mmsa_lib.data.batch import Utterances
-from mmsa_lib.data.missing import MaskSet, level_name
+from mmsa_lib.data.missing import MaskSet
 from mmsa_lib.evaluation.hazards import prediction_spread
 from mmsa_lib.evaluation.protocols import COMPLETE, STOCHASTIC, masks
 from mmsa_lib.experiments.config import NO_MISSING, RunConfig
 from mmsa_lib.experiments.files import CELL_COLUMNS, Cell
 from mmsa_lib.experiments.fingerprint import digest
+from mmsa_lib.files import level_name
 from mmsa_lib.methods import METHODS
 
 Splits = dict[str, Utterances]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mmsa_lib.errors import ConfigError, DataError
-from mmsa_lib.evaluation.hierarchical import RESAMPLES, interval_over_runs
+from mmsa_lib.evaluation.bootstrap import RESAMPLES, interval_over_runs
 from mmsa_lib.evaluation.metrics import metric as describe
 from mmsa_lib.evaluation.protocols import COMPLETE
 from mmsa_lib.evaluation.statistics import SAME, compare_seeds, holm, signed_rank_floor, signed_rank_pairs
@@ -182,13 +182,13 @@ def _compared(key: tuple, part: pd.DataFrame, alpha: float) -> list[dict[str, An
     if part["_constant"].notna().any():
         constant = part.drop_duplicates("seed").assign(row=base, value=lambda rows: rows["_constant"], run_id="")
         part = pd.concat([part, constant], ignore_index=True)
-    if base not in set(part["row"]):
+    if base not in set(part["row"]) or part["row"].nunique() < 2:
         return []
-    table = compare_seeds(part, base, by=["metric"], column="row", level=1 - alpha)
+    table = compare_seeds(part, base, by=["metric"], column="row", alpha=alpha)
     wide = part.pivot(index="seed", columns="row", values="value")  # noqa: PD010 (must not average)
     ids = part.groupby("row")["run_id"].agg(lambda found: " ".join(sorted(set(found) - {""})))
     rows = []
-    for numbers in table.drop(columns="p_holm").to_dict("records"):
+    for numbers in table.drop(columns=["p_holm", "verdict"]).to_dict("records"):
         name = numbers.pop("row")
         method, _, variant = name.partition(":")
         pairs = wide.reindex(columns=[name, base]).astype(float)

@@ -18,11 +18,10 @@ from torch import Tensor
 
 from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.hdf5 import add_array, add_texts, read_texts, write_hdf5
-from mmsa_lib.data.missing import level_name
 from mmsa_lib.errors import DataError, MMSAError
 from mmsa_lib.experiments.fingerprint import digest
 from mmsa_lib.experiments.manifest import MANIFEST, damaged_files
-from mmsa_lib.files import atomic_path, write_text
+from mmsa_lib.files import atomic_path, level_name, write_text
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"

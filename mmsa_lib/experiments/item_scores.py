@@ -10,7 +10,7 @@ import numpy as np
 
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
-from mmsa_lib.evaluation.hierarchical import RESAMPLES, RunScores, score_resamples
+from mmsa_lib.evaluation.bootstrap import RESAMPLES, RunScores, score_resamples
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.files import Cell, Predictions
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmsa_lib.data.missing import level_name
 from mmsa_lib.errors import DataError, UnknownNameError
 from mmsa_lib.evaluation.metrics import metric
 from mmsa_lib.evaluation.protocols import COMPLETE, LEVEL_SEPARATOR
 from mmsa_lib.experiments.rendering import Block, Line, Printable
+from mmsa_lib.files import level_name
 from mmsa_lib.paths import tables_folder
 
 COLUMNS = ("method", "paper", "dataset", "setting", "metric", "value", "features", "quoted_from", "note")

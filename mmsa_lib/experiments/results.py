@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from mmsa_lib.data.missing import level_name
 from mmsa_lib.errors import DataError, MMSAError, unknown_name
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.manifest import MANIFEST
 from mmsa_lib.experiments.variants import swept_parameters, with_parameters
+from mmsa_lib.files import level_name
 
 SAME_RUN = ("method", "variant", "dataset", "fold", "seed")
 """Runs that agree in these answer the same question; with several of them, code or data changed in between."""

@@ -18,7 +18,6 @@ from filelock import FileLock, Timeout
 
 from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.loading import COMPUTED_TEXT, load
-from mmsa_lib.data.missing import level_name
 from mmsa_lib.errors import DataError, MMSAError, RunError
 from mmsa_lib.evaluation.baselines import constant_metrics
 from mmsa_lib.evaluation.metrics import predicts_one_class, task_metrics
@@ -32,7 +31,7 @@ from mmsa_lib.experiments.fingerprint import PACKAGE, code_fingerprint, digest
 from mmsa_lib.experiments.manifest import write_manifest
 from mmsa_lib.experiments.own_code import own_code
 from mmsa_lib.experiments.run_log import log_run
-from mmsa_lib.files import remove_tree
+from mmsa_lib.files import level_name, remove_tree
 from mmsa_lib.methods import METHODS, create
 from mmsa_lib.methods.base import Method
 from mmsa_lib.paths import runs_folder

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mmsa_lib.errors import ConfigError, DataError
-from mmsa_lib.evaluation.hierarchical import RESAMPLES, interval_over_runs
+from mmsa_lib.evaluation.bootstrap import RESAMPLES, interval_over_runs
 from mmsa_lib.evaluation.metrics import METRICS
 from mmsa_lib.evaluation.statistics import summarise_seeds
 from mmsa_lib.experiments import files

@@ -6,9 +6,9 @@ import math
 
 import pandas as pd
 
-from mmsa_lib.data.missing import level_name
 from mmsa_lib.evaluation.metrics import Metric
 from mmsa_lib.evaluation.protocols import COMPLETE
+from mmsa_lib.files import level_name
 
 
 def cell_text(described: Metric, numbers: pd.Series | None) -> str:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmsa_lib.data.missing import level_name
 from mmsa_lib.errors import DataError, unknown_name
-from mmsa_lib.evaluation.hierarchical import RESAMPLES
+from mmsa_lib.evaluation.bootstrap import RESAMPLES
 from mmsa_lib.evaluation.metrics import Metric, metric, shown_first
 from mmsa_lib.evaluation.statistics import summarise_seeds
 from mmsa_lib.experiments.published import PrintedTable, published_setting, published_tables, read_published
@@ -29,6 +28,7 @@ from mmsa_lib.experiments.variants import (
     values_of,
     with_parameters,
 )
+from mmsa_lib.files import level_name
 
 INTERVALS = {
     "seeds": ("low", "high", "interval"),

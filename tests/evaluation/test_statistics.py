@@ -1,35 +1,22 @@
-"""Statistics over seeds and over items, against SciPy and against plain loops."""
+"""Statistics over seeds, against SciPy."""
 
 import itertools
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from scipy import stats
 
-from mmsa_lib.data.task import classes, emotions, regression
-from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
-from mmsa_lib.evaluation.metrics import task_metrics
+from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.statistics import (
-    bootstrap_difference,
-    bootstrap_items,
     compare_seeds,
     holm,
     signed_rank,
     signed_rank_floor,
     signed_rank_pairs,
     summarise_seeds,
+    verdict,
 )
-
-TASKS = [
-    regression(),
-    regression((-1, 1)),
-    regression((1, 5)),
-    emotions(["a", "b"]),
-    classes(["a", "b", "c"]),
-    regression((0, 1), "plain"),
-]
 
 
 def runs(**values):
@@ -40,20 +27,6 @@ def runs(**values):
             for i, v in enumerate(column)
         ]
     )
-
-
-def items(task, count=60, seed=0):
-    generator = np.random.default_rng(seed)
-    if task.kind == "emotions":
-        labels = np.eye(2)[generator.integers(2, size=count)]
-        return generator.normal(size=(count, 2, 2)), labels, [f"v{i // 5}" for i in range(count)]
-    if task.kind == "classes":  # so few of the last class that some resamples lack it
-        labels = np.where(np.arange(count) < 3, 2, generator.integers(2, size=count))
-        return generator.normal(size=(count, 3)), labels, [f"v{i // 5}" for i in range(count)]
-    labels = np.round(generator.uniform(*task.range, count) * 5) / 5
-    labels[:6] = task.center
-    guess = labels + generator.normal(0, task.bound / 2, count)
-    return guess, labels, [f"v{i // 5}" for i in range(count)]
 
 
 def test_summary_agrees_with_scipy():
@@ -165,168 +138,41 @@ def test_holm_by_hand():
     assert holm([]).tolist() == []
 
 
-def assert_agrees_with_a_loop(task, guess, labels, groups):
-    names = np.array(groups)
-    units = np.unique(names)
-    generator = np.random.default_rng(7)
-    counts = generator.multinomial(len(units), np.full(len(units), 1 / len(units)), size=40)
-    for key, whole in task_metrics(task, guess, labels).items():
-        with np.errstate(invalid="raise"):
-            found = bootstrap_items(guess, labels, groups, key, resamples=40, seed=7, task=task)
-        assert found.estimate == pytest.approx(whole, nan_ok=True), key
-        for draw, count in zip(found.draws, counts, strict=True):
-            rows = np.concatenate([np.tile(np.flatnonzero(names == u), n) for u, n in zip(units, count, strict=True)])
-            slow = task_metrics(task, guess[rows], labels[rows])[key]
-            assert draw == pytest.approx(slow, nan_ok=True), key
+class TestVerdict:
+    """Direction, Holm's p, and the interval over items, which can object."""
 
-
-@pytest.mark.parametrize("task", TASKS, ids=lambda t: t.metrics)
-def test_every_metric_agrees_with_a_loop_over_resamples(task):
-    assert_agrees_with_a_loop(task, *items(task))
-
-
-@pytest.mark.parametrize("task", TASKS, ids=lambda t: t.metrics)
-def test_every_metric_of_few_items_agrees_with_a_loop_over_resamples(task):
-    """Most resamples lack a class, many hold one alone."""
-    guess, labels, _ = items(task, 12)
-    assert_agrees_with_a_loop(task, guess[[0, 1, 7, 9]], labels[[0, 1, 7, 9]], list("abcd"))
-
-
-@pytest.mark.parametrize(("guess", "truth"), [([0, 1, 1, 0], [0, 1, 0, 0]), ([0, 1, 2, 1], [0, 1, 0, 1])])
-def test_classes_that_occur_never_or_once_agree_with_a_loop_over_resamples(guess, truth):
-    assert_agrees_with_a_loop(TASKS[4], np.eye(3)[guess], np.array(truth), list("abcd"))
-
-
-def test_single_classes_of_three_agree_with_a_loop_over_resamples():
-    assert_agrees_with_a_loop(TASKS[4], np.eye(3)[[0, 1, 2]], np.array([0, 1, 2]), list("abc"))
-
-
-def test_a_tie_of_logits_means_no_in_resamples():
-    labels = np.eye(2)[[0, 1, 0, 1]]
-    guess = np.zeros((4, 2, 2))
-    guess[0, 0, 1] = 1
-    assert_agrees_with_a_loop(TASKS[3], guess, labels, list("abcd"))
-
-
-def test_means_leave_out_emotions_that_a_resample_lacks():
-    labels = np.array([[1, 0], [0, 0], [1, 0], [0, 1]])
-    guess = np.random.default_rng(0).normal(size=(4, 2, 2))
-    assert_agrees_with_a_loop(TASKS[3], guess, labels, list("abcd"))
-
-
-@pytest.mark.parametrize(("scale", "shift"), [(1e-7, 0), (1, 1e4)])
-def test_the_correlation_of_any_scale_loses_no_digits(scale, shift):
-    guess, labels, groups = items(regression())
-    plain = bootstrap_items(guess, labels, groups, "corr", resamples=20).draws
-    assert bootstrap_items(guess * scale + shift, labels, groups, "corr", resamples=20).draws == pytest.approx(
-        plain, rel=1e-10
+    @pytest.mark.parametrize(
+        ("facts", "said"),
+        [
+            ({}, "better"),
+            ({"metric": "corr"}, "worse"),
+            ({"difference": 0.1}, "worse"),
+            ({"p_holm": 0.05}, "no difference shown"),
+            ({"p_holm": np.nan}, "no difference shown"),
+            ({"item_low": -0.2, "item_high": -0.01}, "better"),
+            ({"item_low": -0.2, "item_high": 0.01}, "no difference shown"),
+            ({"item_low": np.nan, "item_high": np.nan}, "better"),
+            ({"n": 1}, "too few seeds (1, 2 needed)"),
+        ],
     )
+    def test_of_one_comparison(self, facts, said):
+        assert verdict({"metric": "mae", "n": 5, "difference": -0.1, "p_holm": 0.04, **facts}) == said
 
+    def test_of_a_table_by_families(self):
+        base = np.array([0.90, 0.99, 0.85, 1.05, 0.94])
+        frame = runs(ref=base, good=base - 0.05 + [0, 0.01, -0.01, 0, 0.005], noise=base[::-1])
+        both = pd.concat([frame.assign(data="a"), frame.assign(data="b")])
+        whole = compare_seeds(both, "ref", by=["data", "metric"])
+        assert whole["p_holm"].tolist() == holm(whole["p"]).tolist()
+        apart = compare_seeds(both, "ref", by=["data", "metric"], family=["data"])
+        assert apart["p_holm"].tolist() == [*holm(whole["p"][:2]), *holm(whole["p"][2:])]
+        assert apart["verdict"].tolist() == ["better", "no difference shown"] * 2
+        assert apart["mean"].tolist() == pytest.approx([base.mean() - 0.049, base.mean()] * 2)
+        assert set(compare_seeds(both, "ref", by=["data", "metric"], alpha=1e-9)["verdict"]) == {"no difference shown"}
 
-def test_two_groups_are_enough():
-    assert bootstrap_items([1.0, 2.0], [0.0, 0.0], None, "mae", resamples=1).groups == 2
-
-
-def test_a_function_gives_the_same_as_the_key():
-    guess, labels, groups = items(regression())
-    by_key = bootstrap_items(guess, labels, groups, "mae", resamples=200)
-    by_function = bootstrap_items(guess, labels, groups, lambda g, t: float(np.abs(g - t).mean()), resamples=200)
-    assert np.allclose(by_key.draws, by_function.draws)
-
-
-def test_interval_of_a_mean_agrees_with_theory():
-    generator = np.random.default_rng(1)
-    labels = np.zeros(400)
-    guess = torch.tensor(np.abs(generator.normal(1, 0.3, 400)))
-    found = bootstrap_items(guess, labels, None, "mae", resamples=4000)
-    error = float(guess.std()) / 20
-    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.08)
-    assert found.groups == 400
-    assert len(found.draws) == 4000
-    assert bootstrap_items(guess, labels, None, "mae", resamples=4000, level=0.5).high < found.high
-
-
-def test_dependent_items_widen_the_interval():
-    generator = np.random.default_rng(2)
-    video = np.repeat(np.arange(20), 10)
-    guess = np.abs(1 + generator.normal(0, 0.5, 20)[video] + generator.normal(0, 0.1, 200))
-    labels = np.zeros(200)
-    by_item = bootstrap_items(guess, labels, None, "mae", resamples=2000)
-    by_video = bootstrap_items(guess, labels, video.tolist(), "mae", resamples=2000)
-    assert by_video.high - by_video.low > 2 * (by_item.high - by_item.low)
-    assert by_video.groups == 20
-
-
-def test_difference_is_paired():
-    generator = np.random.default_rng(3)
-    labels = generator.normal(size=200)
-    error = generator.normal(size=200)
-    first, second = labels + error * 0.9, labels + error
-    found = bootstrap_difference(first, second, labels, None, "mae", resamples=2000)
-    assert found.estimate == pytest.approx(-0.1 * np.abs(error).mean())
-    assert found.high < 0
-    single = bootstrap_items(first, labels, None, "mae", resamples=2000)
-    assert found.high - found.low < 0.2 * (single.high - single.low)
-    same = bootstrap_difference(first, first, labels, None, "corr", resamples=50)
-    assert np.allclose(same.draws, 0)
-
-
-def test_undefined_resamples_are_counted():
-    labels, guess = np.array([1.0, 1.0, 1.0, -1.0]), np.array([0.5, 0.7, 0.2, -0.4])
-    with np.errstate(invalid="raise"):
-        found = bootstrap_items(guess, labels, list("aabc"), "corr", resamples=500)
-    last = np.random.default_rng(0).multinomial(3, np.full(3, 1 / 3), size=500)[:, 2]
-    assert np.isnan(found.draws).tolist() == ((last == 0) | (last == 3)).tolist()
-    assert found.undefined == int(np.isnan(found.draws).sum()) > 0
-    assert np.isfinite([found.low, found.high]).all()
-    constant = bootstrap_items(np.ones(4), labels, list("aabc"), "corr", resamples=10)
-    assert constant.undefined == 10
-    assert np.isnan(constant.estimate)
-    assert np.isnan(constant.low)
-
-
-def test_reproducible():
-    guess, labels, groups = items(regression())
-    first, again = (bootstrap_items(guess, labels, groups, "corr", resamples=100, seed=1) for _ in range(2))
-    other = bootstrap_items(guess, labels, groups, "corr", resamples=100, seed=2)
-    assert np.array_equal(first.draws, again.draws)
-    assert not np.array_equal(first.draws, other.draws)
-
-
-def test_limits_of_resampling_and_its_defaults():
-    guess, labels, groups = items(regression())
-    for options in ({"level": 0.0}, {"level": 1.0}, {"resamples": 0}):
-        with pytest.raises(ConfigError, match="level in"):
-            bootstrap_items(guess, labels, groups, "mae", **options)
-    assert len(bootstrap_items(guess, labels, groups, "mae", resamples=1).draws) == 1
-    first, second = (
-        bootstrap_items(guess, labels, groups, "mae"),
-        bootstrap_difference(guess, labels, labels, groups, "mae"),
-    )
-    for found in (first, second):
-        assert len(found.draws) == 10_000
-        assert found.draws.tolist() == first.draws.tolist()
-    assert (
-        first.draws[:50].tolist() == bootstrap_items(guess, labels, groups, "mae", resamples=50, seed=0).draws.tolist()
-    )
-
-
-def test_bad_input_is_named():
-    guess, labels, groups = items(regression())
-    with pytest.raises(UnknownNameError, match="did you mean"):
-        bootstrap_items(guess, labels, groups, "acc2_neg_po")
-    with pytest.raises(UnknownNameError, match="did you mean f1_neg_pos"):
-        bootstrap_items(guess, labels, groups, "f1_neg_po")
-    with pytest.raises(UnknownNameError, match="metric"):
-        bootstrap_items(*items(TASKS[3]), "c_f1", task=TASKS[3])
-    with pytest.raises(DataError, match="59 groups for 60"):
-        bootstrap_items(guess, labels, groups[1:], "mae")
-    with pytest.raises(ConfigError, match="one group"):
-        bootstrap_items(guess, labels, ["v"] * 60, "mae")
-    with pytest.raises(ConfigError, match="level"):
-        bootstrap_items(guess, labels, groups, "mae", level=95)
-    with pytest.raises(DataError, match="not finite"):
-        bootstrap_items(guess * np.nan, labels, groups, "mae")
+    def test_there_must_be_something_to_compare(self):
+        with pytest.raises(DataError, match="nothing to compare with 'ref'"):
+            compare_seeds(runs(ref=[1.0, 2.0]), "ref")
 
 
 class TestSignedRank:

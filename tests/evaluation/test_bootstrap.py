@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from mmsa_lib.data.task import classes, emotions, regression
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
-from mmsa_lib.evaluation.bootstrap import bootstrap_difference, bootstrap_items
-from mmsa_lib.evaluation.hierarchical import interval_over_runs, score_resamples
+from mmsa_lib.evaluation.bootstrap import interval_over_runs, score_resamples
 from mmsa_lib.evaluation.metrics import task_metrics
 
 TASKS = [
@@ -80,17 +80,68 @@ def test_every_metric_agrees_with_a_loop(task):
         assert paired.draws == pytest.approx(slow(task, key, predictions, labels, videos, 3, other), nan_ok=True), key
 
 
-def test_one_run_is_the_bootstrap_over_items():
+def over_items(guess, labels, groups, key, resamples=40, *, seed=0, task=None):
+    """The interval of one run: over test items alone."""
+    with np.errstate(invalid="raise"):
+        scores = score_resamples({1: guess}, labels, groups, [key], resamples=resamples, seed=seed, task=task)
+    return interval_over_runs(scores, key, seed=seed)
+
+
+FEW = [
+    *((task, *(values[[0, 1, 7, 9]] for values in (items(task, 12)[2][1111], items(task, 12)[0]))) for task in TASKS),
+    (TASKS[4], np.eye(3)[[0, 1, 1, 0]], np.array([0, 1, 0, 0])),
+    (TASKS[4], np.eye(3)[[0, 1, 2, 1]], np.array([0, 1, 0, 1])),
+    (TASKS[4], np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 2])),
+    (TASKS[3], np.stack([np.zeros((4, 2)), np.eye(2)[[0, 0, 0, 0]] * [1, 0]], axis=-1), np.eye(2)[[0, 1, 0, 1]]),
+    (TASKS[3], np.random.default_rng(0).normal(size=(4, 2, 2)), np.array([[1, 0], [0, 0], [1, 0], [0, 1]])),
+]
+
+
+@pytest.mark.parametrize(("task", "guess", "labels"), FEW)
+def test_every_metric_of_few_items_agrees_with_a_loop(task, guess, labels):
+    """Most resamples lack a class, many hold one alone; a tie of logits means no."""
+    counts = np.random.default_rng(7).multinomial(4, np.full(4, 1 / 4), size=40)
+    for key, whole in task_metrics(task, guess, labels).items():
+        found = over_items(guess, labels, list("abcd"), key, seed=7, task=task)
+        assert found.estimate == pytest.approx(whole, nan_ok=True), key
+        for draw, count in zip(found.draws, counts, strict=True):
+            rows = np.repeat(np.arange(4), count)
+            assert draw == pytest.approx(task_metrics(task, guess[rows], labels[rows])[key], nan_ok=True), key
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1e-7, 0), (1, 1e4)])
+def test_the_correlation_of_any_scale_loses_no_digits(scale, shift):
     labels, videos, predictions = items(regression())
-    first, second = predictions[1111], predictions[1112]
-    one = score_resamples({1: first}, labels, videos, ["corr"], resamples=700, seed=5)
-    other = score_resamples({1: second}, labels, videos, ["corr"], resamples=700, seed=5)
-    assert interval_over_runs(one, "corr").draws == pytest.approx(
-        bootstrap_items(first, labels, videos, "corr", resamples=700, seed=5).draws
-    )
-    assert interval_over_runs(one, "corr", other).draws == pytest.approx(
-        bootstrap_difference(first, second, labels, videos, "corr", resamples=700, seed=5).draws
-    )
+    guess = predictions[1111]
+    plain, moved = (over_items(g, labels, videos, "corr") for g in (guess, guess * scale + shift))
+    assert moved.draws == pytest.approx(plain.draws, rel=1e-10)
+
+
+def test_interval_of_a_mean_agrees_with_theory():
+    guess = torch.tensor(np.abs(np.random.default_rng(1).normal(1, 0.3, 400)))
+    scores = score_resamples({1: guess}, np.zeros(400), None, ["mae"], resamples=4000)
+    found, narrow = (interval_over_runs(scores, "mae", level=level) for level in (0.95, 0.5))
+    assert found.high - found.low == pytest.approx(2 * 1.96 * float(guess.std()) / 20, rel=0.08)
+    assert (found.groups, len(found.draws)) == (400, 4000)
+    assert narrow.high < found.high
+
+
+def test_dependent_items_widen_the_interval():
+    generator = np.random.default_rng(2)
+    video = np.repeat(np.arange(20), 10)
+    guess = np.abs(1 + generator.normal(0, 0.5, 20)[video] + generator.normal(0, 0.1, 200))
+    by_item, by_video = (over_items(guess, np.zeros(200), groups, "mae", 2000) for groups in (None, video.tolist()))
+    assert by_video.high - by_video.low > 2 * (by_item.high - by_item.low)
+    assert by_video.groups == 20
+
+
+def test_undefined_resamples_are_counted():
+    labels, guess = np.array([1.0, 1.0, 1.0, -1.0]), np.array([0.5, 0.7, 0.2, -0.4])
+    found = over_items(guess, labels, list("aabc"), "corr", 500)
+    last = np.random.default_rng(0).multinomial(3, np.full(3, 1 / 3), size=500)[:, 2]
+    assert np.isnan(found.draws).tolist() == ((last == 0) | (last == 3)).tolist()
+    assert found.undefined == int(np.isnan(found.draws).sum()) > 0
+    assert np.isfinite([found.low, found.high]).all()
 
 
 def test_undefined_runs_are_left_out_and_counted():
@@ -160,15 +211,39 @@ def test_equal_seeds_give_equal_draws():
     assert not np.array_equal(first.draws, other.draws)
 
 
+def test_two_groups_and_one_resample_are_enough():
+    found = over_items([1.0, 2.0], [0.0, 0.0], None, "mae", 1)
+    assert (found.groups, len(found.draws)) == (2, 1)
+
+
+def test_ten_thousand_resamples_of_which_the_first_are_those_of_fewer():
+    labels, videos, predictions = items(regression())
+    whole = score_resamples(predictions, labels, videos, ["mae"]).draws["mae"]
+    assert whole.shape == (3, 10_000)
+    assert np.array_equal(
+        score_resamples(predictions, labels, videos, ["mae"], resamples=50).draws["mae"], whole[:, :50]
+    )
+
+
 def test_mistakes_are_named():
     labels, videos, predictions = items(regression())
     scores = score_resamples(predictions, labels, videos, ["mae"], resamples=20)
     with pytest.raises(UnknownNameError, match="did you mean mae"):
         interval_over_runs(scores, "mea")
+    for key, near in (("acc3", "metric of this task"), ("f1_neg_po", "did you mean f1_neg_pos")):
+        with pytest.raises(UnknownNameError, match=near):
+            score_resamples(predictions, labels, videos, [key], resamples=20)
     with pytest.raises(UnknownNameError, match="metric of this task"):
-        score_resamples(predictions, labels, videos, ["acc3"], resamples=20)
-    with pytest.raises(ConfigError, match="level"):
-        interval_over_runs(scores, "mae", level=1)
+        score_resamples({1: np.zeros((4, 2, 2))}, np.eye(2)[[0, 1, 0, 1]], None, ["c_f1"], task=TASKS[3])
+    with pytest.raises(DataError, match="59 groups for 60"):
+        score_resamples(predictions, labels, videos[1:], ["mae"])
+    with pytest.raises(ConfigError, match="one group"):
+        score_resamples(predictions, labels, ["v"] * 60, ["mae"])
+    with pytest.raises(DataError, match="not finite"):
+        score_resamples({1: labels * np.nan}, labels, videos, ["mae"])
+    for level in (0.0, 1.0, 95):
+        with pytest.raises(ConfigError, match="level"):
+            interval_over_runs(scores, "mae", level=level)
     with pytest.raises(ConfigError, match="resamples"):
         score_resamples(predictions, labels, videos, ["mae"], resamples=0)
     with pytest.raises(DataError, match="no run to score"):
