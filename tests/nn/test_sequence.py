@@ -18,7 +18,7 @@ def padded():
 
 
 def with_garbage(sequence, valid):
-    return sequence.masked_fill(~valid.unsqueeze(-1), 1e6)
+    return sequence.masked_fill(~valid.unsqueeze(-1), float("nan"))
 
 
 def test_masked_mean_is_the_mean_of_the_valid_frames(padded):
@@ -70,6 +70,23 @@ def test_resample_against_a_fine_grid(padded):
         fine = sequence[i, :frames].repeat_interleave(steps, dim=0)
         torch.testing.assert_close(result[i, :steps], fine.view(steps, frames, 4).mean(1))
         assert (result[i, steps:] == 0).all()
+
+
+@pytest.mark.parametrize(("frames", "steps"), [(40, 7), (7, 40), (30, 30), (2, 9), (9, 1), (1, 6)])
+def test_resample_is_the_matrix_of_overlaps(frames, steps):
+    """The plain path, quadratic in time: each step weighs each frame by their overlap; float32 agrees to 1e-6."""
+    torch.manual_seed(0)
+    lengths, target_lengths = torch.randint(0, frames + 1, (20, 1)), torch.randint(0, steps + 1, (20, 1))
+    valid, target = torch.arange(frames) < lengths, torch.arange(steps) < target_lengths
+    sequence = torch.randn(20, frames, 3) + 1
+    for x, row, count, want, result in zip(
+        sequence, lengths, target_lengths, target, resample(with_garbage(sequence, valid), valid, target), strict=True
+    ):
+        step, frame = torch.arange(steps).unsqueeze(1), torch.arange(frames)
+        end = torch.minimum((step + 1) * row, (frame + 1) * count)
+        overlap = (end - torch.maximum(step * row, frame * count)).clamp_min(0) * (frame < row) * want.unsqueeze(1)
+        expected = overlap.double() / row.clamp_min(1) @ x.double()
+        torch.testing.assert_close(result.double(), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_resample_keeps_equal_lengths_and_repeats_single_frames(padded):
