@@ -155,9 +155,10 @@ def build_one(args: argparse.Namespace) -> int:
 
 def import_one(args: argparse.Namespace) -> int:
     """``data import``; what ``data check`` would find is said on stderr."""
+    from mmsa_lib.data.record import fingerprint
     from mmsa_lib.data.registry import check_name, stored
     from mmsa_lib.data.sources.layouts import DOUBT, NOT_READ
-    from mmsa_lib.data.store import fingerprint, read_header
+    from mmsa_lib.data.store import read_header
     from mmsa_lib.data.validate import check_record
     from mmsa_lib.errors import ConfigError, DataError
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from mmsa_lib.data.record import MODALITIES, Modality
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
 
-Modality = Literal["text", "audio", "vision"]
-MODALITIES: tuple[Modality, ...] = ("text", "audio", "vision")
+__all__ = ["BERT_UNKNOWN", "MODALITIES", "Batch", "Modality", "Utterances"]
 
 BERT_UNKNOWN = 100
 """Id of ``[UNK]`` in BERT vocabularies: what a missing token becomes (TFR-Net, EMT-DLFR, MMSA [C])."""
@@ -219,6 +218,13 @@ class Utterances:
             bucket: group samples of similar text length (of similar length of the first modality, without text), inside
                 pools of 50 batches; the order of the batches stays random.
         """
+        for rows, longest in self._plan(size, shuffle, generator, bucket):
+            yield self._gather(rows, longest)
+
+    def _plan(
+        self, size: int, shuffle: bool, generator: torch.Generator | None, bucket: bool
+    ) -> list[tuple[Tensor, dict[Modality, int]]]:
+        """Rows of each batch, and the frames of its longest sample per modality."""
         if size < 1:
             raise DataError(f"a batch needs at least one sample, got size {size}")
         count = len(self)
@@ -228,9 +234,7 @@ class Utterances:
             chunks = _bucketed(order, lengths[self.modalities[0]], size, generator if shuffle else None)
         else:
             chunks = order.split(size)
-        for rows in chunks:
-            longest = {m: max(1, int(lengths[m][rows].max())) for m in self.modalities}
-            yield self._gather(rows, longest)
+        return [(rows, {m: max(1, int(lengths[m][rows].max())) for m in self.modalities}) for rows in chunks]
 
     def _gather(self, rows: Tensor, longest: Mapping[Modality, int]) -> Batch:
         """Rows of the split, each modality cut to ``longest`` frames; only the frames kept are copied."""

@@ -27,7 +27,7 @@ from mmsa_lib.errors import DataError, MMSAError
 from mmsa_lib.files import atomic_path
 
 CHUNK_BYTES = 2**18
-"""Aim for compressed chunks of this size: large enough to compress, small enough to read a few samples."""
+"""Aim for compressed chunks of this size."""
 
 DENSEST = 1100
 """Bytes that one stored byte can hold at the most: DEFLATE reaches 1032, and a file has its own tables."""
@@ -215,10 +215,18 @@ def available_memory() -> int | None:
 
 
 def add_array(group: h5py.Group, name: str, values: np.ndarray) -> h5py.Dataset:
-    """Add a compressed array to ``group``, little-endian and without a timestamp."""
+    """Add an array to ``group``, little-endian and without a timestamp.
+
+    Real numbers lie in the file as they are: features hardly shrink, and unpacking costs most of a load. Everything
+    else is compressed.
+    """
     values = np.ascontiguousarray(values)
     values = values.astype(values.dtype.newbyteorder("<"), copy=False)
-    options = {} if values.size == 0 or values.ndim == 0 else _compression(values)
+    options = {}
+    if values.ndim and values.size and values.dtype.kind != "f":
+        rows = min(len(values), max(1, CHUNK_BYTES * len(values) // values.nbytes))
+        packed = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+        options = {"chunks": (rows, *values.shape[1:]), **packed}
     return group.create_dataset(name, data=values, track_times=False, **options)
 
 
@@ -321,12 +329,6 @@ def _probe(paths: list[Path]) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return done.returncode >= 0
-
-
-def _compression(values: np.ndarray) -> dict[str, object]:
-    row_bytes = max(1, values.nbytes // len(values))
-    rows = min(len(values), max(1, CHUNK_BYTES // row_bytes))
-    return {"chunks": (rows, *values.shape[1:]), "compression": "gzip", "compression_opts": 4, "shuffle": True}
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -6,9 +6,9 @@ import hashlib
 import inspect
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import lru_cache, partial
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,21 +17,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmsa_lib.data.batch import BERT_UNKNOWN, MODALITIES, Batch, Modality, Utterances
+from mmsa_lib.data.batch import BERT_UNKNOWN, Batch, Utterances
 from mmsa_lib.data.hdf5 import available_memory
-from mmsa_lib.data.record import COMPUTED_TEXT, SPLITS, DatasetRecord, FeatureSet, fingerprint
-from mmsa_lib.data.registry import SYNTHETIC, store_path
-from mmsa_lib.data.store import list_features, read_header, read_spans, read_store
-from mmsa_lib.data.stream import FrameFile, StreamedUtterances, placeholder
-from mmsa_lib.data.text import (
-    DEFAULT_TEXT_MODEL,
-    sentence_features,
-    special_tokens,
-    text_model_fingerprint,
-    tokenize,
-    word_features,
-    words_of,
+from mmsa_lib.data.record import (
+    BLOCK,
+    COMPUTED_TEXT,
+    MODALITIES,
+    SPLITS,
+    DatasetRecord,
+    FeatureSet,
+    Modality,
+    fingerprint,
 )
+from mmsa_lib.data.registry import SYNTHETIC, store_path
+from mmsa_lib.data.store import open_store
+from mmsa_lib.data.stream import Stored, StreamedUtterances, placeholder
+from mmsa_lib.data.text import DEFAULT_TEXT_MODEL, Tokens, compute_text
+from mmsa_lib.data.validate import is_sound, refuse_problems
 from mmsa_lib.errors import ConfigError, DataError, unknown_name
 
 if TYPE_CHECKING:
@@ -39,8 +41,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FOLD_ALIASES = {"A": "standard", "B": "bc_lstm", "C": "bc_lstm_test_cv"}
+"""Letters of data.md, section 2.4."""
+
 _SCALED: tuple[Modality, ...] = ("audio", "vision")
 _MEMORY_SHARE = 0.5  # of the memory that is free, for padded features; training needs room too
+_KEPT = 2**28  # bytes of generated features that are kept for the next load
+_SAMPLES_PER_READ = 256
 
 
 def load(
@@ -89,44 +96,50 @@ def load(
         ConfigError: an option is out of range.
         DataError: the store is missing or damaged, transcripts are missing, or test labels would leak.
     """
-    source = _open(name, folder, generator)
-    fold = choose_fold(source.record, fold, part)
-    chosen = choose_features(source.record, fold, {"text": text, "audio": audio, "vision": vision}, source.layouts)
-    stored = {m: n for m, n in chosen.items() if m != "text" or n not in COMPUTED_TEXT}
-    if "text" not in chosen or "text" in stored:
-        for option, value, default in (("text_model", text_model, DEFAULT_TEXT_MODEL), ("max_length", max_length, 64)):
-            if value != default:
-                kind = f"text is {chosen['text']!r}, which is stored" if "text" in chosen else "text is left out"
-                log.warning(f"{option}={value!r} has no effect: {kind}; computed are {', '.join(COMPUTED_TEXT)}")
-    notes = leaks(source.record, fold, {n: source.layouts[n] for n in stored.values()}, allow_leak)
-    for note in notes:
-        log.warning(note)
-
-    splits = {split: np.flatnonzero(source.record.folds[fold] == split) for split in SPLITS}
-    streamed = source.path is not None and not _fits(source, stored, splits, in_memory)
-    sets = {m: source.layouts[n] for m, n in stored.items()} if streamed else source.read(stored)
-    scaling = {}
-    for modality in _SCALED if standardise else ():
-        if modality in sets:
-            read = partial(read_spans, source.path, stored[modality]) if streamed else rows_in_memory(sets[modality])
-            scaling[modality] = fit_scaling(sets[modality], splits["train"], read)
+    with _open(name, folder, generator) as source:
+        record = source.record
+        fold = choose_fold(record, fold, part)
+        chosen = choose_features(record, fold, {"text": text, "audio": audio, "vision": vision})
+        sets = {m: record.features[n] for m, n in chosen.items() if m != "text" or n not in COMPUTED_TEXT}
+        if "text" not in chosen or "text" in sets:
+            _say_without_effect(chosen.get("text"), text_model, max_length)
+        notes = leaks(record, fold, {chosen[m]: features for m, features in sets.items()}, allow_leak)
+        for note in notes:
+            log.warning(note)
+        splits = {split: np.flatnonzero(record.folds[fold] == split) for split in SPLITS}
+        streamed = source.path is not None and not _fits(sets, splits, in_memory)
+        scaling = {m: fit_scaling(sets[m], splits["train"]) for m in _SCALED if standardise and m in sets}
+        padded = {} if streamed else {m: pad(x, splits, scaling.get(m), source) for m, x in sets.items()}
+    stored = {m: chosen[m] for m in sets} if streamed else {}
     tokens, text_origin = None, []
-    if "text" in chosen and "text" not in stored:
-        sets["text"], tokens, text_origin = _compute_text(source.record, chosen["text"], text_model, max_length)
-    contents = Contents(
-        record=source.record,
-        fold=fold,
-        chosen=chosen,
-        sets=sets,
-        scaling=scaling,
-        tokens=tokens,
-        store=source.path if streamed else None,
-        streamed=tuple(stored) if streamed else (),
-        text_model=text_model if text_origin else "",
-        notes=tuple(notes),
-        origin=[source.fingerprint, fold, chosen, sorted(scaling), text_origin],
-    )
-    return {split: contents.utterances(split, rows) for split, rows in splits.items()}
+    if "text" in chosen and "text" not in sets:
+        sets["text"], tokens, text_origin = compute_text(record, chosen["text"], text_model, max_length)
+        padded["text"] = pad(sets["text"], splits)
+    origin = [source.fingerprint, fold, chosen, sorted(scaling), text_origin]
+    found = {}
+    for split, rows in splits.items():
+        features = {m: padded[m][split] if m in padded else _on_disk(sets[m], rows) for m in chosen}
+        found[split] = Utterances(
+            data=_batch(record, rows, sets, features, tokens),
+            task=record.task,
+            name=record.name,
+            fold=fold,
+            split=split,
+            groups=tuple(record.groups[row] for row in rows),
+            feature_names=dict(chosen),
+            factors={name: _tensor(values, rows) for name, values in record.factors.items()},
+            transcripts=tuple(record.transcripts[row] for row in rows) if record.transcripts is not None else (),
+            fingerprint=hashlib.sha256(json.dumps([*origin, split], sort_keys=True).encode()).hexdigest(),
+            text_model=text_model if text_origin else "",
+            notes=tuple(notes),
+        )
+        if stored:
+            parts = {
+                m: Stored(name, torch.from_numpy(sets[m].offsets[rows]), sets[m].width, scaling.get(m))
+                for m, name in stored.items()
+            }
+            found[split] = StreamedUtterances(**vars(found[split]), store=source.path, stored=parts)
+    return found
 
 
 def summary(data: Mapping[str, Utterances]) -> pd.DataFrame:
@@ -157,36 +170,42 @@ def summary(data: Mapping[str, Utterances]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Source:
-    """A data set before anything of it is chosen; ``record`` has no features, ``layouts`` has them without values."""
+    """A data set before anything of it is chosen; the values of a store's features are read slice by slice."""
 
     record: DatasetRecord
-    layouts: dict[str, FeatureSet]
     fingerprint: str
     path: Path | None = None
 
-    def read(self, names: Mapping[Modality, str]) -> dict[Modality, FeatureSet]:
-        """The chosen feature sets with their values."""
-        sets = self.layouts if self.path is None else read_store(self.path, set(names.values())).features
-        return {modality: sets[name] for modality, name in names.items()}
 
-
-def _open(name: str | Path, folder: Path | str | None, options: Mapping[str, Any]) -> _Source:
+@contextmanager
+def _open(name: str | Path, folder: Path | str | None, options: Mapping[str, Any]) -> Iterator[_Source]:
     if str(name) == SYNTHETIC:
         _check_options(options, _generator_options())
-        return _synthetic(**{key: _hashable(key, value) for key, value in options.items()})
+        yield _synthetic({key: _hashable(key, value) for key, value in options.items()})
+        return
     _check_options(options, ())
     path = store_path(str(name), Path(folder) if folder is not None else None)
-    header = read_header(path)
-    record = replace(read_store(path, ()), defaults=header["defaults"])
-    return _Source(record, list_features(path), header["fingerprint"], path)
+    with open_store(path) as store:
+        refuse_problems(store.record, str(path), values=False)
+        yield _Source(store.record, store.header["fingerprint"], path)
 
 
-@lru_cache(maxsize=4)
-def _synthetic(**options: Any) -> _Source:
+_generated: dict[str, _Source] = {}  # by their options; notebooks load the same data set again and again
+
+
+def _synthetic(options: Mapping[str, Any]) -> _Source:
     from mmsa_lib.data.sources import synthetic
 
-    record = synthetic.build(**options)
-    return _Source(replace(record, features={}), record.features, fingerprint(record))
+    key = json.dumps(options, sort_keys=True)
+    if key not in _generated:
+        record = synthetic.build(**options)
+        source = _Source(record, fingerprint(record))
+        if sum(features.values.nbytes for features in record.features.values()) > _KEPT:
+            return source
+        while len(_generated) >= 4:
+            del _generated[next(iter(_generated))]
+        _generated[key] = source
+    return _generated[key]
 
 
 def _generator_options() -> list[str]:
@@ -209,40 +228,23 @@ def _hashable(key: str, value: Any) -> Any:
     return value
 
 
-def _fits(
-    source: _Source, names: Mapping[Modality, str], splits: Mapping[str, np.ndarray], in_memory: bool | None
-) -> bool:
+def _fits(sets: Mapping[Modality, FeatureSet], splits: Mapping[str, np.ndarray], in_memory: bool | None) -> bool:
     """Whether the padded features shall be kept in memory."""
     if in_memory is not None:
         return in_memory
-    needed = 0
-    for name in names.values():
-        layout = source.layouts[name]
-        needed += sum(
-            4 * len(rows) * int(layout.lengths[rows].max(initial=0)) * layout.width for rows in splits.values()
-        )
+    shapes = [_padded_shape(features, rows) for features in sets.values() for rows in splits.values()]
     free = available_memory()
-    return free is None or needed <= _MEMORY_SHARE * free
+    return free is None or sum(4 * n * steps * width for n, steps, width in shapes) <= _MEMORY_SHARE * free
 
 
-def _compute_text(
-    record: DatasetRecord, kind: str, model: str, max_length: int
-) -> tuple[FeatureSet, Tokens | None, list[Any]]:
-    """Text from the transcripts, token ids where they are asked for, and what decides about both."""
-    if kind == "tokens":
-        tokens = load_tokens(record, model, max_length)
-        return tokens.frames, tokens, [model, max_length, tokens.unknown]
-    if kind == "timed_words":
-        features = word_features(timed_transcripts_of(record), model, max_length)
-        check_one_frame_per_word(features, record, max_length)
-        return features, None, [text_model_fingerprint(model), max_length]
-    compute = word_features if kind == "words" else sentence_features
-    texts = transcripts_of(record)
-    return compute(texts, model, max_length), None, [text_model_fingerprint(model), max_length]
+def _say_without_effect(text: str | None, text_model: str, max_length: int) -> None:
+    for option, value, default in (("text_model", text_model, DEFAULT_TEXT_MODEL), ("max_length", max_length, 64)):
+        if value != default:
+            kind = f"text is {text!r}, which is stored" if text else "text is left out"
+            log.warning(f"{option}={value!r} has no effect: {kind}; computed are {', '.join(COMPUTED_TEXT)}")
 
 
-FOLD_ALIASES = {"A": "standard", "B": "bc_lstm", "C": "bc_lstm_test_cv"}
-"""Letters of data.md, section 2.4."""
+# Choices
 
 
 def choose_fold(record: DatasetRecord, fold: str, part: int = 0) -> str:
@@ -271,9 +273,7 @@ def choose_fold(record: DatasetRecord, fold: str, part: int = 0) -> str:
     return f"{asked}-{part}"
 
 
-def choose_features(
-    record: DatasetRecord, fold: str, asked: Mapping[Modality, str | None], available: Mapping[str, FeatureSet]
-) -> dict[Modality, str]:
+def choose_features(record: DatasetRecord, fold: str, asked: Mapping[Modality, str | None]) -> dict[Modality, str]:
     """Feature-set name of each modality that is loaded, in the fixed order.
 
     Args:
@@ -281,7 +281,6 @@ def choose_features(
         fold: name of the fold in the record.
         asked: per modality a feature-set name, ``"words"``, ``"tokens"``, ``"sentence"`` or ``"timed_words"`` (text),
             ``"default"``, or ``None`` to leave the modality out.
-        available: the feature sets of the data set.
 
     Raises:
         UnknownNameError: there is no such feature set for the modality.
@@ -295,7 +294,7 @@ def choose_features(
         name = defaults.get(modality) if name == "default" else name
         if name is None:
             continue
-        known = [other for other, features in available.items() if features.modality == modality]
+        known = [other for other, features in record.features.items() if features.modality == modality]
         known += COMPUTED_TEXT if modality == "text" else ()
         if name not in known:
             raise _unknown_features(record, modality, name, known)
@@ -362,87 +361,43 @@ def _unknown_features(record: DatasetRecord, modality: Modality, name: str, know
     return unknown_name(f"{modality} features of {record.name}", name, known)
 
 
-@dataclass(frozen=True)
-class Contents:
-    """Everything that was chosen, for all samples of a data set.
+# Tensors
 
-    Attributes:
-        record: identifiers, labels, texts and factors; its features are not used.
-        fold: name of the fold in the record.
-        chosen: feature-set name per modality.
-        sets: the feature sets; those of ``streamed`` modalities come without values.
-        scaling: standardisation per modality, where there is one.
-        tokens: token ids, or ``None``.
-        store: file of the streamed modalities.
-        streamed: modalities whose frames stay on disk.
-        text_model: name of the transformers model behind the text, or ``""``.
-        notes: remarks that go with every split.
-        origin: whatever decides about the numbers, as JSON can hold it; the fingerprint covers it.
-    """
 
-    record: DatasetRecord
-    fold: str
-    chosen: dict[Modality, str]
-    sets: dict[Modality, FeatureSet]
-    scaling: dict[Modality, Scaling]
-    tokens: Tokens | None
-    store: Path | None
-    streamed: tuple[Modality, ...]
-    text_model: str
-    notes: tuple[str, ...]
-    origin: list[Any]
+def _batch(
+    record: DatasetRecord,
+    rows: np.ndarray,
+    sets: Mapping[Modality, FeatureSet],
+    features: Mapping[Modality, Tensor],
+    tokens: Tokens | None,
+) -> Batch:
+    """The samples at ``rows``, with their padded ``features``."""
+    valid, observed = {}, {}
+    for modality in features:
+        valid[modality], observed[modality] = masks(sets[modality], rows)
+    return Batch(
+        features=dict(features),
+        valid=valid,
+        observed=observed,
+        labels=_tensor(record.labels, rows),
+        index=torch.arange(len(rows)),
+        ids=tuple(record.ids[row] for row in rows),
+        tokens=None if tokens is None else tokens.ids[rows, : valid["text"].shape[1]],
+        unknown_token=BERT_UNKNOWN if tokens is None else tokens.unknown,
+        unimodal_labels={m: _tensor(values, rows) for m, values in record.unimodal_labels.items()},
+    )
 
-    def utterances(self, split: str, rows: np.ndarray) -> Utterances:
-        """The samples at ``rows`` as a split."""
-        record = self.record
-        common = {
-            "data": self._batch(rows),
-            "task": record.task,
-            "name": record.name,
-            "fold": self.fold,
-            "split": split,
-            "groups": tuple(record.groups[row] for row in rows),
-            "feature_names": dict(self.chosen),
-            "factors": {name: _tensor(values, rows) for name, values in record.factors.items()},
-            "transcripts": tuple(record.transcripts[row] for row in rows) if record.transcripts is not None else (),
-            "fingerprint": hashlib.sha256(json.dumps([*self.origin, split], sort_keys=True).encode()).hexdigest(),
-            "text_model": self.text_model,
-            "notes": self.notes,
-        }
-        if not self.streamed:
-            return Utterances(**common)
-        return StreamedUtterances(**common, files={m: self._file(m, rows) for m in self.streamed})
 
-    def _batch(self, rows: np.ndarray) -> Batch:
-        both = {m: masks(features, rows) for m, features in self.sets.items()}
-        ordered = [m for m in MODALITIES if m in self.sets]
-        record, tokens = self.record, self.tokens
-        return Batch(
-            features={m: self._features(m, rows) for m in ordered},
-            valid={m: both[m][0] for m in ordered},
-            observed={m: both[m][1] for m in ordered},
-            labels=_tensor(record.labels, rows),
-            index=torch.arange(len(rows)),
-            ids=tuple(record.ids[row] for row in rows),
-            tokens=None if tokens is None else tokens.ids[rows, : both["text"][0].shape[1]],
-            unknown_token=BERT_UNKNOWN if tokens is None else tokens.unknown,
-            unimodal_labels={m: _tensor(values, rows) for m, values in record.unimodal_labels.items()},
-        )
-
-    def _features(self, modality: Modality, rows: np.ndarray) -> Tensor:
-        features = self.sets[modality]
-        if modality in self.streamed:
-            return placeholder(len(rows), int(features.lengths[rows].max(initial=1)), features.width)
-        return pad(features, rows, self.scaling.get(modality))
-
-    def _file(self, modality: Modality, rows: np.ndarray) -> FrameFile:
-        features = self.sets[modality]
-        starts = torch.from_numpy(features.offsets[rows])
-        return FrameFile(self.store, self.chosen[modality], starts, features.width, self.scaling.get(modality))
+def _on_disk(features: FeatureSet, rows: np.ndarray) -> Tensor:
+    return placeholder(*_padded_shape(features, rows))
 
 
 def _tensor(values: np.ndarray, rows: np.ndarray) -> Tensor:
     return torch.from_numpy(np.asarray(values[rows], dtype=np.float32))
+
+
+def _padded_shape(features: FeatureSet, rows: np.ndarray) -> tuple[int, int, int]:
+    return len(rows), int(features.lengths[rows].max(initial=1)), features.width
 
 
 def masks(features: FeatureSet, rows: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -450,134 +405,50 @@ def masks(features: FeatureSet, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     lengths = features.lengths[rows]
     valid = np.arange(lengths.max(initial=1)) < lengths[:, None]
     observed = np.zeros_like(valid)
-    observed[valid] = features.observed[_frames_of(features, rows)]
+    within = np.arange(lengths.sum()) - np.repeat(lengths.cumsum() - lengths, lengths)
+    observed[valid] = features.observed[np.repeat(features.offsets[rows], lengths) + within]
     return torch.from_numpy(valid), torch.from_numpy(observed)
 
 
-def pad(features: FeatureSet, rows: np.ndarray, scaling: Scaling | None = None) -> Tensor:
-    """Frames of samples ``rows``, ``(n, T, d)`` float32, zeros at padding and at missing frames."""
-    frames = _frames_of(features, rows)
-    values = features.values[frames]
-    lengths = features.lengths[rows]
-    valid = np.arange(lengths.max(initial=1)) < lengths[:, None]
-    padded = np.zeros((*valid.shape, features.width), dtype=np.float32)
-    padded[valid] = values if scaling is None else scaling.apply(values, features.observed[frames])
-    return torch.from_numpy(padded)
+def pad(
+    features: FeatureSet,
+    splits: Mapping[str, np.ndarray],
+    scaling: Scaling | None = None,
+    source: _Source | None = None,
+) -> dict[str, Tensor]:
+    """Frames of the samples of each split, ``(n, T, d)`` float32, zeros at padding and at missing frames.
 
+    The values are read once, from front to back, some samples at a time, so that little more than the result is held.
 
-def _frames_of(features: FeatureSet, rows: np.ndarray) -> np.ndarray:
-    """Rows of ``values`` that samples ``rows`` hold, one sample after the other."""
-    lengths = features.lengths[rows]
-    within = np.arange(lengths.sum()) - np.repeat(lengths.cumsum() - lengths, lengths)
-    return np.repeat(features.offsets[rows], lengths) + within
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Token ids of a whole data set.
-
-    Attributes:
-        ids: ``(N, L)`` int64.
-        frames: lengths and observed tokens, as a feature set of width 0.
-        unknown: id that stands for a missing token.
-    """
-
-    ids: Tensor
-    frames: FeatureSet
-    unknown: int
-
-
-def load_tokens(record: DatasetRecord, model: str, max_length: int) -> Tokens:
-    """The ready-made token ids of ``record`` if they are those of ``model``, else its transcripts in tokens.
-
-    A sample without words has its special tokens, and they are not observed.
+    Args:
+        features: the frames; their values may lie in a file.
+        splits: samples of each split, which are disjoint.
+        scaling: standardisation.
+        source: where the features come from, to be named where a value is not finite.
 
     Raises:
-        DataError: there is nothing to tokenise, or the model can't be found.
+        DataError: a value is not finite, or not zero where nothing is observed.
     """
-    ready = record.token_ids
-    if ready is not None and ready.model in (model, Path(model).name):  # by its name, or in a folder of that name
-        ids, valid = _shorten(torch.as_tensor(ready.ids).long(), torch.as_tensor(ready.valid).bool(), max_length)
-        spoken = (valid.sum(-1) > 2).numpy()  # more than the opening and the closing token
-        # The official files hold ids of BERT vocabularies, so that their unknown token is known without the model.
-        unknown = BERT_UNKNOWN if model.startswith("bert-") else special_tokens(model)[1]
-    else:
-        texts = transcripts_of(record)
-        ids, valid = tokenize(texts, model, max_length)
-        spoken = np.array([bool(words_of(text)) for text in texts])
-        unknown = special_tokens(model)[1]
-    valid[:, 0] = True
-    lengths = valid.sum(-1).numpy()
-    frames = FeatureSet(
-        modality="text",
-        values=np.zeros((int(lengths.sum()), 0), dtype=np.float32),
-        lengths=lengths,
-        observed=np.repeat(spoken, lengths),
-        level="token",
-    )
-    return Tokens(ids, frames, unknown)
-
-
-def transcripts_of(record: DatasetRecord) -> list[str]:
-    """The transcripts of a data set.
-
-    Raises:
-        DataError: it has none.
-    """
-    if record.transcripts is None:
-        if record.token_ids is not None:
-            model = record.token_ids.model
-            raise DataError(
-                f"{record.name} has no transcripts to compute text from, only token ids of {model}; train an encoder "
-                f"on them with --set text_encoder=bert text_model={model} (offline: text_model=FOLDER/{model})"
+    padded = {split: np.zeros(_padded_shape(features, rows), np.float32) for split, rows in splits.items()}
+    place = {split: np.full(len(features.lengths), -1) for split in splits}
+    for split, rows in splits.items():
+        place[split][rows] = np.arange(len(rows)) * padded[split].shape[1]
+    offsets, step = features.offsets, max(1, BLOCK // max(1, features.width))
+    edges = np.searchsorted(offsets, np.arange(0, offsets[-1] + step, step)).clip(max=len(offsets) - 1)
+    for first, last in pairwise(np.unique(edges)):
+        start, stop, lengths = offsets[first], offsets[last], features.lengths[first:last]
+        values, observed = features.values[start:stop], features.observed[start:stop]
+        if source and not is_sound(values, observed):
+            refuse_problems(source.record, str(source.path or source.record.name))
+        values = values if scaling is None else scaling.apply(values, observed)
+        within = np.arange(stop - start) - np.repeat(offsets[first:last] - start, lengths)
+        for split, whole in padded.items():
+            target = np.repeat(place[split][first:last], lengths)
+            here = target >= 0
+            whole.reshape(len(whole) * whole.shape[1], features.width)[(target + within)[here]] = (
+                values if here.all() else values[here]
             )
-        raise DataError(f"{record.name} has no transcripts to compute text from; choose stored text features")
-    return record.transcripts
-
-
-def timed_transcripts_of(record: DatasetRecord) -> list[str]:
-    """The words with times of each sample, joined by blanks: what was heard, word by word as the timing features.
-
-    Raises:
-        DataError: the data set has no words with times.
-    """
-    if record.words is None:
-        raise DataError(f"{record.name} has no words with times; choose text='words' or stored text features")
-    spelled, ends = ["".join(str(word).split()) for word in record.words.word], record.words.offset
-    return [" ".join(spelled[first:last]) for first, last in pairwise(ends)]
-
-
-def check_one_frame_per_word(features: FeatureSet, record: DatasetRecord, max_length: int) -> None:
-    """Refuse text features that are not word by word those of ``record.words``.
-
-    Raises:
-        DataError: a sample has more or fewer frames than words; names it.
-    """
-    expected = np.diff(record.words.offset).clip(min=1)
-    wrong = np.flatnonzero(features.lengths != expected)
-    if len(wrong):
-        row = int(wrong[0])
-        raise DataError(
-            f"{len(wrong)} samples of {record.name} lose words with max_length={max_length} (first "
-            f"{record.ids[row]!r}: {int(expected[row])} words, {int(features.lengths[row])} frames), so text would not "
-            "be aligned with the timing; raise max_length"
-        )
-
-
-def _shorten(ids: Tensor, valid: Tensor, max_length: int) -> tuple[Tensor, Tensor]:
-    """Cut right-padded ids ``(N, L)`` to ``max_length``; the closing token is kept."""
-    lengths = valid.sum(-1)
-    long = (lengths > max_length).nonzero().squeeze(-1)
-    ids = ids.clone()
-    if len(long):
-        ids[long, max_length - 1] = ids[long, lengths[long] - 1]
-    return ids[:, :max_length], valid[:, :max_length].clone()
-
-
-_SAMPLES_PER_READ = 256
-
-Reader = Callable[[Sequence[tuple[int, int]]], Iterable[np.ndarray]]
-"""Gives the frames ``start:stop`` of a feature set, ``(stop - start, d)``, for each of some pairs of numbers."""
+    return {split: torch.from_numpy(whole) for split, whole in padded.items()}
 
 
 @dataclass(frozen=True)
@@ -588,36 +459,30 @@ class Scaling:
     scale: np.ndarray
 
     def apply(self, values: np.ndarray, observed: np.ndarray) -> np.ndarray:
-        """Scaled frames ``(n, d)`` float32; frames that are not ``observed`` ``(n,)`` stay zero."""
-        return np.where(observed[:, None], (values - self.mean) / self.scale, np.float32(0))
+        """Scaled frames ``(..., d)`` float32; frames that are not ``observed`` ``(...)`` stay zero."""
+        return np.where(observed[..., None], (values - self.mean) / self.scale, np.float32(0))
 
 
-def rows_in_memory(features: FeatureSet) -> Reader:
-    """A reader for a feature set whose values are in memory."""
-    return lambda spans: (features.values[start:stop] for start, stop in spans)
-
-
-def fit_scaling(features: FeatureSet, samples: np.ndarray, read: Reader) -> Scaling:
+def fit_scaling(features: FeatureSet, samples: np.ndarray) -> Scaling:
     """Mean and standard deviation (divided by the count) of each column over the observed frames of some samples.
 
     A column that is constant there gets scale 1 and becomes exactly zero, not infinite. Sums are in float64 and run
     over the frames twice, which stays exact where the mean is large against the deviation (COVAREP's F0).
 
     Args:
-        features: lengths and observed frames; values are taken from ``read``.
-        samples: positions of the training samples.
-        read: where the values come from; memory and disk give the same bits.
+        features: the frames; their values may lie in a file, which gives the same bits.
+        samples: positions of the training samples, in ascending order.
     """
     width = features.width
     count, total = 0, np.zeros(width)
-    for frames in _observed(features, samples, read):
+    for frames in _observed(features, samples):
         count += len(frames)
         total += frames.sum(axis=0, dtype=np.float64)
     if count == 0:
         return Scaling(np.zeros(width, np.float32), np.ones(width, np.float32))
     mean = total / count
     squares = np.zeros(width)
-    for frames in _observed(features, samples, read):
+    for frames in _observed(features, samples):
         squares += ((frames - mean) ** 2).sum(axis=0)
     # Sums of equal float32 values are exact in float64: a constant column has a deviation of exactly 0.
     scale = np.sqrt(squares / count).astype(np.float32)
@@ -625,10 +490,12 @@ def fit_scaling(features: FeatureSet, samples: np.ndarray, read: Reader) -> Scal
     return Scaling(mean.astype(np.float32), scale)
 
 
-def _observed(features: FeatureSet, samples: np.ndarray, read: Reader) -> Iterator[np.ndarray]:
-    """The observed frames of ``samples``, many samples at a time."""
+def _observed(features: FeatureSet, samples: np.ndarray) -> Iterator[np.ndarray]:
+    """The observed frames of ``samples``, many samples at a time; neighbours in one read."""
     offsets = features.offsets
     for first in range(0, len(samples), _SAMPLES_PER_READ):
-        spans = [(int(offsets[i]), int(offsets[i + 1])) for i in samples[first : first + _SAMPLES_PER_READ]]
-        observed = np.concatenate([features.observed[start:stop] for start, stop in spans])
-        yield np.concatenate(list(read(spans)))[observed]
+        chosen = samples[first : first + _SAMPLES_PER_READ]
+        runs = np.split(chosen, np.flatnonzero(np.diff(chosen) != 1) + 1)
+        spans = [slice(int(offsets[run[0]]), int(offsets[run[-1] + 1])) for run in runs]
+        observed = np.concatenate([features.observed[span] for span in spans])
+        yield np.concatenate([features.values[span] for span in spans])[observed]

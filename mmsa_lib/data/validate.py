@@ -1,6 +1,7 @@
-"""What would break or silently falsify training: a data set with such errors is neither written nor read.
+"""What is wrong with a data set, or worth knowing of it: where it is, what it is, and how to repair it.
 
-Every problem says where it is, what it is and how to repair it. What a user should merely know is in ``check.py``.
+Errors would break or silently falsify training: a data set that has one is neither written nor read. Warnings are what
+``mmsa-lib data check`` tells besides, with samples that lie in two splits.
 """
 
 from __future__ import annotations
@@ -13,9 +14,14 @@ from typing import Literal
 
 import numpy as np
 
-from mmsa_lib.data.batch import MODALITIES
-from mmsa_lib.data.record import COMPUTED_TEXT, SPLITS, DatasetRecord, FeatureSet
+from mmsa_lib.data.record import COMPUTED_TEXT, MODALITIES, SPLITS, DatasetRecord, FeatureSet
 from mmsa_lib.errors import DataError
+
+MANY = 4
+"""From so many samples on, and a quarter of the split, a warning says that they lack a modality."""
+
+Found = Iterator[tuple[str, str, str]]
+"""Where, what and how to repair it, of each problem."""
 
 
 @dataclass(frozen=True)
@@ -31,35 +37,39 @@ class Problem:
         return f"{self.where}: {self.what}; {self.repair}"
 
 
-def refuse_problems(record: DatasetRecord, place: str) -> None:
+def check_record(record: DatasetRecord) -> list[Problem]:
+    """All errors and warnings of ``record``; duplicates and warnings are looked for only where nothing is broken."""
+    errors = blocking_problems(record)
+    return errors or [*duplicate_problems(record), *(Problem("warning", *found) for found in _warnings(record))]
+
+
+def refuse_problems(record: DatasetRecord, place: str, *, values: bool = True) -> None:
     """Raise the first problem that would break training, in one line.
 
     Args:
         record: what to look at.
         place: file or data set to name in the message.
+        values: look at the values of features too, run of rows by run of rows.
 
     Raises:
         DataError: shapes disagree, a value is not finite, a label is out of range, a split is missing, ...
     """
-    problems = blocking_problems(record)
+    problems = blocking_problems(record, values=values)
     if problems:
         more = f" ({len(problems) - 1} more: mmsa-lib data check {place})" if len(problems) > 1 else ""
         raise DataError(f"{place}: {problems[0]}{more}")
 
 
-def blocking_problems(record: DatasetRecord) -> list[Problem]:
+def blocking_problems(record: DatasetRecord, *, values: bool = True) -> list[Problem]:
     """The errors that would break training: shapes first, and only where all agree the values."""
-    shapes = [_error(*found) for found in _shapes(record)]
-    return shapes or [
-        _error(*found) for found in [*_labels(record), *_folds(record), *_features(record), *_rest(record)]
-    ]
+    shapes = list(_shapes(record))
+    found = shapes or [*_labels(record), *_folds(record), *_features(record, values), *_rest(record)]
+    return [Problem("error", *each) for each in found]
 
 
-def _error(where: str, what: str, repair: str) -> Problem:
-    return Problem("error", where, what, repair)
-
-
-Found = Iterator[tuple[str, str, str]]
+def is_sound(values: np.ndarray, observed: np.ndarray) -> bool:
+    """Whether frames ``(n, d)`` are finite, and zero where they are not ``observed`` ``(n,)``."""
+    return bool(np.isfinite(values).all()) and not values[~np.asarray(observed, bool)].any()
 
 
 def _shapes(record: DatasetRecord) -> Found:
@@ -77,7 +87,7 @@ def _shapes(record: DatasetRecord) -> Found:
         if np.shape(values) != shape:
             yield where, f"shape {np.shape(values)}, expected {shape}", "give one entry per sample"
         elif not where.startswith("folds/") and not _numeric(values):
-            yield where, f"holds values of type {np.asarray(values).dtype}", "give numbers"
+            yield where, f"holds values of type {_type(values)}", "give numbers"
     texts = {"groups": record.groups, **{f"other_transcripts/{k}": v for k, v in record.other_transcripts.items()}}
     if record.transcripts is not None:
         texts["transcripts"] = record.transcripts
@@ -88,7 +98,7 @@ def _shapes(record: DatasetRecord) -> Found:
         if np.ndim(values) != 2 or len(values) != count:
             yield f"factors/{name}", f"shape {np.shape(values)}, expected ({count}, k)", "give one row per sample"
         elif not _numeric(values):
-            yield f"factors/{name}", f"holds values of type {np.asarray(values).dtype}", "give numbers"
+            yield f"factors/{name}", f"holds values of type {_type(values)}", "give numbers"
     for name, features in record.features.items():
         yield from _feature_shapes(f"features/{name}", features, count)
     yield from _word_shapes(record, count)
@@ -101,7 +111,7 @@ def _feature_shapes(where: str, features: FeatureSet, count: int) -> Found:
     if np.ndim(features.values) != 2 or np.shape(features.values)[1] == 0:
         yield where, f"values have shape {np.shape(features.values)}, expected (frames, width)", "reshape them"
     elif not _numeric(features.values):
-        yield where, f"values are of type {np.asarray(features.values).dtype}", "give numbers"
+        yield where, f"values are of type {_type(features.values)}", "give numbers"
     elif lengths.shape != (count,):
         yield where, f"{lengths.size} lengths for {count} samples", "give every sample a length (1 where it is missing)"
     elif lengths.dtype.kind not in "iu":
@@ -115,8 +125,13 @@ def _feature_shapes(where: str, features: FeatureSet, count: int) -> Found:
         yield where, f"{what}{len(features.observed)}", "make the three agree (the file was cut short or mixed up)"
 
 
+def _type(values: np.ndarray) -> np.dtype:
+    """The type of an array, which may lie in a file."""
+    return values.dtype if hasattr(values, "dtype") else np.asarray(values).dtype
+
+
 def _numeric(values: np.ndarray) -> bool:
-    return np.asarray(values).dtype.kind in "biuf"
+    return _type(values).kind in "biuf"
 
 
 def _word_shapes(record: DatasetRecord, count: int) -> Found:
@@ -195,19 +210,24 @@ def _folds(record: DatasetRecord) -> Found:
                 yield "defaults", f"text {name!r} needs transcripts, and there are none", "add them or drop the default"
 
 
-def _features(record: DatasetRecord) -> Found:
+def _features(record: DatasetRecord, look: bool) -> Found:
+    """Values that are not finite or not observed and yet not zero, where ``look``; and wrong remarks."""
     for name, features in record.features.items():
-        where = f"features/{name}"
-        bad = ~np.isfinite(features.values).all(axis=1)
-        if bad.any():
-            count, first = int(bad.sum()), _sample_of(record, features, int(np.flatnonzero(bad)[0]))
-            what = f"{count} frames hold NaN or infinite values, first in sample {first!r}"
+        where, bad, hidden = f"features/{name}", [], []
+        for start, values in features.blocks() if look else ():
+            seen = np.asarray(features.observed[start : start + len(values)], bool)
+            if not is_sound(values, seen):
+                bad.extend(start + np.flatnonzero(~np.isfinite(values).all(axis=1)))
+                hidden.extend(start + np.flatnonzero(~seen & values.any(axis=1)))
+        if bad:
+            what = (
+                f"{len(bad)} frames hold NaN or infinite values, first in sample {_sample_of(record, name, bad[0])!r}"
+            )
             yield where, what, "set such frames to 0 and mark them as not observed (data import does this)"
             continue
-        hidden = ~np.asarray(features.observed, bool) & features.values.any(axis=1)
-        if hidden.any():
-            first = _sample_of(record, features, int(np.flatnonzero(hidden)[0]))
-            what = f"{int(hidden.sum())} frames are not observed and yet not zero, first in sample {first!r}"
+        if hidden:
+            first = _sample_of(record, name, hidden[0])
+            what = f"{len(hidden)} frames are not observed and yet not zero, first in sample {first!r}"
             yield where, what, "set them to 0 or mark them as observed"
         trained_on = features.label_trained_on.split(":")
         if trained_on != [""] and (len(trained_on) != 2 or trained_on[0] not in record.folds):
@@ -215,8 +235,8 @@ def _features(record: DatasetRecord) -> Found:
             yield where, what, f"write it as FOLD:SPLIT with a fold of {', '.join(record.folds)}"
 
 
-def _sample_of(record: DatasetRecord, features: FeatureSet, frame: int) -> str:
-    return record.ids[int(np.searchsorted(features.offsets, frame, side="right")) - 1]
+def _sample_of(record: DatasetRecord, name: str, frame: int) -> str:
+    return record.ids[int(np.searchsorted(record.features[name].offsets, frame, side="right")) - 1]
 
 
 def _rest(record: DatasetRecord) -> Found:
@@ -253,16 +273,6 @@ def _storable(text: str) -> bool:
         return False
 
 
-MANY = 4
-"""From so many samples on, and a quarter of the split, a warning says that they lack a modality."""
-
-
-def check_record(record: DatasetRecord) -> list[Problem]:
-    """All errors and warnings of ``record``; duplicates and warnings are looked for only where nothing is broken."""
-    errors = blocking_problems(record)
-    return errors or [*duplicate_problems(record), *warnings_of(record)]
-
-
 def duplicate_problems(record: DatasetRecord) -> Iterator[Problem]:
     """Samples that occur in two splits of a fold.
 
@@ -285,32 +295,31 @@ def duplicate_problems(record: DatasetRecord) -> Iterator[Problem]:
             yield Problem("warning", where, what, "split by video if the split is yours; report it if it is official")
 
 
-def warnings_of(record: DatasetRecord) -> Iterator[Problem]:
+def _warnings(record: DatasetRecord) -> Found:
     """Odd labels, modalities that many samples lack, constant columns, zero samples, empty transcripts."""
     yield from _label_warnings(record)
     for name, features in record.features.items():
-        where = f"features/{name}"
-        seen = features.values[np.asarray(features.observed, bool)]
+        where, observed = f"features/{name}", np.asarray(features.observed, bool)
+        seen, present = features.values[observed], features.any_frame(observed)
         if len(seen) == 0:
-            yield Problem("warning", where, "no frame is observed", "leave this feature set out")
+            yield where, "no frame is observed", "leave this feature set out"
             continue
-        absent = ~_any(features.observed, features.offsets)
-        for what in _lost(absent, record.folds):
-            yield Problem("warning", where, what, "see that no file or array was lost")
+        for what in _lost(~present, record.folds):
+            yield where, what, "see that no file or array was lost"
         constant = int((seen.min(axis=0) == seen.max(axis=0)).sum())
         if constant:
             what = f"{constant} of {features.width} columns are constant"
-            yield Problem("warning", where, what, "they carry nothing; drop them if they are not expected")
-        zero = _all_zero(features.values.any(axis=1), features.offsets) & _any(features.observed, features.offsets)
+            yield where, what, "they carry nothing; drop them if they are not expected"
+        zero = present & ~features.any_frame(features.values.any(axis=1))
         if zero.any():
             what = f"{int(zero.sum())} samples are observed but all zero, first {record.ids[int(zero.argmax())]!r}"
-            yield Problem("warning", where, what, "mark them as not observed if they are missing")
-    empty = [name for name, text in zip(record.ids, record.transcripts or [], strict=False) if not text.strip()]
-    if empty:
-        what = f"{len(empty)} transcripts are empty, first {empty[0]!r}"
-        yield Problem("warning", "transcripts", what, "these samples count as text-missing")
-    for what in _lost(np.array([not text.strip() for text in record.transcripts or []]), record.folds):
-        yield Problem("warning", "transcripts", what, "see that no text was lost")
+            yield where, what, "mark them as not observed if they are missing"
+    blank = np.array([not text.strip() for text in record.transcripts or []])
+    if blank.any():
+        what = f"{int(blank.sum())} transcripts are empty, first {record.ids[int(blank.argmax())]!r}"
+        yield "transcripts", what, "these samples count as text-missing"
+    for what in _lost(blank, record.folds):
+        yield "transcripts", what, "see that no text was lost"
 
 
 def _lost(absent: np.ndarray, folds: Mapping[str, np.ndarray]) -> Iterator[str]:
@@ -322,7 +331,7 @@ def _lost(absent: np.ndarray, folds: Mapping[str, np.ndarray]) -> Iterator[str]:
             yield f"missing for {'all ' if count == size else f'{count} of '}{size} samples of split {split}"
 
 
-def _label_warnings(record: DatasetRecord) -> Iterator[Problem]:
+def _label_warnings(record: DatasetRecord) -> Found:
     """Labels on one side of neutral, of few values, or a class that never (or always) occurs."""
     task = record.task
     if task.kind != "regression":
@@ -330,21 +339,21 @@ def _label_warnings(record: DatasetRecord) -> Iterator[Problem]:
         always, never = shown.astype(bool).all(axis=0), ~shown.astype(bool).any(axis=0)
         for name in (name for name, odd in zip(task.names, always | never, strict=True) if odd):
             what = f"{name!r} is {'true of every sample' if always[task.names.index(name)] else 'never true'}"
-            yield Problem("warning", "labels", what, "its metrics are not defined; check names and order of the labels")
+            yield "labels", what, "its metrics are not defined; check names and order of the labels"
         return
     distinct = np.unique(record.labels)
     repair = "if they are classes, import again with --emotions NAME or --classes NAME ..."
     low, high = task.range
     if len(distinct) == 1:
-        yield Problem("warning", "labels", f"all labels are {distinct[0]:g}", "there is nothing to learn")
+        yield "labels", f"all labels are {distinct[0]:g}", "there is nothing to learn"
     elif len(distinct) == 2 or set(distinct) == {-1, 0, 1}:
         values = ", ".join(f"{value:g}" for value in distinct)
-        yield Problem("warning", "labels", f"the labels take {len(distinct)} values only ({values})", repair)
+        yield "labels", f"the labels take {len(distinct)} values only ({values})", repair
     elif not (distinct < task.center).any() or not (distinct > task.center).any():
         side = "below" if (distinct > task.center).any() else "above"
         what = f"no label lies {side} {task.center:g}, the middle of [{low:g}, {high:g}]"
         repair = "give the range that they have (--range LOW HIGH) if it is another one, or see --classes"
-        yield Problem("warning", "labels", what, f"metrics of two classes are not defined; {repair}")
+        yield "labels", what, f"metrics of two classes are not defined; {repair}"
 
 
 def _shared(splits: np.ndarray, keys: list[Hashable], ids: list[str]) -> Iterator[tuple[str, int, str]]:
@@ -369,12 +378,3 @@ def _recording_keys(record: DatasetRecord) -> list[bytes | None]:
         digest = hashlib.sha256(b"".join(values.tobytes() for values in rows)).digest()
         keys.append(digest if any(values.any() for values in rows) else None)
     return keys
-
-
-def _any(flags: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Per sample, whether any of its frames is flagged; every sample has at least one frame."""
-    return np.logical_or.reduceat(np.asarray(flags, bool), offsets[:-1])
-
-
-def _all_zero(flags: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    return ~_any(flags, offsets)

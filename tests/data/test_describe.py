@@ -4,8 +4,7 @@ import json
 
 from store_records import emotion_record, full_record
 
-from mmsa_lib.data.record import describe
-from mmsa_lib.data.store import fingerprint
+from mmsa_lib.data.record import describe, fingerprint
 
 
 def test_classes_sizes_and_absences_of_each_split():

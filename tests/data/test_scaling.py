@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmsa_lib.data.loading import fit_scaling, rows_in_memory
+from mmsa_lib.data.loading import fit_scaling
 from mmsa_lib.data.record import FeatureSet
 
 
@@ -17,7 +17,7 @@ def features():
 
 def test_columns_have_mean_zero_and_deviation_one_over_observed_training_frames(features):
     train = np.arange(0, 700, 2)
-    scaling = fit_scaling(features, train, rows_in_memory(features))
+    scaling = fit_scaling(features, train)
     seen = [
         features.values[frame].astype(np.float64)
         for sample in train
@@ -36,13 +36,13 @@ def test_columns_have_mean_zero_and_deviation_one_over_observed_training_frames(
 
 
 def test_a_constant_column_becomes_exactly_zero(features):
-    scaling = fit_scaling(features, np.arange(700), rows_in_memory(features))
+    scaling = fit_scaling(features, np.arange(700))
     assert scaling.scale[3] == 1
     assert not scaling.apply(features.values, features.observed)[:, 3].any()
 
 
 def test_missing_frames_stay_zero(features):
-    scaling = fit_scaling(features, np.arange(700), rows_in_memory(features))
+    scaling = fit_scaling(features, np.arange(700))
     scaled = scaling.apply(features.values, features.observed)
     assert scaled.dtype == np.float32
     assert not scaled[~features.observed].any()
@@ -51,6 +51,6 @@ def test_missing_frames_stay_zero(features):
 
 def test_nothing_observed_leaves_everything_as_it_is(features):
     features.observed[:] = False
-    scaling = fit_scaling(features, np.arange(10), rows_in_memory(features))
+    scaling = fit_scaling(features, np.arange(10))
     assert scaling.mean.tolist() == [0] * 4
     assert scaling.scale.tolist() == [1] * 4

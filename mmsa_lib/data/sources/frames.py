@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mmsa_lib.data.batch import Modality
-from mmsa_lib.data.record import FeatureSet, Level
+from mmsa_lib.data.record import FeatureSet, Level, Modality
 from mmsa_lib.data.sources.layouts import describe, is_missing
 from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.errors import DataError

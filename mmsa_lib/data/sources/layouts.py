@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mmsa_lib.data.batch import MODALITIES, Modality
+from mmsa_lib.data.record import MODALITIES, Modality
 from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.errors import DataError
 

@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mmsa_lib.data.batch import Modality
-from mmsa_lib.data.record import DatasetRecord, FeatureSet
+from mmsa_lib.data.record import DatasetRecord, FeatureSet, Modality
 from mmsa_lib.data.sources.folds import with_valid
 from mmsa_lib.data.sources.frames import frames_of_one, listed
 from mmsa_lib.data.sources.labels import read_labels

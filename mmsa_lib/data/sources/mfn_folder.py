@@ -22,10 +22,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mmsa_lib.data.batch import MODALITIES, Modality
 from mmsa_lib.data.formats import MFN_FOLDER, kind_of, unread
 from mmsa_lib.data.hdf5 import look_at_all, read_array, read_hdf5
-from mmsa_lib.data.record import DatasetRecord
+from mmsa_lib.data.record import MODALITIES, DatasetRecord, Modality
 from mmsa_lib.data.sources.frames import features, joined, present_frames, spanned
 from mmsa_lib.data.sources.labels import read_labels
 from mmsa_lib.data.sources.layouts import SPLIT_NAMES, check_sizes, field_of, not_read

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsa_lib.data.batch import MODALITIES, Modality
-from mmsa_lib.data.record import DatasetRecord, ragged
+from mmsa_lib.data.record import MODALITIES, DatasetRecord, Modality, ragged
 from mmsa_lib.data.sources.folds import cross_validation
 from mmsa_lib.data.sources.reading import original, read_dataset
 from mmsa_lib.data.task import regression

@@ -22,9 +22,8 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from mmsa_lib.data.batch import Modality
 from mmsa_lib.data.hdf5 import read_hdf5
-from mmsa_lib.data.record import DatasetRecord, FeatureSet, Words
+from mmsa_lib.data.record import DatasetRecord, FeatureSet, Modality, Words
 from mmsa_lib.data.sources.folds import cross_validation, hold_out
 from mmsa_lib.data.sources.reading import original, read_numbers, read_table
 from mmsa_lib.data.task import regression

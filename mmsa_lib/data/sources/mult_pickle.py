@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mmsa_lib.data.batch import MODALITIES, Modality
-from mmsa_lib.data.record import DatasetRecord, FeatureSet
+from mmsa_lib.data.record import MODALITIES, DatasetRecord, FeatureSet, Modality
 from mmsa_lib.data.sources.folds import with_valid
 from mmsa_lib.data.sources.frames import features, frames_of, joined, listed, present_frames, spanned
 from mmsa_lib.data.sources.labels import read_labels

@@ -32,8 +32,7 @@ from typing import Literal
 
 import numpy as np
 
-from mmsa_lib.data.batch import MODALITIES, Modality
-from mmsa_lib.data.record import DatasetRecord, FeatureSet
+from mmsa_lib.data.record import MODALITIES, DatasetRecord, FeatureSet, Modality
 from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.errors import ConfigError, unknown_name
 

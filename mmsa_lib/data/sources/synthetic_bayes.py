@@ -22,8 +22,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from mmsa_lib.data.batch import MODALITIES, Modality
-from mmsa_lib.data.record import DatasetRecord, FeatureSet
+from mmsa_lib.data.record import MODALITIES, DatasetRecord, FeatureSet, Modality
 from mmsa_lib.data.sources.synthetic import (
     FACTORS,
     GAINS,

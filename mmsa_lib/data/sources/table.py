@@ -37,9 +37,8 @@ from typing import Any
 
 import numpy as np
 
-from mmsa_lib.data.batch import MODALITIES, Modality
 from mmsa_lib.data.formats import ARCHIVE, NPY, is_dangling, kind_of, unread
-from mmsa_lib.data.record import DatasetRecord, FeatureSet
+from mmsa_lib.data.record import MODALITIES, DatasetRecord, FeatureSet, Modality
 from mmsa_lib.data.sources.frames import features, frames_of, listed, placed, present_frames, spanned
 from mmsa_lib.data.sources.labels import read_labels
 from mmsa_lib.data.sources.layouts import (
