@@ -7,18 +7,16 @@ importer asked for is named, so that nothing is left out in silence.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mmsa_lib.data.record import MODALITIES, Modality
-from mmsa_lib.data.sources.repairs import Repairs
+from mmsa_lib.data.sources.columns import as_name, describe
 from mmsa_lib.errors import DataError
 
 SPLIT_NAMES = {
@@ -26,6 +24,7 @@ SPLIT_NAMES = {
     "valid": ("valid", "dev", "val", "validation", "development"),
     "test": ("test", "testing"),
 }
+SPLIT_OF = {alias: split for split, aliases in SPLIT_NAMES.items() for alias in aliases}
 
 MODALITY_NAMES: dict[Modality, tuple[str, ...]] = {
     "text": ("text", "texts", "textual", "language", "lexical", "linguistic", "glove", "glove_vectors"),
@@ -69,8 +68,7 @@ CATEGORIES = ("annotations", "classification_labels")
 """Fields of the official files that are left out by default and do no harm."""
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """A published layout: its name, the command that reads it, what it looks like in one line, its label field."""
 
     name: str
@@ -113,58 +111,64 @@ def spelling(name: str) -> str:
     return re.sub(r"[\s.-]+", "_", name.lower())
 
 
-def as_name(key: Any) -> str:
-    """A key of a dict as text: bytes are read as text, and anything else is printed."""
-    return key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else str(key)
-
-
-@dataclass
 class Fields:
-    """What a split (or a table) holds, to be taken out by the names of :data:`FIELDS`; what is left was not read.
+    """What a split (or a table) holds, to be taken out by its key; what is left was not read.
 
-    Attributes:
+    Args:
         part: names of the file to values; a field that is taken leaves, so that its memory can go once it was read.
         where: file and split, begins every message.
         expected: key in :data:`LAYOUTS` of the layout that is read.
+        key_of: the key of a name and its values, or ``None``.
+        own: for tables, key to its own name where that differs; where several names have one key, the field of that
+            name is taken and the others are left, instead of being refused.
+
+    Attributes:
         renamed: names of the file that stand for a field, where they are not those of the published layouts.
         left_out: fields that were taken and could not be used, with the reason.
+
+    Raises:
+        DataError: two names have one key.
     """
 
-    part: dict[str, Any]
-    where: str
-    expected: str = "mmsa"
-    renamed: dict[str, str] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        by_text = {as_name(key): value for key, value in self.part.items()}
-        if len(by_text) < len(self.part):
-            twice = next(name for name in by_text if [as_name(key) for key in self.part].count(name) > 1)
-            raise DataError(f"{self.where}: has two keys {twice!r} (as text, bytes or a number); remove one of them")
-        self.part = by_text
-        self._names: dict[str, str] = {}
-        for name in self.part:
-            key = field_of(name)
-            if key is None:
+    def __init__(
+        self,
+        part: Mapping[Any, Any],
+        where: str,
+        expected: str = "mmsa",
+        key_of: Callable[[str, Any], str | None] = lambda name, _: field_of(name),
+        own: Mapping[str, str] | None = None,
+    ):
+        self.where, self.expected = where, expected
+        self.part = {as_name(key): value for key, value in part.items()}
+        self.left_out: list[str] = []
+        self.called: dict[str, str] = {}
+        if len(self.part) < len(part):
+            names = [as_name(key) for key in part]
+            twice = next(name for name in self.part if names.count(name) > 1)
+            raise DataError(f"{where}: has two keys {twice!r} (as text, bytes or a number); remove one of them")
+        for name, values in self.part.items():
+            key = key_of(name, values)
+            first = name if own is None or key is None else own.get(key, key)
+            if key is None or (name != first and first in self.part and key_of(first, self.part[first]) == key):
                 continue
-            if key in self._names:
-                raise DataError(
-                    f"{self.where}: has both {self._names[key]!r} and {name!r} for {key}; remove or rename one of them"
-                )
-            self._names[key] = name
-            if name not in _OWN_NAMES:
-                self.renamed[name] = key
+            if key in self.called:
+                raise DataError(f"{where}: has both {self.called[key]!r} and {name!r} for {key}; keep one of them")
+            self.called[key] = name
+        own_names = {name: (own or {}).get(key, key) for key, name in self.called.items() if key != "clip"}
+        self.renamed = {
+            name: key for name, key in own_names.items() if (name not in _OWN_NAMES if own is None else name != key)
+        }
 
     def __contains__(self, key: str) -> bool:
-        return key in self._names
+        return key in self.called
 
     def place(self, key: str) -> str:
         """File, split and the field's name in the file, to begin a message."""
-        return f"{self.where} {self._names.get(key, key)}"
+        return f"{self.where} {self.called.get(key, key)}"
 
     def leave_out(self, key: str, reason: str) -> None:
         """Remember that the field ``key`` was taken and could not be used."""
-        self.left_out.append(f"{self._names.get(key, key)} ({reason})")
+        self.left_out.append(f"{self.called.get(key, key)} ({reason})")
 
     def take(self, key: str) -> Any:
         """Remove the field ``key`` and return it.
@@ -172,12 +176,12 @@ class Fields:
         Raises:
             DataError: there is no such field; names the ones there are.
         """
-        if key not in self._names:
+        if key not in self.called:
             layout = LAYOUTS[self.expected]
             name = layout.labels if key == "labels" else key
             found = ", ".join(list(self.part)[:20]) or "nothing"
             raise DataError(f"{self.where}: field {name!r} is missing, found {found}; {layout.name} is {layout.shape}")
-        return self.part.pop(self._names[key])
+        return self.part.pop(self.called[key])
 
 
 def remarks_on(parts: Iterable[Fields], beside: Iterable[Any] = ()) -> list[str]:
@@ -201,7 +205,7 @@ def not_read(names: Iterable[Any]) -> list[str]:
     runs: dict[str, list[str]] = {}
     for name in dict.fromkeys(" ".join(as_name(name).split())[:80] for name in names):
         runs.setdefault(re.sub(r"\d+$", "#", name), []).append(name)
-    told, harmless = [], [name for name in runs if name in CATEGORIES]
+    harmless, told = [name for name in runs if name in CATEGORIES], []
     for first, run in runs.items():
         if first not in CATEGORIES:
             told += [f"{run[0]} to {run[-1]} ({len(run)})"] if len(run) > 3 else run
@@ -213,15 +217,9 @@ def not_read(names: Iterable[Any]) -> list[str]:
 def recognise(tree: Any) -> str | None:
     """The key in :data:`LAYOUTS` of the layout that a loaded pickle has, or ``None``."""
     parts = [part for part in _find_splits(tree).values() if isinstance(part, Mapping) or _samples(part)]
-    parts = [part for part in parts if len(part)]
-    if not parts:
-        return None
-    if isinstance(parts[0], Mapping):
-        return _recognise_fields(parts[0])
-    return "mag" if _is_sample(parts[0][0]) else None
-
-
-def _recognise_fields(part: Mapping[Any, Any]) -> str | None:
+    part = next((part for part in parts if len(part)), None)
+    if not isinstance(part, Mapping):
+        return "mag" if part is not None and _is_sample(part[0]) else None
     found, names = {field_of(key) for key in part}, {as_name(key).lower() for key in part}
     lengths = {f"{m}_lengths" for m in MODALITIES} | {f"labels_{m}" for m in MODALITIES}
     if {"raw_text", "text_bert", *lengths} & found or {"regression_labels", "classification_labels"} & names:
@@ -238,8 +236,15 @@ def _is_sample(sample: Any) -> bool:
     return _samples(sample) and len(sample) == 3 and _samples(sample[0]) and len(sample[0]) in (3, 4, 6)
 
 
-def splits_of(tree: Any, expected: str, path: Path, cut_valid: float = 0) -> dict[str, Any]:
-    """The three splits of a pickle that must have the layout ``expected``.
+def _find_splits(tree: Any) -> dict[str, Any]:
+    if not isinstance(tree, Mapping):
+        return {}
+    by_name = {as_name(key).lower(): value for key, value in tree.items() if value is not None}
+    return {split: by_name[name] for split, names in SPLIT_NAMES.items() for name in reversed(names) if name in by_name}
+
+
+def splits_of(tree: Any, expected: str, path: Path, cut_valid: float = 0) -> tuple[dict[str, Any], list[str]]:
+    """The three splits of a pickle that must have the layout ``expected``, and the names of what lies beside them.
 
     Args:
         cut_valid: not 0 where ``valid`` will be cut from ``train`` (:func:`mmsa_lib.data.sources.folds.with_valid`), so
@@ -265,40 +270,19 @@ def splits_of(tree: Any, expected: str, path: Path, cut_valid: float = 0) -> dic
             raise DataError(f"{path}: has both {found[0]!r} and {found[1]!r} for {split}; remove or rename one of them")
     if cut_valid and not _is_empty(splits.get("valid", [])):
         raise DataError(f"{path}: has a split valid already; leave out --cut-valid")
-    if cut_valid:
-        splits.pop("valid", None)
-    for split, names in SPLIT_NAMES.items():
-        if split not in splits and not (split == "valid" and cut_valid):
+    wanted = {split: splits.get(split) for split in SPLIT_NAMES if not (split == "valid" and cut_valid)}
+    for split, part in wanted.items():
+        if split not in splits:
             hint = f"; {CUT_VALID}" if split == "valid" else ""
-            found = f"(looked for {', '.join(names)}), found {describe(tree)}"
-            raise DataError(f"{path}: split {split} is missing {found}{hint}")
-    for split, part in splits.items():
+            looked = f"(looked for {', '.join(SPLIT_NAMES[split])}), found {describe(tree)}"
+            raise DataError(f"{path}: split {split} is missing {looked}{hint}")
         if not (_samples(part) if expected == "mag" else isinstance(part, Mapping)):
             raise DataError(f"{path}: split {split} is {describe(part)}; {layout.name} is {layout.shape}")
-    for one, other in combinations(splits, 2):
-        if len(splits[one]) and _same(_content(splits[one]), _content(splits[other])):
+    for one, other in combinations(wanted, 2):
+        if len(wanted[one]) and _same(_content(wanted[one]), _content(wanted[other])):
             remedy = f"remove valid and {CUT_VALID}" if "valid" in (one, other) else "give each samples of its own"
             raise DataError(f"{path}: splits {one} and {other} hold the same samples; {remedy}")
-    return splits
-
-
-def beside_splits(tree: Mapping[Any, Any]) -> list[str]:
-    """What a file holds beside its splits."""
-    known = {name for names in SPLIT_NAMES.values() for name in names}
-    return [as_name(key) for key in tree if as_name(key).lower() not in known]
-
-
-def open_splits(tree: Any, expected: str, path: Path, cut_valid: float = 0) -> tuple[dict[str, Fields], list[str]]:
-    """The fields of the splits of a pickle of dicts, and the names of what lies beside them.
-
-    Arguments as for :func:`splits_of`.
-
-    Raises:
-        DataError: as :func:`splits_of`, or a split has two names for one field.
-    """
-    splits = splits_of(tree, expected, path, cut_valid)
-    fields = {split: Fields(part, f"{path} [{split}]", expected) for split, part in splits.items()}
-    return fields, beside_splits(tree)
+    return wanted, [as_name(key) for key in tree if as_name(key).lower() not in SPLIT_OF]
 
 
 def _not_a_set(tree: Any) -> str:
@@ -322,9 +306,7 @@ def _is_empty(part: Any) -> bool:
     """Whether a split holds no sample."""
     if isinstance(part, Mapping):
         return all(map(_is_empty, part.values()))
-    if isinstance(part, np.ndarray):
-        return part.size == 0
-    return isinstance(part, list | tuple) and not part
+    return _samples(part) and not np.size(part) if isinstance(part, np.ndarray) else _samples(part) and not part
 
 
 def _content(part: Any) -> Any:
@@ -340,173 +322,12 @@ def _same(one: Any, other: Any) -> bool:
         return False
     if isinstance(one, Mapping):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
     if isinstance(one, np.ndarray):
         if one.shape != other.shape or one.dtype != other.dtype:
             return False
-        if one.dtype == object:
-            return all(map(_same, one.reshape(-1), other.reshape(-1)))
-        return bool(((one == other) | ((one != one) & (other != other))).all())
+        if one.dtype != object:
+            return bool(((one == other) | ((one != one) & (other != other))).all())
+        one, other = one.reshape(-1).tolist(), other.reshape(-1).tolist()
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
     return bool(one == other) or bool(one != one and other != other)
-
-
-def check_sizes(sizes: tuple[int, ...], path: Path, splits: Iterable[str] = tuple(SPLIT_NAMES)) -> None:
-    """Raise where one of the ``splits`` has no sample."""
-    for split, size in zip(splits, sizes, strict=True):
-        if size == 0:
-            hint = f"; {CUT_VALID}" if split == "valid" else ""
-            raise DataError(f"{path}: split {split} is empty; all of train, valid and test need samples{hint}")
-
-
-def describe(tree: Any) -> str:
-    """What a loaded pickle holds, in a few words."""
-    if isinstance(tree, Mapping):
-        names = ", ".join(as_name(key)[:40] for key in list(tree)[:8])
-        first = next(iter(tree.values()), None)
-        is_dict = isinstance(first, Mapping)
-        inner = f" of dicts with {', '.join(as_name(key)[:40] for key in list(first)[:8])}" if is_dict else ""
-        return f"a dict with the keys {names}{inner}" if names else "an empty dict"
-    if isinstance(tree, np.ndarray):
-        return f"an array of shape {tree.shape} and type {tree.dtype}"
-    if isinstance(tree, list | tuple):
-        return f"a {type(tree).__name__} of {len(tree)} entries"
-    return f"a single {type(tree).__name__}"
-
-
-def is_missing(value: Any) -> bool:
-    """Whether a value stands for nothing: None, NaN, NaT, pandas' NA."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    if isinstance(value, np.datetime64 | np.timedelta64):
-        return bool(np.isnat(value))
-    return isinstance(value, float | np.floating) and math.isnan(value)
-
-
-def texts(values: Any, where: str, repairs: Repairs | None = None) -> list[str]:
-    """A column of texts: a list or an array of str, bytes, lists of words or numbers.
-
-    What is missing (None, NaN) becomes an empty text. Bytes are UTF-8, else Western European (cp1252) where that is
-    plausible. A list of words is joined by blanks; a number is printed. All but plain text and UTF-8 is counted.
-
-    Args:
-        values: the column.
-        where: file and field, begins every message.
-        repairs: counts, under the field's name (the last word of ``where``), what was not plain text.
-
-    Raises:
-        DataError: no column, or an entry that is no text; names the row.
-    """
-    name, repairs = where.rpartition(" ")[2], repairs or Repairs()
-    return [_text(value, name, f"{where}: row {row}", repairs) for row, value in enumerate(entries_of(values, where))]
-
-
-def entries_of(values: Any, where: str) -> list[Any]:
-    """The entries of a column, ``(N,)`` or ``(N, 1)``; of a wider array its rows."""
-    if isinstance(values, np.ndarray) and values.ndim > 0:
-        return values.reshape(-1).tolist() if values.size == len(values) else list(values)
-    if not isinstance(values, list | tuple):
-        raise DataError(f"{where}: expected a list or an array with one entry per sample, found {describe(values)}")
-    return list(values)
-
-
-def _text(value: Any, name: str, where: str, repairs: Repairs) -> str:
-    if isinstance(value, str):
-        return str(value)
-    if is_missing(value):
-        repairs.count(f"{name}: missing, left empty", 1)
-        return ""
-    if isinstance(value, bytes | bytearray):
-        return _decoded(bytes(value), name, where, repairs)
-    if isinstance(value, int | float | np.number) and not isinstance(value, bool) and np.isreal(value):
-        repairs.count(f"{name}: number, read as text", 1)
-        return str(value)
-    if isinstance(value, list | tuple | np.ndarray):
-        words = value.reshape(-1).tolist() if isinstance(value, np.ndarray) else value
-        if all(isinstance(word, str | bytes) or is_missing(word) for word in words):
-            joined = " ".join(filter(None, [_text(word, f"{name} (words)", where, repairs) for word in words]))
-            repairs.count(f"{name}: list of words, joined by blanks" if joined else f"{name}: missing, left empty", 1)
-            return joined
-    raise DataError(f"{where} is {describe(value)}, which is no text; give one text per sample")
-
-
-def _decoded(raw: bytes, name: str, where: str, repairs: Repairs) -> str:
-    """UTF-8, else cp1252 where each special character stands alone; two together may be half of a Chinese text."""
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        pass
-    try:
-        if re.search(rb"[\x80-\xff]{2}", raw):
-            raise UnicodeError("not UTF-8")
-        text = raw.decode("cp1252")
-    except UnicodeError as error:
-        raise DataError(f"{where} holds bytes that are not UTF-8 ({raw[:20]!r}); decode them before saving") from error
-    repairs.count(f"{name}: bytes that are not UTF-8, read as cp1252", 1)
-    return text
-
-
-def column(values: Any, count: int, where: str, repairs: Repairs | None = None) -> list[str]:
-    """:func:`texts` with one entry for each of ``count`` samples.
-
-    Raises:
-        DataError: another number of entries.
-    """
-    found = texts(values, where, repairs)
-    if len(found) != count:
-        raise DataError(f"{where}: {len(found)} entries for {count} samples; the file is damaged or mixed up")
-    return found
-
-
-def names_of(values: Any, where: str) -> list[str]:
-    """A column of ids: text, bytes in UTF-8 or whole numbers.
-
-    Raises:
-        DataError: an id is missing, empty or nothing of these; names the row.
-    """
-    return [_name(value, f"{where}: row {row}") for row, value in enumerate(entries_of(values, where))]
-
-
-def _name(value: Any, where: str) -> str:
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        value = int(value)
-    if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, bytes):
-        value = _decoded(value, "", where, Repairs())
-    if is_missing(value) or (isinstance(value, str) and not value.strip()):
-        raise DataError(f"{where} has an empty id ({value!r}); give every sample an id")
-    if not isinstance(value, str):
-        raise DataError(f"{where}: the id is {describe(value)}; give every sample a text or a whole number")
-    return str(value)
-
-
-def distinct_ids(ids: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], list[str]]:
-    """The ids of the splits; numbers that begin again in each split get its name before them, and a remark says so."""
-    counted = [sorted(int(name) for name in of_split if name.isdecimal()) for of_split in ids.values()]
-    starts = {numbers[0] if numbers else None for numbers in counted}
-    if len(starts) > 1 or None in starts or not starts <= {0, 1}:
-        return dict(ids), []
-    start = starts.pop()
-    if any(n != list(range(start, start + len(of))) for n, of in zip(counted, ids.values(), strict=True)):
-        return dict(ids), []
-    named = {split: [f"{split}_{name}" for name in of_split] for split, of_split in ids.items()}
-    return named, [f"ids are numbers that begin at {start} in each split: read as <split>_<id>"]
-
-
-def has_values(values: Any) -> bool:
-    """Whether a field holds anything but nothing: None, NaN, empty texts, empty lists."""
-    if isinstance(values, np.ndarray) and values.dtype.kind in "biufc":
-        return bool(values.size) and not bool((values != values).all())
-    if isinstance(values, np.ndarray):
-        return any(map(has_values, values.flat))
-    if isinstance(values, list | tuple):
-        return any(map(has_values, values))
-    return bool(values.strip()) if isinstance(values, str | bytes) else not is_missing(values)
-
-
-def _find_splits(tree: Any) -> dict[str, Any]:
-    if not isinstance(tree, Mapping):
-        return {}
-    by_name = {as_name(key).lower(): value for key, value in tree.items() if value is not None}
-    return {split: by_name[name] for split, names in SPLIT_NAMES.items() for name in reversed(names) if name in by_name}

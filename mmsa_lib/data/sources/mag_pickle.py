@@ -1,4 +1,4 @@
-"""The pickles of MAG-BERT: words with one row of vision and audio features each (data.md, section 5.3).
+"""The pickles of MAG-BERT: words with one row of vision and audio features each (docs/data.md).
 
 Per split (``dev`` is valid) a list of ``((words, visual, acoustic), label, segment)``: ``words`` a list of texts,
 ``visual`` ``(len, 47)`` (CMU-MOSI) or ``(len, 35)`` (CMU-MOSEI), ``acoustic`` ``(len, 74)``. The pickles of MISA and
@@ -14,35 +14,30 @@ up: ``DatasetRecord.words`` stays empty.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmsa_lib.data.record import DatasetRecord, FeatureSet, Modality
-from mmsa_lib.data.sources.folds import with_valid
-from mmsa_lib.data.sources.frames import frames_of_one, listed
-from mmsa_lib.data.sources.labels import read_labels
-from mmsa_lib.data.sources.layouts import (
-    beside_splits,
-    check_sizes,
-    distinct_ids,
+from mmsa_lib.data.record import DatasetRecord
+from mmsa_lib.data.sources.columns import (
+    Repairs,
     entries_of,
+    frames_of_one,
     is_missing,
     names_of,
-    not_read,
-    splits_of,
+    ragged_features,
     texts,
 )
-from mmsa_lib.data.sources.official import USER_TERMS, identify, known_set
-from mmsa_lib.data.sources.repairs import Repairs, check_ids
-from mmsa_lib.data.sources.safe_pickle import load
+from mmsa_lib.data.sources.importing import Source
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
 
 UNKNOWN_WORD = "[UNK]"
 """Stands for an empty word, so that words and feature rows stay aligned."""
+
+_NUMBERS = "numbers of words (their vocabulary is not in the file)"
+_LENGTHS = "lengths of visual and acoustic (the arrays have them)"
 
 
 def read(
@@ -66,56 +61,31 @@ def read(
         DataError: another layout (named), a sample whose words and rows differ in number, a missing or empty split, a
             label that is NaN or out of range, or a segment that occurs twice.
     """
-    path = Path(path)
-    tree = load(path)
-    splits = splits_of(tree, "mag", path, cut_valid)
-    sizes = tuple(len(splits[split]) for split in splits)
-    check_sizes(sizes, path, splits)
     repairs = Repairs()
-    standard = np.repeat(list(splits), sizes)
-    samples = {
-        split: [_sample(sample, f"{path} [{split}] sample {row}", repairs) for row, sample in enumerate(splits[split])]
-        for split in splits
+    source = Source.of_pickle(path, "mag", cut_valid, lambda samples, where: _columns(samples, where, repairs))
+    source.repairs = repairs
+    ids = {split: fields.take("id") for split, fields in source.splits.items()}
+    source.name_samples(ids, [video_of(i) for names in ids.values() for i in names])
+    labels = [label for fields, _ in source.parts() for label in fields.take("labels")]
+    columns = {key: [row for f, _ in source.parts() for row in f.take(key)] for key in ("audio", "vision", "raw_text")}
+    aligned = not any(_LENGTHS in fields.part for fields in source.splits.values())
+    sets = {
+        modality: ragged_features(
+            columns[modality],
+            source.all_ids,
+            str(path),
+            modality=modality,
+            level="word" if aligned else "frame",
+            repairs=repairs,
+            description=f"{max(row.shape[1] for row in columns[modality])} features per "
+            + ("word" if aligned else "frame"),
+        )
+        for modality in ("audio", "vision")
     }
-    by_split, renumbered = distinct_ids({split: [sample.segment for sample in of] for split, of in samples.items()})
-    ids = [i for split in splits for i in by_split[split]]
-    check_ids(ids, standard.tolist(), str(path))
-    rows = [sample for of_split in samples.values() for sample in of_split]
-    aligned = all(sample.aligned for sample in rows)
-    found = [(f"{path} labels", [sample.label for sample in rows], ids)]
-    repairs.label_types(found[0][1])
-    labels, chosen, remark = read_labels(found, path, repairs, task=task, column=label_column)
-    source, remarks = identify(path, sizes)
-    known = known_set(sizes)
-    groups = list(ids) if renumbered else [video_of(i) for i in ids]
-    standard, cut = with_valid(standard, groups, cut_valid, str(path))
-    return DatasetRecord(
-        name=name,
-        task=chosen,
-        ids=ids,
-        groups=groups,
-        labels=labels,
-        folds={"standard": standard},
-        features={
-            "audio": _features([sample.acoustic for sample in rows], ids, "audio", aligned, path, repairs),
-            "vision": _features([sample.visual for sample in rows], ids, "vision", aligned, path, repairs),
-        },
-        defaults={"*": {"text": "words", "audio": "audio", "vision": "vision"}},
-        transcripts=[_transcript(sample.words, repairs) for sample in rows],
-        terms=USER_TERMS,
-        citation=known.citation if known else "",
-        sources=[source],
-        repairs=repairs.counts,
-        notes=[
-            *remarks,
-            remark,
-            *([f"sizes are those of {known.name}"] if known else []),
-            *(["one audio and vision row per word of the transcript; the file gives no word times"] if aligned else []),
-            *renumbered,
-            *cut,
-            *not_read([*beside_splits(tree), *dict.fromkeys(name for sample in rows for name in sample.left)]),
-        ],
-    )
+    if aligned:
+        source.notes.append("one audio and vision row per word of the transcript; the file gives no word times")
+    read_labels = source.labels(task, label_column, [(f"{path} labels", labels, source.all_ids)])
+    return source.record(name, read_labels, sets, transcripts=columns["raw_text"])
 
 
 def video_of(segment: str) -> str:
@@ -124,77 +94,52 @@ def video_of(segment: str) -> str:
     return match[1] if match else segment
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """One sample: words, vision ``(T, d)`` and audio ``(T, d)`` (a row per word where ``aligned``), label, segment."""
-
-    words: list[str]
-    visual: np.ndarray
-    acoustic: np.ndarray
-    label: Any
-    segment: str
-    aligned: bool
-    left: tuple[str, ...]
+def _columns(samples: Any, where: str, repairs: Repairs) -> dict[str, Any]:
+    """The fields of a split: lists with one entry per sample; what is not read has a name of its own."""
+    rows = [_sample(sample, f"{where} sample {row}", repairs) for row, sample in enumerate(samples)]
+    columns = {key: [row[key] for row in rows] for key in ("id", "labels", "raw_text", "vision", "audio")}
+    return columns | {key: None for key in (_NUMBERS, _LENGTHS) if any(key in row for row in rows)}
 
 
-def _sample(sample: Any, where: str, repairs: Repairs) -> _Sample:
-    """One sample, its parts checked against each other."""
+def _sample(sample: Any, where: str, repairs: Repairs) -> dict[str, Any]:
+    """One sample by field, its parts checked against each other."""
     try:
         first, label, segment = sample
         words, visual, acoustic, *more = first
     except (TypeError, ValueError) as error:
         raise DataError(f"{where}: expected ((words, visual, acoustic), label, segment) ({error})") from error
     if len(more) not in (0, 1, 3):
-        raise DataError(
-            f"{where}: {3 + len(more)} pieces, expected (words, visual, acoustic) or MISA's fourth, the words"
-        )
-    left = ("numbers of words (their vocabulary is not in the file)",) if more else ()
-    left += ("lengths of visual and acoustic (the arrays have them)",) if len(more) == 3 else ()
+        expected = "expected (words, visual, acoustic) or MISA's fourth, the words"
+        raise DataError(f"{where}: {3 + len(more)} pieces, {expected}")
     words = entries_of(more[0] if more else words, f"{where} words")
     if any(isinstance(word, list | tuple | np.ndarray) for word in words):
         raise DataError(f"{where} words: a word is itself a list; expected a list of texts")
     if words and all(isinstance(word, int | float | np.number) and not is_missing(word) for word in words):
         raise DataError(f"{where} words: numbers of a vocabulary that is not in the file; expected a list of texts")
     words = texts(words, f"{where} words", repairs)
-    segment = _segment(segment, f"{where} segment")
-    where = f"{where} ({segment!r})"
-    visual, acoustic = frames_of_one(visual, f"{where}: visual"), frames_of_one(acoustic, f"{where}: acoustic")
-    for name, rows in (("visual", visual), ("acoustic", acoustic)):
+    parts = segment.tolist() if isinstance(segment, np.ndarray) else segment
+    names = names_of(parts if isinstance(parts, list | tuple) else [parts], f"{where} segment")
+    where = f"{where} ({'_'.join(names)!r})"
+    frames = {
+        "vision": frames_of_one(visual, f"{where}: visual"),
+        "audio": frames_of_one(acoustic, f"{where}: acoustic"),
+    }
+    for name, rows in zip(("visual", "acoustic"), frames.values(), strict=True):
         if len(more) < 3 and len(rows) != len(words):
             raise DataError(f"{where}: {len(words)} words and {name} of shape {rows.shape}, expected a row per word")
-    return _Sample(words, visual, acoustic, _one(label), segment, len(more) < 3, left)
-
-
-def _one(label: Any) -> Any:
-    """The label of a sample out of whatever it is wrapped in (``[[0.4]]`` is 0.4); several stay together."""
-    while isinstance(label, list | tuple | np.ndarray):
-        if isinstance(label, np.ndarray) and label.ndim == 0:
-            return label[()]
-        if len(label) != 1:
-            return label
-        label = label[0]
-    return label
-
-
-def _segment(value: Any, where: str) -> str:
-    parts = value.tolist() if isinstance(value, np.ndarray) else value
-    return "_".join(names_of(parts, where)) if isinstance(parts, list | tuple) else names_of([value], where)[0]
+    if isinstance(label, np.ndarray):
+        label = label.tolist()
+    while isinstance(label, list | tuple) and len(label) == 1:  # [[0.4]] is 0.4; several numbers stay together
+        label = label[0].tolist() if isinstance(label[0], np.ndarray) else label[0]
+    left = dict.fromkeys((_NUMBERS, _LENGTHS)[: min(2, (1 + len(more)) // 2)])
+    return {"id": "_".join(names), "labels": label, "raw_text": _transcript(words, repairs), **frames, **left}
 
 
 def _transcript(words: list[str], repairs: Repairs) -> str:
     """The words joined by blanks; blanks inside a word go, so that each word stays one word."""
     if not any(word.strip() for word in words):
         return ""  # no text at all: missing, not made of unknown words
-    joined_words = ["".join(word.split()) for word in words]
-    repairs.count("words: blanks inside a word removed", sum(a != b for a, b in zip(words, joined_words, strict=True)))
-    repairs.count(f"words: empty, replaced by {UNKNOWN_WORD}", sum(not word for word in joined_words))
-    return " ".join(word or UNKNOWN_WORD for word in joined_words)
-
-
-def _features(
-    rows: list[np.ndarray], ids: list[str], modality: Modality, aligned: bool, path: Path, repairs: Repairs
-) -> FeatureSet:
-    widths = sorted({row.shape[1] for row in rows if row.size})
-    level, each = ("word", "word") if aligned else ("frame", "frame")
-    description = f"{widths[0] if widths else 0} features per {each}"
-    return listed(rows, ids, str(path), modality=modality, level=level, repairs=repairs, description=description)
+    whole = ["".join(word.split()) for word in words]
+    repairs.count("words: blanks inside a word removed", sum(a != b for a, b in zip(words, whole, strict=True)))
+    repairs.count(f"words: empty, replaced by {UNKNOWN_WORD}", whole.count(""))
+    return " ".join(word or UNKNOWN_WORD for word in whole)

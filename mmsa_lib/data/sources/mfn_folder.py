@@ -1,4 +1,4 @@
-"""Folders of HDF5 files as the MFN repository has them (data.md, sections 4.1 and 5.4).
+"""Folders of HDF5 files as the MFN repository has them (docs/data.md).
 
 Two arrangements, one array per file, ``S`` standing for train, valid and test:
 
@@ -25,11 +25,9 @@ import numpy as np
 from mmsa_lib.data.formats import MFN_FOLDER, kind_of, unread
 from mmsa_lib.data.hdf5 import look_at_all, read_array, read_hdf5
 from mmsa_lib.data.record import MODALITIES, DatasetRecord, Modality
-from mmsa_lib.data.sources.frames import features, joined, present_frames, spanned
-from mmsa_lib.data.sources.labels import read_labels
-from mmsa_lib.data.sources.layouts import SPLIT_NAMES, check_sizes, field_of, not_read
-from mmsa_lib.data.sources.official import USER_TERMS, identify, known_set
-from mmsa_lib.data.sources.repairs import Repairs
+from mmsa_lib.data.sources.columns import padded_features, present_frames, valid_frames
+from mmsa_lib.data.sources.importing import Sets, Source
+from mmsa_lib.data.sources.layouts import SPLIT_NAMES, SPLIT_OF, Fields, field_of
 from mmsa_lib.data.task import Task, regression
 from mmsa_lib.errors import DataError
 
@@ -37,8 +35,7 @@ JOINT_WIDTHS: dict[Modality, int] = {"text": 300, "audio": 5, "vision": 20}
 """Columns of ``X_S.h5``, in this order: GloVe, selected COVAREP and FACET features."""
 
 APART_FILES: dict[Modality, str] = {"text": "text_{}_emb.h5", "audio": "audio_{}.h5", "vision": "video_{}.h5"}
-_CANONICAL = {alias: split for split, aliases in SPLIT_NAMES.items() for alias in aliases}
-_Arrays = dict[Modality, np.ndarray]
+_Files = dict[tuple[str, str], Path]
 
 
 def read(folder: Path | str, name: str, *, task: Task | None = None, label_column: str | None = None) -> DatasetRecord:
@@ -58,51 +55,29 @@ def read(folder: Path | str, name: str, *, task: Task | None = None, label_colum
         DataError: a file is missing, unreadable or of another shape, a label is NaN or out of range, or a split is
             empty; names the file.
     """
-    folder = Path(folder)
+    folder, left = Path(folder), []
     if not folder.is_dir():
         kind = kind_of(folder)
         found = f" (it seems to be {kind})" if kind else ""
         raise DataError(f"{folder} is not a folder{found}; give the folder that holds X_train.h5 or audio_train.h5")
-    repairs = Repairs()
-    left: list[str] = []
     files = _files(folder, left)
     look_at_all(files.values())
     keys = ("X",) if any(key == "X" for key, _ in files) else MODALITIES
-    arrays = _read_joint(files, left) if keys == ("X",) else _read_apart(files, folder, left)
-    raw = {split: _one_array(files.get(("y", split), folder / f"y_{split}.h5"), left) for split in SPLIT_NAMES}
-    sizes = tuple(len(raw[split]) for split in SPLIT_NAMES)
-    check_sizes(sizes, folder)
-    names = {split: [f"{split}_{row}" for row in range(len(raw[split]))] for split in SPLIT_NAMES}
-    ids = [i for split in SPLIT_NAMES for i in names[split]]
-    found = [(str(files["y", split]), raw[split], names[split]) for split in SPLIT_NAMES]
-    labels, chosen, remark = read_labels(found, folder, repairs, task=task, column=label_column, infer=_one_to_five)
+    arrays = {split: _arrays(files, folder, split, keys, left) for split in SPLIT_NAMES}
+    labels = {split: _one_array(_file(files, folder, "y", split), left) for split in SPLIT_NAMES}
+    source = Source(folder, {split: Fields(arrays[split], f"{folder} [{split}]") for split in SPLIT_NAMES}, left)
+    source.name_samples({s: [f"{s}_{row}" for row in range(len(values))] for s, values in labels.items()})
+    parts = [(str(files["y", split]), labels[split], source.ids[split]) for split in SPLIT_NAMES]
+    read_labels = source.labels(task, label_column, parts, infer=_one_to_five)
+    widths = {m: arrays[split][m].shape[2] for split in SPLIT_NAMES for m in MODALITIES if m in arrays[split]}
+    source.notes.append("the files name no samples: ids are <split>_<row>, and statistics can't resample by video")
+    for split in SPLIT_NAMES:
+        absent = [m for m in MODALITIES if m in widths and m not in arrays[split]]
+        source.notes += [f"split {split} has no {m}, which counts as missing there" for m in absent]
     wanted = [*((key, split) for split in SPLIT_NAMES for key in keys), *(("y", split) for split in SPLIT_NAMES)]
-    identified = [identify(files[one], sizes) for one in wanted if one in files]
-    left += [path.name for one, path in files.items() if one not in wanted]
-    known = known_set(sizes)
-    sets = _features(arrays, sizes, folder, repairs)
-    return DatasetRecord(
-        name=name,
-        task=chosen,
-        ids=ids,
-        groups=list(ids),
-        labels=labels,
-        folds={"standard": np.repeat(list(SPLIT_NAMES), sizes)},
-        features=dict(sets),
-        defaults={"*": {m: m for m in sets}},
-        terms=USER_TERMS,
-        citation=known.citation if known else "",
-        sources=[line for line, _ in identified],
-        repairs=repairs.counts,
-        notes=[
-            *[remark for _, remarks in identified for remark in remarks],
-            remark if task else f"label range [{chosen.range[0]:g}, {chosen.range[1]:g}] inferred from the labels",
-            *([f"sizes are those of {known.name}"] if known else []),
-            "the files name no samples: ids are <split>_<row>, and statistics can't resample by video",
-            *(f"split {split} has no {m}, which counts as missing there" for split, m in _absent(arrays)),
-            *not_read(left),
-        ],
-    )
+    source.beside += [path.name for one, path in files.items() if one not in wanted]
+    sets = source.features(lambda fields, ids: _read_split(fields, len(ids), widths, source))
+    return source.record(name, read_labels, sets, files=[files[one] for one in wanted if one in files])
 
 
 def _one_to_five(labels: np.ndarray) -> Task | None:
@@ -110,12 +85,13 @@ def _one_to_five(labels: np.ndarray) -> Task | None:
     return regression((1, 5)) if labels.min() >= 1 and 3 < labels.max() <= 5 and not whole else None
 
 
-def _files(folder: Path, left: list[str]) -> dict[tuple[str, str], Path]:
+def _files(folder: Path, left: list[str]) -> _Files:
     """Key (``X``, ``y`` or a modality) and split to the file that is called so; other names go to ``left``."""
-    files: dict[tuple[str, str], Path] = {}
+    files: _Files = {}
     for name in unread(os.listdir(folder)):
-        parts = re.fullmatch(r"(.+?)_([a-z]+)(?:_emb)?\.(?:h5|hdf5)", name)
-        key, split = ("", "") if parts is None else (_key(parts[1]), _CANONICAL.get(parts[2], ""))
+        stem, split = re.fullmatch(r"(?:(.+?)_([a-z]+)(?:_emb)?\.(?:h5|hdf5))?.*", name, re.DOTALL).groups()
+        split, field = SPLIT_OF.get(split), field_of(stem)
+        key = stem if stem in ("X", "y") else "y" if field == "labels" else field if field in MODALITIES else None
         if not key or not split:
             left.append(name)
         elif (key, split) in files:
@@ -125,75 +101,51 @@ def _files(folder: Path, left: list[str]) -> dict[tuple[str, str], Path]:
     return files
 
 
-def _key(name: str) -> str:
-    field = field_of(name) or ""
-    return name if name in ("X", "y") else "y" if field == "labels" else field if field in MODALITIES else ""
+def _file(files: _Files, folder: Path, key: str, split: str) -> Path:
+    return files.get((key, split), folder / f"{key}_{split}.h5")
 
 
-def _read_joint(files: dict[tuple[str, str], Path], left: list[str]) -> dict[str, _Arrays]:
-    """Arrays per split, cut out of the joint ones."""
-    folder, total, arrays = next(iter(files.values())).parent, sum(JOINT_WIDTHS.values()), {}
-    for split in SPLIT_NAMES:
-        path = files.get(("X", split), folder / f"X_{split}.h5")
-        values = _frames(path, left)
-        if values.shape[2] != total:
-            raise DataError(f"{path}: {values.shape[2]} columns, expected {total} (text 300, audio 5, vision 20)")
-        cuts = np.cumsum(list(JOINT_WIDTHS.values()))[:-1]
-        arrays[split] = dict(zip(JOINT_WIDTHS, np.split(values, cuts, axis=2), strict=True))
-    return arrays
+def _arrays(
+    files: _Files, folder: Path, split: str, keys: tuple[str, ...], left: list[str]
+) -> dict[Modality, np.ndarray]:
+    """The arrays of a split: cut out of the joint one, or apart as far as there are files."""
+    if keys != ("X",):
+        arrays = {m: _frames(files[m, split], left) for m in MODALITIES if (m, split) in files}
+        if arrays:
+            return arrays
+        kind, some = kind_of(folder), ", ".join(pattern.format(split) for pattern in APART_FILES.values())
+        seems = f"; it seems to be {kind}" if kind != MFN_FOLDER else ""
+        raise DataError(f"{folder}: no file for split {split}; expected X_{split}.h5, or some of {some}{seems}")
+    path, total = _file(files, folder, "X", split), sum(JOINT_WIDTHS.values())
+    values = _frames(path, left)
+    if values.shape[2] != total:
+        raise DataError(f"{path}: {values.shape[2]} columns, expected {total} (text 300, audio 5, vision 20)")
+    cuts = np.cumsum(list(JOINT_WIDTHS.values()))[:-1]
+    return dict(zip(JOINT_WIDTHS, np.split(values, cuts, axis=2), strict=True))
 
 
-def _read_apart(files: dict[tuple[str, str], Path], folder: Path, left: list[str]) -> dict[str, _Arrays]:
-    """Arrays per split as far as there are files."""
-    arrays: dict[str, _Arrays] = {}
-    for split in SPLIT_NAMES:
-        arrays[split] = {m: _frames(files[m, split], left) for m in MODALITIES if (m, split) in files}
-        if not arrays[split]:
-            kind = kind_of(folder)
-            raise DataError(
-                f"{folder}: no file for split {split}; expected X_{split}.h5, or some of "
-                f"{', '.join(pattern.format(split) for pattern in APART_FILES.values())}"
-                f"{f'; it seems to be {kind}' if kind != MFN_FOLDER else ''}"
-            )
-    return arrays
-
-
-def _absent(arrays: dict[str, _Arrays]) -> list[tuple[str, Modality]]:
-    """The splits without a modality that another split has."""
-    there = {m for of_split in arrays.values() for m in of_split}
-    return [(split, m) for split, of_split in arrays.items() for m in MODALITIES if m in there - of_split.keys()]
-
-
-def _features(arrays: dict[str, _Arrays], sizes: tuple[int, ...], folder: Path, repairs: Repairs):
-    """Feature sets of all splits; a split that lacks a modality gets zero frames, which are not observed."""
-    widths = {m: of_split[m].shape[2] for of_split in arrays.values() for m in MODALITIES if m in of_split}
-    parts: dict[Modality, list] = {m: [] for m in MODALITIES if m in widths}
-    for (split, of_split), size in zip(arrays.items(), sizes, strict=True):
-        shapes = {(len(values), values.shape[1]) for values in of_split.values()}
-        if len(shapes) > 1 or next(iter(shapes))[0] != size:
-            found = ", ".join(f"{m} {values.shape}" for m, values in of_split.items())
-            raise DataError(f"{folder} [{split}]: {size} labels and {found}; expected equal samples and steps")
-        valid = _valid_steps(of_split, repairs)
-        for modality, done in parts.items():
-            values = of_split.get(modality, np.zeros((*valid.shape, widths[modality]), dtype=np.float32))
-            done.append(
-                features(
-                    values,
-                    valid,
-                    modality=modality,
-                    level="word",
-                    repairs=repairs,
-                    zero_is_missing=True,
-                    description=f"{widths[modality]} {modality} features, word-aligned",
-                )
-            )
-    return {m: joined(done, f"{folder}: {m}") for m, done in parts.items()}
-
-
-def _valid_steps(arrays: _Arrays, repairs: Repairs) -> np.ndarray:
-    """The valid span of each sample, ``(N, T)`` bool; see the module's text."""
+def _read_split(fields: Fields, count: int, widths: dict[Modality, int], source: Source) -> Sets:
+    """The feature sets of a split; a modality that it lacks gets zero frames, which are not observed."""
+    arrays = {m: fields.take(m) for m in MODALITIES if m in fields}
+    shapes = {values.shape[:2] for values in arrays.values()}
+    if len(shapes) > 1 or next(iter(shapes))[0] != count:
+        found = ", ".join(f"{m} {values.shape}" for m, values in arrays.items())
+        raise DataError(f"{fields.where}: {count} labels and {found}; expected equal samples and steps")
     deciding = [m for m in ("text", "audio") if m in arrays] if "text" in arrays else list(arrays)
-    return spanned(np.logical_or.reduce([present_frames(arrays[m]) for m in deciding]), "all modalities", repairs)
+    present = np.logical_or.reduce([present_frames(arrays[m]) for m in deciding])
+    valid = valid_frames(present, None, "all modalities", source.repairs)
+    return {
+        m: padded_features(
+            arrays.get(m, np.zeros((*valid.shape, width), dtype=np.float32)),
+            valid,
+            modality=m,
+            level="word",
+            repairs=source.repairs,
+            zero_is_missing=True,
+            description=f"{width} {m} features, word-aligned",
+        )
+        for m, width in widths.items()
+    }
 
 
 def _frames(path: Path, left: list[str]) -> np.ndarray:

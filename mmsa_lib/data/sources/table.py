@@ -31,7 +31,6 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,24 +38,20 @@ import numpy as np
 
 from mmsa_lib.data.formats import ARCHIVE, NPY, is_dangling, kind_of, unread
 from mmsa_lib.data.record import MODALITIES, DatasetRecord, FeatureSet, Modality
-from mmsa_lib.data.sources.frames import features, frames_of, listed, placed, present_frames, spanned
-from mmsa_lib.data.sources.labels import read_labels
-from mmsa_lib.data.sources.layouts import (
-    DOUBT,
-    MODALITY_NAMES,
-    SPLIT_NAMES,
-    column,
+from mmsa_lib.data.sources.columns import (
+    Repairs,
     describe,
     entries_of,
-    field_of,
+    features_of,
+    frames_of,
     has_values,
+    lengths_of,
     names_of,
-    not_read,
-    spelling,
+    texts,
 )
-from mmsa_lib.data.sources.official import USER_TERMS, identify
+from mmsa_lib.data.sources.importing import Source
+from mmsa_lib.data.sources.layouts import DOUBT, MODALITY_NAMES, SPLIT_NAMES, SPLIT_OF, Fields, field_of, spelling
 from mmsa_lib.data.sources.reading import read_cells
-from mmsa_lib.data.sources.repairs import Repairs, check_ids, sentiment_labels
 from mmsa_lib.data.sources.safe_pickle import load_npz
 from mmsa_lib.data.task import Task, emotions
 from mmsa_lib.errors import DataError
@@ -66,8 +61,8 @@ NAMES = {
     "split": ("split", "splits", "mode", "partition", "subset"),
     "group": ("group", "groups", "video_id", "video_ids", "vid", "dialogue_id"),
     "clip": ("clip_id", "clip_ids", "clip", "cid", "utterance_id"),
-    "label": ("label", "labels", "sentiment"),
-    "text": ("text", "texts", "utterance", "utterances", "sentence", "sentences"),
+    "labels": ("label", "labels", "sentiment"),
+    "raw_text": ("text", "texts", "utterance", "utterances", "sentence", "sentences"),
 }
 """Names of a table's columns beside those of ``layouts.FIELDS`` (small letters, words joined by ``_``)."""
 
@@ -75,76 +70,56 @@ FORM = (
     "a table has the columns id (or video_id and clip_id), split (train, valid or test), label, and text or features "
     "(audio:0, audio:1, ...); see 'mmsa-lib data import --help'"
 )
-_OTHER_KEYS = {"id": "id", "labels": "label", "raw_text": "text"} | {f"labels_{m}": f"label_{m}" for m in MODALITIES}
-_KEYS = {name: key for key, names in NAMES.items() for name in names}
-_TABLE_ENDINGS = (".csv", ".tsv")
-_CANONICAL = {alias: split for split, aliases in SPLIT_NAMES.items() for alias in aliases}
-_MODALITIES: dict[str, Modality] = {name: m for m, names in MODALITY_NAMES.items() for name in names}
-_FEATURE = re.compile(rf"({'|'.join(_MODALITIES)})(?:_features?|_feats?)?[:_. ]?(\d+)", re.IGNORECASE)
-_MINUS = dict.fromkeys(map(ord, "\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d"), "-")
-_NUMBER = re.compile(r"[+-]?\d*([.,])?\d+(?:[eE][+-]?\d+)?")
-_Columns = dict[str, Any]
-
-
-@dataclass
-class _Table:
-    """An opened table: its columns under the names of the module's text, and how its features are read.
-
-    Attributes:
-        path: the table or archive, begins every message.
-        columns: all that has one entry per sample, by its key.
-        place: row to its place in the file, for instance "line 3".
-        remarks: what a user should know of how it was read.
-        left: names of what is not read.
-        called: key to the name in the file.
-    """
-
-    path: Path
-    columns: _Columns
-    place: Callable[[int], str]
-    remarks: list[str]
-    left: list[str] = field(default_factory=list)
-    called: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.names = list(self.columns)
-
-    def name_columns(self, key_of: Callable[[str, Any], str | None]) -> None:
-        """Put the columns under their keys; the own name of a key comes before the other names of it."""
-        columns, self.columns = self.columns, {}
-        for name, values in columns.items():
-            key = key_of(name, values)
-            if key is None or (key in columns and key != name and key_of(key, columns[key]) == key):
-                self.left.append(name)
-                continue
-            if key in self.called:
-                raise DataError(f"{self.path}: has both {self.called[key]!r} and {name!r} for {key}; keep one of them")
-            self.columns[key], self.called[key] = values, name
-        renamed = [f"{name!r} read as {key}" for key, name in self.called.items() if key != name and key != "clip"]
-        self.remarks += renamed
-
-    def need(self, key: str, ids: list[str] | None = None) -> Any:
-        """The column ``key``, without empty cells.
-
-        Raises:
-            DataError: there is none, or a cell is empty; names its row.
-        """
-        if key not in self.columns:
-            found = ", ".join(self.names[:12])
-            remedy = _NO_SPLIT if key == "split" else ""
-            raise DataError(f"{self.path}: column {key!r} is missing, found {found}; {remedy}{FORM}")
-        values = self.columns[key]
-        for row, value in enumerate(values if isinstance(values, list) else ()):
-            if not value.strip():
-                sample = f" of sample {ids[row]!r}" if ids else ""
-                raise DataError(f"{self.path}: {self.place(row)}: an empty {self.called[key]}{sample}; fill the cell")
-        return values
-
-
 _NO_SPLIT = (
     "say in each row whether it is train, valid or test (files of one split each: put their rows together, with a "
     "column split); "
 )
+_OWN = {
+    "labels": "label",
+    "raw_text": "text",
+    "text": "text_features",
+    **{f"labels_{m}": f"label_{m}" for m in MODALITIES},
+}
+"""Keys of columns that this form of data calls by another name."""
+
+_KEYS = {name: key for key, names in NAMES.items() for name in names}
+_TABLE_ENDINGS = (".csv", ".tsv")
+_MODALITIES: dict[str, Modality] = {name: m for m, names in MODALITY_NAMES.items() for name in names}
+_FEATURE = re.compile(rf"({'|'.join(_MODALITIES)})(?:_features?|_feats?)?[:_. ]?(\d+)", re.IGNORECASE)
+_MINUS = dict.fromkeys(map(ord, "\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d"), "-")
+_NUMBER = re.compile(r"[+-]?\d*([.,])?\d+(?:[eE][+-]?\d+)?")
+_ReadFeatures = Callable[[Modality, list[str], Repairs], FeatureSet | None]
+
+
+class _Table(Fields):
+    """An opened table: its columns by key, and ``line``, which names the place of a row in the file ("line 3")."""
+
+    def __init__(
+        self, columns: dict[str, Any], path: Path, line: Callable[[int], str], key_of: Callable[[str, Any], str | None]
+    ):
+        super().__init__(columns, str(path), key_of=key_of, own=_OWN)
+        self.line, self.names = line, list(columns)
+
+    def see(self, key: str) -> Any:
+        """The column ``key``, which stays."""
+        return self.part[self.called[key]]
+
+    def need(self, key: str, ids: list[str] | None = None) -> Any:
+        """Take the column ``key``, which must have no empty cell.
+
+        Raises:
+            DataError: there is none, or a cell is empty; names its row.
+        """
+        if key not in self:
+            remedy = _NO_SPLIT if key == "split" else ""
+            found = f"found {', '.join(self.names[:12])}; {remedy}{FORM}"
+            raise DataError(f"{self.where}: column {_OWN.get(key, key)!r} is missing, {found}")
+        name, values = self.called[key], self.take(key)
+        for row, value in enumerate(values if isinstance(values, list) else ()):
+            if not value.strip():
+                sample = f" of sample {ids[row]!r}" if ids else ""
+                raise DataError(f"{self.where}: {self.line(row)}: an empty {name}{sample}; fill the cell")
+        return values
 
 
 def read(path: Path | str, name: str, *, task: Task | None = None, label_column: str | None = None) -> DatasetRecord:
@@ -167,148 +142,86 @@ def read(path: Path | str, name: str, *, task: Task | None = None, label_column:
         DataError: a column is missing, a row is short, a cell is empty, an id repeats, a split is unknown or missing, a
             label is out of range, a file is damaged, or features do not fit together; names the file and the sample.
     """
-    path, repairs = Path(path), Repairs()
-    table, read_features = _open(path, repairs)
-    columns = table.columns
-    ids, groups = _ids(table)
-    count = len(ids)
-    standard = _splits(table, column(table.need("split", ids), count, f"{table.path} split"), ids)
-    check_ids(ids, standard.tolist(), str(path))
-    if not any(key.startswith(EMOTION_PREFIX) for key in columns):
-        table.need("label", ids)
-    gaps = _unimodal_gaps(table)
-    complete = {key: values for key, values in columns.items() if key not in gaps}
-    labels, chosen, unimodal, remark = _labels(complete, ids, path, task, label_column, repairs)
-    transcripts = _transcripts(table, count, repairs) if "text" in columns else None
-    sets = {m: found for m in MODALITIES if (found := read_features(m, ids, repairs)) is not None}
-    if not sets and transcripts is None:
-        raise DataError(f"{path}: there are neither features nor a column 'text'; there is nothing to learn from")
-    text = "text" if "text" in sets else "words" if transcripts is not None else None
-    sizes = tuple(int((standard == split).sum()) for split in SPLIT_NAMES)
-    line, _ = identify(table.path, sizes)
-    return DatasetRecord(
-        name=name,
-        task=chosen,
-        ids=ids,
-        groups=[group or own for group, own in zip(groups, ids, strict=True)],
-        labels=labels,
-        folds={"standard": standard},
-        features=dict(sets),
-        defaults={"*": {**({"text": text} if text else {}), **{m: m for m in sets if m != "text"}}},
-        transcripts=transcripts,
-        unimodal_labels=unimodal,
-        terms=USER_TERMS,
-        sources=[line],
-        repairs=repairs.counts,
-        notes=[remark, *_remarks_on_groups(groups), *table.remarks, *not_read(table.left)],
-    )
+    notes: list[str] = []
+    table, read_features = _open(Path(path), notes)
+    source = Source(path, {"": table}, own_table=True)
+    ids, groups = _ids(table, notes)
+    standard = _splits(table, texts(table.need("split", ids), f"{table.where} split", count=len(ids)), ids)
+    source.name_samples({"": ids}, [group or own for group, own in zip(groups, ids, strict=True)], standard)
+    _plain_numbers(table, source.repairs)
+    emotion_labels = _emotion_labels(table, task)
+    unimodal = {} if emotion_labels else source.unimodal()
+    if emotion_labels:
+        values, asked = emotion_labels
+        labels, chosen, _ = source.labels(asked, label_column, [(table.where, values, ids)])
+        read_labels = labels, chosen, f"{chosen.kind} {', '.join(chosen.names)}: from the columns of these names"
+    else:
+        values = table.need("labels", ids)
+        parts = [(table.place("labels"), values, ids)]
+        read_labels = source.labels(task, label_column, parts, sims=bool(unimodal))
+    transcripts = _transcripts(source, table, notes)
+    sets = {m: found for m in MODALITIES if (found := read_features(m, ids, source.repairs)) is not None}
+    source.notes += [*_remarks_on_groups(groups), *notes]
+    return source.record(name, read_labels, sets, files=[Path(table.where)], transcripts=transcripts, unimodal=unimodal)
 
 
-_ReadFeatures = Callable[[Modality, list[str], Repairs], FeatureSet | None]
-
-
-def _open(path: Path, repairs: Repairs) -> tuple[_Table, _ReadFeatures]:
+def _open(path: Path, notes: list[str]) -> tuple[_Table, _ReadFeatures]:
     """The columns, and how features are read, for any of the three forms."""
+    kind = kind_of(path)
     if path.is_dir():
-        return _open_folder(path, repairs)
+        return _open_folder(path, notes)
     if path.suffix.lower() == ".npz":
-        return _open_archive(path)
+        if kind and kind != ARCHIVE:
+            raise DataError(f"{path} is not an .npz archive: it seems to be {kind}")
+        table = _Table(load_npz(path), path, lambda row: f"row {row}", _array_key)
+        for key, name in table.called.items():
+            if not isinstance(values := table.see(key), np.ndarray) or values.ndim == 0:
+                what = f"{name!r} is a single object ({describe(values)})"
+                raise DataError(f"{path}: {what}; expected arrays with one entry per sample")
+        return table, lambda m, ids, repairs: _array_features(table, m, ids, repairs)
     if path.suffix.lower() not in _TABLE_ENDINGS:
-        kind = kind_of(path)
         found = f"; it seems to be {kind}" if kind else ""
         raise DataError(f"{path}: give a .csv, .tsv or .npz file, or a folder with samples.csv{found}")
-    table = _open_cells(path, repairs)
-    return table, lambda m, ids, repairs: _feature_columns(table, m, ids, repairs)
+    table = _open_cells(path, notes)
+    return table, lambda m, ids, repairs: _column_features(table, m, ids, repairs)
 
 
-def _open_cells(path: Path, repairs: Repairs) -> _Table:
+def _open_cells(path: Path, notes: list[str]) -> _Table:
     """The cells of a table as they are written: an id 001 stays 001, a transcript NA stays NA."""
     cells = read_cells(path)
-    table = _Table(path, cells.columns, lambda row: f"line {cells.lines[row]}", cells.remarks)
-    table.name_columns(_cell_key)
-    _plain_numbers(table, repairs)
-    return table
+    notes += cells.remarks
+    return _Table(cells.columns, path, lambda row: f"line {cells.lines[row]}", _cell_key)
 
 
-def _cell_key(name: str, _: Any) -> str | None:
-    """The key of a column of cells."""
-    if name.startswith(EMOTION_PREFIX):
-        return name
-    if feature := _FEATURE.fullmatch(name):
-        return f"{feature[1].lower()}:{int(feature[2])}"
-    return _plain_key(name)
-
-
-def _open_archive(path: Path) -> tuple[_Table, _ReadFeatures]:
-    kind = kind_of(path)
-    if kind and kind != ARCHIVE:
-        raise DataError(f"{path} is not an .npz archive: it seems to be {kind}")
-    table = _Table(path, load_npz(path), lambda row: f"row {row}", [])
-    table.name_columns(_array_key)
-    for key, values in table.columns.items():
-        if not isinstance(values, np.ndarray) or values.ndim == 0:
-            raise DataError(
-                f"{path}: {table.called[key]!r} is a single object ({describe(values)}); expected arrays with one "
-                "entry per sample"
-            )
-    return table, lambda m, ids, repairs: _padded_arrays(table, m, ids, repairs)
-
-
-def _array_key(name: str, values: Any) -> str | None:
-    """The key of an array of an archive: an array that is called text may hold transcripts or features."""
-    known, is_array = spelling(name), isinstance(values, np.ndarray)
-    key = field_of(known)
-    if name.startswith(EMOTION_PREFIX):
-        return name
-    if known in NAMES["text"]:
-        entry = values.flat[0] if is_array and values.dtype == object and values.size else None
-        numbers = is_array and (values.dtype.kind in "biuf" or isinstance(entry, np.ndarray))
-        return "text_features" if numbers else "text"
-    if key in MODALITIES or key in [f"{m}_lengths" for m in MODALITIES]:
-        return key.replace("text", "text_features")
-    return _plain_key(name)
-
-
-def _plain_key(name: str) -> str | None:
-    """The key of what is no feature."""
-    known = spelling(name)
-    return _KEYS.get(known) or _OTHER_KEYS.get(field_of(known) or "")
-
-
-def _open_folder(folder: Path, repairs: Repairs) -> tuple[_Table, _ReadFeatures]:
+def _open_folder(folder: Path, notes: list[str]) -> tuple[_Table, _ReadFeatures]:
     """The table of a folder, and its folders of arrays by modality."""
     listing = set(os.listdir(folder))
     found = next((f"samples{end}" for end in _TABLE_ENDINGS if f"samples{end}" in listing), None)
     if found is None:
-        raise DataError(
-            f"{folder}: the folder needs a table samples.csv or samples.tsv with id, split and label; it seems to be "
-            f"{kind_of(folder)}"
-        )
-    table = _open_cells(folder / found, repairs)
+        needed = "the folder needs a table samples.csv or samples.tsv with id, split and label"
+        raise DataError(f"{folder}: {needed}; it seems to be {kind_of(folder)}")
+    table = _open_cells(folder / found, notes)
+    for key in [key for key in table.called if _FEATURE.fullmatch(key)]:  # features lie in files here
+        del table.called[key]
     folders = _modality_folders(folder, listing)
-    table.remarks += [f"folder {name!r} read as {m}" for m, name in folders.items() if name != m]
-    for key, name in list(table.called.items()):
-        if _FEATURE.fullmatch(key):  # features lie in files here
-            del table.called[key], table.columns[key]
-            table.left.append(name)
-    table.left += unread(listing - {found, *folders.values()})
+    notes += [f"folder {name!r} read as {m}" for m, name in folders.items() if name != m]
+    table.left_out += unread(listing - {found, *folders.values()})
 
     def read_features(modality: Modality, ids: list[str], repairs: Repairs) -> FeatureSet | None:
         if modality not in folders:
             return None
-        rows, strange = _per_sample_files(folder / folders[modality], ids)
-        table.left.extend(f"{folders[modality]}/{name} (no sample of that id)" for name in strange)
-        if not any(map(len, rows)):
-            if not strange:
-                table.left.append(f"{folders[modality]} (an empty folder)")
-                return None
-            raise DataError(
-                f"{folder / folders[modality]}: no file is called after a sample, as {ids[0]}.npy would be, found "
-                f"{', '.join(strange[:3])}; rename the files"
-            )
-        where, described = str(folder / folders[modality]), f"{modality} features, one file per sample"
-        level = "utterance" if max(map(len, rows)) == 1 else "frame"
-        return listed(rows, ids, where, modality=modality, level=level, repairs=repairs, description=described)
+        where = folder / folders[modality]
+        rows, strange = _per_sample_files(where, ids)
+        table.left_out += [f"{where.name}/{name} (no sample of that id)" for name in strange]
+        if any(map(len, rows)):
+            described = f"{modality} features, one file per sample"
+            common: dict[str, Any] = {"modality": modality, "repairs": repairs, "description": described}
+            return features_of(rows, ids, str(where), level="frame", **common)
+        if strange:
+            lacking = f"no file is called after a sample, as {ids[0]}.npy would be"
+            raise DataError(f"{where}: {lacking}, found {', '.join(strange[:3])}; rename the files")
+        table.left_out.append(f"{where.name} (an empty folder)")
+        return None
 
     return table, read_features
 
@@ -332,27 +245,51 @@ def _modality_folders(folder: Path, listing: Iterable[str]) -> dict[Modality, st
     return folders
 
 
-def _ids(table: _Table) -> tuple[list[str], list[str]]:
+def _plain_key(name: str) -> str | None:
+    """The key of what is no feature."""
+    field = field_of(name)
+    return (
+        name
+        if name.startswith(EMOTION_PREFIX)
+        else _KEYS.get(spelling(name))
+        or (field if field in ("id", "labels", "raw_text") or str(field).startswith("labels_") else None)
+    )
+
+
+def _cell_key(name: str, _: Any) -> str | None:
+    """The key of a column of cells."""
+    feature = None if name.startswith(EMOTION_PREFIX) else _FEATURE.fullmatch(name)
+    return f"{feature[1].lower()}:{int(feature[2])}" if feature else _plain_key(name)
+
+
+def _array_key(name: str, values: Any) -> str | None:
+    """The key of an array of an archive: an array that is called text may hold transcripts or features."""
+    field, is_array = field_of(name), isinstance(values, np.ndarray)
+    if spelling(name) in NAMES["raw_text"]:
+        entry = values.flat[0] if is_array and values.dtype == object and values.size else None
+        numbers = is_array and (values.dtype.kind in "biuf" or isinstance(entry, np.ndarray))
+        return "text" if numbers else "raw_text"
+    return field if field in MODALITIES or str(field).endswith("_lengths") else _plain_key(name)
+
+
+def _ids(table: _Table, notes: list[str]) -> tuple[list[str], list[str]]:
     """Ids, and the group of each sample: empty where it is not given."""
-    columns, path = table.columns, table.path
-    has_clips = "clip" in columns and "group" in columns
-    if "id" not in columns and "clip" in columns:
-        clips = names_of(table.need("clip"), f"{path} {table.called['clip']}")
-        if has_clips:
-            videos = names_of(table.need("group"), f"{path} {table.called['group']}")
-            table.remarks.append(f"ids are {table.called['group']}$_${table.called['clip']}")
-            clips = [f"{video}$_${clip}" for video, clip in zip(videos, clips, strict=True)]
-        ids = clips
-    else:
+    path, groups = table.where, None
+    if "group" in table:
+        key, where = table.called["group"], table.place("group")
+        groups = table.take("group")
+    if "id" in table or "clip" not in table:
         ids = names_of(table.need("id"), f"{path} id")
-        if "clip" in columns:
-            table.left.append(table.called["clip"])
-    if "group" not in columns:
+    else:
+        clip = table.called["clip"]
+        ids = names_of(table.need("clip"), f"{path} {clip}")
+        if groups is not None:
+            videos = names_of(groups, where)
+            notes.append(f"ids are {key}$_${clip}")
+            ids = [f"{video}$_${one}" for video, one in zip(videos, ids, strict=True)]
+    if groups is None:
         return ids, [""] * len(ids)
-    where = f"{path} {table.called['group']}"
-    groups = [name if has_values(name) else "" for name in entries_of(columns["group"], where)]
-    if len(groups) != len(ids):
-        raise DataError(f"{where}: {len(groups)} entries for {len(ids)} samples; the file is damaged or mixed up")
+    groups = [name if has_values(name) else "" for name in entries_of(groups, where, len(ids))]
     given = iter(names_of([name for name in groups if has_values(name)], where))
     return ids, [next(given) if has_values(name) else "" for name in groups]
 
@@ -365,44 +302,30 @@ def _remarks_on_groups(groups: list[str]) -> list[str]:
 
 
 def _splits(table: _Table, raw: list[str], ids: list[str]) -> np.ndarray:
-    known = [_CANONICAL.get(value.strip().lower()) for value in raw]
+    known = [SPLIT_OF.get(value.strip().lower()) for value in raw]
     for row, (sample, value, split) in enumerate(zip(ids, raw, known, strict=True)):
         if split is None:
-            where = f"{table.path}: {table.place(row)}"
-            raise DataError(f"{where}: split {value!r} of sample {sample!r} is unknown; use train, valid or test")
+            said = f"split {value!r} of sample {sample!r} is unknown; use train, valid or test"
+            raise DataError(f"{table.where}: {table.line(row)}: {said}")
     for split in SPLIT_NAMES:
         if split not in known:
-            raise DataError(f"{table.path}: no sample has the split {split}; assign some samples, whole videos, to it")
+            raise DataError(f"{table.where}: no sample has the split {split}; assign some samples, whole videos, to it")
     return np.array(known)
 
 
-def _transcripts(table: _Table, count: int, repairs: Repairs) -> list[str] | None:
+def _transcripts(source: Source, table: _Table, notes: list[str]) -> list[str] | None:
     """The transcripts; ``None`` where there is none at all. Cells that pandas writes for a missing text are empty."""
-    texts = column(table.columns["text"], count, f"{table.path} text", repairs)
-    missing = [text.strip() in ("nan", "NaN", "<NA>") for text in texts]
-    repairs.count("text: cells that say nan, left empty", sum(missing))
-    texts = ["" if is_nan else text for text, is_nan in zip(texts, missing, strict=True)]
-    words = sum(text.strip() in ("None", "NULL", "null", "N/A", "#N/A") for text in texts)
+    name = table.called.get("raw_text", "")
+    found = source.transcripts() or []
+    missing = [text.strip() in ("nan", "NaN", "<NA>") for text in found]
+    source.repairs.count(f"{name}: cells that say nan, left empty", sum(missing))
+    found = ["" if is_nan else text for text, is_nan in zip(found, missing, strict=True)]
+    words = sum(text.strip() in ("None", "NULL", "null", "N/A", "#N/A") for text in found)
     if words:
-        table.remarks.append(f"{DOUBT}{words} transcripts are 'None' or the like; empty the cells if they are missing")
-    if any(text.strip() for text in texts):
-        return texts
-    table.left.append(f"{table.called['text']} (every cell is empty)")
-    return None
-
-
-def _unimodal_gaps(table: _Table) -> set[str]:
-    """The optional columns of unimodal labels in which a cell is empty; they are not read."""
-    gaps = set()
-    for key in (f"label_{m}" for m in MODALITIES):
-        values = table.columns.get(key)
-        if values is None:
-            continue
-        absent = [value is None or str(value).strip().lower() in ("", "nan") for value in np.ravel(values).tolist()]
-        if any(absent):
-            gaps.add(key)
-            table.left.append(f"{table.called[key]} (no value for {sum(absent)} of {len(absent)} samples)")
-    return gaps
+        notes.append(f"{DOUBT}{words} transcripts are 'None' or the like; empty the cells if they are missing")
+    if found and all(missing):
+        table.leave_out("raw_text", "no values")
+    return found if any(text.strip() for text in found) else None
 
 
 def _plain_numbers(table: _Table, repairs: Repairs) -> None:
@@ -413,7 +336,8 @@ def _plain_numbers(table: _Table, repairs: Repairs) -> None:
     """
     found: dict[str, list[tuple[str, int]]] = {"": [], ",": [], ".": []}
     plain: dict[str, list[str]] = {}
-    numeric = {key: v for key, v in table.columns.items() if key.startswith("label") or _FEATURE.fullmatch(key)}
+    numeric = {key: table.see(key) for key in table.called if key.startswith("label") or _FEATURE.fullmatch(key)}
+    numeric = {key: cells for key, cells in numeric.items() if isinstance(cells, list)}
     if all(text.isascii() and "," not in text for text in map("".join, numeric.values())):
         return  # tables may have thousands of columns
     for key, cells in numeric.items():
@@ -426,97 +350,89 @@ def _plain_numbers(table: _Table, repairs: Repairs) -> None:
                 plain[key][row] = number.replace(",", ".")
     if found[","]:
         cell, row = found[","][0]
-        where = f"{table.path}: {table.place(row)}: {cell!r}"
+        where = f"{table.where}: {table.line(row)}: {cell!r}"
         if found["."]:
-            other, place = found["."][0]
-            raise DataError(
-                f"{where} has a comma, and {other!r} in {table.place(place)} a point; write all numbers with a point"
-            )
+            other, row = found["."][0]
+            said = f"{where} has a comma, and {other!r} in {table.line(row)} a point"
+            raise DataError(f"{said}; write all numbers with a point")
         if all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", cell.strip().translate(_MINUS)) for cell, _ in found[","]):
             raise DataError(f"{where} may be a decimal or thousands; write numbers with a point")
         repairs.count("decimal commas read as points", len(found[","]))
-    table.columns |= plain
+    table.part |= {table.called[key]: cells for key, cells in plain.items()}
 
 
-def _labels(
-    columns: _Columns, ids: list[str], path: Path, task: Task | None, label_column: str | None, repairs: Repairs
-) -> tuple[np.ndarray, Task, dict[Modality, np.ndarray], str]:
-    """Labels, the task, unimodal labels, and a remark on the task."""
-    names = [name.removeprefix(EMOTION_PREFIX) for name in columns if name.startswith(EMOTION_PREFIX)]
-    if names and "label" in columns:
-        raise DataError(f"{path}: has both 'label' and '{EMOTION_PREFIX}{names[0]}'; keep sentiment or emotions")
-    if names:
-        if task is not None and (task.kind == "regression" or {*task.names} != {*names}):
-            raise DataError(f"{path}: has labels for {', '.join(names)}, which is not the task that was asked for")
-        asked = task or emotions(names)
-        values = [
-            _numbers(columns[EMOTION_PREFIX + name], ids, path, EMOTION_PREFIX + name, Repairs())
-            for name in asked.names
-        ]
-        stacked = np.stack(values, axis=1)
-        wrong = ~np.isin(stacked, (0, 1)).all(axis=1)
-        if task is None and wrong.any():
-            raise DataError(
-                f"{path}: emotion labels of sample {ids[int(wrong.argmax())]!r} are not 0 or 1; correct them, or read "
-                f"intensities above 0 as yes with --emotions {' '.join(names)}"
-            )
-        labels, asked, _ = read_labels([(str(path), stacked, ids)], path, repairs, task=asked, column=label_column)
-        return labels, asked, {}, f"{asked.kind} {', '.join(asked.names)}: from the columns of these names"
-    found = [(f"{path} column 'label'", columns["label"], ids)]
-    unimodal: dict[Modality, np.ndarray] = {
-        m: _numbers(columns[f"label_{m}"], ids, path, f"label_{m}", repairs)
-        for m in MODALITIES
-        if f"label_{m}" in columns
-    }
-    labels, asked, remark = read_labels(found, path, repairs, task=task, column=label_column, sims=bool(unimodal))
-    return labels, asked, unimodal, remark
+def _emotion_labels(table: _Table, task: Task | None) -> tuple[np.ndarray, Task] | None:
+    """``(N, K)`` cells of the columns ``label:NAME`` and their task; ``None`` where there are none."""
+    names = [key.removeprefix(EMOTION_PREFIX) for key in table.called if key.startswith(EMOTION_PREFIX)]
+    if not names:
+        return None
+    path = table.where
+    if "labels" in table:
+        kept = f"{table.called['labels']!r} and '{EMOTION_PREFIX}{names[0]}'"
+        raise DataError(f"{path}: has both {kept}; keep sentiment or emotions")
+    if task is not None and (task.kind == "regression" or {*task.names} != {*names}):
+        raise DataError(f"{path}: has labels for {', '.join(names)}, which is not the task that was asked for")
+    asked = task or emotions(names)
+    columns = [np.asarray(table.take(EMOTION_PREFIX + name), dtype=object) for name in asked.names]
+    if len({column.shape for column in columns}) > 1 or columns[0].ndim != 1:
+        raise DataError(f"{path}: the columns {EMOTION_PREFIX}... must have one number per sample")
+    cells = np.stack(columns, axis=1)
+    intense = [str(cell).strip() not in ("0", "1", "0.0", "1.0", "True", "False", "") for cell in cells.flat]
+    if task is None and any(intense):
+        first = cells.flat[intense.index(True)]
+        raise DataError(
+            f"{path}: emotion labels such as {str(first)[:40]!r} are not 0 or 1; correct them, or read intensities "
+            f"above 0 as yes with --emotions {' '.join(names)}"
+        )
+    return cells, asked
 
 
-def _numbers(raw: Any, ids: list[str], path: Path, name: str, repairs: Repairs) -> np.ndarray:
-    """A column of labels; empty cells are refused with the sample's name, as NaN is."""
-    return sentiment_labels(raw, ids, f"{path} column {name!r}", repairs)
-
-
-def _feature_columns(table: _Table, modality: Modality, ids: list[str], repairs: Repairs) -> FeatureSet | None:
+def _column_features(table: _Table, modality: Modality, ids: list[str], repairs: Repairs) -> FeatureSet | None:
     """Features of whole utterances from the columns ``audio:0`` and so on; an empty cell is a NaN."""
     runs: dict[str, dict[int, str]] = {}
-    for key in table.columns:
+    for key in table.called:
         prefix, _, index = key.partition(":")
         if _MODALITIES.get(prefix) == modality and index.isdecimal():
             runs.setdefault(prefix, {})[int(index)] = key
     if not runs:
         return None
-    prefix = modality if modality in runs else next(iter(runs))
-    table.left += [table.called[key] for other, run in runs.items() if other != prefix for key in run.values()]
-    run = runs[prefix]
+    run = runs[modality if modality in runs else next(iter(runs))]
     gap = next((i for i in range(len(run)) if i not in run), None)
     if gap is not None:
         name = re.sub(r"\d+$", str(gap), table.called[next(iter(run.values()))])
-        raise DataError(f"{table.path}: column {name!r} is missing; number them from 0, or restore it")
-    values = np.empty((len(ids), 1, len(run)))
-    for i in range(len(run)):
-        values[:, 0, i] = _cell_numbers(table, run[i], ids)
+        raise DataError(f"{table.where}: column {name!r} is missing; number them from 0, or restore it")
+    values = np.stack([_cell_numbers(table, run[i], ids) for i in range(len(run))], axis=1)[:, None]
     values[np.isnan(values).all(axis=2)] = 0  # an empty row is a missing modality, nothing to repair
-    return features(
-        values,
-        np.ones(values.shape[:2], bool),
-        modality=modality,
-        level="utterance",
-        repairs=repairs,
-        description=f"{len(run)} {modality} columns of the table",
-    )
+    described = f"{len(run)} {modality} columns of the table"
+    common: dict[str, Any] = {"modality": modality, "repairs": repairs, "description": described}
+    return features_of(values, ids, table.where, level="utterance", **common)
 
 
 def _cell_numbers(table: _Table, key: str, ids: list[str]) -> np.ndarray:
     """``(N,)`` float64 of a column of cells; NaN where one is empty."""
     numbers = np.full(len(ids), np.nan)
-    for row, cell in enumerate(table.columns[key]):
+    for row, cell in enumerate(table.take(key)):
         try:
             numbers[row] = float(cell.replace("_", "no number")) if cell.strip() else np.nan
         except ValueError:
-            where = f"{table.place(row)}: {cell!r} in column {table.called[key]!r} of sample {ids[row]!r}"
-            raise DataError(f"{table.path}: {where} is no number; correct it") from None
+            where = f"{table.line(row)}: {cell!r} in column {table.called[key]!r} of sample {ids[row]!r}"
+            raise DataError(f"{table.where}: {where} is no number; correct it") from None
     return numbers
+
+
+def _array_features(table: _Table, modality: Modality, ids: list[str], repairs: Repairs) -> FeatureSet | None:
+    """Frames of an array of the archive, with its lengths."""
+    if modality not in table:
+        return None
+    name, where, key = table.called[modality], table.place(modality), f"{modality}_lengths"
+    values = table.take(modality)
+    if not has_values(values):
+        table.leave_out(modality, "no value")
+        return None
+    lengths = lengths_of(table.take(key), len(ids), table.place(key)) if key in table else None
+    frames, described = frames_of(values, ids, where), f"array {name!r}"
+    common: dict[str, Any] = {"modality": modality, "repairs": repairs, "description": described}
+    return features_of(frames, ids, where, level="frame", lengths=lengths, **common)
 
 
 def _per_sample_files(folder: Path, ids: list[str]) -> tuple[list[np.ndarray], list[str]]:
@@ -531,12 +447,21 @@ def _per_sample_files(folder: Path, ids: list[str]) -> tuple[list[np.ndarray], l
 
 
 def _sample_file(path: Path) -> np.ndarray:
-    """``(T, d)`` of one sample."""
+    """``(T, d)`` of one sample, from an ``.npy`` file that holds exactly what its header announces."""
     if not path.is_file():
         kind = kind_of(path) if is_dangling(path) or path.is_dir() else "no plain file"
         raise DataError(f"{path} must be an array of its sample, and seems to be {kind}; restore or delete it")
     try:
-        values = _load_npy(path)
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read_header = getattr(np.lib.format, f"read_array_header_{'1_0' if version == (1, 0) else '2_0'}")
+            shape, _, dtype = read_header(file)
+            announced, there = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
+            if dtype.hasobject or announced != there:
+                found = f"it announces {announced} bytes of data and holds {there}"
+                raise ValueError("it holds pickled objects" if dtype.hasobject else found)
+            file.seek(0)
+            values = np.load(file, allow_pickle=False)
     except Exception as error:  # numpy parses the header as Python, which fails in any way
         kind = kind_of(path)
         reason = " ".join(str(error).split())[:120] if kind in ("", NPY) else f"it seems to be {kind}"
@@ -547,44 +472,3 @@ def _sample_file(path: Path) -> np.ndarray:
     if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "biuf":
         raise DataError(f"{path}: shape {values.shape} and type {values.dtype}, expected numbers (T, d) or (d,)")
     return values
-
-
-def _load_npy(path: Path) -> np.ndarray:
-    """The array of an ``.npy`` file that holds exactly what its header announces."""
-    with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(file)
-        if dtype.hasobject:
-            raise ValueError("it holds pickled objects")
-        announced, there = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
-        if announced != there:
-            raise ValueError(f"it announces {announced} bytes of data and holds {there}")
-        file.seek(0)
-        return np.load(file, allow_pickle=False)
-
-
-def _padded_arrays(table: _Table, modality: Modality, ids: list[str], repairs: Repairs) -> FeatureSet | None:
-    """Frames of an array of the archive; ``text_features`` for text, since ``text`` is the transcript."""
-    key = "text_features" if modality == "text" else modality
-    columns = table.columns
-    if key not in columns or not has_values(columns[key]):
-        table.left += [f"{table.called[key]} (no value)"] if key in columns else []
-        table.left += [table.called[f"{key}_lengths"]] if f"{key}_lengths" in columns else []
-        return None
-    where = f"{table.path} {table.called[key]}"
-    array, lengths = frames_of(columns[key], ids, where), None
-    if f"{key}_lengths" in columns:
-        lengths = np.asarray(columns[f"{key}_lengths"]).reshape(-1)
-        if lengths.shape != (len(ids),) or lengths.dtype.kind not in "iu" or (lengths < 0).any():
-            where = f"{table.path} {table.called[f'{key}_lengths']}"
-            raise DataError(f"{where}: expected {len(ids)} whole numbers, found {lengths.shape} of {lengths.dtype}")
-    described = f"array {table.called[key]!r}"
-    if isinstance(array, list):
-        wrong = 0 if lengths is None else int((lengths != [len(row) for row in array]).sum())
-        repairs.count(f"{modality}: samples whose length contradicts the data", wrong)
-        return listed(array, ids, where, modality=modality, level="frame", repairs=repairs, description=described)
-    present = present_frames(array)
-    valid = spanned(present, modality, repairs) if lengths is None else placed(present, lengths, modality, repairs)
-    level = "utterance" if array.shape[1] == 1 else "frame"
-    return features(array, valid, modality=modality, level=level, repairs=repairs, description=described)

@@ -6,8 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mmsa_lib.data.sources.frames import features, frames_of, joined, listed, placed, present_frames, span, spanned
-from mmsa_lib.data.sources.repairs import Repairs
+from mmsa_lib.data.sources.columns import (
+    Repairs,
+    frames_of,
+    joined,
+    padded_features,
+    present_frames,
+    ragged_features,
+    span,
+    valid_frames,
+)
 from mmsa_lib.errors import DataError
 
 masks = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6))
@@ -15,7 +23,7 @@ masks = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6))
 
 def _build(padded, valid, **options):
     repairs = options.pop("repairs", Repairs())
-    return features(padded, valid, modality="audio", level="frame", repairs=repairs, **options)
+    return padded_features(padded, valid, modality="audio", level="frame", repairs=repairs, **options)
 
 
 def test_a_frame_is_present_when_any_number_is_not_zero():
@@ -34,7 +42,7 @@ def test_span_runs_from_first_to_last(present):
     assert np.array_equal(span(present), expected)
 
 
-def _slow_placed(present, lengths):
+def _slow_valid_frames(present, lengths):
     """Valid frames and the number of cut, left-padded and contradictory samples, one sample after the other."""
     steps = present.shape[1]
     lengths = [min(int(length), steps) for length in lengths]
@@ -61,19 +69,19 @@ def test_placed_takes_the_side_that_holds_the_frames(present, data):
     count, steps = present.shape
     lengths = np.array([data.draw(st.integers(0, steps + 2)) for _ in range(count)])
     repairs = Repairs()
-    valid = placed(present, lengths, "audio", repairs)
-    frames, left, wrong = _slow_placed(present, lengths)
+    valid = valid_frames(present, lengths, "audio", repairs)
+    frames, left, wrong = _slow_valid_frames(present, lengths)
     assert [np.flatnonzero(row).tolist() for row in valid] == frames
     counts = {"longer than the array, cut": int((lengths > steps).sum()), "padded on the left, shifted": left}
     counts["whose length contradicts the data"] = wrong
-    assert repairs.counts == {f"audio: samples {what}": n for what, n in counts.items() if n}
+    assert dict(repairs) == {f"audio: samples {what}": n for what, n in counts.items() if n}
 
 
 def test_a_sample_that_fits_both_ways_follows_the_file():
     present = np.array([[0, 0, 1, 0], [0, 0, 0, 1]], bool)  # of length 3 with zero ends, and of length 1
-    valid = placed(present, np.array([3, 1]), "audio", Repairs())
+    valid = valid_frames(present, np.array([3, 1]), "audio", Repairs())
     assert valid.astype(int).tolist() == [[0, 1, 1, 1], [0, 0, 0, 1]]
-    alone = placed(present[:1], np.array([3]), "audio", Repairs())
+    alone = valid_frames(present[:1], np.array([3]), "audio", Repairs())
     assert alone.astype(int).tolist() == [[1, 1, 1, 0]]
 
 
@@ -90,7 +98,7 @@ def test_padding_on_either_side_gives_the_same_features(lengths, sides, steps):
         padded[row, steps - len(values) :] = values if left else padded[row, steps - len(values) :]
         padded[row, : len(values)] = padded[row, : len(values)] if left else values
     present = present_frames(padded)
-    for valid in (span(present), placed(present, np.array(lengths), "audio", Repairs())):
+    for valid in (span(present), valid_frames(present, np.array(lengths), "audio", Repairs())):
         found = _build(padded, valid)
         assert found.lengths.tolist() == lengths
         np.testing.assert_array_equal(found.values, np.concatenate(samples).astype(np.float32))
@@ -117,7 +125,7 @@ def test_a_sample_of_infinities_is_missing_after_the_repair():
     found = _build(np.full((1, 2, 1), -np.inf), np.ones((1, 2), bool), repairs=repairs)
     assert found.observed.tolist() == [False, False]
     assert not found.values.any()
-    assert repairs.counts["audio: -inf set to 0"] == 2
+    assert dict(repairs)["audio: -inf set to 0"] == 2
 
 
 def test_what_lies_in_the_padding_is_not_counted():
@@ -125,13 +133,13 @@ def test_what_lies_in_the_padding_is_not_counted():
     padded = np.array([[[1.0], [np.nan]]], dtype=np.float32)
     found = _build(padded, np.array([[True, False]]), repairs=repairs)
     assert found.values.tolist() == [[1.0]]
-    assert repairs.counts == {}
+    assert dict(repairs) == {}
 
 
 def test_samples_that_begin_with_padding_are_counted():
     repairs = Repairs()
-    spanned(np.array([[False, True], [True, False], [False, False]]), "audio", repairs)
-    assert repairs.counts == {"audio: samples padded on the left, shifted": 1}
+    valid_frames(np.array([[False, True], [True, False], [False, False]]), None, "audio", repairs)
+    assert dict(repairs) == {"audio: samples padded on the left, shifted": 1}
 
 
 def test_splits_of_different_width_are_refused():
@@ -159,24 +167,24 @@ def test_unpadded_samples_keep_their_frames_and_nothing_is_missing_unless_it_is(
     as_objects[:] = rows
     for values in (rows, tuple(rows), as_objects):
         found, repairs = frames_of(values, IDS, "f"), Repairs()
-        features = listed(found, IDS, "f", modality="audio", level="frame", repairs=repairs)
+        features = ragged_features(found, IDS, "f", modality="audio", level="frame", repairs=repairs)
         assert features.lengths.tolist() == [2, 4, 1]
         np.testing.assert_array_equal(features.values[2:6], rows[1])
         assert features.observed.tolist() == [True] * 6 + [False]
-        assert repairs.counts["audio: samples without frames, missing"] == 1
+        assert dict(repairs)["audio: samples without frames, missing"] == 1
 
 
 def test_one_long_sample_takes_no_more_memory_than_itself():
     rows = [np.ones((200_000, 1), np.float32), *[np.ones((1, 1), np.float32)] * 200_000]
     names = [str(i) for i in range(len(rows))]  # padded, these would be 160 GB
-    features = listed(rows, names, "f", modality="audio", level="frame", repairs=Repairs())
+    features = ragged_features(rows, names, "f", modality="audio", level="frame", repairs=Repairs())
     assert features.values.shape == (400_000, 1)
 
 
 def test_unequal_widths_name_a_sample_of_each():
     rows = frames_of([np.ones((1, 2)), np.ones((2, 2)), np.ones((2, 3))], IDS, "f")
     with pytest.raises(DataError, match=r"f: audio features have the widths 2 \(sample 'b'\) and 3 \(sample 'c'\)"):
-        listed(rows, IDS, "f", modality="audio", level="frame", repairs=Repairs())
+        ragged_features(rows, IDS, "f", modality="audio", level="frame", repairs=Repairs())
 
 
 @pytest.mark.parametrize(

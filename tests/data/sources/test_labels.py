@@ -9,8 +9,8 @@ import pytest
 from layout_files import by_split, write
 
 from mmsa_lib.data.sources import mag_pickle, mfn_folder, mmsa_pickle, mult_pickle, table
+from mmsa_lib.data.sources.columns import Repairs
 from mmsa_lib.data.sources.labels import MOSEI_COLUMNS, read_labels
-from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.data.task import classes, emotions, regression
 from mmsa_lib.data.validate import check_record
 from mmsa_lib.errors import ConfigError, DataError
@@ -34,7 +34,7 @@ def labels_of(values, **options):
     repairs = Repairs()
     labels, task, remark = read_labels([("f labels", values, IDS)], "f", repairs, **options)
     assert labels.dtype == np.float32
-    return labels, task, remark, repairs.counts
+    return labels, task, remark, dict(repairs)
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def labels_of(values, **options):
         (SEVEN[:, None], "7 numbers per sample"),
         (SEVEN[:, :5], r"5 numbers per sample.*--column 0 to 4.*--emotions"),
         (["positive", "negative"] * 4, "words.*'negative', 'positive'.*--classes negative positive"),
-        (["1.5"] * 7 + ["good"], "sample 's7' is 'good', no number"),
+        (["1.5"] * 7 + ["good"], "label 'good' of sample 's7' is no number"),
         (SENTIMENT + 1j, "complex"),
-        ([None, *SENTIMENT[1:]], "sample 's0' is nan"),
+        ([None, *SENTIMENT[1:]], "label nan of sample 's0'"),
         ([[1.0], [1.0, 2.0], *[[1.0]] * 6], r"sample 's1' has shape \(2,\)"),
         (SENTIMENT[:-1], "for 8 samples"),
         (np.zeros((8, 2, 3)), "expected one label per sample"),
@@ -126,11 +126,11 @@ def test_what_was_asked_for_is_read(values, task, expected):
 @pytest.mark.parametrize(
     ("values", "task", "said"),
     [
-        (SENTIMENT, FUNNY, "not emotions .label -3 of sample 's0'"),
+        (SENTIMENT, FUNNY, "label -3 of sample 's0' is neither 0 nor 1, so these are not emotions"),
         (BINARY, emotions(["a", "b"]), "not emotions"),
         (SEVEN, emotions(["happy", "joy"]), "choose emotions of happy, sad"),
         (SEVEN, regression(), "--column sentiment"),
-        (SEVEN[:, :3], emotions(["a", "b", "c"]), "label -3 of 'a' in sample 's0' is neither 0 nor 1"),
+        (SEVEN[:, :3], emotions(["a", "b", "c"]), "label -3 of sample 's0' in 'a' is neither 0 nor 1"),
         (np.eye(3)[THREE], emotions(["a", "b"]), "3 emotion labels"),
         (THREE, classes(["a", "b"]), "label 2 of sample 's2' is none of the 2 class ids 0, 1"),
         (SENTIMENT, POLAR, "none of the 3 class ids"),
@@ -278,7 +278,7 @@ def test_words_and_columns_of_a_table(tmp_path):
     pd.DataFrame(base | {"label": words}).to_csv(tmp_path / "w.csv", index=False)
     record = table.read(tmp_path / "w.csv", "mine", task=POLAR)
     assert record.labels.tolist() == [0, 2, 1, 2, 0] * 2
-    with pytest.raises(DataError, match="column 'label': the labels are words"):
+    with pytest.raises(DataError, match="label: the labels are words"):
         table.read(tmp_path / "w.csv", "mine")
     hot = np.eye(3)[[POLAR.names.index(w.lower()) for w in words]]
     pd.DataFrame(base | {f"label:{n}": hot[:, i] for i, n in enumerate(POLAR.names)}).to_csv(tmp_path / "h.csv")

@@ -7,18 +7,15 @@ import pytest
 from layout_files import write
 
 from mmsa_lib.data.sources import mag_pickle, mmsa_pickle, mult_pickle
+from mmsa_lib.data.sources.columns import Repairs, describe, names_of, texts
+from mmsa_lib.data.sources.importing import distinct_ids
 from mmsa_lib.data.sources.layouts import (
     FIELDS,
     Fields,
-    describe,
-    distinct_ids,
     field_of,
-    names_of,
     not_read,
     recognise,
-    texts,
 )
-from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.errors import DataError
 
 READERS = {"mmsa": mmsa_pickle.read, "mult": mult_pickle.read, "mag": mag_pickle.read}
@@ -85,7 +82,7 @@ def test_what_is_no_text_is_missing_counted_or_refused():
     repairs = Repairs()
     column = [None, float("nan"), np.float32("nan"), ["good", b"film"], np.array(["a", "b"]), b"caf\xe9", 7, ""]
     assert texts(column, "file raw_text", repairs) == ["", "", "", "good film", "a b", "café", "7", ""]
-    assert repairs.counts == {
+    assert dict(repairs) == {
         "raw_text: missing, left empty": 3,
         "raw_text: list of words, joined by blanks": 2,
         "raw_text: bytes that are not UTF-8, read as cp1252": 1,

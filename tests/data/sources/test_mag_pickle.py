@@ -112,7 +112,7 @@ def _with(row, change):
         (_with(1, lambda s: s[0].__setitem__(1, s[0][1][:1])), r"\[train\] sample 1 \('video0\[1\]'\): 2 words"),
         (_with(7, lambda s: s[0].__setitem__(2, s[0][2][0])), r"\[valid\] sample 1.*acoustic of shape \(1, 74\)"),
         (_with(0, lambda s: s[0].__setitem__(2, s[0][2][:, :5])), "audio features have the widths 5 .* and 74"),
-        (_with(9, lambda s: s.__setitem__(1, float("nan"))), r"sample 'video4\[1\]' is nan"),
+        (_with(9, lambda s: s.__setitem__(1, float("nan"))), r"label nan of sample 'video4\[1\]'"),
         (_with(9, lambda s: s.__setitem__(1, 9.0)), "label 9 of sample"),
         (_with(9, lambda s: s.__setitem__(1, "good")), "good"),
         (

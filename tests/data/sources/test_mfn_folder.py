@@ -139,7 +139,7 @@ def test_what_is_wrong_is_named(tmp_path):
 def test_wrong_labels_are_named(tmp_path):
     labels = LABELS.copy()
     labels[7] = np.nan
-    with pytest.raises(DataError, match=r"y_valid\.h5: the label of sample 'valid_1' is nan"):
+    with pytest.raises(DataError, match=r"y_valid\.h5: label nan of sample 'valid_1'"):
         read(write_apart(tmp_path, labels=labels), "mine")
     with h5py.File(tmp_path / "y_valid.h5", "a") as file:
         file["other"] = 1

@@ -265,7 +265,7 @@ def _only_tokens():
     [
         (_without("id"), r"\[train\]: field 'id' is missing"),
         (_without("regression_labels"), r"\[train\]: field 'regression_labels' is missing"),
-        (_changed("regression_labels", 6, np.nan), rf"\[valid\].*sample '{NAMES[6].replace('$', '.')}' is nan"),
+        (_changed("regression_labels", 6, np.nan), rf"\[valid\].*label nan of sample '{NAMES[6].replace('$', '.')}'"),
         (_changed("regression_labels", 8, 7), rf"label 7 of sample '{NAMES[8].replace('$', '.')}' lies outside"),
         (_changed("id", 9, NAMES[0]), r"occurs twice \(splits train and test\)"),
         (unaligned(audio=padded(AUDIO, 10)[..., 0]), None),
@@ -301,7 +301,7 @@ def test_arrays_of_unequal_length_are_refused(tmp_path, key):
 def test_splits_must_agree(tmp_path):
     tree = mmsa_tree(unaligned())
     del tree["test"]["vision"]
-    with pytest.raises(DataError, match="'vision' is missing in split test"):
+    with pytest.raises(DataError, match="\\[test\\]: field 'vision' is missing"):
         read(write(tmp_path, tree), "mine")
     tree = mmsa_tree(unaligned())
     tree["valid"]["vision"] = tree["valid"]["vision"][..., :2]
@@ -424,11 +424,11 @@ def test_unimodal_labels_without_values_do_not_stop_a_file(tmp_path, nothing):
     columns = unaligned(regression_labels=labels, label_T=np.array(nothing), label_A=labels, label_V=labels[::-1])
     record = _read(tmp_path, columns)
     assert list(record.unimodal_labels) == ["audio", "vision"]
-    assert "label_T (none of 10 samples have a value)" in notes_of(record, "not read: ")[0]
+    assert "label_T (no value for 10 of 10 samples)" in notes_of(record, "not read: ")[0]
     some = np.array([0.5] * COUNT, dtype=object)
     some[3:] = nothing[3:]
     record = _read(tmp_path, {**columns, "label_T": some})
-    assert "label_T (only 3 of 10 samples have a value)" in notes_of(record, "not read: ")[0]
+    assert "label_T (no value for 7 of 10 samples)" in notes_of(record, "not read: ")[0]
 
 
 def test_unimodal_labels_that_are_no_numbers_are_named(tmp_path):

@@ -174,13 +174,16 @@ def _changed(key, place, value):
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        (_changed("labels", (7, 1), (1, 1)), rf"\[valid\] labels: sample '{IDS[7]}' is not one-hot"),
-        (_changed("labels", (0, 1, 1), 5), f"sample '{IDS[0]}' has entries other than 0 and 1"),
-        (_changed("sentiment", 9, np.nan), f"sample '{IDS[9]}' is nan"),
+        (
+            _changed("labels", (7, 1), (1, 1)),
+            rf"\[valid\] labels: label 1 of sample '{IDS[7]}' is in a pair that is not one-hot",
+        ),
+        (_changed("labels", (0, 1, 1), 5), f"label 5 of sample '{IDS[0]}' is in a pair .*, and neither 0 nor 1"),
+        (_changed("sentiment", 9, np.nan), f"label nan of sample '{IDS[9]}'"),
         (_changed("sentiment", 9, 4), f"label 4 of sample '{IDS[9]}' lies outside"),
         (_changed("id", 9, IDS[0]), "occurs twice"),
         (iemocap(id=np.zeros((COUNT, 2))), "id: row 0: the id is an array"),
-        (iemocap(text=None, audio=None, vision=None), "is missing"),
+        (iemocap(text=None, audio=None, vision=None), "nothing to learn from"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(tmp_path, columns, said):

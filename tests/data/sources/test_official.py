@@ -30,7 +30,7 @@ def test_checksums_are_well_formed_and_differ():
 @pytest.mark.parametrize("kind", ["sha256", "sha1"])
 def test_an_official_file_is_named_by_either_checksum(path, monkeypatch, kind):
     digest = hashlib.new(kind, CONTENT).hexdigest()
-    known = dataclasses.replace(OFFICIAL_FILES[1], **{kind: digest})
+    known = OFFICIAL_FILES[1]._replace(**{kind: digest})
     monkeypatch.setattr(official, "OFFICIAL_FILES", (known,))
     line, remarks = identify(path, MOSI)
     assert line == f"aligned_50.pkl: SHA-256 {hashlib.sha256(CONTENT).hexdigest()}"

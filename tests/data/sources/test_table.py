@@ -170,13 +170,13 @@ def _with(key, row, value):
         (_with("id", 9, ""), "line 11: an empty id; fill"),
         (_with("split", 9, " "), "line 11: an empty split of sample '009'; fill"),
         (_with("label", 4, None), "line 6: an empty label of sample '004'; fill"),
-        (_with("label", 4, "nan"), "column 'label': the label of sample '004' is nan"),
-        (_with("label", 4, "good"), "column 'label': the label of sample '004' is 'good', no number"),
+        (_with("label", 4, "nan"), "label: label nan of sample '004'"),
+        (_with("label", 4, "good"), "label: label 'good' of sample '004' is no number"),
         (_with("label", 4, 5), "label 5 of sample '004' lies outside"),
         (_with("audio:1", 4, "loud"), "'loud' in column 'audio:1' of sample '004' is no number"),
         (columns(**{"audio:0": LABELS, "audio:2": LABELS}), "column 'audio:1' is missing"),
         (columns(**{"label:happy": [0] * COUNT}), "has both 'label' and 'label:happy'"),
-        (columns(label=None, **{"label:happy": [0.5] * COUNT}), "emotion labels of sample '000' are not 0 or 1"),
+        (columns(label=None, **{"label:happy": [0.5] * COUNT}), "emotion labels such as '0.5' are not 0 or 1"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_sample(tmp_path, content, said):
@@ -341,7 +341,7 @@ def test_missing_texts_stay_missing(tmp_path):
     assert any("check: 1 transcripts are 'None'" in note for note in record.notes)
     record = read(write_table(tmp_path / "mine.csv", columns(text=[""] * COUNT, **audio_columns())), "mine")
     assert record.transcripts is None
-    assert "not read: text (every cell is empty)" in record.notes
+    assert "not read: text (no values)" in record.notes
     missing = np.array([None, float("nan"), *TEXTS[2:]], dtype=object)
     assert read(write_archive(tmp_path / "mine.npz", text=missing), "mine").transcripts == ["", "", *TEXTS[2:]]
 
@@ -514,4 +514,4 @@ def test_an_array_without_any_value_is_left_out_and_named(tmp_path):
     empty = np.full((COUNT, 3, 2), np.nan)
     record = read(write_archive(tmp_path / "mine.npz", audio=empty, audio_lengths=np.ones(COUNT, int)), "mine")
     assert record.features == {}
-    assert "not read: audio (no value), audio_lengths" in record.notes
+    assert "not read: audio_lengths, audio (no value)" in record.notes
