@@ -176,7 +176,7 @@ def _changed(key, place, value):
     [
         (
             _changed("labels", (7, 1), (1, 1)),
-            rf"\[valid\] labels: label 1 of sample '{IDS[7]}' is in a pair that is not one-hot",
+            rf"\[valid\] labels: label 1 of sample '{IDS[7]}' is in a pair",
         ),
         (_changed("labels", (0, 1, 1), 5), f"label 5 of sample '{IDS[0]}' is in a pair .*, and neither 0 nor 1"),
         (_changed("sentiment", 9, np.nan), f"label nan of sample '{IDS[9]}'"),
