@@ -50,9 +50,10 @@ def _examine(check: Callable[[], str]) -> dict[str, Any]:
 def _versions() -> str:
     import platform
 
-    from mmsa_lib.experiments.environment import PACKAGES, package_version
+    from mmsa_lib.experiments.files import package_version
+    from mmsa_lib.experiments.fingerprint import RECORDED_PACKAGES
 
-    found = {name: package_version(name) for name in PACKAGES}
+    found = {name: package_version(name) for name in RECORDED_PACKAGES}
     missing = [name for name, number in found.items() if number is None]
     if missing:
         raise ImportError(f"not installed: {', '.join(missing)}; run: pip install -e .")
@@ -104,7 +105,7 @@ def _unwritable(folder: Path, other: str) -> str:
 
 
 def _notebooks() -> str:
-    from mmsa_lib.experiments.environment import package_version
+    from mmsa_lib.experiments.files import package_version
 
     found = {name: package_version(name) for name in ("papermill", "ipykernel")}
     if None in found.values():

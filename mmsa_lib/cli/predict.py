@@ -28,8 +28,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def predict(args: argparse.Namespace) -> int:
     """Load the run's model and data, predict, write a table."""
-    from mmsa_lib.experiments.prediction import prediction_table
-    from mmsa_lib.experiments.runs import find_run
+    from mmsa_lib.experiments.runs import find_run, prediction_table
 
     table = prediction_table(find_run(args.run, args.runs), args.split, dataset=args.dataset, fold=args.fold)
     if args.out is None:

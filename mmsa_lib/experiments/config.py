@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from mmsa_lib.data.loading import load
 from mmsa_lib.data.missing import stochastic_missing
+from mmsa_lib.data.registry import SYNTHETIC
+from mmsa_lib.data.sources.synthetic import Settings
 from mmsa_lib.errors import ConfigError, DataError, invalid_value, unknown_name
 from mmsa_lib.evaluation.protocols import COMPLETE, PROTOCOLS, STOCHASTIC, protocol
 from mmsa_lib.experiments.files import as_json
-from mmsa_lib.experiments.options import (
-    PLACES_ONLY,
-    check_data_options,
-    data_defaults,
-    data_options,
-    parse_assignment,
-    typed_value,
-)
+from mmsa_lib.experiments.options import fitting, parse_assignment, typed_value
 from mmsa_lib.files import read_yaml
 from mmsa_lib.methods import METHODS, method_class
 from mmsa_lib.methods.base import Method, MethodConfig
@@ -33,6 +30,9 @@ from mmsa_lib.training.settings import IN_EFFECT_ONLY, TrainSettings
 NO_MISSING = "none"
 RECIPES: dict[str, Augment | None] = {NO_MISSING: None, STOCHASTIC: stochastic_missing}
 """How training samples can be made incomplete: nothing, or HRLF's stochastic missing strategy."""
+
+PLACES_ONLY = frozenset({"folder", "in_memory"})
+"""Data options that say where samples lie, not what they are."""
 
 SECTIONS = ("config", "settings", "data")
 DECIDED_BY_SETTINGS = ("batch_size", "max_epochs", "patience")
@@ -173,8 +173,10 @@ class RunConfig(BaseModel):
     @property
     def data_changes(self) -> dict[str, Any]:
         """Data options that differ from the defaults; those that only say where samples lie are left out."""
-        known = {} if self.method not in METHODS else data_defaults(self.dataset) | self._implied
-        usual = json.loads(json.dumps({name: known[name] for name in self.data if name in known}, default=str))
+        known = {name: default for name, (_, default) in data_options(self.dataset).items()}
+        if self.method in METHODS:
+            known |= self._implied
+        usual = json.loads(json.dumps({name: known[name] for name in self.data if name in known}))
         return {k: v for k, v in self.data.items() if k not in PLACES_ONLY and (k not in usual or v != usual[k])}
 
     def described(self) -> dict[str, str]:
@@ -262,7 +264,7 @@ class RunConfig(BaseModel):
         types = {
             "config": {name: field.annotation for name, field in method_class(method).Config.model_fields.items()},
             "settings": {name: field.annotation for name, field in TrainSettings.model_fields.items()},
-            "data": data_options(dataset),
+            "data": {name: kind for name, (kind, _) in data_options(dataset).items()},
         }
         sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
         for item in items:
@@ -287,3 +289,24 @@ class RunConfig(BaseModel):
             if key in known[candidate]:
                 return candidate, key
         raise unknown_name(f"setting of {method}", key, {name for names in known.values() for name in names})
+
+
+def data_options(dataset: str) -> dict[str, tuple[Any, Any]]:
+    """Type and default of each option that :func:`mmsa_lib.data.load` takes for ``dataset``."""
+    types, given = get_type_hints(load), inspect.signature(load).parameters.values()
+    options = {p.name: (types[p.name], p.default) for p in given if p.kind is p.KEYWORD_ONLY}
+    own = get_type_hints(Settings) if dataset == SYNTHETIC else {}
+    return options | {name: (kind, getattr(Settings, name)) for name, kind in own.items()}
+
+
+def check_data_options(dataset: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with the types that the options have (a list from JSON becomes a tuple, for instance).
+
+    Raises:
+        ConfigError: an option is unknown (answered with the nearest ones) or of another type.
+    """
+    known = data_options(dataset)
+    for name in values:
+        if name not in known:
+            raise unknown_name(f"data option of {dataset}", name, known)
+    return {name: fitting(f"data.{name}", [value], known[name][0]) for name, value in values.items()}

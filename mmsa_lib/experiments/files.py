@@ -1,27 +1,39 @@
-"""The files of a run folder: what is written where, and how to read it back."""
+"""The folder of a run: its files, how they are written and read back, and how a damaged one is told from a whole one.
+
+``DONE`` is written last, but a machine that loses its power may keep a name and lose the content behind it. So a
+finished folder has a manifest with the size and SHA-256 of each file; a folder that differs from it is made again.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import platform
+import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import pandas as pd
-from torch import Tensor
 
-from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.hdf5 import add_array, add_texts, read_texts, write_hdf5
 from mmsa_lib.errors import DataError, MMSAError
-from mmsa_lib.experiments.fingerprint import digest
-from mmsa_lib.experiments.manifest import MANIFEST, damaged_files
+from mmsa_lib.experiments.fingerprint import RECORDED_PACKAGES, digest
 from mmsa_lib.files import atomic_path, level_name, write_text
+from mmsa_lib.paths import project_root
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mmsa_lib.data.batch import Utterances
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
@@ -32,7 +44,9 @@ SPREAD = "spread.csv"
 PREDICTIONS = "predictions.h5"
 MODEL = "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINTS = (CHECKPOINT,)
 ERROR = "error.json"
+MANIFEST = "manifest.json"
 DONE = "DONE"
 
 RESULTS = (CONFIG, ENVIRONMENT, HISTORY, METRICS, CONSTANTS, SPREAD, PREDICTIONS, MODEL)
@@ -60,6 +74,16 @@ CELL_COLUMNS = ("protocol", "level", "split")
 
 Cell = tuple[str, str, str]
 """Protocol, level and split."""
+
+
+RUN_LOG = "MMSA_LIB_RUN_LOG"
+"""Environment variable with the file to which finished runs are added; so a sweep learns what its notebook has run."""
+
+PROCESSOR_SETTINGS = (
+    "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR",
+    "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES",
+)  # fmt: skip
+"""Environment variables that let a processor compute as another one does."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +118,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path, **expected: type) -> Any:
-    """Read JSON; with ``expected`` names and types, an object that has these.
+    """JSON; with ``expected`` names and types, an object that has these.
 
     Raises:
         DataError: the file is missing, damaged or something else.
@@ -278,36 +302,16 @@ def read_predictions(
     Raises:
         DataError: the file is damaged or has no such cell; names the cells that it has.
     """
-    with _opened(path) as file:
-        groups = _cell_groups(file)
-        wanted = (protocol, level_name(level), split)
-        if wanted not in groups:
-            cells = ", ".join("/".join(cell) for cell in groups)
-            raise DataError(f"{path} has no predictions for {'/'.join(wanted)}; it has {cells}")
-        group = file[groups[wanted]]
-        return Predictions(
-            ids=tuple(read_texts(group["ids"])),
-            groups=tuple(read_texts(group["groups"])),
-            labels=group["labels"][:],
-            predictions=group["predictions"][:],
-        )
-
-
-def list_cells(path: Path) -> list[Cell]:
-    """The cells that a file of predictions has.
-
-    Raises:
-        DataError: the file is damaged.
-    """
-    with _opened(path) as file:
-        return list(_cell_groups(file))
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
+    wanted = (protocol, level_name(level), split)
     try:
         with h5py.File(path, "r") as file:
-            yield file
+            groups = {(p, level_name(lv), s): file[p][lv][s] for p in file for lv in file[p] for s in file[p][lv]}
+            if wanted not in groups:
+                cells = ", ".join("/".join(cell) for cell in groups)
+                raise DataError(f"{path} has no predictions for {'/'.join(wanted)}; it has {cells}")
+            found = groups[wanted]
+            ids, videos = tuple(read_texts(found["ids"])), tuple(read_texts(found["groups"]))
+            return Predictions(ids, videos, labels=found["labels"][:], predictions=found["predictions"][:])
     except MMSAError:
         raise
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -316,6 +320,128 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         ) from error
 
 
-def _cell_groups(file: h5py.File) -> dict[Cell, str]:
-    """Each cell and its group."""
-    return {(p, level_name(lv), s): f"{p}/{lv}/{s}" for p in file for lv in file[p] for s in file[p][lv]}
+def write_manifest(folder: Path, names: Iterable[str]) -> None:
+    """Record the size and SHA-256 of the files ``names`` of ``folder``, which are complete by now."""
+    record = {name: _facts(folder / name) for name in sorted(names)}
+    write_text(folder / MANIFEST, json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def damaged_files(folder: Path, needed: Iterable[str] = ()) -> list[str]:
+    """Names of files in ``folder`` that are missing or differ from its manifest; the manifest itself if unreadable.
+
+    A folder without a manifest (written by version 0.1.0) can't be checked and passes. A manifest that leaves out one
+    of the files ``needed`` is damaged itself.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        return []
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        recorded = {str(name): dict(facts) for name, facts in record.items()}
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return [MANIFEST]
+    if not set(needed) <= set(recorded):
+        return [MANIFEST]
+    return [name for name, facts in recorded.items() if not _agrees(folder / name, facts)]
+
+
+def _agrees(path: Path, facts: dict) -> bool:
+    try:
+        # The size first: it costs nothing, and a cut file is the usual damage.
+        return path.stat().st_size == facts.get("size") and _facts(path) == facts
+    except OSError:
+        return False
+
+
+def _facts(path: Path) -> dict[str, int | str]:
+    now = path.stat()
+    return {"size": now.st_size, "sha256": _sha256(path, now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino)}
+
+
+@cache
+def _sha256(path: Path, *state: int) -> str:
+    """Digest of a file in one ``state``: many tables may be made of the same runs in one process."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def log_run(folder: Path) -> None:
+    """Add a finished run's folder to the log that the environment asks for."""
+    if path := os.environ.get(RUN_LOG):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(str(folder.resolve())) + "\n")
+
+
+def logged_runs(path: Path) -> list[Path]:
+    """The folders in the log ``path``, each once, in order; none without a log."""
+    if not path.is_file():
+        return []
+    return [Path(json.loads(line)) for line in dict.fromkeys(path.read_text(encoding="utf-8").splitlines())]
+
+
+def environment(device: str = "cpu") -> dict[str, Any]:
+    """Everything about the surroundings that may explain a difference between two runs; no paths, no names of people.
+
+    Args:
+        device: the device that is used, for instance ``cuda:0``.
+    """
+    import torch
+
+    from mmsa_lib.training.seeding import determinism_flags
+
+    on_gpu = device.startswith("cuda")
+    libraries = {"mkl": torch.backends.mkl.is_available(), "onednn": torch.backends.mkldnn.is_available()}
+    machine = {  # what decides the last bits of a result on a CPU
+        "processor": _processor(),
+        "architecture": platform.machine(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "settings": {name: os.environ[name] for name in PROCESSOR_SETTINGS if name in os.environ},
+        "libraries": [name for name, there in libraries.items() if there],
+        "blas": torch.__config__.show().partition("BLAS_INFO=")[2].partition(",")[0] or None,
+    }
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "packages": {name: package_version(name) for name in RECORDED_PACKAGES},
+        "device": device,
+        "device_name": torch.cuda.get_device_name(device) if on_gpu else _processor(),
+        "cuda": torch.version.cuda,
+        "machine": machine,
+        "determinism": determinism_flags(),
+        "git": _git_state(),
+    }
+
+
+def package_version(name: str) -> str | None:
+    """Installed version of a distribution, or ``None``."""
+    with suppress(PackageNotFoundError):
+        return version(name)
+    return None
+
+
+@cache
+def _processor() -> str:
+    """The model of the CPU, as the system names it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.partition(":")[0].strip() in ("model name", "Hardware", "cpu model", "cpu"):
+                return line.partition(":")[2].strip()
+    if platform.system() == "Darwin":
+        with suppress(OSError, subprocess.SubprocessError):
+            return _output("sysctl", "-n", "machdep.cpu.brand_string")
+    return platform.processor() or platform.machine()
+
+
+def _git_state() -> dict[str, Any]:
+    """Commit of the checkout and whether tracked files differ from it; both ``None`` outside a checkout."""
+    git = ("git", "-C", str(project_root()))
+    with suppress(OSError, subprocess.SubprocessError):
+        if project_root() is not None:
+            commit = _output(*git, "rev-parse", "HEAD")
+            return {"commit": commit, "dirty": bool(_output(*git, "status", "--porcelain", "--untracked-files=no"))}
+    return {"commit": None, "dirty": None}
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()

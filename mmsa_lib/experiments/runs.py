@@ -1,4 +1,4 @@
-"""One run: a configuration becomes a folder. Without ``DONE`` in it, the run never happened."""
+"""One run: a configuration becomes a folder, and a finished folder predicts. Without ``DONE``, a run never happened."""
 
 from __future__ import annotations
 
@@ -6,31 +6,29 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.loading import COMPUTED_TEXT, load
+from mmsa_lib.data.missing import MaskSet
 from mmsa_lib.errors import DataError, MMSAError, RunError
 from mmsa_lib.evaluation.baselines import constant_metrics
+from mmsa_lib.evaluation.hazards import prediction_spread
 from mmsa_lib.evaluation.metrics import predicts_one_class, task_metrics
-from mmsa_lib.evaluation.protocols import COMPLETE
+from mmsa_lib.evaluation.protocols import COMPLETE, STOCHASTIC, masks
 from mmsa_lib.experiments import files
-from mmsa_lib.experiments.cells import Cells, FrozenCells, Splits, freeze, spread_rows
-from mmsa_lib.experiments.config import RECIPES, RunConfig
-from mmsa_lib.experiments.environment import environment
-from mmsa_lib.experiments.files import Predictions
-from mmsa_lib.experiments.fingerprint import PACKAGE, code_fingerprint, digest
-from mmsa_lib.experiments.manifest import write_manifest
-from mmsa_lib.experiments.own_code import own_code
-from mmsa_lib.experiments.run_log import log_run
+from mmsa_lib.experiments.config import NO_MISSING, RECIPES, RunConfig
+from mmsa_lib.experiments.fingerprint import PACKAGE, code_fingerprint, digest, own_code
 from mmsa_lib.files import level_name, remove_tree
 from mmsa_lib.methods import METHODS, create
 from mmsa_lib.methods.base import Method
@@ -40,6 +38,10 @@ from mmsa_lib.training import FitResult, fit, predict, seed_everything
 from mmsa_lib.training.fit import HISTORY_COLUMNS
 from mmsa_lib.training.progress import Show
 from mmsa_lib.training.tensors import cpu_copy, load_into, read_tensors, save_tensors
+
+Splits = dict[str, Utterances]
+Cells = dict[files.Cell, tuple[Utterances, Tensor]]
+"""Per cell the complete split, for its labels, and the predictions under the cell's masks."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,16 @@ class RunResult:
         """Circumstances of the run."""
         return files.read_json(self.folder / files.ENVIRONMENT, training=dict)
 
-    def predictions(self, split: str = "test", protocol: str = "complete", level: float | str = 0.0) -> Predictions:
-        """Predictions, labels and identifiers of one split under one protocol cell."""
-        return files.read_predictions(self.folder / files.PREDICTIONS, split, protocol, level)
-
     @property
     def spread(self) -> pd.DataFrame:
         """How far predictions differ between samples, per cell: protocol, level, split, sd, entropy, one_class."""
         return files.read_csv(self.folder / files.SPREAD, files.CELL_COLUMNS, dtype={"level": str})
+
+    def predictions(
+        self, split: str = "test", protocol: str = "complete", level: float | str = 0.0
+    ) -> files.Predictions:
+        """Predictions, labels and identifiers of one split under one protocol cell."""
+        return files.read_predictions(self.folder / files.PREDICTIONS, split, protocol, level)
 
     def load_data(self) -> Splits:
         """The splits that the run used."""
@@ -134,33 +138,22 @@ def run(
         ConfigError, DataError: the configuration does not fit the data, or the folder can't be written.
     """
     with cpu_threads(config.settings.threads):
-        return _run(config, Path(folder or runs_folder()), force, notebook, progress)
-
-
-def _run(config: RunConfig, folder: Path, force: bool, notebook: str | None, progress: Show) -> RunResult:
-    with _memory_said():
-        data = load(config.dataset, config.fold, **config.load_options)
-        method = _create(config, data["train"])
-        frozen = freeze(config, data)
-    facts = _identify(config, method, data, frozen.fingerprint)
-    target = folder / facts["run_id"]
-    with _locked(target):
-        if force:
-            remove_tree(target)
-        if _is_whole(target, facts["run_id"]):
-            log_run(target)
-            return RunResult(target, config, finished_before=True)
-        _prepare(target, config, facts, notebook, _text_digest(data))
-        try:
-            with _memory_said():
-                _train_and_evaluate(target, config, facts, method, frozen, progress)
-        except Exception as error:
-            with suppress(DataError):  # a full disk must not hide what went wrong
-                content = {"type": type(error).__name__, "message": str(error) or type(error).__name__}
-                files.write_json(target / files.ERROR, content)
-            raise
-    log_run(target)
-    return RunResult(target, config)
+        with _memory_said():
+            data = load(config.dataset, config.fold, **config.load_options)
+            method = _create(config, data["train"])
+            frozen = freeze(config, data)
+        facts = _identify(config, method, data, frozen.fingerprint)
+        target = Path(folder or runs_folder()) / facts["run_id"]
+        with _locked(target):
+            if force:
+                remove_tree(target)
+            finished_before = _is_whole(target)
+            if not finished_before:
+                _prepare(target, config, facts, {"notebook": notebook, **_text_digest(data)})
+                with _errors_kept(target), _memory_said():
+                    _train_and_evaluate(target, config, facts, method, frozen, progress)
+        files.log_run(target)
+    return RunResult(target, config, finished_before)
 
 
 def find_run(run: Path | str, folder: Path | str | None = None) -> RunResult:
@@ -170,13 +163,136 @@ def find_run(run: Path | str, folder: Path | str | None = None) -> RunResult:
         DataError: there is no such finished run, or its files are not those that it wrote.
         UnknownNameError: its method is one's own and not registered.
     """
-    candidates = [Path(run), Path(folder or runs_folder()) / str(run)]
-    for candidate in candidates:
+    for candidate in (Path(run), Path(folder or runs_folder()) / str(run)):
         if (candidate / files.DONE).is_file():
             files.check_run(candidate)
             stored = files.read_json(candidate / files.CONFIG, config=dict)
             return RunResult(candidate.resolve(), RunConfig(**stored["config"]), finished_before=True)
     raise DataError(f"{run} is no finished run (a folder with {files.DONE} in it), nor the identifier of one")
+
+
+def prediction_table(
+    result: RunResult, split: str = "test", *, dataset: str | None = None, fold: str | None = None
+) -> pd.DataFrame:
+    """Predictions of a finished run for the samples of a split.
+
+    Args:
+        result: the run.
+        split: ``train``, ``valid`` or ``test``.
+        dataset, fold: by default those of the run.
+
+    Returns:
+        Columns id, group, label, prediction; for emotions ``label_<name>`` and ``probability_<name>``; for classes the
+        names of the true and the predicted class and ``probability_<name>``.
+
+    Raises:
+        DataError: the data set has another task or other feature widths than the one the run was trained on, or it is
+            the run's own and changed since.
+    """
+    config = result.config
+    asked = (dataset or config.dataset, fold or config.fold)
+    with cpu_threads(config.settings.threads):
+        splits = load(*asked, **config.load_options)
+        data = splits[split]
+        _check_fits(result, data)
+        recorded = result.environment.get("data_fingerprint")
+        if asked == (config.dataset, config.fold) and recorded not in (None, data_fingerprint(splits)):
+            raise DataError(
+                f"{config.dataset} is not the data that run {result.run_id} was trained on; it changed since, or "
+                f"{files.CONFIG} was edited; train again, or keep the changed data under another name and give that"
+            )
+        prediction = predict(result.load_method(data), data, config.settings.evaluation_batch_size)
+    columns = {"id": data.ids, "group": data.groups or [""] * len(data)}
+    return pd.DataFrame(columns | _values(data, prediction))
+
+
+@dataclass(frozen=True)
+class FrozenCells:
+    """What a run is validated and tested on: the complete splits, and incomplete ones under frozen masks.
+
+    Attributes:
+        data: the complete splits.
+        masks: protocol and split to the masks; none for ``complete``.
+        incomplete_validation: the best epoch is chosen on the validation split under the masks of the recipe.
+    """
+
+    data: Splits
+    masks: dict[tuple[str, str], MaskSet]
+    incomplete_validation: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all masks; empty without any."""
+        parts = {"/".join(key): drawn.fingerprint for key, drawn in self.masks.items()}
+        return digest(parts) if parts else ""
+
+    @property
+    def validation(self) -> Utterances:
+        """What decides about the best epoch: the validation split, incomplete where training is."""
+        if not self.incomplete_validation:
+            return self.data["valid"]
+        drawn = self.masks[STOCHASTIC, "valid"]
+        return drawn.apply(self.data["valid"], next(iter(drawn.levels)))
+
+    def predict(self, predict: Callable[[Utterances], Tensor]) -> Cells:
+        """Predictions for each cell; one incomplete split is held at a time."""
+        whole = (COMPLETE, level_name(0))
+        cells: Cells = {(*whole, split): (self.data[split], predict(self.data[split])) for split in ("valid", "test")}
+        for (name, split), drawn in self.masks.items():
+            for level in drawn.levels:
+                cells[name, level, split] = (self.data[split], predict(drawn.apply(self.data[split], level)))
+        return cells
+
+
+def freeze(config: RunConfig, data: Splits) -> FrozenCells:
+    """The masks that ``config`` asks for, read from their files or drawn.
+
+    A run that has to do with missing data also records the validation split under the recipe's masks, whatever it was
+    trained on: there methods, and values of methods, can be compared without a look at the test split.
+
+    Raises:
+        ConfigError: a protocol doesn't suit the data. DataError: a mask file is damaged or can't be written.
+    """
+    asked = [(name, "test") for name in config.protocols if name != COMPLETE]
+    augmented = config.missing != NO_MISSING
+    if asked or augmented or METHODS[config.method].own_missing:
+        asked.insert(0, (STOCHASTIC, "valid"))
+    drawn = {(name, split): masks(data[split], name) for name, split in asked}
+    return FrozenCells(data, drawn, incomplete_validation=augmented)
+
+
+def spread_rows(cells: Mapping[files.Cell, tuple[Utterances, Tensor]]) -> pd.DataFrame:
+    """How far the predictions of each cell differ from each other: protocol, level, split, sd, entropy, one_class.
+
+    A model that has given up predicts nearly the same for every sample; its metrics are then those of a constant
+    (docs/evaluation.md, hazards).
+    """
+    rows = [
+        {**dict(zip(files.CELL_COLUMNS, cell, strict=True)), **prediction_spread(prediction, data.task)}
+        for cell, (data, prediction) in cells.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def constant_rows(data: Splits) -> pd.DataFrame:
+    """Test metrics of the constant baselines, fitted to the training labels, in the columns of a run's metrics."""
+    train = data["train"]
+    table = constant_metrics(train.task, train.labels.cpu(), data["test"].labels.cpu())
+    fixed = {
+        "run_id": "", "label": "", "changes": files.NO_CHANGES, "data_options": files.NO_CHANGES, "seed": pd.NA,
+        "dataset": train.name, "fold": train.fold, "protocol": COMPLETE, "level": level_name(0), "split": "test",
+    }  # fmt: skip
+    rows = [
+        {**fixed, "method": str(name), "metric": metric, "value": value}
+        for name, values in table.iterrows()
+        for metric, value in values.items()
+    ]
+    return pd.DataFrame(rows, columns=list(files.METRIC_COLUMNS)).astype({"seed": "Int64"})
+
+
+def data_fingerprint(data: Splits) -> str:
+    """One fingerprint of all splits."""
+    return digest({split: utterances.fingerprint for split, utterances in data.items()})
 
 
 def _create(config: RunConfig, train: Utterances) -> Method:
@@ -201,17 +317,22 @@ def _identify(config: RunConfig, method: Method, data: Splits, masks: str = "") 
     return {"run_id": files.run_identifier(resolved, marks), "resolved": resolved, **marks}
 
 
-def data_fingerprint(data: Splits) -> str:
-    """One fingerprint of all splits."""
-    return digest({split: utterances.fingerprint for split, utterances in data.items()})
-
-
 def _code(method: type[Method]) -> str:
     """Fingerprint of the code behind a run, wherever its method is defined."""
     if method.__module__.partition(".")[0] == PACKAGE:
         return code_fingerprint([__name__, method.__module__])
     own, used = own_code(method)
     return digest({"package": code_fingerprint([__name__, *used]), "own": own})
+
+
+def _text_digest(data: Splits) -> dict[str, str]:
+    """Digest of text features that were computed here: another processor computes other last bits."""
+    parts = {}
+    for split, utterances in data.items():
+        if utterances.feature_names.get("text") in COMPUTED_TEXT and utterances.dims.get("text"):
+            values = utterances.data.features["text"].cpu().contiguous().numpy()
+            parts[split] = hashlib.sha256(values.tobytes()).hexdigest()
+    return {"text_digest": digest(parts)} if parts else {}
 
 
 @contextmanager
@@ -232,13 +353,23 @@ def _memory_said() -> Iterator[None]:
 
 
 @contextmanager
+def _errors_kept(target: Path) -> Iterator[None]:
+    """Write down in the folder why a run failed."""
+    try:
+        yield
+    except Exception as error:
+        with suppress(DataError):  # a full disk must not hide what went wrong
+            content = {"type": type(error).__name__, "message": str(error) or type(error).__name__}
+            files.write_json(target / files.ERROR, content)
+        raise
+
+
+@contextmanager
 def _locked(target: Path) -> Iterator[None]:
     """Only one process works on a run; a second one waits for it and then finds it finished."""
-    locks = target.parent / ".locks"
-    lock = None
+    lock = FileLock(target.parent / ".locks" / f"{target.name}.lock")
     try:
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / f"{target.name}.lock")
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -248,96 +379,69 @@ def _locked(target: Path) -> Iterator[None]:
         # A finished run may lie where nobody can write.
         if not (target / files.DONE).is_file() or files.run_problem(target):
             raise DataError(f"cannot write runs to {target.parent}: {error.strerror}; choose another folder") from error
-        lock = None
     try:
         yield
     finally:
-        if lock is not None:
-            lock.release()
+        lock.release()
 
 
-def _is_whole(target: Path, run_id: str) -> bool:
+def _is_whole(target: Path) -> bool:
     """Whether the run is finished and its files are those that it wrote."""
     if not (target / files.DONE).is_file():
         return False
     problem = files.run_problem(target)
     if problem:
-        print(f"run {run_id} is made again: {problem}", file=sys.stderr)
+        print(f"run {target.name} is made again: {problem}", file=sys.stderr)
     return not problem
 
 
-def _prepare(
-    target: Path, config: RunConfig, facts: dict[str, Any], notebook: str | None, text_digest: str = ""
-) -> None:
+def _prepare(target: Path, config: RunConfig, facts: dict[str, Any], more: dict[str, Any]) -> None:
     """Leave nothing in the folder but a checkpoint of this very run, then write what is known beforehand."""
-    checkpoint = target / files.CHECKPOINT
-    if not (checkpoint.is_file() and _stored_id(target) == facts["run_id"]):
-        remove_tree(target)
+    kept = ()
+    with suppress(DataError):
+        if files.read_json(target / files.CONFIG, run_id=str)["run_id"] == facts["run_id"]:
+            kept = files.CHECKPOINTS
     for file in target.iterdir() if target.is_dir() else ():
-        if file != checkpoint:
-            remove_tree(file) if file.is_dir() else file.unlink()
+        if file.is_dir():
+            remove_tree(file)
+        elif file.name not in kept:
+            file.unlink()
     content = {"run_id": facts["run_id"], "config": config.model_dump(mode="json"), "resolved": facts["resolved"]}
     files.write_json(target / files.CONFIG, content)
-    surroundings = environment(facts["resolved"]["settings"]["device"])
-    marks = {name: facts[name] for name in facts if name.endswith("_fingerprint")}
-    text = {"text_digest": text_digest} if text_digest else {}
-    files.write_json(target / files.ENVIRONMENT, {**surroundings, **marks, **text, "notebook": notebook})
-
-
-def _text_digest(data: Splits) -> str:
-    """Digest of text features that were computed here; another processor computes other last bits. Else empty."""
-    parts = {}
-    for split, utterances in data.items():
-        if utterances.feature_names.get("text") in COMPUTED_TEXT and utterances.dims.get("text"):
-            values = utterances.data.features["text"].cpu().contiguous().numpy()
-            parts[split] = hashlib.sha256(values.tobytes()).hexdigest()
-    return digest(parts) if parts else ""
-
-
-def _stored_id(target: Path) -> str | None:
-    try:
-        return files.read_json(target / files.CONFIG, run_id=str)["run_id"]
-    except DataError:
-        return None
+    marks = {name: facts[name] for name in files.FINGERPRINTS}
+    surroundings = files.environment(facts["resolved"]["settings"]["device"])
+    files.write_json(target / files.ENVIRONMENT, {**surroundings, **marks, **more})
 
 
 def _train_and_evaluate(target, config: RunConfig, facts, method: Method, frozen: FrozenCells, progress: Show) -> None:
-    settings, data = config.settings, frozen.data
+    """Train, predict every cell once and write the results."""
+    size, train, test = config.settings.evaluation_batch_size, frozen.data["train"], frozen.data["test"]
     result = fit(
-        method, data["train"], frozen.validation, task=data["train"].task, settings=settings, seed=config.seed,
+        method, train, frozen.validation, task=train.task, settings=config.settings, seed=config.seed,
         checkpoint=target / files.CHECKPOINT, augment=RECIPES[config.missing], progress=progress,
-        observe=partial(_test_metrics, data["test"], settings.evaluation_batch_size) if config.oracle else None,
+        observe=partial(_test_metrics, test, size) if config.oracle else None,
     )  # fmt: skip
-    cells = frozen.predict(lambda part: predict(method, part, settings.evaluation_batch_size))
-    _write_results(target, config, facts, method, data, result, cells)
-
-
-def _test_metrics(test: Utterances, batch_size: int, method: Method) -> dict[str, float]:
-    """Test metrics of a method in training, for the record only."""
-    return task_metrics(test.task, predict(method, test, batch_size), test.labels.cpu())
+    cells = frozen.predict(lambda part: predict(method, part, size))
+    _write_results(target, config, facts, method, frozen.data, result, cells)
 
 
 def _write_results(
-    target: Path,
-    config: RunConfig,
-    facts: dict[str, Any],
-    method: Method,
-    data: Splits,
-    result: FitResult,
-    cells: Cells,
+    target: Path, config: RunConfig, facts: dict, method: Method, data: Splits, result: FitResult, cells: Cells
 ) -> None:
     """Write everything, ``DONE`` last."""
-    task, dataset = data["train"].task, data["train"].name
-    common = {"dataset": dataset, "fold": data["train"].fold}
-    own = {"run_id": facts["run_id"], "method": config.method, **config.described(), "seed": config.seed, **common}
+    train = data["train"]
+    own = {
+        "run_id": facts["run_id"], "method": config.method, **config.described(), "seed": config.seed,
+        "dataset": train.name, "fold": train.fold,
+    }  # fmt: skip
     rows = [
         {**own, "protocol": protocol, "level": level, "split": split, "metric": metric, "value": value}
         for (protocol, level, split), (utterances, prediction) in cells.items()
-        for metric, value in task_metrics(task, prediction, utterances.labels.cpu()).items()
+        for metric, value in task_metrics(train.task, prediction, utterances.labels.cpu()).items()
     ]
     files.write_table(target / files.HISTORY, result.history)
     files.write_table(target / files.METRICS, pd.DataFrame(rows, columns=list(files.METRIC_COLUMNS)))
-    files.write_table(target / files.CONSTANTS, constant_rows(data, common))
+    files.write_table(target / files.CONSTANTS, constant_rows(data))
     files.write_table(target / files.SPREAD, spread_rows(cells))
     files.write_predictions(target / files.PREDICTIONS, cells, facts["run_id"])
     metadata = {"run_id": facts["run_id"], "resolved": json.dumps(facts["resolved"], sort_keys=True)}
@@ -345,26 +449,45 @@ def _write_results(
     training = {
         "best_epoch": result.best_epoch, "best_value": result.best_value, "stopped": result.stopped,
         "seconds": round(result.seconds, 3), "resumed_after": result.resumed_after,
-        "one_class": predicts_one_class(cells[COMPLETE, level_name(0), "test"][1], task),
+        "one_class": predicts_one_class(cells[COMPLETE, level_name(0), "test"][1], train.task),
     }  # fmt: skip
     surroundings = files.read_json(target / files.ENVIRONMENT)
     files.write_json(target / files.ENVIRONMENT, {**surroundings, "training": training})
-    (target / files.CHECKPOINT).unlink(missing_ok=True)
-    write_manifest(target, files.RESULTS)
+    for name in files.CHECKPOINTS:
+        (target / name).unlink(missing_ok=True)
+    files.write_manifest(target, files.RESULTS)
     files.write_text(target / files.DONE, facts["run_id"] + "\n")
 
 
-def constant_rows(data: Splits, common: dict[str, Any] | None = None) -> pd.DataFrame:
-    """Test metrics of the constant baselines, fitted to the training labels, in the columns of a run's metrics."""
-    common = common or {"dataset": data["train"].name, "fold": data["train"].fold}
-    table = constant_metrics(data["train"].task, data["train"].labels.cpu(), data["test"].labels.cpu())
-    fixed = {
-        "run_id": "", "label": "", "changes": files.NO_CHANGES, "data_options": files.NO_CHANGES, "seed": pd.NA,
-        "protocol": COMPLETE, "level": level_name(0), "split": "test",
-    }  # fmt: skip
-    rows = [
-        {**fixed, **common, "method": str(name), "metric": metric, "value": value}
-        for name, values in table.iterrows()
-        for metric, value in values.items()
-    ]
-    return pd.DataFrame(rows, columns=list(files.METRIC_COLUMNS)).astype({"seed": "Int64"})
+def _test_metrics(test: Utterances, batch_size: int, method: Method) -> dict[str, float]:
+    """Test metrics of a method in training, for the record only."""
+    return task_metrics(test.task, predict(method, test, batch_size), test.labels.cpu())
+
+
+def _check_fits(result: RunResult, data: Utterances) -> None:
+    """Refuse data of another task or of other widths than a run was trained on."""
+    trained = files.read_resolved(result.folder)
+    task = json.loads(json.dumps(asdict(data.task)))
+    if task != trained["task"]:
+        raise DataError(f"{data.name} has task {task}, but run {result.run_id} was trained for {trained['task']}")
+    for modality, width in trained["dims"].items():
+        # A fine-tuned text encoder reads tokens, whose width is 0 in the data.
+        found = data.dims.get(modality)
+        if found is None or (found != width and found != 0):
+            has = "no such features" if found is None else f"features {found} wide"
+            raise DataError(f"run {result.run_id} needs {modality} features {width} wide; {data.name} has {has}")
+
+
+def _values(data: Utterances, prediction: Tensor) -> dict[str, np.ndarray]:
+    """Columns as float32, which prints as many digits as there are."""
+    labels = data.labels.cpu().numpy()
+    if data.task.kind == "regression":
+        return {"label": labels, "prediction": prediction.numpy()}
+    named = list(enumerate(data.task.names))
+    if data.task.kind == "classes":
+        chances, names = prediction.softmax(-1).numpy(), np.array(data.task.names)
+        decided = {"label": names[labels.astype(int)], "prediction": names[chances.argmax(axis=1)]}
+    else:
+        chances = prediction.softmax(-1)[..., 1].numpy()
+        decided = {f"label_{name}": labels[:, i] for i, name in named}
+    return decided | {f"probability_{name}": chances[:, i] for i, name in named}

@@ -15,7 +15,7 @@ from mmsa_lib.evaluation.missing_effects import augmentation_effects
 from mmsa_lib.evaluation.missing_summary import run_summaries
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.config import RunConfig
-from mmsa_lib.experiments.manifest import write_manifest
+from mmsa_lib.experiments.files import write_manifest
 from mmsa_lib.experiments.results import collect, read_results
 from mmsa_lib.experiments.runs import find_run, run
 

@@ -16,9 +16,9 @@ from shutil import copyfile
 import psutil
 from sweep_files import executions, write_notebook, write_sweep
 
+from mmsa_lib.experiments.files import RUN_LOG
 from mmsa_lib.experiments.notebook_worker import FAILED, FINISHED, REPLIED, STARTED
 from mmsa_lib.experiments.parameters import read_notebook, resolve_parameters
-from mmsa_lib.experiments.run_log import RUN_LOG
 from mmsa_lib.experiments.sweeps.driver import sweep
 from mmsa_lib.experiments.sweeps.executors import LocalExecutor
 from mmsa_lib.paths import project_root

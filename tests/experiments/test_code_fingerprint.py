@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from mmsa_lib.experiments.fingerprint import code_fingerprint, digest, import_closure, normalised_source, parse
+from mmsa_lib.experiments.fingerprint import code_fingerprint, digest, import_closure, parse
 
 
 @pytest.fixture
@@ -84,10 +84,55 @@ def test_many_threads_parse_at_once():
         assert len({ast.dump(tree) for tree in pool.map(parse, [source] * 40)}) == 1
 
 
-def test_attribute_docstrings_and_empty_bodies(tmp_path):
-    path = tmp_path / "x.py"
-    path.write_text('class A:\n    """Only a docstring."""\n\nY = 1\n"""About Y."""\n')
-    assert normalised_source(path) == "class A:\n    pass\nY = 1"
+def test_attribute_docstrings_and_empty_bodies(package):
+    (package / "loop.py").write_text('class A:\n    """Only a docstring."""\n\nY = 1\n"""About Y."""\n')
+    before = code_fingerprint(ROOTS, package)
+    (package / "loop.py").write_text("class A:\n    pass\nY = 1")
+    assert code_fingerprint(ROOTS, package) == before
+
+
+class TestPlaces:
+    """Where a definition stands changes nothing; which of two definitions is meant does."""
+
+    def test_a_module_may_move(self, package):
+        before = code_fingerprint(ROOTS, package)
+        (package / "metrics.py").rename(package / "scores.py")
+        text = (package / "run.py").read_text()
+        (package / "run.py").write_text(text.replace("mmsa_lib.metrics", "mmsa_lib.scores"))
+        assert code_fingerprint(ROOTS, package) == before
+
+    def test_modules_may_be_merged_and_cut(self, package):
+        (package / "loop.py").write_text("import json, os\nfrom mmsa_lib.metrics import f1\n__all__ = ['g']\n\n"
+                                         "def g():\n    return f1()\n")  # fmt: skip
+        before = code_fingerprint(ROOTS, package)
+        (package / "loop.py").write_text("import os\nimport json\n\ndef g():\n    return f1()\n\n"
+                                         "def f1():\n    return 1\n")  # fmt: skip
+        text = (package / "run.py").read_text()
+        (package / "run.py").write_text(text.replace("mmsa_lib.metrics", "mmsa_lib.loop"))
+        assert import_closure(["mmsa_lib.run"], package) == ["mmsa_lib.loop", "mmsa_lib.run"]
+        assert code_fingerprint(ROOTS, package) == before
+
+    @pytest.mark.parametrize("imported", ["from mmsa_lib.loop import f1", "from mmsa_lib.metrics import g as f1"])
+    def test_another_definition_of_the_same_name_counts(self, package, imported):
+        (package / "loop.py").write_text("def f1():\n    return 2\n")
+        (package / "metrics.py").write_text("def f1():\n    return 1\n\ndef g():\n    return 3\n")
+        marks = []
+        for own in ("from mmsa_lib.metrics import f1", imported):
+            (package / "run.py").write_text(f"from mmsa_lib import loop, metrics\n{own}\n")
+            marks.append(code_fingerprint(ROOTS, package))
+        assert marks[0] != marks[1]
+
+    def test_what_only_type_checkers_import_does_not_count(self, package):
+        before = code_fingerprint(ROOTS, package)
+        text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from mmsa_lib.other import X\n"
+        with (package / "loop.py").open("a") as file:
+            file.write(text)
+        assert "mmsa_lib.other" not in import_closure(ROOTS, package)
+        (package / "loop.py").write_text('"""The loop."""\nfrom typing import TYPE_CHECKING\nRATE = 1\n')
+        without = code_fingerprint(ROOTS, package)
+        with (package / "loop.py").open("a") as file:
+            file.write(text)
+        assert before != without == code_fingerprint(ROOTS, package)
 
 
 def test_digest_does_not_depend_on_order_and_refuses_what_is_not_json():
@@ -109,7 +154,7 @@ def test_the_real_closure_of_a_run_holds_what_makes_its_numbers_and_no_other_met
     assert not {name for name in closure if name.startswith(("mmsa_lib.cli", "mmsa_lib.figures"))}
     # What reads runs, shows them or starts them is no part of them: editing it must not orphan results.
     assert not {name for name in closure if name.startswith("mmsa_lib.experiments.")} - {
-        f"mmsa_lib.experiments.{name}" for name in ("runs", "cells", "config", "files", "options")
+        f"mmsa_lib.experiments.{name}" for name in ("runs", "config", "options")
     }
     assert "mmsa_lib.methods" not in closure
     assert "mmsa_lib.methods.modal_alignment" not in closure

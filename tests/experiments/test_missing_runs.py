@@ -14,7 +14,7 @@ from mmsa_lib.errors import ConfigError
 from mmsa_lib.evaluation.hazards import prediction_spread
 from mmsa_lib.evaluation.metrics import task_metrics
 from mmsa_lib.evaluation.protocols import cells
-from mmsa_lib.experiments import files, runs
+from mmsa_lib.experiments import runs
 from mmsa_lib.experiments.config import RunConfig
 from mmsa_lib.experiments.results import collect
 from mmsa_lib.experiments.runs import find_run, run
@@ -244,4 +244,3 @@ def test_spread_says_how_far_predictions_differ(incomplete):
     row = incomplete.spread.set_index(["protocol", "level", "split"]).loc[("frames", "0.5", "test")]
     assert row["sd"] == pytest.approx(expected["sd"])
     assert row["entropy"] == pytest.approx(expected["entropy"])
-    assert files.list_cells(incomplete.folder / files.PREDICTIONS)[0] == ("complete", "0.0", "test")

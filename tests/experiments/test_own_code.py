@@ -12,7 +12,7 @@ import pytest
 
 from mmsa_lib.errors import ConfigError, UnknownNameError
 from mmsa_lib.experiments import runs
-from mmsa_lib.experiments.own_code import own_code
+from mmsa_lib.experiments.fingerprint import own_code
 from mmsa_lib.experiments.runs import run
 from mmsa_lib.methods import METHODS, create, method_class
 from mmsa_lib.methods.fusion_baselines import TextOnly
@@ -233,7 +233,7 @@ class TestModules:
             "a.py": "from other import weigh\n" + METHOD,
             "b.py": "from loose import weigh\n" + METHOD,
         })  # fmt: skip
-        from mmsa_lib.experiments import own_code as module
+        from mmsa_lib.experiments import fingerprint as module
 
         a, b = (own_code(importlib.import_module(name).Mine)[0] for name in "ab")
         monkeypatch.setattr(module, "version", {"other": "1.1"}.get)
@@ -248,7 +248,7 @@ class TestModules:
 
 def test_every_process_and_hash_seed_gives_the_same_mark(tmp_path):
     script = tmp_path / "script.py"
-    tail = "\nfrom mmsa_lib.experiments.own_code import own_code\nprint(own_code(Mine)[0])\n"
+    tail = "\nfrom mmsa_lib.experiments.fingerprint import own_code\nprint(own_code(Mine)[0])\n"
     script.write_text(
         "LAMBDA = {'a', 'b', 'c', 'd'}\n" + WEIGH.replace("* term", "and term in {'x', 'y', 'z'}") + METHOD + tail
     )

@@ -10,7 +10,7 @@ import pytest
 
 from mmsa_lib.errors import DataError, UnknownNameError
 from mmsa_lib.experiments import files
-from mmsa_lib.experiments.manifest import write_manifest
+from mmsa_lib.experiments.files import write_manifest
 from mmsa_lib.experiments.results import collect, curate, failures, read_results
 from mmsa_lib.experiments.runs import find_run, run
 from mmsa_lib.experiments.summaries import open_source, summarise

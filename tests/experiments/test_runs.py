@@ -18,11 +18,9 @@ from mmsa_lib.errors import DataError, RunError
 from mmsa_lib.evaluation.baselines import constant_metrics
 from mmsa_lib.evaluation.metrics import task_metrics
 from mmsa_lib.experiments import files, runs
-from mmsa_lib.experiments.manifest import write_manifest
-from mmsa_lib.experiments.prediction import prediction_table
+from mmsa_lib.experiments.files import RUN_LOG, logged_runs, write_manifest
 from mmsa_lib.experiments.results import collect
-from mmsa_lib.experiments.run_log import RUN_LOG, logged_runs
-from mmsa_lib.experiments.runs import find_run, run
+from mmsa_lib.experiments.runs import find_run, prediction_table, run
 from mmsa_lib.methods.fusion_baselines import TextOnly
 from mmsa_lib.training import predict
 
@@ -498,7 +496,8 @@ def test_levels_are_spelled_in_one_way_whoever_wrote_them(finished):
     with h5py.File(path, "r+") as file:
         file.move("complete/0.0", "complete/0")
     assert finished.predictions(level="0.0").ids == finished.predictions(level=0).ids
-    assert files.list_cells(path) == [("complete", "0.0", "test"), ("complete", "0.0", "valid")]
+    with pytest.raises(DataError, match=r"it has complete/0\.0/test, complete/0\.0/valid"):
+        finished.predictions(level="none")
     table = finished.folder / files.METRICS
     table.write_text(table.read_text().replace(",0.0,", ",0,"))
     assert set(files.read_table(table)["level"]) == {"0.0"}

@@ -17,7 +17,7 @@ from sweep_machinery import SharedLauncher, WithoutKernel, quiet_sweep, write_tr
 
 from mmsa_lib.cli import main
 from mmsa_lib.experiments import collect, files, runs, sweep
-from mmsa_lib.experiments.manifest import MANIFEST
+from mmsa_lib.experiments.files import MANIFEST
 from mmsa_lib.experiments.sweeps import store
 from mmsa_lib.experiments.sweeps.executors import LocalExecutor
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from filelock import Timeout
 
 from mmsa_lib.errors import DataError, MMSAError
+from mmsa_lib.experiments.files import RUN_LOG, logged_runs
 from mmsa_lib.experiments.notebook_process import Launcher
 from mmsa_lib.experiments.notebooks import CellFailure, execute
-from mmsa_lib.experiments.run_log import RUN_LOG, logged_runs
 from mmsa_lib.experiments.sweeps.points import Point
 from mmsa_lib.experiments.sweeps.store import (
     FAILED,

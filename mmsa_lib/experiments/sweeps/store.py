@@ -17,8 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from mmsa_lib.errors import DataError
-from mmsa_lib.experiments.files import run_problem
-from mmsa_lib.experiments.manifest import MANIFEST, damaged_files, write_manifest
+from mmsa_lib.experiments.files import MANIFEST, damaged_files, run_problem, write_manifest
 from mmsa_lib.experiments.sweeps.points import Point
 from mmsa_lib.files import atomic_path, remove_tree, write_text
 
