@@ -33,6 +33,24 @@ def predictions_of(labels: np.ndarray, seed: int, noise: float, task: Task) -> n
     return labels + noise * (1 + 0.1 * generator.normal()) * np.random.default_rng(5).normal(size=len(labels))
 
 
+def result_rows(method, values, *, changes=None, data=None, label="", metric="mae", seeds=None, dataset="toy",
+                protocol="complete", level="0.0", split="test", constant=False, run_id=None) -> list[dict]:  # fmt: skip
+    """Rows of results of one configuration, one per value; seeds from 1 on."""
+    configuration = {"method": method, "label": label, "changes": files.as_json(changes or {}),
+                     "data_options": files.as_json(data or {})}  # fmt: skip
+    cell = {"protocol": protocol, "level": level, "split": split, "metric": metric}
+    return [
+        {"run_id": "" if constant else run_id or f"{method}-{'-'.join(changes or {})}{seed}", **configuration,
+         "dataset": dataset, "fold": "standard", "seed": pd.NA if constant else seed, **cell, "value": value}
+        for seed, value in zip(seeds or range(1, 1 + len(values)), values, strict=True)
+    ]  # fmt: skip
+
+
+def result_frame(*parts: list[dict]) -> pd.DataFrame:
+    """The rows of :func:`result_rows` as one table."""
+    return pd.DataFrame([row for part in parts for row in part]).astype({"seed": "Int64"})
+
+
 def write_run(folder: Path, method: str, seed: int, noise: float = 1.0, *, task: Task | None = None, config=None,
               protocols=(("complete", "0.0"),), ids=None, prediction=None, groups=True) -> str:  # fmt: skip
     """Write one finished run and return its identifier."""

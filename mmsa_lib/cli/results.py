@@ -10,8 +10,7 @@ from mmsa_lib.cli.output import print_json, say, say_undefined
 from mmsa_lib.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from mmsa_lib.experiments.comparison_tables import ComparisonTable
-    from mmsa_lib.experiments.tables import ResultsTable
+    from mmsa_lib.experiments.rendering import Table
 
 CHOSEN = ("method", "dataset", "fold", "protocol", "level", "split", "metric")
 """Columns whose values ``results export`` and ``results compare`` can be asked for."""
@@ -112,7 +111,10 @@ def show(args: argparse.Namespace) -> int:
     say_undefined(table.undefined)
     content: dict[str, Any] = {"title": table.title, "rows": _records(table.frame), "notes": list(table.notes)}
     if args.published:
-        content["published"] = [{"title": one.title, "header": one.header, "rows": one.rows} for one in table.published]
+        content["published"] = [
+            {"title": one.title, "header": one.header, "rows": [line.cells for line in one.lines]}
+            for one in table.published
+        ]
     _give(args, table, content)
     return 0
 
@@ -121,8 +123,8 @@ def compare(args: argparse.Namespace) -> int:
     """``results compare``."""
     _check_output(args)
     _check_runs(args)
-    from mmsa_lib.experiments.comparison_tables import comparison_table
-    from mmsa_lib.experiments.comparisons import compare as compare_runs
+    from mmsa_lib.experiments.summaries import compare as compare_runs
+    from mmsa_lib.experiments.tables import comparison_table
 
     chosen = {column: getattr(args, column) for column in CHOSEN if column != "metric" and getattr(args, column)}
     frame = compare_runs(
@@ -166,7 +168,7 @@ def _export_csv(args: argparse.Namespace, chosen: dict[str, list[str]]) -> None:
     say(f"{len(frame)} rows of {runs} runs written to {args.target}")
 
 
-def _chosen_table(args: argparse.Namespace, chosen: dict[str, list[str]]) -> ResultsTable:
+def _chosen_table(args: argparse.Namespace, chosen: dict[str, list[str]]) -> Table:
     """The table of one cell; a column with several values can't be shown in it."""
     from mmsa_lib.experiments.tables import results_table
 
@@ -202,7 +204,7 @@ def _format_of(path: Path) -> str:
     return SUFFIXES[path.suffix]
 
 
-def _give(args: argparse.Namespace, table: ResultsTable | ComparisonTable, content: dict[str, Any]) -> None:
+def _give(args: argparse.Namespace, table: Table, content: dict[str, Any]) -> None:
     """Print or write a table, as text or as JSON, and say which runs failed."""
     if args.json:
         print_json({**content, "failed": _failed(args)})
@@ -214,7 +216,7 @@ def _give(args: argparse.Namespace, table: ResultsTable | ComparisonTable, conte
     _say_failed(args)
 
 
-def _formatted(table: ResultsTable | ComparisonTable, kind: str) -> str:
+def _formatted(table: Table, kind: str) -> str:
     makers = {
         "text": lambda: f"{table!r}\n", "csv": table.to_csv, "latex": table.to_latex,
         "html": lambda: table.to_html(document=True), "markdown": table.to_markdown,

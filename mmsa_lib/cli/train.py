@@ -168,15 +168,14 @@ def _report(args: argparse.Namespace, finished: dict[int, RunResult], failed: di
 
 def _print_incomplete(frame: pd.DataFrame, metrics: Sequence[str] | None) -> None:
     """One line per protocol, summary and row: the headline numbers, on the scale of the metrics."""
-    from mmsa_lib.evaluation.missing_summary import HEADLINE, over_seeds, run_summaries
+    from mmsa_lib.experiments.summaries import HEADLINE, protocol_summaries, summarise
 
-    summary = over_seeds(run_summaries(frame[~frame["method"].str.startswith("oracle_")]))
-    for (protocol, name), part in summary[summary["summary"].isin(HEADLINE)].groupby(
-        ["protocol", "summary"], sort=False
-    ):
+    own = protocol_summaries(frame[~frame["method"].str.startswith("oracle_")])
+    own = own[own["level"].isin(HEADLINE)]
+    for (protocol, name), part in own.groupby(["protocol", "level"], sort=False):
         print(f"\n{protocol}: {name.replace('_', ', ')}, mean over seeds")
-        for method, row in part.groupby("method", sort=False):
-            print(f"{method:<22} {_metric_line(row.set_index('metric')['mean'].to_dict(), metrics)}")
+        for method, rows in summarise(part, items=False).groupby("method", sort=False):
+            print(f"{method:<22} {_metric_line(rows.set_index('metric')['mean'].to_dict(), metrics)}")
 
 
 def _run_facts(seed: int, result: RunResult, shown: Sequence[str] | None) -> dict[str, Any]:

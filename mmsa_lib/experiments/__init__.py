@@ -4,14 +4,12 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "comparison_tables": ["ComparisonTable", "comparison_table"],
-    "comparisons": ["compare", "curate_comparison", "read_comparison"],
     "config": ["RunConfig"],
     "results": ["collect", "curate", "failures"],
     "runs": ["RunResult", "find_run", "run"],
-    "summaries": ["curate_summary", "read_summary", "summarise"],
+    "summaries": ["compare", "curate_summary", "protocol_summaries", "read_comparison", "read_summary", "summarise"],
     "sweeps.driver": ["SweepResult", "sweep"],
-    "tables": ["ResultsTable", "results_table"],
+    "tables": ["Table", "comparison_table", "results_table"],
 }
 """Module and what it gives; nobody who starts a command or a notebook should pay for torch."""
 

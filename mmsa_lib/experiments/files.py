@@ -260,7 +260,9 @@ def _described(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         return with_variant(frame)
     if "variant" not in frame:
         return frame
-    names = {"label": "", "changes": NO_CHANGES, "data_options": NO_CHANGES}
+    texts = frame["variant"].fillna("")
+    names = {"label": texts, "changes": [as_json({"variant": text} if text else {}) for text in texts],
+             "data_options": NO_CHANGES}  # fmt: skip
     if path.name == METRICS and (path.parent / CONFIG).is_file():
         from mmsa_lib.experiments.config import RunConfig
 

@@ -1,13 +1,16 @@
-"""Blocks of text cells as text, HTML, LaTeX and Markdown: the same bytes for the same cells, wherever printed."""
+"""A table as text, HTML, LaTeX and Markdown: the same bytes for the same cells, wherever printed."""
 
 from __future__ import annotations
 
 import html
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+import pandas as pd
+
+from mmsa_lib.experiments.results import DECIMALS
 
 GREY = "color:#767676"
 
@@ -18,10 +21,6 @@ class Mark(StrEnum):
     NONE = ""
     BEST = "*"
     SECOND = "_"
-
-
-LEGEND = f"{Mark.BEST} best mean"
-LEGEND_SECOND = f"{Mark.BEST} best mean, {Mark.SECOND} second best"
 
 
 @dataclass(frozen=True)
@@ -47,41 +46,65 @@ class Block:
     notes: tuple[str, ...] = ()
     printed: bool = False
 
-    def legend(self) -> str:
-        """What the marks of plain text mean; empty without any."""
-        marks = {mark for line in self.lines for _, mark in line.marked()}
-        return LEGEND_SECOND if Mark.SECOND in marks else LEGEND if Mark.BEST in marks else ""
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Table:
+    """Blocks that print themselves, one below the other, and the numbers behind them.
 
-class Printable(ABC):
-    """A table that prints itself; subclasses give its :meth:`blocks`."""
+    Attributes:
+        blocks: what is printed, from top to bottom.
+        frame: the numbers; what papers print is not among them.
+        undefined: labels of class metrics that no row defines: the labels of the samples hold one class alone.
+    """
 
-    @abstractmethod
-    def blocks(self) -> tuple[Block, ...]:
-        """What is printed, from top to bottom."""
+    blocks: tuple[Block, ...]
+    frame: pd.DataFrame
+    undefined: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What the first block shows."""
+        return self.blocks[0].title
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """The lines of the first block."""
+        return self.blocks[0].lines
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What must be said below the first block."""
+        return self.blocks[0].notes
+
+    @property
+    def published(self) -> tuple[Block, ...]:
+        """Numbers of papers, in blocks of their own."""
+        return tuple(block for block in self.blocks if block.printed)
 
     def __repr__(self) -> str:
-        return "\n\n".join(_text(block) for block in self.blocks())
+        return "\n\n".join(_text(block) for block in self.blocks)
 
     def _repr_html_(self) -> str:
-        return "".join(_html(block) for block in self.blocks())
+        return "".join(_html(block) for block in self.blocks)
 
     def to_html(self, *, document: bool = False) -> str:
         """As HTML without identifiers or style sheets; as a whole page for a file of its own."""
-        body = self._repr_html_() + "\n"
-        return (
-            f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>Results</title>\n{body}'
-            if document
-            else body
-        )
+        head = '<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>Results</title>\n'
+        return f"{head if document else ''}{self._repr_html_()}\n"
 
     def to_latex(self) -> str:
         """As LaTeX for ``booktabs`` and ``xcolor``, one ``table`` per block."""
-        return "% \\usepackage{booktabs, xcolor}\n" + "\n".join(_latex(block) for block in self.blocks())
+        return "% \\usepackage{booktabs, xcolor}\n" + "\n".join(_latex(block) for block in self.blocks)
 
     def to_markdown(self) -> str:
         """As Markdown tables (GitHub's)."""
-        return "\n\n".join(_markdown(block) for block in self.blocks()) + "\n"
+        return "\n\n".join(_markdown(block) for block in self.blocks) + "\n"
+
+    def to_csv(self) -> str:
+        """The numbers, rounded."""
+        numbers = self.frame.select_dtypes("floating").columns
+        rounded = self.frame.assign(**{name: self.frame[name].round(DECIMALS) for name in numbers})
+        return rounded.to_csv(index=False, lineterminator="\n")
 
 
 def _text(block: Block) -> str:
@@ -89,7 +112,10 @@ def _text(block: Block) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(block.header))]
     texts = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
     rule = "-" * sum([*widths, 2 * (len(widths) - 1)])
-    return "\n".join([block.title, texts[0], rule, *texts[1:], *filter(None, [block.legend()]), *block.notes])
+    marks = {mark for line in block.lines for mark in line.marks}
+    meanings = {Mark.BEST: f"{Mark.BEST} best mean", Mark.SECOND: f"{Mark.SECOND} second best"}
+    legend = ", ".join(words for mark, words in meanings.items() if mark in marks)
+    return "\n".join([block.title, texts[0], rule, *texts[1:], *filter(None, [legend]), *block.notes])
 
 
 def _html(block: Block) -> str:
@@ -97,23 +123,20 @@ def _html(block: Block) -> str:
     def words(text: str) -> str:
         return f"<small><i>{html.escape(text)}</i></small>" if block.printed else html.escape(text)
 
+    def row(tag: str, cells: Sequence[str], grey: bool) -> str:
+        style = f' style="{GREY}"' if grey else ""
+        return f"<tr{style}>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
+
     tags = {Mark.NONE: "{}", Mark.BEST: "<b>{}</b>", Mark.SECOND: "<u>{}</u>"}
-    style = f' style="{GREY}"'
-    head = "".join(f"<th>{words(name)}</th>" for name in block.header)
-    rows = [
-        f"<tr{style if line.grey or block.printed else ''}>"
-        + "".join(f"<td>{tags[mark].format(words(cell))}</td>" for cell, mark in line.marked())
-        + "</tr>"
+    head = row("th", [words(name) for name in block.header], block.printed)
+    rows = "".join(
+        row("td", [tags[mark].format(words(cell)) for cell, mark in line.marked()], line.grey or block.printed)
         for line in block.lines
-    ]
-    notes = "".join(
-        f'<tr><td colspan="{len(block.header)}"><small>{html.escape(note)}</small></td></tr>' for note in block.notes
     )
-    return (
-        f"<table><caption>{words(block.title)}</caption>"
-        f"<thead><tr{style if block.printed else ''}>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
-        f"{f'<tfoot>{notes}</tfoot>' if notes else ''}</table>"
-    )
+    span = len(block.header)
+    notes = "".join(f'<tr><td colspan="{span}"><small>{html.escape(note)}</small></td></tr>' for note in block.notes)
+    foot = f"<tfoot>{notes}</tfoot>" if notes else ""
+    return f"<table><caption>{words(block.title)}</caption><thead>{head}</thead><tbody>{rows}</tbody>{foot}</table>"
 
 
 _LATEX = {

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from mmsa_lib.errors import DataError, MMSAError, unknown_name
+from mmsa_lib.evaluation.levels import COMPLETE
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.files import MANIFEST
-from mmsa_lib.experiments.variants import swept_parameters, with_parameters
 from mmsa_lib.files import level_name
 
-SAME_RUN = ("method", "variant", "dataset", "fold", "seed")
+CONFIGURATION = ("method", "changes", "data_options")
+"""What one configuration of a run is; its ``label`` is a name and may change."""
+
+GROUP = [*CONFIGURATION, "dataset", "fold"]
+SAME_RUN = (*GROUP, "seed")
 """Runs that agree in these answer the same question; with several of them, code or data changed in between."""
 
-FAILURE_COLUMNS = ("run_id", *SAME_RUN, "error", "message")
+FAILURE_COLUMNS = ("run_id", "label", *SAME_RUN, "error", "message")
 UNKNOWN = "unknown"
+
+DEFAULT = "default"
+"""How the configuration without changes of its own is called and asked for."""
 
 DECIMALS = 6
 """Digits after the point in curated tables: more than a table shows, fewer than machines disagree on."""
@@ -36,8 +46,8 @@ def collect(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
         superseded: keep the older ones as well.
 
     Returns:
-        Columns run_id, method, variant, dataset, fold, seed, protocol, level, split, metric, value. Constant baselines
-        have no run_id and no seed.
+        Columns run_id, method, label, changes, data_options, dataset, fold, seed, protocol, level, split, metric,
+        value. Constant baselines have no run_id and no seed.
 
     Raises:
         DataError: there is no finished run.
@@ -154,7 +164,7 @@ def finished_runs(folder: Path | str) -> list[Path]:
 
 
 def failures(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
-    """Runs below ``folder`` that failed: run_id, method, variant, dataset, fold, seed, error, message.
+    """Runs below ``folder`` that failed: their configuration, data, seed and error (:data:`FAILURE_COLUMNS`).
 
     A failed run whose repetition with other code finished is left out, and so is an older failure of it. What the
     configuration of a failed run does not tell (its file is damaged) is ``unknown``.
@@ -168,7 +178,7 @@ def failures(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
     table = pd.DataFrame([_failure(file) for file in found], columns=list(FAILURE_COLUMNS))
     if superseded or table.empty:
         return table.sort_values("run_id", ignore_index=True)
-    finished = {_identity(path) for path in _finished(folder)}
+    finished = {tuple(_identity(path)[name] for name in SAME_RUN) for path in _finished(folder)}
     known = table["method"] != UNKNOWN
     repaired = pd.Series([tuple(row) in finished for row in table[list(SAME_RUN)].itertuples(index=False)])
     kept = table[~(known & (repaired | table.duplicated(list(SAME_RUN))))]
@@ -181,22 +191,21 @@ def _failure(file: Path) -> dict[str, Any]:
     with suppress(DataError):
         stored = files.read_json(file, type=str, message=str)
         error = {name: stored[name] for name in error}
-    identity = dict(zip(SAME_RUN, _identity(file.parent), strict=True))
-    return {"run_id": file.parent.name, **identity, "error": error["type"], "message": error["message"]}
+    run_id = file.resolve().parent.name
+    return {"run_id": run_id, **_identity(file.parent), "error": error["type"], "message": error["message"]}
 
 
-def _identity(path: Path) -> tuple:
-    """Method, variant, data set, fold and seed of a run folder."""
+def _identity(path: Path) -> dict[str, Any]:
+    """Configuration, data set, fold and seed of a run folder."""
     from mmsa_lib.experiments.config import RunConfig
 
     try:
-        values = files.read_json(path / files.CONFIG, config=dict)["config"]
-        config = RunConfig.stored(values)
+        config = RunConfig.stored(files.read_json(path / files.CONFIG, config=dict)["config"])
     except (MMSAError, KeyError, TypeError):
-        return (UNKNOWN, "", UNKNOWN, UNKNOWN, UNKNOWN)
-    names = config.described()
-    variant = files.describe_changes(names["changes"], names["data_options"])
-    return (config.method, variant, config.dataset, config.fold, config.seed)
+        unknown = dict.fromkeys(SAME_RUN, UNKNOWN)
+        return {**unknown, "label": "", "changes": files.NO_CHANGES, "data_options": files.NO_CHANGES}
+    data = {"dataset": config.dataset, "fold": config.fold, "seed": config.seed}
+    return {"method": config.method, **config.described(), **data}
 
 
 def _finished(folder: Path) -> list[Path]:
@@ -231,8 +240,8 @@ def curate(
         target: the CSV file.
         by: swept parameters that get a column each behind the others; an empty list: all in which the runs differ.
         **chosen: values that a column must have (one, or a list), for instance ``split="test"``,
-            ``method=["self_mm", "text_only"]``. Constant baselines stay whatever ``method``, ``variant``, ``seed``,
-            ``protocol`` and ``level`` are asked for.
+            ``method=["self_mm", "text_only"]``. Constant baselines stay whatever configuration, seed, protocol and
+            level are asked for.
 
     Returns:
         The rows that were written.
@@ -242,11 +251,11 @@ def curate(
     """
     frame = source if isinstance(source, pd.DataFrame) else read_results(source)
     frame = choose(frame, **chosen)
-    if not (frame["run_id"] != "").any():
+    if is_constant(frame).all():
         raise DataError(f"no run is left after choosing {chosen}; nothing was written to {target}")
-    frame = _sorted(frame.assign(value=frame["value"].round(DECIMALS)).drop_duplicates())
+    frame = _sorted(frame.assign(value=frame["value"].round(DECIMALS)).drop_duplicates())[list(files.METRIC_COLUMNS)]
     if by is not None:
-        frame = with_parameters(frame, swept_parameters(frame.loc[frame["run_id"] != "", "variant"].unique(), by))
+        frame = parameters(frame, swept(frame, by))
     files.write_table(Path(target), frame)
     return frame
 
@@ -259,14 +268,16 @@ def choose(frame: pd.DataFrame, **chosen: Any) -> pd.DataFrame:
     """
     frame = frame.assign(level=frame["level"].map(level_name))
     for column, values in chosen.items():
-        if column not in (*files.METRIC_COLUMNS, "variant"):
+        if column not in files.METRIC_COLUMNS:
             raise unknown_name("column", column, files.METRIC_COLUMNS)
         wanted = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
         if column == "level":
             wanted = [level_name(level) for level in wanted]
         keep = frame[column].isin(wanted)
-        if column in ("run_id", "method", "variant", "seed", "protocol", "level"):
-            keep |= frame["run_id"] == ""
+        if column in ("protocol", "level"):  # no mask changes a constant, which is told once
+            keep |= is_constant(frame) & (frame["protocol"] == COMPLETE)
+        elif column not in ("dataset", "fold", "split", "metric", "value"):
+            keep |= is_constant(frame)
         frame = frame[keep]
     return frame
 
@@ -291,7 +302,7 @@ def check_seeds(rows: pd.DataFrame) -> None:
     Raises:
         DataError: names the runs.
     """
-    runs = rows[rows["run_id"] != ""]
+    runs = rows[~is_constant(rows)]
     keys = [column for column in (*SAME_RUN, "protocol", "level", "split", "metric") if column in rows]
     repeated = runs[runs.duplicated(keys, keep=False)]
     if len(repeated):
@@ -303,8 +314,103 @@ def check_seeds(rows: pd.DataFrame) -> None:
         )
 
 
+def is_constant(frame: pd.DataFrame) -> pd.Series:
+    """Which rows belong to constant baselines: they have no run."""
+    return frame["run_id"].fillna("") == ""
+
+
 def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
     """Runs first, then constants; inside them by everything but the metric, which keeps the order of its definition."""
-    keys = [*SAME_RUN, "run_id", "protocol", "level", "split"]
-    ordered = frame.assign(_constant=frame["run_id"] == "").sort_values(["_constant", *keys], kind="stable")
-    return ordered[[c for c in (*files.METRIC_COLUMNS, "variant") if c in ordered]].reset_index(drop=True)
+    ordered = frame.assign(_constant=is_constant(frame), _words=descriptions(frame))
+    keys = ["_constant", "method", "_words", "dataset", "fold", "seed", "run_id", "protocol", "level", "split"]
+    ordered = ordered.sort_values(keys, kind="stable", ignore_index=True)
+    return ordered[[c for c in (*files.METRIC_COLUMNS, "variant") if c in ordered]]
+
+
+# --- Names of configurations, for printing: nothing reads them back ---------------------------------------------------
+
+
+@cache
+def values_of(changes: str, data_options: str = files.NO_CHANGES) -> dict[str, str]:
+    """The changed values of a configuration as texts, by sorted keys."""
+    return {key: str(value) for key, value in sorted((json.loads(changes) | json.loads(data_options)).items())}
+
+
+def in_words(values: Mapping[str, str], separator: str = "; ") -> str:
+    """Changed values as ``a=1; b=2``."""
+    return separator.join(f"{key}={value}" for key, value in values.items())
+
+
+def values_by_row(frame: pd.DataFrame) -> list[dict[str, str]]:
+    """The changed values of each row's configuration."""
+    return [values_of(*pair) for pair in zip(frame["changes"], frame["data_options"], strict=True)]
+
+
+def descriptions(frame: pd.DataFrame) -> list[str]:
+    """The configuration of each row in words, whatever its label; rows are sorted by it, the default first."""
+    return [in_words(values) for values in values_by_row(frame)]
+
+
+def first_label(labels: Iterable[str]) -> str:
+    """The label of a configuration: its first one, as some of its runs may have been made without a name."""
+    return next(filter(None, labels), "")
+
+
+def shared_values(frame: pd.DataFrame) -> dict[str, str]:
+    """What all runs of ``frame`` change alike: it is said once, in a title."""
+    found = values_by_row(_runs(frame))
+    return {key: value for key, value in found[0].items() if all(o.get(key) == value for o in found)} if found else {}
+
+
+def named(frame: pd.DataFrame, leave_out: Collection[str] = ()) -> pd.DataFrame:
+    """``frame`` with a column ``name``: what each configuration is called beside the others of its method.
+
+    That is its label, with the data options in which runs differ; without a label, or with one that another
+    configuration has too, all its changed values but those that all runs share. Empty for the default.
+
+    Args:
+        frame: rows of results, of a summary or of failed runs.
+        leave_out: keys of changed values that are said elsewhere.
+    """
+    shared = shared_values(frame)
+
+    def own(*columns: str) -> str:
+        values = values_of(*columns).items()
+        return in_words({k: v for k, v in values if shared.get(k) != v and k not in leave_out}, ", ")
+
+    labels = frame.groupby(list(CONFIGURATION), dropna=False)["label"].agg(first_label).to_dict()
+    names = {
+        key: ", ".join(filter(None, [label, own(key[2])])) if label else own(*key[1:]) for key, label in labels.items()
+    }
+    taken = Counter((key[0], name) for key, name in names.items())
+    names = {key: name if taken[key[0], name] == 1 else own(*key[1:]) for key, name in names.items()}
+    return frame.assign(name=[names[key] for key in frame[list(CONFIGURATION)].itertuples(index=False, name=None)])
+
+
+def swept(frame: pd.DataFrame, asked: Sequence[str] = ()) -> list[str]:
+    """The changed values that get a column each: those ``asked`` for, or all in which the runs differ.
+
+    Raises:
+        UnknownNameError: no run changes a value that is asked for; names the nearest.
+    """
+    found = values_by_row(_runs(frame))
+    known = sorted({key for values in found for key in values})
+    for key in asked:
+        if key not in known:
+            raise unknown_name("swept parameter", key, known)
+    return list(dict.fromkeys(asked)) or [key for key in known if len({values.get(key) for values in found}) > 1]
+
+
+def parameters(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """``frame`` with a column of text for each of the changed values ``keys``, empty where it is the default."""
+    found = values_by_row(frame)
+    return frame.assign(**{key: [values.get(key, "") for values in found] for key in keys})
+
+
+def _runs(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row for each configuration of a known method: of rows of results, of a summary, comparison or failed runs."""
+    if "constant" in frame:
+        frame = frame[~frame["constant"].astype(bool)]
+    elif "run_id" in frame:
+        frame = frame[~is_constant(frame)]
+    return frame[frame["method"] != UNKNOWN].drop_duplicates(["changes", "data_options"])

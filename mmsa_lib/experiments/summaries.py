@@ -1,31 +1,81 @@
-"""Summaries of many runs: mean, spread and intervals, over seeds, and over seeds and test items at once."""
+"""Many runs in few numbers: means and intervals, comparisons with a reference, and one number per protocol.
+
+Intervals are over random seeds, and over seeds and test items at once where predictions are at hand.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from mmsa_lib.errors import ConfigError, DataError
-from mmsa_lib.evaluation.bootstrap import RESAMPLES, interval_over_runs
+from mmsa_lib.errors import ConfigError, DataError, unknown_name
+from mmsa_lib.evaluation.bootstrap import RESAMPLES, RunScores, interval_over_runs, score_resamples
+from mmsa_lib.evaluation.levels import COMPLETE, LEVEL_SEPARATOR, auilc
 from mmsa_lib.evaluation.metrics import METRICS
-from mmsa_lib.evaluation.statistics import summarise_seeds
+from mmsa_lib.evaluation.statistics import (
+    NO_DIFFERENCE,
+    PAIRS_NEEDED,
+    SAME,
+    compare_pairs,
+    judged,
+    signed_rank_pairs,
+    summarise_seeds,
+)
 from mmsa_lib.experiments import files
-from mmsa_lib.experiments.item_scores import ItemScores, ScoredRuns
-from mmsa_lib.experiments.results import DECIMALS, check_seeds, choose, failures, read_results, warn_of_mixed_machines
+from mmsa_lib.experiments.results import (
+    CONFIGURATION,
+    DECIMALS,
+    DEFAULT,
+    GROUP,
+    UNKNOWN,
+    check_names,
+    check_seeds,
+    choose,
+    descriptions,
+    failures,
+    first_label,
+    in_words,
+    is_constant,
+    read_results,
+    shared_values,
+    values_of,
+    warn_of_mixed_machines,
+)
 
-GROUP = ["method", "variant", "dataset", "fold"]
+if TYPE_CHECKING:
+    from mmsa_lib.data.task import Task
+
+DATA = ["dataset", "fold"]
 CELL = ["protocol", "level", "split"]
+ITEMS = ["item_low", "item_high", "item_undefined", "groups"]
+NAMES = ["method", "label", "changes", "data_options"]
+REFERENCE = [f"reference_{name}" for name in NAMES]
 
 SUMMARY_COLUMNS = (
-    *GROUP, *CELL, "metric", "constant", "n", "undefined", "failed", "mean", "sd", "low", "high", "item_low",
-    "item_high", "item_undefined", "groups", "coverage", "runs", "note",
+    *NAMES, *DATA, *CELL, "metric", "constant", "n", "undefined", "failed", "mean", "sd", "low", "high", *ITEMS,
+    "coverage", "runs", "note",
 )  # fmt: skip
-NUMBERS = ("mean", "sd", "low", "high", "item_low", "item_high", "coverage")
-COUNTS = ("n", "undefined", "failed", "item_undefined", "groups")
+COMPARISON_COLUMNS = (
+    *NAMES, *DATA, *CELL, "metric", *REFERENCE, "n", "unpaired", "mean", "reference", "difference", "sd", "low", "high",
+    "p", "p_holm", "wilcoxon", "wilcoxon_floor", *ITEMS, "alpha", "verdict", "note", "runs", "reference_runs",
+)  # fmt: skip
+NUMBERS = (
+    "mean", "sd", "low", "high", "item_low", "item_high", "coverage", "reference", "difference", "p", "p_holm",
+    "wilcoxon", "wilcoxon_floor", "alpha",
+)  # fmt: skip
+COUNTS = ("n", "undefined", "failed", "unpaired", "item_undefined", "groups")
+
+HEADLINE = ("auilc_normalised", "average", "mean")
+"""The one number of each protocol that is on the scale of its metric: see :func:`protocol_summaries`."""
+
+TOLERANCE = 1e-4
+"""How far a metric of stored predictions may be from the table: curated tables are rounded to 4 digits and more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +93,7 @@ class Source:
     failed: pd.DataFrame
 
 
-def open_source(source: Path | str | pd.DataFrame, runs: Path | str | None = None) -> Source:
+def open_source(source: Path | str | pd.DataFrame | Source, runs: Path | str | None = None) -> Source:
     """Results from a folder of runs, a curated table or a frame of :func:`~mmsa_lib.experiments.results.collect`.
 
     Args:
@@ -53,20 +103,22 @@ def open_source(source: Path | str | pd.DataFrame, runs: Path | str | None = Non
     Raises:
         DataError: nothing there, or no table of results.
     """
+    if isinstance(source, Source):
+        return source
     if isinstance(source, pd.DataFrame):
         frame, folder = source, runs
     else:
         frame = read_results(source)
         folder = Path(source) if Path(source).is_dir() else runs
-    frame = frame.assign(variant=frame["variant"].fillna(""), run_id=frame["run_id"].fillna(""))
+    frame = frame.fillna({"run_id": "", "label": ""})
     if folder is not None and folder is runs:
         warn_of_mixed_machines(Path(folder) / run for run in frame["run_id"].unique() if run)
-    failed = failures(folder) if folder is not None else pd.DataFrame(columns=["run_id", *GROUP, "seed"])
+    failed = failures(folder) if folder is not None else pd.DataFrame(columns=["run_id", *NAMES, *DATA, "seed"])
     return Source(frame, Path(folder) if folder is not None else None, failed)
 
 
 def summarise(
-    source: Path | str | pd.DataFrame,
+    source: Path | str | pd.DataFrame | Source,
     *,
     runs: Path | str | None = None,
     items: bool | None = None,
@@ -75,7 +127,7 @@ def summarise(
     coverage: float = 0.95,
     **chosen: Any,
 ) -> pd.DataFrame:
-    """Mean, spread and intervals per method, variant, data set, fold, protocol cell, split and metric.
+    """Mean, spread and intervals per configuration, data set, fold, protocol cell, split and metric.
 
     Args:
         source: a folder of runs, a curated table, or a frame of :func:`~mmsa_lib.experiments.results.collect`.
@@ -101,23 +153,145 @@ def summarise(
         raise ConfigError(f"coverage must lie in (0, 1), got {coverage}")
     opened = open_source(source, runs)
     rows = choose(opened.frame, **chosen)
-    if not (rows["run_id"] != "").any():
+    if is_constant(rows).all():
         raise DataError(f"no run is left after choosing {chosen}" if chosen else "there is no run to summarise")
     check_seeds(rows)
     keys = [*GROUP, *CELL, "metric"]
-    table = summarise_seeds(rows, by=keys, level=coverage)
-    table["constant"] = [run == "" for run in rows.groupby(keys, sort=False, dropna=False)["run_id"].first()]
-    ids = rows.groupby(keys, sort=False, dropna=False)["run_id"].agg(lambda own: " ".join(sorted(set(own))))
-    table = table.assign(
-        runs=ids.to_numpy(), coverage=coverage, **dict.fromkeys(("item_low", "item_high"), float("nan"))
+    groups = rows.groupby(keys, sort=False, dropna=False)
+    table = summarise_seeds(rows, by=keys, level=coverage).assign(
+        label=groups["label"].agg(first_label).to_numpy(),
+        runs=groups["run_id"].agg(_identifiers).to_numpy(),
+        constant=(groups["run_id"].first() == "").to_numpy(),
+        coverage=coverage,
     )
-    table = table.assign(item_undefined=pd.NA, groups=pd.NA, note="")
     table = _with_failed(table, _chosen_failures(opened.failed, chosen))
+    scored = {} if items is False else _scored(rows, _reader(opened, items, resamples, bootstrap_seed), bool(items))
+    found = [
+        {} if row["constant"] else _item_numbers(row["metric"], scored.get(_key(row)), coverage, bootstrap_seed)
+        for row in table.to_dict("records")
+    ]
+    table = _with_items(table, found)
+    table["note"] = [_summary_note(row) for row in table.to_dict("records")]
+    table = table.astype({name: "Int64" for name in COUNTS if name in table})
+    return _sorted_summary(table)[list(SUMMARY_COLUMNS)]
+
+
+def compare(
+    source: Path | str | pd.DataFrame,
+    reference: str,
+    metrics: Sequence[str] | None = None,
+    *,
+    alpha: float = 0.05,
+    family: Sequence[str] = (),
+    runs: Path | str | None = None,
+    items: bool | None = None,
+    resamples: int = RESAMPLES,
+    bootstrap_seed: int = 0,
+    **chosen: Any,
+) -> pd.DataFrame:
+    """Compare every configuration with a reference, paired over seeds and over test items.
+
+    Args:
+        source: a folder of runs, a curated table, or a frame of :func:`~mmsa_lib.experiments.results.collect`.
+        reference: a method, ``METHOD:NAME``, a configuration's name that each method is compared with in itself, or a
+            constant baseline; see :func:`find_references`.
+        metrics: keys, by default all but the macro averages. Each counts as a comparison of its own.
+        alpha: level of the verdicts; the intervals cover 1 - alpha.
+        family: columns, such as ``("dataset", "fold")``: comparisons that agree in them are corrected together; by
+            default all of the table.
+        runs, items, resamples, bootstrap_seed: as :func:`summarise` takes them.
+        **chosen: values that a column must have; by default ``split="test"``, and ``protocol="complete"`` where no
+            protocol is named. ``method``, ``label``, ``changes`` and ``data_options`` choose what is compared; the
+            reference stays.
+
+    Returns:
+        Columns of :data:`COMPARISON_COLUMNS`. ``n`` pairs of seeds and ``unpaired`` runs; ``mean`` and ``reference``
+        over the pairs, ``difference`` (method minus reference) with ``sd`` and t interval ``low`` … ``high``; ``p`` of
+        the paired t-test and ``p_holm``, corrected for all comparisons of the family; ``wilcoxon``, the p of the
+        signed-rank test, and ``wilcoxon_floor``, the smallest that so many pairs can reach; ``item_low`` …
+        ``item_high``, the paired bootstrap over seeds and test items; ``verdict``: ``better`` or ``worse`` where
+        ``p_holm`` is below ``alpha`` and the item interval, if there is one, leaves out 0; ``no difference shown``; or
+        ``too few seeds``; and a ``note`` in words.
+
+    Raises:
+        DataError: no row is left, there is nothing to compare, a seed occurs twice, predictions are missing or damaged,
+            or the runs of a comparison were tested on different items (named).
+        UnknownNameError: no such reference, metric or chosen value; names the nearest.
+    """
+    if not 0 < alpha < 1:
+        raise ConfigError(f"alpha must lie in (0, 1), got {alpha}")
+    opened = open_source(source, runs)
+    rows = _compared_rows(opened.frame, reference, metrics, {"split": "test", "protocol": COMPLETE, **chosen})
+    cells = dict(list(rows.groupby([*DATA, *CELL, "metric", *CONFIGURATION], sort=False)))
+    base_of = _references(rows, reference, set(opened.frame.loc[is_constant(opened.frame), "method"]))
+    constants = {_without_cell(key): part for key, part in cells.items() if is_constant(part).all()}
+    table = []
+    for key, part in cells.items():
+        own, base = key[-3:], base_of.get((*key[:2], key[-3]))
+        if base is None or base == own or is_constant(part).all():
+            continue
+        wanted = (*key[:-3], *base)
+        found = cells.get(wanted, constants.get(_without_cell(wanted)))
+        if found is not None and all(part[name].isin(_listed(chosen.get(name, part[name]))).any() for name in NAMES):
+            table.append(_comparison(part, found, alpha))
+    if not table:
+        raise DataError(f"there is nothing to compare with {reference!r}; it needs a second method or configuration")
+    table = pd.DataFrame(table).assign(alpha=alpha)
+    needed = {_key(row, prefix) for row in table.to_dict("records") for prefix in ("", "reference_")}
+    scored = {}
     if items is not False:
-        _add_items(table, rows, item_reader(opened, items, resamples, bootstrap_seed), items, coverage, bootstrap_seed)
-    table["note"] = [_note(row) for row in table.to_dict("records")]
-    table = table.astype(dict.fromkeys(COUNTS, "Int64"))
-    return sort_summary(table)[list(SUMMARY_COLUMNS)]
+        reader = _reader(opened, items, resamples, bootstrap_seed)
+        scored = _scored(rows[[key in needed for key in _keys(rows)]], reader, bool(items))
+    found = [
+        {} if items is False else _paired_items(row, scored, 1 - alpha, bootstrap_seed)
+        for row in table.to_dict("records")
+    ]
+    table = judged(_with_items(table, found), alpha, family)
+    lost = opened.failed.value_counts(GROUP).to_dict()
+    table["note"] = ["; ".join(_comparison_notes(row, lost)) for row in table.to_dict("records")]
+    return table.astype({name: "Int64" for name in COUNTS if name in table})[list(COMPARISON_COLUMNS)]
+
+
+def protocol_summaries(
+    results: pd.DataFrame, protocols: Sequence[str] | None = None, upto: float = 0.9
+) -> pd.DataFrame:
+    """Each protocol in one number per run (docs/evaluation.md, summaries of protocols), and per constant baseline.
+
+    Args:
+        results: rows of :func:`mmsa_lib.experiments.results.collect` or of a curated table; test rows count.
+        protocols: which, by default all that occur except ``complete`` and single-level ones.
+        upto: highest rate of an area; rate 1 hides everything and says nothing of a method but its constant.
+
+    Returns:
+        Rows with the columns of ``results``, the name of the summary in place of the ``level``: ``auilc`` and
+        ``auilc_normalised`` (the area over frame rates, raw and divided by its range), ``average`` (of incomplete
+        subsets) and ``complete`` for subsets, ``mean`` over modality rates. A number is NaN where the metric is
+        undefined at some level (the correlation of a constant prediction). No mask changes a constant.
+
+    Raises:
+        DataError: no such rows, a cell occurs twice (runs of different code are mixed), or a run lacks a level.
+    """
+    test = results[results["split"] == "test"]
+    test = test.assign(level=test["level"].map(files.level_name))
+    runs, constants = test[~is_constant(test)], test[is_constant(test)]
+    rows: list[dict] = []
+    for protocol in protocols or [name for name in runs["protocol"].unique() if name != COMPLETE]:
+        chosen = runs[runs["protocol"] == protocol]
+        if chosen.empty:
+            raise DataError(f"no test results under protocol {protocol!r}; test runs with --protocols {protocol}")
+        if not protocols and len(set(chosen["level"])) == 1:
+            continue
+        for (dataset, fold), part in chosen.groupby(DATA, sort=False):
+            levels = _ordered_levels(part["level"].unique(), upto)
+            for _, cells in part.groupby([*CONFIGURATION, "seed", "metric"], sort=False):
+                first, values = cells.iloc[0], cells.set_index("level")["value"]
+                _check_levels(values, levels, first)
+                rows += _summaries({**first, "protocol": protocol}, levels, [values[level] for level in levels])
+            here = constants[(constants["dataset"] == dataset) & (constants["fold"] == fold)]
+            here = here[here["metric"].isin(part["metric"])].drop_duplicates(["method", "metric"])
+            for row in here.to_dict("records"):
+                rows += _summaries({**row, "protocol": protocol}, levels, [row["value"]] * len(levels))
+    return pd.DataFrame(rows, columns=list(results.columns)).astype({"seed": "Int64"})
 
 
 def curate_summary(source: Path | str | pd.DataFrame, target: Path | str, **options: Any) -> pd.DataFrame:
@@ -126,15 +300,19 @@ def curate_summary(source: Path | str | pd.DataFrame, target: Path | str, **opti
     Returns:
         The rows that were written.
     """
-    table = summarise(source, **options)
-    table[list(NUMBERS)] = table[list(NUMBERS)].round(DECIMALS)
+    return write_numbers(summarise(source, **options), target)
+
+
+def write_numbers(table: pd.DataFrame, target: Path | str) -> pd.DataFrame:
+    """Write a summary or a comparison to a small CSV and return it as written, numbers rounded."""
+    table = rounded(table)
     files.write_table(Path(target), table)
     return table
 
 
-def is_summary(frame: pd.DataFrame) -> bool:
-    """Whether a frame holds means over seeds and not single runs."""
-    return {"mean", "metric", "runs"} <= set(frame.columns)
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """``table`` with its numbers as curated tables have them."""
+    return table.assign(**{name: table[name].round(DECIMALS) for name in NUMBERS if name in table})
 
 
 def read_summary(path: Path | str) -> pd.DataFrame:
@@ -143,26 +321,265 @@ def read_summary(path: Path | str) -> pd.DataFrame:
     Raises:
         DataError: the file is missing, damaged or something else.
     """
-    return read_curated(path, SUMMARY_COLUMNS, NUMBERS, COUNTS, ("constant",), "summary")
+    return _read(path, SUMMARY_COLUMNS, "summary").astype({"constant": bool})
 
 
-def read_curated(path, columns, numbers, counts, flags, what: str) -> pd.DataFrame:
-    """A curated CSV with the types that it was written with: texts, numbers, whole numbers with gaps, flags."""
-    types = dict.fromkeys(columns, str) | dict.fromkeys(numbers, float) | dict.fromkeys(counts, "Int64")
-    empty = {name: [""] for name in (*numbers, *counts)}
-    types |= dict.fromkeys(flags, bool)
+def read_comparison(path: Path | str) -> pd.DataFrame:
+    """A table of :func:`compare` that :func:`write_numbers` or ``results compare`` wrote.
+
+    Raises:
+        DataError: the file is missing, damaged or something else.
+    """
+    return _read(path, COMPARISON_COLUMNS, "comparison")
+
+
+def _read(path: Path | str, columns: Sequence[str], what: str) -> pd.DataFrame:
+    types = dict.fromkeys(columns, str) | dict.fromkeys(NUMBERS, float) | dict.fromkeys(COUNTS, "Int64")
+    empty = {name: [""] for name in (*NUMBERS, *COUNTS)}
+    types |= {"constant": bool}
     return files.read_csv(path, columns, f"{what} of results", dtype=types, keep_default_na=False, na_values=empty)
 
 
-def sort_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Runs first, then constants; inside them by data, method and cell; metrics in the order of their definition."""
-    place = {key: position for position, key in enumerate(METRICS)}
-    keys = ["dataset", "fold", "method", "variant", *CELL]
-    ordered = table.assign(_metric=table["metric"].map(lambda key: place.get(key, len(place))))
-    return ordered.sort_values(["constant", *keys, "_metric", "metric"], kind="stable", ignore_index=True)
+def is_summary(frame: pd.DataFrame) -> bool:
+    """Whether a frame holds means over seeds and not single runs."""
+    return {"mean", "metric", "runs"} <= set(frame.columns)
 
 
-def item_reader(opened: Source, items: bool | None, resamples: int, seed: int) -> ItemScores | None:
+# --- What is compared with what -------------------------------------------------------------------------------------
+
+
+def find_references(rows: pd.DataFrame, wanted: str, others: Iterable[str] = ()) -> dict[str, tuple[str, str, str]]:
+    """The configuration that each method of one data set is compared with.
+
+    Args:
+        rows: runs of one data set and fold.
+        wanted: a method (its configuration that all its others extend), ``METHOD:NAME``, or a name alone, which every
+            method is then compared with in itself. A name is a label, or the changed values ``a=1; b=2`` in any order,
+            in full or without what all runs share; ``default`` is the configuration without changes of its own.
+        others: names that would do as well, for the answer to an unknown one.
+
+    Returns:
+        Method to (method, changes, data options) of its reference; methods without one are left out.
+
+    Raises:
+        UnknownNameError: no method or configuration is called so. ConfigError: a method has several configurations and
+            none is the base of the others.
+    """
+    shared = shared_values(rows).items()
+    known: dict[str, dict[tuple, tuple[str, dict[str, str]]]] = {}
+    for key, part in sorted(rows.groupby(list(CONFIGURATION)), key=lambda group: in_words(values_of(*group[0][1:]))):
+        known.setdefault(key[0], {})[key] = (first_label(part["label"]), values_of(*key[1:]))
+    known = dict(sorted(known.items()))
+    spelt = {
+        method: [label or in_words(dict(sorted(values.items() - shared))) or DEFAULT for label, values in own.values()]
+        for method, own in known.items()
+    }
+
+    def named(method: str, text: str) -> tuple | None:
+        asked = set() if text == DEFAULT else {part.strip() for part in text.split(";")} - {""}
+        for key, (label, values) in known[method].items():
+            whole = {f"{name}={value}" for name, value in values.items()}
+            own = {f"{name}={value}" for name, value in values.items() - shared}
+            if text == label or asked in (whole, own):
+                return key
+        return None
+
+    method, colon, text = wanted.partition(":")
+    if method in known:
+        whole = {key: values.items() for key, (_, values) in known[method].items()}
+        bases = (key for key, own in whole.items() if all(own <= other for other in whole.values()))
+        chosen = named(method, text) if colon else next(bases, None)
+        if chosen is None and colon:
+            raise unknown_name(f"configuration of {method}", text, spelt[method])
+        if chosen is None:
+            choices = " or ".join(f"'{method}:{name}'" for name in spelt[method])
+            raise ConfigError(f"{method} has several configurations and none is the base of the others; say {choices}")
+        return dict.fromkeys(known, chosen)
+    found = {name: chosen for name in known if (chosen := named(name, wanted)) is not None}
+    if not found:
+        spellings = {name for own in spelt.values() for name in own}
+        raise unknown_name("reference", wanted, [*known, *spellings, *others])
+    return found
+
+
+def _references(rows: pd.DataFrame, reference: str, constants: set[str]) -> dict[tuple, tuple[str, str, str]]:
+    """Data set, fold and method to the configuration that it is compared with; methods without one are left out."""
+    found: dict[tuple, tuple[str, str, str]] = {}
+    for data, part in rows.groupby(DATA, sort=False):
+        runs = part[~is_constant(part)]
+        if is_constant(part).any():
+            first = part[is_constant(part)].iloc[0]
+            own = dict.fromkeys(runs["method"], tuple(first[list(CONFIGURATION)]))
+        else:
+            try:
+                own = find_references(runs, reference, constants)
+            except ConfigError as error:
+                raise type(error)(f"{error} ({data[0]}, fold {data[1]})") from error
+        found |= {(*data, method): base for method, base in own.items()}
+    return found
+
+
+def _compared_rows(
+    frame: pd.DataFrame, reference: str, metrics: Sequence[str] | None, chosen: dict[str, Any]
+) -> pd.DataFrame:
+    """The rows that are compared, constants only where they are the reference; in a fixed order."""
+    check_names(frame, **chosen)
+    rows = choose(frame, **{column: value for column, value in chosen.items() if column not in NAMES})
+    if metrics:
+        check_names(rows, metric=list(metrics))
+    keep = rows["metric"].isin(metrics) if metrics else ~rows["metric"].str.endswith("_macro")
+    rows = rows[keep & (~is_constant(rows) | (rows["method"] == reference))]
+    if is_constant(rows).all():
+        raise DataError(f"no run is left after choosing {chosen}")
+    check_seeds(rows)
+    order = {key: position for position, key in enumerate(metrics or dict.fromkeys(rows["metric"]))}
+    rows = rows.assign(_metric=rows["metric"].map(order), _words=descriptions(rows))
+    keys = [*DATA, *CELL, "_metric", "method", "_words", "seed"]
+    return rows.sort_values(keys, kind="stable", ignore_index=True)
+
+
+def _comparison(own: pd.DataFrame, base: pd.DataFrame, alpha: float) -> dict[str, Any]:
+    """One configuration against its reference in one cell; a constant has one value for all seeds."""
+    first, constant = own.iloc[0], is_constant(base).all()
+    values = own.set_index("seed")["value"]
+    other = pd.Series(base["value"].iloc[0], index=values.index) if constant else base.set_index("seed")["value"]
+    return {
+        **first[[*NAMES, *DATA, *CELL, "metric"]], "label": first_label(own["label"]),
+        **dict(zip(REFERENCE, base.iloc[0][NAMES], strict=True)), "reference_label": first_label(base["label"]),
+        **compare_pairs(values, other, alpha),
+        "runs": _identifiers(own["run_id"]), "reference_runs": _identifiers(base["run_id"]),
+        "_seeds": _seed_words(values, other),
+    }  # fmt: skip
+
+
+def _without_cell(key: tuple) -> tuple:
+    """Where a constant is looked up: under its data, split, metric and configuration, as no mask changes it."""
+    return (*key[:2], *key[4:])
+
+
+def _seed_words(values: pd.Series, reference: pd.Series) -> list[str]:
+    """Which seeds have no partner, and where the metric is undefined."""
+    words = []
+    for who, own, other in (("the method", values, reference), ("the reference", reference, values)):
+        lonely = sorted(set(own.index) - set(other.index))
+        undefined = sorted(seed for seed in set(own.index) & set(other.index) if pd.isna(own[seed]))
+        for what, seeds in (("without a partner", lonely), ("undefined", undefined)):
+            words += [f"{what}: seed {', '.join(map(str, seeds))} of {who}"] if seeds else []
+    return words
+
+
+# --- Test items -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRuns:
+    """Runs of one configuration, scored on resamples of one set of items.
+
+    Attributes:
+        scores: their metrics, by seed.
+        run: one of the runs; items: what all of them predicted.
+    """
+
+    scores: RunScores
+    run: str
+    items: files.Predictions
+
+
+class ItemScores:
+    """Reads predictions of the runs in a folder, checks them, and scores them on resamples of their items.
+
+    The only reader of predictions behind tables, as it is slow.
+
+    Args:
+        folder: the folder of runs, or one run.
+        resamples: how many; seed: of the draws.
+    """
+
+    def __init__(self, folder: Path | str, resamples: int = RESAMPLES, seed: int = 0):
+        self.folder = Path(folder)
+        self.resamples, self.seed = resamples, seed
+        self._tasks: dict[str, Task] = {}
+
+    def missing(self, run_ids: Iterable[str]) -> list[str]:
+        """Which of these runs have no predictions here."""
+        return [run for run in run_ids if not (self._run(run) / files.PREDICTIONS).is_file()]
+
+    def score(self, runs: Mapping[int, str], cell: Sequence[str], stored: Mapping[str, pd.Series]) -> ScoredRuns:
+        """Score runs that predicted the same items.
+
+        Args:
+            runs: seed to run.
+            cell: protocol, level and split.
+            stored: metric to its values by seed, as tables have it; the predictions must agree.
+
+        Raises:
+            DataError: predictions are missing or damaged, belong to other items, or disagree with ``stored``.
+        """
+        protocol, level, split = cell
+        read = {
+            seed: files.read_predictions(self._run(run) / files.PREDICTIONS, split, protocol, level)
+            for seed, run in runs.items()
+        }
+        first = next(iter(read))
+        for seed, own in read.items():
+            check_same_items((runs[first], read[first]), (runs[seed], own))
+        items = read[first]
+        found = score_resamples(
+            {seed: own.predictions for seed, own in read.items()}, items.labels, _groups(items), list(stored),
+            resamples=self.resamples, seed=self.seed, task=self._task(runs[first]),
+        )  # fmt: skip
+        for key, values in stored.items():
+            for position, seed in enumerate(found.runs):
+                own, said = found.values[key][position], values[seed]  # noqa: PD011 (no pandas)
+                if not np.isclose(own, said, rtol=0, atol=TOLERANCE, equal_nan=True):
+                    raise DataError(
+                        f"run {runs[seed]}: {key} of its predictions is {own:.6g}, its table says {said:.6g}; "
+                        "repeat the run"
+                    )
+        return ScoredRuns(found, runs[first], items)
+
+    def _run(self, run: str) -> Path:
+        return self.folder if self.folder.name == run else self.folder / run
+
+    def _task(self, run: str) -> Task:
+        from mmsa_lib.data.task import Task
+
+        if run not in self._tasks:
+            file = self._run(run) / files.CONFIG
+            try:
+                stored = files.read_json(file, resolved=dict)["resolved"]["task"]
+                self._tasks[run] = Task(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+            except (KeyError, TypeError) as error:
+                raise DataError(f"{file} does not say what was predicted ({error}); repeat the run") from error
+        return self._tasks[run]
+
+
+def check_same_items(first: tuple[str, files.Predictions], second: tuple[str, files.Predictions]) -> None:
+    """Refuse two runs that were tested on different items.
+
+    Raises:
+        DataError: names both runs and what differs.
+    """
+    (run, own), (other, theirs) = first, second
+    if own is theirs:
+        return
+    if own.ids != theirs.ids:
+        alien = len(set(own.ids) ^ set(theirs.ids))
+        what = f"{alien} items are in one of them only" if alien else "their order differs"
+        raise DataError(f"runs {run} and {other} were tested on different items ({what}); choose runs of the same data")
+    for name, a, b in (("labels", own.labels, theirs.labels), ("groups", own.groups, theirs.groups)):
+        if not np.array_equal(np.asarray(a), np.asarray(b)):
+            raise DataError(
+                f"runs {run} and {other} have the same test items with different {name}; choose runs of the same data"
+            )
+
+
+def _groups(items: files.Predictions) -> tuple[str, ...] | None:
+    """The videos (or speakers, …) that items were cut from; items by themselves where the data know none."""
+    return items.groups if len(items.groups) == len(items.ids) and len(set(items.groups)) > 1 else None
+
+
+def _reader(opened: Source, items: bool | None, resamples: int, seed: int) -> ItemScores | None:
     """A reader of predictions, if there are any."""
     if opened.folder is None:
         if items:
@@ -173,49 +590,81 @@ def item_reader(opened: Source, items: bool | None, resamples: int, seed: int) -
     return ItemScores(opened.folder, resamples, seed)
 
 
-def _add_items(table, rows, scores: ItemScores | None, items, coverage, seed) -> None:
-    for key, scored, metrics in score_groups(rows, scores, strict=bool(items)):
-        own = (table[[*GROUP, *CELL]] == list(key)).all(axis=1) & ~table["constant"]
-        if isinstance(scored, str):
-            table.loc[own, "note"] = scored
+def _scored(rows: pd.DataFrame, reader: ItemScores | None, strict: bool) -> dict[tuple, ScoredRuns | str]:
+    """Configuration, data and cell to its scored runs, or in words why there are none."""
+    found: dict[tuple, ScoredRuns | str] = {}
+    for key, part in rows[~is_constant(rows)].groupby([*GROUP, *CELL], sort=False):
+        if reader is None:
+            found[key] = "no item interval: it needs the run folders"
             continue
-        for metric in metrics:
-            found = interval_over_runs(scored.scores, metric, level=coverage, seed=seed)
-            values = [found.low, found.high, found.undefined, found.groups]
-            table.loc[own & (table["metric"] == metric), ["item_low", "item_high", "item_undefined", "groups"]] = values
-
-
-def score_groups(
-    rows: pd.DataFrame, scores: ItemScores | None, *, strict: bool
-) -> Iterator[tuple[tuple, ScoredRuns | str, list[str]]]:
-    """Per method, variant, data and cell its scored runs, or in words why there are none; and its metrics."""
-    for key, part in rows[rows["run_id"] != ""].groupby([*GROUP, *CELL], sort=False):
-        metrics = list(part["metric"].unique())
-        if scores is None:
-            yield key, "no item interval: it needs the run folders", metrics
-            continue
-        seeds = part.drop_duplicates("seed").set_index("seed")["run_id"].to_dict()
-        gone = scores.missing(list(seeds.values()))
+        runs = part.drop_duplicates("seed").set_index("seed")["run_id"].sort_index().to_dict()
+        gone = reader.missing(runs.values())
         if gone and strict:
-            raise DataError(f"run {gone[0]} has no predictions in {scores.folder}; give the folder that holds it")
+            raise DataError(f"run {gone[0]} has no predictions in {reader.folder}; give the folder that holds it")
         if gone:
-            yield key, f"no item interval: no predictions of {_few(gone)}", metrics
+            which = ", ".join(gone) if len(gone) < 3 else f"{len(gone)} runs"
+            found[key] = f"no item interval: no predictions of {which}"
             continue
-        stored = {metric: own.set_index("seed")["value"].to_dict() for metric, own in part.groupby("metric")}
-        runs = {seed: seeds[seed] for seed in sorted(seeds)}
-        yield key, scores.score(runs, key[len(GROUP) :], {metric: stored[metric] for metric in metrics}), metrics
+        stored = {metric: own.set_index("seed")["value"] for metric, own in part.groupby("metric", sort=False)}
+        found[key] = reader.score(runs, key[len(GROUP) :], stored)
+    return found
 
 
-def _few(names: Sequence[str]) -> str:
-    """One or two names, or how many there are."""
-    return ", ".join(names) if len(names) < 3 else f"{len(names)} runs"
+def _item_numbers(metric: str, scored: ScoredRuns | str | None, coverage: float, seed: int) -> dict[str, Any]:
+    """The columns of an interval over items, or a note why there is none."""
+    if not isinstance(scored, ScoredRuns):
+        return {"note": scored or ""}
+    return _bounds(interval_over_runs(scored.scores, metric, level=coverage, seed=seed))
+
+
+def _paired_items(row: dict[str, Any], scored: dict, coverage: float, seed: int) -> dict[str, Any]:
+    """As :func:`_item_numbers`, of the difference to the reference on the same items."""
+    own = scored[_key(row)]
+    base = scored.get(_key(row, "reference_"), "no item interval: a constant has no predictions")
+    reason = next((side for side in (own, base) if isinstance(side, str)), None)
+    if reason is not None:
+        return {"note": reason}
+    check_same_items((own.run, own.items), (base.run, base.items))
+    if not set(own.scores.runs) & set(base.scores.runs):
+        return {}
+    return _bounds(interval_over_runs(own.scores, row["metric"], base.scores, level=coverage, seed=seed))
+
+
+def _bounds(found: Any) -> dict[str, Any]:
+    return dict(zip(ITEMS, (found.low, found.high, found.undefined, found.groups), strict=True))
+
+
+def _with_items(table: pd.DataFrame, found: list[dict[str, Any]]) -> pd.DataFrame:
+    columns = {name: [own.get(name, np.nan) for own in found] for name in ITEMS}
+    counts = {name: pd.array(columns[name], dtype="Int64") for name in ("item_undefined", "groups")}
+    return table.assign(**{**columns, **counts}, note=[own.get("note", "") for own in found])
+
+
+def _key(row: Mapping[str, Any], prefix: str = "") -> tuple:
+    """The configuration of a row (or of its reference), its data and its cell."""
+    return (*(row[f"{prefix}{name}"] for name in CONFIGURATION), *(row[name] for name in (*DATA, *CELL)))
+
+
+def _keys(rows: pd.DataFrame) -> Iterator[tuple]:
+    return rows[[*CONFIGURATION, *DATA, *CELL]].itertuples(index=False, name=None)
+
+
+# --- Notes, failed runs and order -----------------------------------------------------------------------------------
+
+
+def _listed(values: Any) -> Sequence[Any]:
+    return [values] if isinstance(values, str) else list(values)
+
+
+def _identifiers(run_ids: pd.Series) -> str:
+    return " ".join(sorted(set(run_ids) - {""}))
 
 
 def _chosen_failures(failed: pd.DataFrame, chosen: dict[str, Any]) -> pd.DataFrame:
-    for column in set(chosen) & {*GROUP, "seed", "run_id"}:
+    for column in set(chosen) & {*NAMES, *DATA, "seed", "run_id"}:
         wanted = chosen[column]
         keep = failed[column].isin(wanted if isinstance(wanted, list | tuple) else [wanted])
-        failed = failed[keep | (failed["method"] == "unknown")]
+        failed = failed[keep | (failed["method"] == UNKNOWN)]
     return failed
 
 
@@ -224,21 +673,20 @@ def _with_failed(table: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
     counts = failed.value_counts(GROUP).to_dict()
     own = list(table[GROUP].itertuples(index=False, name=None))
     table = table.assign(failed=[counts.get(key, 0) for key in own])
+    labels = failed.groupby(GROUP)["label"].agg(first_label).to_dict()
     rows = []
     for key, count in counts.items():
         if key in own:
             continue
         cells = table[~table["constant"]]
-        here = cells[(cells["dataset"] == key[2]) & (cells["fold"] == key[3])]
+        here = cells[(cells[DATA] == list(key[-2:])).all(axis=1)]
         for cell in (here if len(here) else cells)[[*CELL, "metric", "coverage"]].drop_duplicates().to_dict("records"):
-            rows.append(
-                {**dict(zip(GROUP, key, strict=True)), **cell, "constant": False, "n": 0, "undefined": 0,
-                 "failed": count, "item_undefined": pd.NA, "groups": pd.NA, "runs": "", "note": ""}
-            )  # fmt: skip
+            known = {**dict(zip(GROUP, key, strict=True)), "label": labels[key], **cell}
+            rows.append({**known, "constant": False, "n": 0, "undefined": 0, "failed": count, "runs": ""})
     return pd.concat([table, pd.DataFrame(rows)], ignore_index=True) if rows else table
 
 
-def _note(row: dict[str, Any]) -> str:
+def _summary_note(row: dict[str, Any]) -> str:
     """What a reader must know before reading the numbers."""
     if row["constant"]:
         return "a constant: no seeds"
@@ -250,3 +698,74 @@ def _note(row: dict[str, Any]) -> str:
     if row["n"] == 1:
         notes.append("one run: no spread over seeds")
     return "; ".join(notes)
+
+
+def _comparison_notes(row: dict[str, Any], lost: dict[tuple, int]) -> list[str]:
+    """What a reader must know beside the numbers of a comparison."""
+    notes, n = [], row["n"]
+    if n < PAIRS_NEEDED:
+        notes.append(f"{n or 'no'} pair of seeds: a test over seeds needs {PAIRS_NEEDED}")
+    elif row["wilcoxon_floor"] > row["alpha"]:
+        notes.append(
+            f"Wilcoxon can't fall below p={row['wilcoxon_floor']:.4g} with {n} pairs: it takes "
+            f"{signed_rank_pairs(row['alpha'])} that differ"
+        )
+    if n >= PAIRS_NEEDED and round(row["sd"], SAME) == 0 and round(row["difference"], SAME) != 0:
+        notes.append("every pair differs by the same amount: p says nothing of seeds")
+    if row["verdict"] == NO_DIFFERENCE and row["p_holm"] < row["alpha"]:
+        notes.append("seeds differ, but the interval over test items holds 0")
+    for who, prefix in (("method", ""), ("reference", "reference_")):
+        count = lost.get(_key(row, prefix)[: len(GROUP)], 0)
+        if count:
+            notes.append(f"{count} failed run{'s' if count > 1 else ''} of the {who}")
+    if pd.notna(row["item_undefined"]) and row["item_undefined"]:
+        notes.append(f"undefined in {row['item_undefined']} resamples")
+    return [*notes, *row["_seeds"], *filter(None, [row["note"]])]
+
+
+def _sorted_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Runs first, then constants; inside them by data, method and cell; metrics in the order of their definition."""
+    place = {key: position for position, key in enumerate(METRICS)}
+    ordered = table.assign(
+        _metric=table["metric"].map(lambda key: place.get(key, len(place))),
+        _words=descriptions(table),
+    )
+    keys = ["constant", *DATA, "method", "_words", *CELL, "_metric", "metric"]
+    return ordered.sort_values(keys, kind="stable", ignore_index=True)
+
+
+# --- Protocols ------------------------------------------------------------------------------------------------------
+
+
+def _ordered_levels(levels: Iterable[str], upto: float) -> list[str]:
+    """The levels that count, ordered: rates up to ``upto``, or subsets from small to large."""
+    found = list(levels)
+    if all(_is_rate(level) for level in found):
+        return sorted((level for level in found if float(level) <= upto), key=float)
+    return sorted(found, key=lambda level: (level.count(LEVEL_SEPARATOR), found.index(level)))
+
+
+def _summaries(row: dict[str, Any], levels: list[str], values: list[float]) -> list[dict[str, Any]]:
+    """``row`` once per summary of its protocol."""
+    if row["protocol"] == "rate":
+        found = {"mean": sum(values) / len(values)}
+    elif all(_is_rate(level) for level in levels):
+        rates = [float(level) for level in levels]
+        found = {"auilc": auilc(rates, values), "auilc_normalised": auilc(rates, values, normalised=True)}
+    else:
+        *incomplete, complete = values
+        found = {"average": sum(incomplete) / len(incomplete) if incomplete else math.nan, "complete": complete}
+    return [{**row, "level": name, "value": value} for name, value in found.items()]
+
+
+def _check_levels(values: pd.Series, levels: list[str], run: pd.Series) -> None:
+    who, protocol = f"{run['method']}, seed {run['seed']}, {run['dataset']}", run["protocol"]
+    if values.index.has_duplicates:
+        raise DataError(f"{who} has several results under protocol {protocol}; leave the older runs out")
+    lacking = [level for level in levels if level not in values.index]
+    if lacking:
+        raise DataError(f"{who} has no result under protocol {protocol} at {lacking[0]}; repeat the run")
+
+
+def _is_rate(level: str) -> bool:
+    return level.replace(".", "", 1).isdigit()

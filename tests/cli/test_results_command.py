@@ -52,7 +52,7 @@ class TestTable:
     @pytest.mark.parametrize(
         ("name", "sign"),
         [
-            ("csv", "method,variant,"),
+            ("csv", "method,label,changes,data_options,"),
             ("latex", "\\toprule"),
             ("html", "<b>"),
             ("markdown", "| --- |"),
@@ -154,7 +154,10 @@ class TestCompare:
         assert "Wilcoxon can't fall below p=0.25 with 3 pairs" in out
         assert main([*words, "--json"]) == 0
         report = json.loads(capsys.readouterr().out)
-        assert {(r["method"], r["variant"]) for r in report["rows"]} == {("self_mm", ""), ("text_only", "hidden=7")}
+        assert {(r["method"], r["changes"]) for r in report["rows"]} == {
+            ("self_mm", "{}"),
+            ("text_only", '{"hidden": 7}'),
+        }
         assert all(r["item_low"] is not None for r in report["rows"])
         assert report["reference"] == "text_only"
         assert report["failed"]
@@ -177,7 +180,7 @@ class TestCompare:
             target = tmp_path / f"c.{suffix}"
             words = ["results", "compare", folder, "--reference", "default", "--metric", "mae", *FEW]
             assert main([*words, "--out", str(target)]) == 0
-            assert "hidden=7" in target.read_text(encoding="utf-8")
+            assert "hidden" in target.read_text(encoding="utf-8")
         assert len(pd.read_csv(tmp_path / "c.csv")) == 1
         assert capsys.readouterr().out == ""
 

@@ -7,28 +7,17 @@ import pandas as pd
 import pytest
 from scipy import stats
 from written_runs import ITEMS, SEEDS, labels_of, predictions_of, write_failure, write_run
+from written_runs import result_frame as table
+from written_runs import result_rows as rows
 
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
 from mmsa_lib.evaluation.statistics import holm
-from mmsa_lib.experiments.comparison_tables import comparison_table
-from mmsa_lib.experiments.comparisons import compare, curate_comparison, read_comparison
 from mmsa_lib.experiments.results import collect, curate
+from mmsa_lib.experiments.summaries import compare, protocol_summaries, read_comparison, write_numbers
+from mmsa_lib.experiments.tables import comparison_table
 
 SIX = tuple(range(1, 7))
-
-
-def rows(method, values, *, variant="", metric="mae", seeds=None, dataset="toy", constant=False):
-    return [
-        {"run_id": "" if constant else f"{method}{variant}{seed}", "method": method, "variant": variant,
-         "dataset": dataset, "fold": "standard", "seed": pd.NA if constant else seed, "protocol": "complete",
-         "level": "0.0", "split": "test", "metric": metric, "value": value}
-        for seed, value in zip(seeds or range(1, 1 + len(values)), values, strict=True)
-    ]  # fmt: skip
-
-
-def table(*parts):
-    return pd.DataFrame([row for part in parts for row in part]).astype({"seed": "Int64"})
 
 
 BASE = np.array([0.90, 0.99, 0.85, 1.05, 0.94, 0.97])
@@ -136,51 +125,75 @@ def test_a_constant_baseline_as_the_reference(frame):
     assert found.loc["good", "p"] == pytest.approx(stats.ttest_1samp(GOOD, 1.5).pvalue)
     assert set(found["verdict"]) == {"better"}
     assert set(found["reference_runs"]) == {""}
+    masked = frame.assign(protocol=frame["protocol"].where(frame["run_id"] == "", "frames"))
+    assert compare(masked, "constant_mean", protocol="frames")["p"].tolist() == found["p"].tolist()
 
 
 class TestReference:
     def many(self):
-        data = "audio=x; "
+        data = {"audio": "x"}
         return table(
-            rows("a", BASE, variant=data[:-2]), rows("a", GOOD, variant=data + "k=1"),
-            rows("a", NOISE, variant=data + "k=1; z=2"), rows("b", GOOD, variant=data[:-2]),
-            rows("b", BASE, variant=data + "k=1"),
+            rows("a", BASE, data=data), rows("a", GOOD, data=data, changes={"k": 1}),
+            rows("a", NOISE, data=data, changes={"k": 1, "z": 2}, label="both"), rows("b", GOOD, data=data),
+            rows("b", BASE, data=data, changes={"k": 1}),
         )  # fmt: skip
 
     def names(self, reference, **chosen):
         found = compare(self.many(), reference, **chosen)
-        columns = ["method", "variant", "reference_method", "reference_variant"]
+        columns = ["method", "changes", "reference_method", "reference_changes"]
         return [tuple(row) for row in found[columns].itertuples(index=False)]
 
-    def test_a_method_is_its_variant_that_all_others_extend(self):
-        assert {row[2:] for row in self.names("a")} == {("a", "audio=x")}
+    def test_a_method_is_its_configuration_that_all_others_extend(self):
+        assert {row[2:] for row in self.names("a")} == {("a", "{}")}
         assert len(self.names("a")) == 4
 
-    def test_a_variant_of_a_method_in_full_or_without_what_all_share(self):
+    def test_a_configuration_of_a_method_in_full_or_without_what_all_share(self):
         for text in ("a:k=1", "a:audio=x; k=1", "a:k=1; audio=x"):
-            assert {row[2:] for row in self.names(text)} == {("a", "audio=x; k=1")}
-        assert {row[2:] for row in self.names("a:default")} == {("a", "audio=x")}
+            assert {row[2:] for row in self.names(text)} == {("a", '{"k": 1}')}
+        assert {row[2:] for row in self.names("a:default")} == {("a", "{}")}
+        for text in ("a:both", "a:k=1; z=2"):
+            assert {row[2:] for row in self.names(text)} == {("a", '{"k": 1, "z": 2}')}
 
-    def test_a_variant_alone_is_found_in_each_method(self):
+    def test_a_configuration_alone_is_found_in_each_method(self):
         assert self.names("k=1") == [
-            ("a", "audio=x", "a", "audio=x; k=1"), ("a", "audio=x; k=1; z=2", "a", "audio=x; k=1"),
-            ("b", "audio=x", "b", "audio=x; k=1"),
+            ("a", "{}", "a", '{"k": 1}'), ("a", '{"k": 1, "z": 2}', "a", '{"k": 1}'), ("b", "{}", "b", '{"k": 1}'),
         ]  # fmt: skip
-        assert {row[0] for row in self.names("k=1; z=2")} == {"a"}
+        assert {row[0] for row in self.names("both")} == {"a"}
 
     def test_what_is_compared_can_be_chosen_and_the_reference_stays(self):
-        assert [row[:2] for row in self.names("a", method="b")] == [("b", "audio=x"), ("b", "audio=x; k=1")]
+        assert [row[:2] for row in self.names("a", method="b")] == [("b", "{}"), ("b", '{"k": 1}')]
+        assert [row[:2] for row in self.names("a", label="both")] == [("a", '{"k": 1, "z": 2}')]
 
     def test_mistakes_are_answered_by_the_nearest(self, frame):
-        with pytest.raises(UnknownNameError, match=r"variant of a 'k=2'; did you mean k=1.*toy, fold standard"):
+        with pytest.raises(UnknownNameError, match=r"configuration of a 'k=2'; did you mean k=1.*toy, fold standard"):
             compare(self.many(), "a:k=2")
         with pytest.raises(UnknownNameError, match="did you mean good"):
             compare(frame, "goood")
         with pytest.raises(UnknownNameError, match="did you mean constant_mean"):
             compare(frame, "constant_men")
-        split = table(rows("a", BASE, variant="k=1"), rows("a", GOOD, variant="z=2"))
+        split = table(rows("a", BASE, changes={"k": 1}), rows("a", GOOD, changes={"z": 2}))
         with pytest.raises(ConfigError, match="none is the base of the others; say 'a:k=1' or 'a:z=2'"):
             compare(split, "a")
+
+
+def test_comparisons_are_corrected_by_families(frame):
+    both = pd.concat([frame, frame.assign(dataset="other", run_id=frame["run_id"].where(frame["run_id"] == "", "x"))])
+    apart = compare(both, "ref", family=["dataset"])
+    alone = compare(frame, "ref")
+    assert apart["p_holm"].tolist() == alone["p_holm"].tolist() * 2
+    assert compare(both, "ref")["p_holm"].tolist() == holm(apart["p"]).tolist()
+
+
+def test_summaries_of_protocols_are_compared_like_results():
+    levels = {"0.0": 0, "0.5": 0.2}
+    frames = table(*(
+        rows(name, values + shift, protocol="frames", level=level)
+        for level, shift in levels.items() for name, values in (("ref", BASE), ("good", GOOD))
+    ))  # fmt: skip
+    found = compare(protocol_summaries(frames), "ref", protocol="frames", level="auilc_normalised").iloc[0]
+    assert (found["level"], found["verdict"]) == ("auilc_normalised", "better")
+    assert found["difference"] == pytest.approx((GOOD - BASE).mean())
+    assert found["reference"] == pytest.approx(BASE.mean() + 0.1)
 
 
 def test_item_intervals_agree_with_a_loop(folder):
@@ -245,9 +258,10 @@ def test_failed_runs_of_both_sides_are_told(folder):
 
 
 def test_the_curated_file_is_always_the_same_and_reads_back(folder, tmp_path):
-    written = curate_comparison(folder, "text_only", tmp_path / "a.csv", ["mae", "corr"], resamples=30)
+    written = write_numbers(compare(folder, "text_only", ["mae", "corr"], resamples=30), tmp_path / "a.csv")
     shuffled = collect(folder).sample(frac=1, random_state=2)
-    curate_comparison(shuffled, "text_only", tmp_path / "b.csv", ["mae", "corr"], runs=folder, resamples=30)
+    again = compare(shuffled, "text_only", ["mae", "corr"], runs=folder, resamples=30)
+    write_numbers(again, tmp_path / "b.csv")
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     back = read_comparison(tmp_path / "a.csv")
     pd.testing.assert_frame_equal(back, written, check_dtype=False)
@@ -286,7 +300,7 @@ better or worse: p (Holm) is below 0.05; else no difference shown"""
 def test_the_text_of_a_comparison(frame):
     assert repr(comparison_table(compare(frame, "ref"))) == GOLDEN
     several = comparison_table(compare(TestReference().many(), "k=1", ["mae"]))
-    assert "against" in several.blocks()[0].header
-    assert several.blocks()[0].title.endswith("with audio=x: MAE ↓")
+    assert "against" in several.blocks[0].header
+    assert several.blocks[0].title.endswith("with audio=x: MAE ↓")
     assert several.to_csv().count("\n") == 4
     assert "\\toprule" in several.to_latex()

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
+from written_runs import result_frame, result_rows
 
 from mmsa_lib.errors import DataError, UnknownNameError
 from mmsa_lib.experiments import files
@@ -20,15 +21,8 @@ T_975_2 = 4.302652729911275
 """0.975 quantile of Student's t with 2 degrees of freedom, from a printed table."""
 
 
-def rows(method, seeds, values, *, variant="", metric="mae", dataset="toy", run_id="r", split="test"):
-    return [
-        {
-            "run_id": f"{run_id}-{method}-{variant}-{seed}" if run_id else "", "method": method, "variant": variant,
-            "dataset": dataset, "fold": "standard", "seed": seed, "protocol": "complete", "level": 0.0, "split": split,
-            "metric": metric, "value": value,
-        }
-        for seed, value in zip(seeds, values, strict=True)
-    ]  # fmt: skip
+def rows(method, seeds, values, **options):
+    return result_rows(method, values, seeds=seeds, **options)
 
 
 @pytest.fixture
@@ -39,10 +33,10 @@ def frame():
         *rows("a", (1, 2, 3), (0.70, 0.72, 0.74), metric="acc2"),
         *rows("b", (1, 2, 3), (0.8, 0.8, 0.95)),
         *rows("b", (1, 2, 3), (0.6, 0.6, 0.6), metric="acc2"),
-        *rows("constant_mean", (pd.NA,), (0.1,), run_id=""),
-        *rows("constant_mean", (pd.NA,), (math.nan,), run_id="", metric="acc2"),
+        *rows("constant_mean", (1,), (0.1,), constant=True),
+        *rows("constant_mean", (1,), (math.nan,), constant=True, metric="acc2"),
     ]
-    return pd.DataFrame(content).astype({"seed": "Int64"})
+    return result_frame(content)
 
 
 class TestTable:
@@ -77,31 +71,34 @@ class TestTable:
 
     def test_one_seed_has_no_interval_and_one_method_no_best(self, frame):
         table = results_table(frame[(frame["method"] == "a") & (frame["seed"] == 1)])
-        assert table.rows[0].cells == ("1.000", "70.00")
-        assert all(not positions for positions in table.best)
+        assert table.lines[0].cells == ("a", "1", "1.000", "70.00")
+        assert all(not any(line.marks) for line in table.lines)
 
     def test_undefined_values_are_counted(self, frame):
         frame.loc[(frame["method"] == "a") & (frame["metric"] == "mae") & (frame["seed"] == 2), "value"] = math.nan
-        assert results_table(frame, ["mae"]).rows[0].cells[0].endswith("(n=2)")
+        assert results_table(frame, ["mae"]).lines[0].cells[-1].endswith("(n=2)")
 
-    def test_variants_are_rows_of_their_own(self, frame):
-        more = pd.concat([frame, pd.DataFrame(rows("a", (1, 2), (0.5, 0.6), variant="x=1"))])
-        assert [row.label for row in results_table(more, ["mae"]).rows] == ["a", "a (x=1)", "b", "constant_mean"]
+    def test_configurations_are_rows_of_their_own(self, frame):
+        more = pd.concat([frame, pd.DataFrame(rows("a", (1, 2), (0.5, 0.6), changes={"x": 1}))])
+        assert [line.cells[0] for line in results_table(more, ["mae"]).lines] == ["a", "a (x=1)", "b", "constant_mean"]
 
     def test_changes_that_all_methods_share_move_to_the_title(self):
-        content = [*rows("a", (1,), (0.5,), variant="p=(1, 2); x=1"), *rows("b", (1,), (0.6,), variant="p=(1, 2)")]
+        content = [
+            *rows("a", (1,), (0.5,), changes={"x": 1}, data={"p": [1, 2]}),
+            *rows("b", (1,), (0.6,), data={"p": [1, 2]}),
+        ]
         table = results_table(pd.DataFrame(content))
-        assert [row.label for row in table.rows] == ["a (x=1)", "b"]
-        assert table.title == "toy, fold standard, test samples, with p=(1, 2): mean ± sd [95 % interval]"
+        assert [line.cells[0] for line in table.lines] == ["a (x=1)", "b"]
+        assert table.title == "toy, fold standard, test samples, with p=[1, 2]: mean ± sd [95 % interval]"
 
     def test_mixing_is_refused(self, frame):
         twice = pd.concat([frame, pd.DataFrame(rows("a", (1,), (0.5,), run_id="later"))])
-        with pytest.raises(DataError, match=r"several runs with seed 1 \(later-a--1, r-a--1\)"):
+        with pytest.raises(DataError, match=r"several runs with seed 1 \(a-1, later\)"):
             results_table(twice)
         other = pd.concat([frame, pd.DataFrame(rows("a", (1,), (0.5,), dataset="other"))])
         with pytest.raises(DataError, match="several datasets"):
             results_table(other)
-        assert results_table(other, dataset="other").rows[0].cells == ("0.500",)
+        assert results_table(other, dataset="other").lines[0].cells[2:] == ("0.500",)
 
     def test_unknown_metric_and_nothing_left(self, frame):
         with pytest.raises(UnknownNameError, match=r"unknown metric 'mea'; did you mean mae\?"):
@@ -151,7 +148,7 @@ class TestCollect:
         assert not constants.duplicated(["method", "metric"]).any()
         assert set(found.loc[found["run_id"] != "", "split"]) == {"valid", "test"}
         table = results_table(found)
-        assert table.rows[0].seeds == "2"
+        assert table.lines[0].cells[1] == "2"
         assert len(collect(results[0].folder)) < len(found)
 
     def test_of_runs_made_with_different_code_the_newest_counts(self, small_config, tmp_path, monkeypatch):

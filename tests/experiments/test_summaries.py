@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from written_runs import ITEMS, SEEDS, labels_of, predictions_of, write_failure, write_run
+from written_runs import ITEMS, SEEDS, labels_of, predictions_of, result_frame, result_rows, write_failure, write_run
 
 from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
 from mmsa_lib.evaluation.metrics import task_metrics
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.results import collect, curate, failures
-from mmsa_lib.experiments.summaries import curate_summary, read_summary, summarise
+from mmsa_lib.experiments.summaries import curate_summary, protocol_summaries, read_summary, summarise
 from mmsa_lib.experiments.tables import results_table
 
 TASKS = [regression(), regression((-1, 1)), regression((1, 5)), emotions(["calm", "happy"])]
@@ -109,7 +111,7 @@ def test_an_undefined_correlation_is_counted_and_said(tmp_path):
     weights = np.random.default_rng([0, 3]).multinomial(3, np.full(3, 1 / 3), size=50)
     assert found["item_undefined"] == (weights[:, 1] > 0).sum()
     assert found["note"] == "undefined in 1 of 3 runs"
-    assert results_table(tmp_path, ["corr"]).rows[0].cells[0].endswith("(n=2)")
+    assert results_table(tmp_path, ["corr"]).lines[0].cells[-1].endswith("(n=2)")
 
 
 def test_one_run_has_an_interval_over_items_alone(tmp_path):
@@ -137,11 +139,11 @@ def test_failed_runs_are_counted_unless_they_were_repeated(folder):
     assert row(table, method="self_mm")["failed"] == 1
     never = row(table, method="hrlf")
     assert (never["n"], never["failed"], never["note"]) == (0, 2, "2 failed")
-    printed = {r.label: r.seeds for r in results_table(folder, ["mae"]).rows}
+    printed = {r.cells[0]: r.cells[1] for r in results_table(folder, ["mae"]).lines}
     assert printed == {"hrlf": "0, 2 failed", "self_mm": "3, 1 failed", "text_only": "3", "constant_mean": ""}
     chosen = results_table(folder, ["mae"], methods=["self_mm"], intervals="items", resamples=20)
-    assert [(r.label, r.seeds) for r in chosen.rows] == [("self_mm", "3, 1 failed"), ("constant_mean", "")]
-    assert [r.seeds for r in results_table(table).rows][:2] == ["0, 2 failed", "3, 1 failed"]
+    assert [r.cells[:2] for r in chosen.lines] == [("self_mm", "3, 1 failed"), ("constant_mean", "")]
+    assert [r.cells[1] for r in results_table(table).lines][:2] == ["0, 2 failed", "3, 1 failed"]
 
 
 def test_a_failure_with_a_damaged_configuration_is_still_told(folder):
@@ -149,7 +151,7 @@ def test_a_failure_with_a_damaged_configuration_is_still_told(folder):
     (folder / name / files.CONFIG).write_text("{")
     found = failures(folder).iloc[0]
     assert (found["method"], found["message"]) == ("unknown", "it went wrong")
-    assert ("unknown", "0, 1 failed") in [(r.label, r.seeds) for r in results_table(folder, ["mae"]).rows]
+    assert ("unknown", "0, 1 failed") in [r.cells[:2] for r in results_table(folder, ["mae"]).lines]
 
 
 def test_only_failures_is_an_error_that_says_so(tmp_path):
@@ -165,7 +167,7 @@ def test_the_curated_file_is_always_the_same_and_reads_back(folder, tmp_path):
     pd.testing.assert_frame_equal(read_summary(tmp_path / "a.csv"), written, check_dtype=False)
     from_file = results_table(tmp_path / "a.csv", intervals="items")
     assert repr(from_file) == repr(results_table(written, intervals="items"))
-    assert from_file.rows[0].cells[0] == results_table(folder, intervals="items", resamples=30).rows[0].cells[0]
+    assert from_file.lines[0].cells[:3] == results_table(folder, intervals="items", resamples=30).lines[0].cells[:3]
     assert repr(results_table(tmp_path / "a.csv", ["mae"])) == repr(results_table(folder, ["mae"]))
 
 
@@ -190,7 +192,7 @@ def test_predictions_are_opened_only_for_item_intervals(folder, monkeypatch):
         raise AssertionError("HDF5 was opened")
 
     monkeypatch.setattr(h5py, "File", refuse)
-    assert len(results_table(folder).rows) == 3
+    assert len(results_table(folder).lines) == 3
     assert len(summarise(folder, items=False, metric="mae")) == 3
     with pytest.raises(AssertionError):
         summarise(folder, metric="mae")
@@ -235,3 +237,89 @@ def test_mistakes_are_named(folder, tmp_path):
         read_summary(tmp_path / "x.csv")
     with pytest.raises(DataError, match="can't be read"):
         read_summary(tmp_path / "absent.csv")
+
+
+class TestProtocols:
+    """One number per protocol, on made-up curves whose areas and means are known."""
+
+    RATES = tuple(step / 10 for step in range(11))
+    SUBSETS = ("text", "audio", "vision", "text+audio", "text+vision", "audio+vision", "text+audio+vision")
+    MODALITY_RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.667)
+
+    def rows(self, seeds=(1, 2, 3), **options):
+        def cell(protocol, level, values):
+            return result_rows("hrlf", values, seeds=seeds, protocol=protocol, level=level, metric="acc2", **options)
+
+        own = np.array(seeds) / 100
+        parts = [cell("complete", "0.0", 0.8 + own)]
+        parts += [cell("frames", rate, 0.8 + own - 0.35 * rate**2) for rate in self.RATES]
+        parts += [cell("subsets", name, 0.5 + 0.05 * i + own) for i, name in enumerate(self.SUBSETS)]
+        parts += [cell("rate", rate, 0.9 - rate + own) for rate in self.MODALITY_RATES]
+        constants = {"constant_majority": 0.55, "oracle_test_majority": 0.6}
+        same = {name: options[name] for name in ("dataset", "split") if name in options}
+        parts += [result_rows(n, [v], metric="acc2", constant=True, **same) for n, v in constants.items()]
+        return result_frame(*parts)
+
+    def value(self, found, protocol, name, method="hrlf", seed=1):
+        rows = found[(found["protocol"] == protocol) & (found["level"] == name) & (found["method"] == method)]
+        return rows[rows["seed"] == seed]["value"].item() if seed else rows["value"].item()
+
+    def test_numbers_of_one_run_by_hand(self):
+        found = protocol_summaries(self.rows())
+        heights = [0.81 - 0.35 * r**2 for r in self.RATES[:10]]
+        area = sum((a + b) / 2 * 0.1 for a, b in itertools.pairwise(heights))
+        assert self.value(found, "frames", "auilc") == pytest.approx(area)
+        assert self.value(found, "frames", "auilc_normalised") == pytest.approx(area / 0.9)
+        assert self.value(found, "subsets", "average") == pytest.approx(np.mean([0.51 + 0.05 * i for i in range(6)]))
+        assert self.value(found, "subsets", "complete") == pytest.approx(0.51 + 0.3)
+        assert self.value(found, "rate", "mean") == pytest.approx(0.91 - np.mean(self.MODALITY_RATES))
+        published = protocol_summaries(self.rows(), upto=1.0)
+        assert self.value(published, "frames", "auilc") == pytest.approx(0.68275 + 0.01)
+
+    def test_constants_score_the_same_under_every_mask(self):
+        found = protocol_summaries(self.rows())
+        assert found.loc[found["method"] == "constant_majority", "seed"].isna().all()
+        for protocol, name in (("frames", "auilc_normalised"), ("subsets", "average"), ("rate", "mean")):
+            assert self.value(found, protocol, name, "constant_majority", None) == pytest.approx(0.55)
+        assert self.value(found, "frames", "auilc", "constant_majority", None) == pytest.approx(0.55 * 0.9)
+
+    def test_mean_and_interval_over_seeds(self):
+        table = summarise(protocol_summaries(self.rows()), items=False, protocol="rate")
+        own = row(table, method="hrlf")
+        half = stats.t.ppf(0.975, 2) * 0.01 / np.sqrt(3)
+        assert own["mean"] == pytest.approx(0.92 - np.mean(self.MODALITY_RATES))
+        assert own["high"] - own["mean"] == pytest.approx(half)
+        constant = row(table, method="constant_majority")
+        assert constant["n"] == 1
+        assert np.isnan(constant["low"])
+
+    def test_configurations_data_sets_and_validation_rows_are_kept_apart(self):
+        one = self.rows()
+        other = [self.rows(dataset="other"), self.rows(changes={"missing": "stochastic"}), self.rows(split="valid")]
+        found = protocol_summaries(pd.concat([one, *other]))
+        assert len(found[found["seed"].notna()]) == 3 * protocol_summaries(one)["seed"].notna().sum()
+        assert set(protocol_summaries(one, ["rate"])["protocol"]) == {"rate"}
+
+    def test_an_undefined_level_makes_the_number_undefined(self):
+        broken = self.rows()
+        broken.loc[(broken["level"] == "vision") & (broken["seed"] == 2), "value"] = np.nan
+        found = protocol_summaries(broken)
+        assert np.isnan(self.value(found, "subsets", "average", seed=2))
+        assert self.value(found, "subsets", "complete", seed=2) == pytest.approx(0.82)
+        assert row(summarise(found, items=False, level="average"), method="hrlf")["undefined"] == 1
+
+    def test_missing_levels_and_mixed_runs_are_refused(self):
+        whole = self.rows()
+        lacking = whole[~((whole["protocol"] == "frames") & (whole["level"] == 0.3) & (whole["seed"] == 2))]
+        with pytest.raises(DataError, match=r"hrlf, seed 2, toy has no result under protocol frames at 0\.3"):
+            protocol_summaries(lacking)
+        with pytest.raises(DataError, match="several results under protocol"):
+            protocol_summaries(pd.concat([whole, whole]))
+        with pytest.raises(DataError, match="no test results under protocol 'burst'"):
+            protocol_summaries(whole, ["burst"])
+
+    def test_means_at_each_level(self):
+        table = summarise(self.rows(), items=False, split="test", protocol="frames", metric="acc2")
+        half_missing = row(table[~table["constant"]], level="0.5")
+        assert half_missing["mean"] == pytest.approx(0.82 - 0.35 * 0.25)
+        assert half_missing["n"] == 3

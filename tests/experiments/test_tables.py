@@ -7,35 +7,27 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from written_runs import result_frame
+from written_runs import result_rows as rows
 
 from mmsa_lib.errors import DataError, UnknownNameError
-from mmsa_lib.experiments.published import published_setting, published_tables, read_published
-from mmsa_lib.experiments.rendering import Block, Line, Mark, Printable, escape_latex
-from mmsa_lib.experiments.tables import results_table
-
-
-def rows(method, values, *, variant="", metric="mae", dataset="toy", constant=False):
-    return [
-        {"run_id": "" if constant else f"{method}{variant}{seed}", "method": method, "variant": variant,
-         "dataset": dataset, "fold": "standard", "seed": pd.NA if constant else seed, "protocol": "complete",
-         "level": "0.0", "split": "test", "metric": metric, "value": value}
-        for seed, value in enumerate(values, 1)
-    ]  # fmt: skip
+from mmsa_lib.experiments.rendering import Block, Line, Mark, Table, escape_latex
+from mmsa_lib.experiments.tables import published_setting, published_tables, read_published, results_table
 
 
 @pytest.fixture
 def frame():
-    content = [
-        *rows("self_mm", (0.8, 0.9, 1.0)), *rows("self_mm", (0.70, 0.72, 0.74), metric="acc2"),
-        *rows("text_only", (0.9, 1.0, 1.1)), *rows("text_only", (0.6, 0.6, 0.6), metric="acc2"),
-        *rows("hrlf", (1.2, 1.2, 1.5)), *rows("hrlf", (0.5, 0.55, 0.6), metric="acc2"),
-        *rows("constant_mean", (0.1,), constant=True),
-        *rows("constant_mean", (math.nan,), metric="acc2", constant=True),
-    ]  # fmt: skip
-    return pd.DataFrame(content).astype({"seed": "Int64"})
+    return result_frame(
+        rows("self_mm", (0.8, 0.9, 1.0)), rows("self_mm", (0.70, 0.72, 0.74), metric="acc2"),
+        rows("text_only", (0.9, 1.0, 1.1)), rows("text_only", (0.6, 0.6, 0.6), metric="acc2"),
+        rows("hrlf", (1.2, 1.2, 1.5)), rows("hrlf", (0.5, 0.55, 0.6), metric="acc2"),
+        rows("constant_mean", (0.1,), constant=True),
+        rows("constant_mean", (math.nan,), metric="acc2", constant=True),
+    )  # fmt: skip
 
 
-FAILED = pd.DataFrame({"method": ["hrlf", "hrlf"], "variant": "", "dataset": "toy", "fold": "standard"})
+FAILED = pd.DataFrame({"method": ["hrlf", "hrlf"], "label": "", "changes": "{}", "data_options": "{}", "dataset": "toy",
+                       "fold": "standard"})  # fmt: skip
 
 TEXT = """\
 toy, fold standard, test samples: mean ± sd [95 % interval]
@@ -110,36 +102,70 @@ class TestForms:
 
     def test_a_method_that_always_failed_is_a_line(self, frame):
         lost = pd.concat([FAILED, FAILED.assign(method="late_fusion")])
-        printed = {row.label: (row.seeds, row.cells) for row in results_table(frame, failed=lost).rows}
-        assert printed["late_fusion"] == ("0, 2 failed", ("–", "–"))
+        printed = {line.cells[0]: line.cells[1:] for line in results_table(frame, failed=lost).lines}
+        assert printed["late_fusion"] == ("0, 2 failed", "–", "–")
 
 
 class TestMarks:
+    def marked(self, table, mark):
+        return [line.cells[0] for line in table.lines if mark in line.marks]
+
     def test_two_methods_have_no_second_best(self, frame):
-        two = frame[frame["method"] != "hrlf"]
-        assert "_0" not in repr(results_table(two))
-        assert results_table(two).second == (frozenset(), frozenset())
+        table = results_table(frame[frame["method"] != "hrlf"])
+        assert "_0" not in repr(table)
+        assert self.marked(table, Mark.SECOND) == []
 
     def test_equal_means_share_the_mark(self, frame):
         same = pd.concat([frame, frame[frame["method"] == "self_mm"].assign(method="copy", run_id="x")])
         table = results_table(same, ["mae"])
-        assert [table.rows[i].label for i in sorted(table.best[0])] == ["copy", "self_mm"]
-        assert [table.rows[i].label for i in table.second[0]] == ["text_only"]
+        assert self.marked(table, Mark.BEST) == ["copy", "self_mm"]
+        assert self.marked(table, Mark.SECOND) == ["text_only"]
 
     def test_a_constant_is_never_marked(self, frame):
         table = results_table(frame)
-        assert all(table.rows[i].label != "constant_mean" for marks in (*table.best, *table.second) for i in marks)
+        assert "constant_mean" not in self.marked(table, Mark.BEST) + self.marked(table, Mark.SECOND)
 
 
-class Odd(Printable):
-    def blocks(self):
-        line = Line(("a_b <i>&", r"50% of \x{y}~^#$ | *z*"), (Mark.NONE, Mark.BEST))
-        return (Block("T & <t>", ("name", "what_is"), (line,), ("note < 1",)),)
+class TestNamesOfConfigurations:
+    """A label where there is one, else what the configuration changes; what all share stands in the title."""
+
+    def labels(self, *parts):
+        table = results_table(result_frame(*(rows("a", (0.5, 0.6), **part) for part in parts)))
+        return [line.cells[0] for line in table.lines], table.title
+
+    def test_labels(self):
+        found, _ = self.labels({}, {"changes": {"no_cmc": True}, "label": "no CMC"}, {"changes": {"k": 2, "j": 1}})
+        assert found == ["a", "a (j=1, k=2)", "a (no CMC)"]
+
+    def test_a_label_with_the_data_that_differ(self):
+        parts = [{"label": "x", "changes": {"k": 1}, "data": {"audio": n, "text": "w"}} for n in ("a", "b")]
+        found, title = self.labels(*parts)
+        assert found == ["a (x, audio=a)", "a (x, audio=b)"]
+        assert "with k=1, text=w:" in title
+
+    def test_a_label_of_two_configurations_tells_nothing(self):
+        found, _ = self.labels({"label": "x", "changes": {"k": 1}}, {"label": "x", "changes": {"k": 2}})
+        assert found == ["a (k=1)", "a (k=2)"]
+
+    def test_runs_of_one_configuration_with_and_without_a_label_are_one_row(self):
+        found = results_table(result_frame(rows("a", (0.5,), seeds=[1]), rows("a", (0.6,), seeds=[2], label="full")))
+        assert found.lines[0].cells[:2] == ("a (full)", "2")
+
+
+ODD = Table(
+    (
+        Block(
+            "T & <t>", ("name", "what_is"),
+            (Line(("a_b <i>&", r"50% of \x{y}~^#$ | *z*"), (Mark.NONE, Mark.BEST)),), ("note < 1",),
+        ),
+    ),
+    pd.DataFrame(),
+)  # fmt: skip
 
 
 class TestEscaping:
     def test_html(self):
-        page = Odd()._repr_html_()
+        page = ODD._repr_html_()
         assert "a_b &lt;i&gt;&amp;" in page
         assert "<caption>T &amp; &lt;t&gt;</caption>" in page
         seen = []
@@ -149,22 +175,22 @@ class TestEscaping:
         assert seen == ["T & <t>", "name", "what_is", "a_b <i>&", r"50% of \x{y}~^#$ | *z*", "note < 1"]
 
     def test_latex(self):
-        text = Odd().to_latex()
+        text = ODD.to_latex()
         assert r"a\_b $<$i$>$\& & \textbf{50\% of \textbackslash{}x\{y\}\textasciitilde{}\textasciicircum{}\#\$" in text
         assert escape_latex("MAE ↓ ± – … ≥ →") == r"MAE $\downarrow$ $\pm$ -- \dots{} $\geq$ $\to$"
 
     def test_markdown(self):
-        text = Odd().to_markdown()
+        text = ODD.to_markdown()
         assert r"| a\_b &lt;i&gt;&amp; | **50% of \\x{y}~^#$ \| \*z\*** |" in text
 
 
 class TestPublished:
     def mosi(self, *methods):
-        return pd.DataFrame([row for m in methods for row in rows(m, (0.8, 0.9), dataset="mosi")])
+        return result_frame(*(rows(m, (0.8, 0.9), dataset="mosi") for m in methods))
 
     def test_stands_in_tables_of_its_own(self):
         table = results_table(self.mosi("self_mm", "early_fusion", "hrlf"), published=True)
-        ours, *theirs = table.blocks()
+        ours, *theirs = table.blocks
         assert not ours.printed
         assert all(block.printed and block.header != ours.header for block in theirs)
         assert all("never compared" in block.title for block in theirs)
@@ -180,8 +206,10 @@ class TestPublished:
         (source, *_) = [
             t for t in published_tables(published, "mosi", "complete", ["self_mm"]) if "HRLF Table 1" in t.title
         ]
-        assert source.header == ("method", "paper", "F1 %")
-        assert source.rows == (("self_mm", "Yu et al., AAAI 2021 (arXiv 2102.04830)", "84.64"),)
+        assert source.blocks[0].header == ("method", "paper", "F1 %")
+        assert [line.cells for line in source.lines] == [
+            ("self_mm", "Yu et al., AAAI 2021 (arXiv 2102.04830)", "84.64")
+        ]
         assert "Features: GloVe 300 / COVAREP 74 / Facet 35, word-aligned" in source.title
         assert "mosi, complete" in source.title
 
@@ -189,7 +217,7 @@ class TestPublished:
         published = read_published()
         for table in published_tables(published, "mosi", "complete", ["mult", "misa", "self_mm"]):
             where = table.title.removeprefix("Published: ").split(", mosi, complete. Features: ")[0]
-            for method, paper, *cells in table.rows:
+            for method, paper, *cells in (line.cells for line in table.lines):
                 own = published[(published["method"] == method) & (published["paper"] == paper)]
                 own = own[(own["quoted_from"] == where) & (own["setting"] == "complete") & (own["dataset"] == "mosi")]
                 values = {round(float(v), 4) for v in own["value"]}
@@ -215,8 +243,10 @@ class TestPublished:
         invented = read_published().query("method == 'self_mm' and dataset == 'mosi'").assign(method=method)
         for published in (True, invented):
             table = results_table(self.mosi(method), published=published)
-            assert (method, remark) in table.published[-1].rows
-            assert [row for one in table.published for row in one.rows if row[0] == method] == [(method, remark)]
+            assert (method, remark) in [line.cells for line in table.published[-1].lines]
+            assert [line.cells for one in table.published for line in one.lines if line.cells[0] == method] == [
+                (method, remark)
+            ]
             assert "84.64" not in repr(table)
 
     def test_without_any_number_it_says_so(self, frame):
@@ -257,4 +287,4 @@ class TestNames:
 
     def test_methods_can_be_chosen_and_constants_stay(self, frame):
         table = results_table(frame, methods=["self_mm"], failed=FAILED)
-        assert [row.label for row in table.rows] == ["self_mm", "constant_mean"]
+        assert [line.cells[0] for line in table.lines] == ["self_mm", "constant_mean"]
