@@ -1,4 +1,6 @@
-"""Probes: known answers, agreement with scikit-learn, the control, and the planted factors of the synthetic data."""
+"""Probes: known answers, a fold by hand, the control, and the planted factors of the synthetic data."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import torch
 
 from mmsa_lib.data.sources.synthetic import build
 from mmsa_lib.errors import ConfigError, DataError
-from mmsa_lib.evaluation.probes import STRENGTHS, _ridge_path, assign_folds, probe
+from mmsa_lib.evaluation.probes import STRENGTHS, probe
 
 
 def row(table, representation, factor):
@@ -47,16 +49,28 @@ def test_more_columns_than_samples_do_not_break_the_control():
     assert -0.2 < table["control_r2"][0] < 0.1
 
 
-def test_ridge_path_agrees_with_scikit_learn():
-    linear_model = pytest.importorskip("sklearn.linear_model")
+def test_r2_by_hand():
+    """One fold after the other: standardised on the training part, ridge by the normal equations, any strength."""
     generator = np.random.default_rng(3)
-    x, y, new = generator.normal(size=(50, 8)) * 5 + 2, generator.normal(size=(50, 2)), generator.normal(size=(7, 8))
-    x[:, 3] = 1.5  # constant
-    path = _ridge_path(x, y, new)
-    scale = np.where(x.std(0) > 0, x.std(0), np.inf)
-    for strength, found in zip(STRENGTHS, path, strict=True):
-        model = linear_model.Ridge(alpha=strength).fit((x - x.mean(0)) / scale, y)
-        assert np.allclose(found, model.predict((new - x.mean(0)) / scale))
+    x, group = generator.normal(size=(60, 4)) * 5 + 2, np.repeat(np.arange(6), 10)
+    y = x @ [0.5, -1, 0, 2] + generator.normal(size=60)
+    found = row(probe({"x": x}, {"f": y}, groups=group, folds=3), "x", "f")
+    scores = []
+    for own in itertools.combinations(range(6), 2):  # every way to hold out two of the six groups
+        test = np.isin(group, own)
+        mean, scale = x[~test].mean(axis=0), x[~test].std(axis=0)
+        inside, outside, centre = (x[~test] - mean) / scale, (x[test] - mean) / scale, y[~test].mean()
+        for strength in STRENGTHS:
+            weight = np.linalg.solve(inside.T @ inside + strength * np.eye(4), inside.T @ (y[~test] - centre))
+            error = ((y[test] - centre - outside @ weight) ** 2).sum()
+            scores.append((own, 1 - error / ((y[test] - centre) ** 2).sum()))
+    means = {
+        np.mean(values): 0
+        for pairs in itertools.combinations(itertools.combinations(range(6), 2), 3)
+        if len({g for pair in pairs for g in pair}) == 6
+        for values in itertools.product(*([s for own, s in scores if own == pair] for pair in pairs))
+    }
+    assert min(abs(mean - found["r2"]) for mean in means) < 1e-9
 
 
 def test_a_constant_and_a_huge_column_are_harmless():
@@ -78,14 +92,13 @@ def test_groups_prevent_reading_a_factor_off_the_group():
     assert apart < 0.2
 
 
-def test_folds_keep_groups_whole_and_balanced():
-    groups = [f"g{i % 17}" for i in range(200)]
-    folds = assign_folds(groups, 4, seed=0)
-    assert len({(g, f) for g, f in zip(groups, folds, strict=True)}) == 17
-    assert np.bincount(folds).min() >= 40
-    assert np.array_equal(folds, assign_folds(groups, 4, seed=0))
-    assert not np.array_equal(folds, assign_folds(groups, 4, seed=1))
-    assert np.bincount(assign_folds(11, 5, seed=0)).tolist() == [3, 2, 2, 2, 2]
+def test_the_seed_decides_about_folds_and_nothing_else_does():
+    generator = np.random.default_rng(6)
+    x, groups = generator.normal(size=(200, 3)), [f"g{i % 17}" for i in range(200)]
+    factors = {"f": x[:, 0] + generator.normal(size=200)}
+    first, again, other = (probe({"x": x}, factors, groups=groups, seed=seed) for seed in (0, 0, 1))
+    assert first.equals(again)
+    assert not first.equals(other)
 
 
 def test_planted_factors_are_found_where_they_were_planted():
