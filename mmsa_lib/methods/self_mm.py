@@ -280,8 +280,12 @@ class UnimodalLabelBank(nn.Module):
             self.register_buffer(f"label_{name}", torch.zeros(size))
             self.register_buffer(f"feature_{name}", torch.zeros(size, width))
             self.register_buffer(f"center_{name}", torch.zeros(2, width))
-        self.register_buffer("clipped", torch.zeros(len(self.unimodal)), persistent=False)
+        self.register_buffer("clipped", torch.zeros(len(dims)), persistent=False)
         self.register_buffer("generated", torch.zeros(()), persistent=False)
+        self.widths = list(dims.values())
+        entry = torch.arange(len(dims)).repeat_interleave(torch.tensor(self.widths))
+        self.register_buffer("entry", entry, persistent=False)  # (D,), of the features side by side
+        self._sums: tuple[Tensor, Tensor] | None = None
 
     @property
     def labels(self) -> dict[str, Tensor]:
@@ -320,7 +324,7 @@ class UnimodalLabelBank(nn.Module):
 
         Args:
             epoch: counts from 1.
-            index: ``(B,)`` int64, rows of the samples.
+            index: ``(B,)`` int64, rows of the samples, each once.
             features: ``(B, d)`` per entry of ``dims``.
             labels: ``(B,)`` multimodal labels, distances from neutral.
 
@@ -328,35 +332,38 @@ class UnimodalLabelBank(nn.Module):
             RunError: an index lies outside of the bank.
         """
         with torch.autocast(labels.device.type, enabled=False):
-            features = {name: features[name].detach().to(self.features[name]) for name in self.dims}
+            joined = self._joined(features)
             labels = labels.detach().to(self.labels[self.multimodal])
             self._check(index)
-            if epoch == 1:
-                for stored in self.labels.values():
-                    stored[index] = labels
-            else:
-                self._update_labels(epoch, index, features, labels)
-            for name, stored in self.features.items():
-                stored[index] = features[name]
-            self._update_centers()
+            past = torch.stack([stored[index] for stored in self.labels.values()], dim=1)  # (B, E)
+            leaving = self._members(past, torch.cat([stored[index] for stored in self.features.values()], dim=1))
+            sums = self._sums or self._members(torch.stack([*self.labels.values()], dim=1), self._joined(self.features))
+            new = labels.unsqueeze(1).expand_as(past) if epoch == 1 else self._mixed(epoch, past, joined, labels)
+            for stored, column in zip(self.labels.values(), new.unbind(1), strict=True):
+                stored[index] = column
+            for stored, part in zip(self.features.values(), joined.split(self.widths, dim=1), strict=True):
+                stored[index] = part
+            # Sums over all N samples from the rows that changed: O(B), not O(N).
+            self._sums = tuple(a - b + c for a, b, c in zip(sums, leaving, self._members(new, joined), strict=True))
+            self._update_centers(*self._sums)
 
     def generate(self, features: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Generated labels before clipping, ``(B,)`` per modality: half a ratio and half a shift of the human label.
 
         ``y_s = (d_s / d_m) y_m / 2 + (y_m + d_s - d_m) / 2``, ``d`` being the relative distance to the centres.
         """
-        d_m = self.relative_distance(self.multimodal, features[self.multimodal])
-        shifted = {}
-        for name in self.unimodal:
-            d_s = self.relative_distance(name, features[name])
-            shifted[name] = 0.5 * d_s / (d_m + EPSILON) * labels + 0.5 * (labels + d_s - d_m)
-        return shifted
+        columns = self._generated(self._joined(features), labels).unbind(1)
+        return {name: column for name, column in zip(self.dims, columns, strict=True) if name != self.multimodal}
 
-    def relative_distance(self, name: str, feature: Tensor) -> Tensor:
-        """``(D_n - D_p) / (D_p + 1e-8)`` of features ``(B, d)``: large near the positive centre, ``(B,)``."""
-        center = self.centers[name]
-        to_positive, to_negative = self._distance(feature, center.positive), self._distance(feature, center.negative)
-        scale = to_positive if self.relative == "pos" else self._distance(center.positive, center.negative)
+    def relative_distances(self, joined: Tensor) -> Tensor:
+        """``(D_n - D_p) / (D_p + 1e-8)``, large near the positive centre: ``(B, E)``.
+
+        Args:
+            joined: ``(B, D)``, the features of all E entries of ``dims`` side by side.
+        """
+        positive, negative = self._centers()
+        to_positive, to_negative = self._distance(joined, positive), self._distance(joined, negative)
+        scale = to_positive if self.relative == "pos" else self._distance(positive, negative)
         return (to_negative - to_positive) / (scale + EPSILON)
 
     def shift(self) -> dict[str, float]:
@@ -366,13 +373,14 @@ class UnimodalLabelBank(nn.Module):
 
     def clip_rate(self) -> dict[str, float]:
         """Share of generated labels that were clipped since :meth:`reset_counts`; 0 where none was generated."""
-        rates = (self.clipped / self.generated.clamp_min(1)).tolist()
-        return dict(zip(self.unimodal, rates, strict=True))
+        rates = dict(zip(self.dims, (self.clipped / self.generated.clamp_min(1)).tolist(), strict=True))
+        return {name: rates[name] for name in self.unimodal}
 
     def reset_counts(self) -> None:
-        """Start a new :meth:`clip_rate`."""
+        """Start a new :meth:`clip_rate`, and take the sums behind the centres anew."""
         self.clipped.zero_()
         self.generated.zero_()
+        self._sums = None
 
     def _check(self, index: Tensor) -> None:
         size = len(self.labels[self.multimodal])
@@ -383,26 +391,54 @@ class UnimodalLabelBank(nn.Module):
                 "call initialise() (start_phase() of the method) with all training labels first"
             )
 
-    def _update_labels(self, epoch: int, index: Tensor, features: Mapping[str, Tensor], labels: Tensor) -> None:
-        new = 2 / (epoch + 1) if self.momentum else 1.0
-        for position, (name, raw) in enumerate(self.generate(features, labels).items()):
-            self.clipped[position] += (raw.abs() > self.bound).sum()
-            stored = self.labels[name]
-            stored[index] = (1 - new) * stored[index] + new * raw.clamp(-self.bound, self.bound)
-        self.generated += len(index)
+    def _joined(self, features: Mapping[str, Tensor]) -> Tensor:
+        """``(B, D)``: the features of all entries side by side, without graph."""
+        like = self.features
+        return torch.cat([features[name].detach().to(like[name]) for name in self.dims], dim=1)
 
-    def _update_centers(self) -> None:
-        for name, labels in self.labels.items():
-            positive = labels > 0 if self.exclude_zero else labels >= 0
-            members = torch.stack([positive, labels < 0]).to(self.features[name])
-            count = members.sum(dim=1, keepdim=True)
-            means = members @ self.features[name] / count.clamp_min(1)
-            # A class without a member has no mean; its old centre stays.
-            setattr(self, f"center_{name}", torch.where(count > 0, means, getattr(self, f"center_{name}")))
+    def _centers(self) -> Tensor:
+        """``(2, D)``."""
+        return torch.cat([getattr(self, f"center_{name}") for name in self.dims], dim=1)
+
+    def _mixed(self, epoch: int, past: Tensor, joined: Tensor, labels: Tensor) -> Tensor:
+        """``past`` labels ``(B, E)`` and generated ones in their weighted mean; the multimodal column stays."""
+        new = 2 / (epoch + 1) if self.momentum else 1.0
+        raw = self._generated(joined, labels)
+        self.clipped += (raw.abs() > self.bound).sum(dim=0)
+        self.generated += len(labels)
+        mixed = (1 - new) * past + new * raw.clamp(-self.bound, self.bound)
+        column = list(self.dims).index(self.multimodal)
+        mixed[:, column] = past[:, column]
+        return mixed
+
+    def _generated(self, joined: Tensor, labels: Tensor) -> Tensor:
+        """``(B, E)``; the multimodal column means nothing."""
+        d_s, y_m = self.relative_distances(joined), labels.unsqueeze(1)
+        d_m = d_s[:, [list(self.dims).index(self.multimodal)]]
+        return 0.5 * d_s / (d_m + EPSILON) * y_m + 0.5 * (y_m + d_s - d_m)
+
+    def _members(self, labels: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Of rows with labels ``(R, E)`` and features ``(R, D)``: sums and counts of both classes, ``(2, D)`` each.
+
+        In double precision, so that subtracting what was added leaves nothing.
+        """
+        positive = labels > 0 if self.exclude_zero else labels >= 0
+        members = torch.stack([positive, labels < 0]).to(torch.float64)
+        sums = members.mT @ features.to(torch.float64)  # (2, E, D), every entry's classes over every column
+        return sums.gather(1, self.entry.expand(2, 1, -1)).squeeze(1), members.sum(dim=1)[:, self.entry]
+
+    def _update_centers(self, sums: Tensor, counts: Tensor) -> None:
+        old = self._centers()
+        # A class without a member has no mean; its old centre stays.
+        means = torch.where(counts > 0, (sums / counts.clamp_min(1)).to(old), old)
+        for name, part in zip(self.dims, means.split(self.widths, dim=1), strict=True):
+            getattr(self, f"center_{name}").copy_(part)
 
     def _distance(self, x: Tensor, center: Tensor) -> Tensor:
-        squared = (x - center).square().sum(dim=-1)
-        return squared.sqrt() if self.distance == "l2" else squared / x.shape[-1] ** 0.5
+        """From ``(..., D)`` to ``(..., E)``."""
+        parts = (x - center).square().split(self.widths, dim=-1)
+        squared = torch.stack([part.sum(dim=-1) for part in parts], dim=-1)
+        return squared.sqrt() if self.distance == "l2" else squared / x.new_tensor(self.widths).sqrt()
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
         for name in self.dims:
@@ -411,6 +447,7 @@ class UnimodalLabelBank(nn.Module):
                 if saved is not None and saved.shape[1:] == getattr(self, buffer).shape[1:]:
                     setattr(self, buffer, getattr(self, buffer).new_zeros(saved.shape))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self._sums = None
 
 
 FUSION = "fusion"

@@ -65,9 +65,8 @@ def test_closed_form():
     bank = bank.double()
     features = {name: x.double() for name, x in random_features(3, SIZE).items()}
     y = labels.double()
-    d_m = bank.relative_distance("fusion", features["fusion"])
-    for name, value in bank.generate(features, y).items():
-        d_s = bank.relative_distance(name, features[name])
+    d_m, d_t, d_a = bank.relative_distances(torch.cat([*features.values()], dim=1)).T
+    for value, d_s in zip(bank.generate(features, y).values(), (d_t, d_a), strict=True):
         torch.testing.assert_close(value, y + (d_s - d_m) / 2 * (y + d_m) / d_m, rtol=1e-5, atol=1e-5)
 
 
@@ -131,6 +130,39 @@ def test_labels_come_from_the_old_centres_and_centres_from_all_new_rows():
         torch.testing.assert_close(bank.centers[name].negative, negative)
 
 
+@pytest.mark.parametrize("exclude_zero", [True, False])
+def test_centres_are_those_of_the_plain_path_after_many_updates(exclude_zero):
+    """The plain path takes the means over all samples after each micro-batch; running sums agree to 1e-6."""
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.rand(SIZE, generator=generator) * 6 - 3).round()
+    bank = UnimodalLabelBank(SIZE, WIDTHS, 0.5, exclude_zero)
+    bank.initialise(labels)
+    expected = {name: torch.zeros(2, width) for name, width in WIDTHS.items()}
+    for step in range(200):
+        if step % 40 == 20:
+            bank.reset_counts()  # a new epoch
+        rows = torch.randperm(SIZE, generator=generator)[:3]
+        bank.update(1 + step // 20, rows, {n: 5 * x for n, x in random_features(step, 3).items()}, labels[rows])
+        for name, stored in bank.features.items():
+            y = bank.labels[name]
+            for side, members in enumerate((y > 0 if exclude_zero else y >= 0, y < 0)):
+                if members.any():
+                    expected[name][side] = stored[members].double().mean(0)
+            torch.testing.assert_close(torch.stack(bank.centers[name]), expected[name], rtol=1e-6, atol=1e-6)
+
+
+def test_a_bank_goes_on_from_a_state():
+    one, labels = make_bank()
+    two = UnimodalLabelBank(0, WIDTHS, BOUND)
+    two.initialise(torch.ones(3))
+    two.update(1, torch.arange(3), random_features(1, 3), torch.ones(3))
+    two.load_state_dict(one.state_dict())
+    for bank in (one, two):
+        bank.update(2, torch.arange(4), random_features(2, 4), labels[:4])
+    for name, values in one.state_dict().items():
+        torch.testing.assert_close(two.state_dict()[name], values, rtol=1e-6, atol=1e-6)
+
+
 def test_rows_not_seen_yet_are_zeros_in_the_centres():
     bank = UnimodalLabelBank(4, WIDTHS, BOUND)
     bank.initialise(torch.tensor([1.0, 2.0, -1.0, -2.0]))
@@ -187,8 +219,8 @@ def test_clip_rate_of_standard_gaussians():
     """Relative distances standard Gaussian, labels uniform on -3..3: an independent simulation of the closed form."""
 
     class GaussianBank(UnimodalLabelBank):
-        def relative_distance(self, name, feature):
-            return feature.squeeze(-1)
+        def relative_distances(self, joined):
+            return joined
 
     torch.manual_seed(0)
     size = 40_000
