@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -143,6 +145,15 @@ class TestColumnsOfSweptParameters:
 
     def test_an_unknown_one_is_answered_with_the_nearest(self, swept, refused):
         assert "unknown swept parameter 'hiden'; did you mean hidden?" in refused("table", swept, "--by", "hiden")
+
+
+def test_a_table_of_a_csv_starts_without_torch(folder, tmp_path):
+    target = str(tmp_path / "rows.csv")
+    assert main(["results", "export", folder, target, "--metric", "mae"]) == 0
+    code = "import sys; from mmsa_lib.cli import main; sys.exit(main(sys.argv[1:]) or 3 * ('torch' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code, "results", "table", target], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "self_mm" in done.stdout
 
 
 class TestCompare:
