@@ -1,10 +1,12 @@
-"""Small files in the published layouts, built from ragged samples that the tests know."""
+"""The same ten samples in every layout that is imported, and the pieces to build others."""
 
 import pickle
 from pathlib import Path
 
+import h5py
 import numpy as np
 
+from mmsa_lib.data.sources import mag_pickle, mfn_folder, mmsa_pickle, mult_pickle, table
 from mmsa_lib.data.store import write_store
 from mmsa_lib.errors import DataError
 
@@ -13,33 +15,58 @@ SPLITS = tuple(SIZES)
 COUNT = sum(SIZES.values())
 STANDARD = np.repeat(list(SIZES), list(SIZES.values()))
 LABELS = np.array([-3.0, -1.8, 0, 0.4, 2, 3, -0.2, 1, 1.6, -2.4])
+LENGTHS = [3, 5, 2, 4, 3, 5, 2, 3, 4, 5]
+STEPS = 7
+VIDEOS = [f"video{row // 2}" for row in range(COUNT)]
+WORDS = [["it", "was", "not", "good", "enough"][:length] for length in LENGTHS]
+WIDTHS = {"text": 300, "audio": 5, "vision": 20}
+"""Those of MFN's joint files."""
+
+READERS = {
+    "mmsa": mmsa_pickle.read,
+    "mult": mult_pickle.read,
+    "mag": mag_pickle.read,
+    "mfn": mfn_folder.read,
+    "table": table.read,
+}
 
 
-def ragged_samples(seed: int, width: int, longest: int, dtype=np.float32) -> list[np.ndarray]:
-    """One array per sample, ``(T_i, width)``; first and last frame never zero, the second of longer ones zero."""
+def ragged_samples(seed: int, width: int, longest: int = 0, dtype=np.float64) -> list[np.ndarray]:
+    """One array per sample, ``(T_i, width)``, no frame zero: as long as its words, or up to ``longest`` frames."""
     generator = np.random.default_rng(seed)
-    samples = []
-    for length in generator.integers(1, longest + 1, COUNT):
-        values = generator.uniform(0.5, 2, (length, width)).astype(dtype)
-        if length > 2:
-            values[1] = 0
-        samples.append(values)
-    return samples
+    lengths = generator.integers(1, longest + 1, COUNT) if longest else LENGTHS
+    return [generator.uniform(0.5, 2, (length, width)).astype(dtype) for length in lengths]
 
 
-def padded(samples: list[np.ndarray], steps: int, left: bool | list[bool] = False) -> np.ndarray:
+FRAMES = {m: ragged_samples(seed, width) for seed, (m, width) in enumerate(WIDTHS.items())}
+
+
+def padded(samples: list[np.ndarray], steps: int = STEPS, left: bool | list[bool] = False) -> np.ndarray:
     """``(N, steps, d)``, padded on the right, or on the left where ``left`` says so."""
     sides = [left] * len(samples) if isinstance(left, bool) else left
     array = np.zeros((len(samples), steps, samples[0].shape[1]), samples[0].dtype)
     for row, (values, on_left) in enumerate(zip(samples, sides, strict=True)):
-        place = slice(steps - len(values), steps) if on_left else slice(0, len(values))
-        array[row, place] = values
+        array[row, steps - len(values) if on_left else 0 :][: len(values)] = values
     return array
 
 
 def by_split(column) -> dict:
     """Cut a column of all samples into train, valid and test."""
-    return {split: column[np.flatnonzero(split == STANDARD)] for split in SPLITS}
+    rows = {split: np.flatnonzero(split == STANDARD) for split in SPLITS}
+    return {s: column[r] if isinstance(column, np.ndarray) else [column[i] for i in r] for s, r in rows.items()}
+
+
+def tree_of(columns: dict) -> dict:
+    """Split to a dict of its part of each column; a column that is ``None`` is left out."""
+    cut = {key: by_split(values) for key, values in columns.items() if values is not None}
+    return {split: {key: values[split] for key, values in cut.items()} for split in SPLITS}
+
+
+def mag_tree(columns: dict) -> dict:
+    """The pickle of MAG-BERT."""
+    pieces = [tuple(row) for row in zip(columns["words"], columns["vision"], columns["audio"], strict=True)]
+    rows = by_split(list(zip(pieces, columns["labels"], columns["id"], strict=True)))
+    return {"train": rows["train"], "dev": rows["valid"], "test": rows["test"]}
 
 
 def write(folder: Path, tree, name: str = "file.pkl", protocol: int = 4) -> Path:
@@ -47,6 +74,48 @@ def write(folder: Path, tree, name: str = "file.pkl", protocol: int = 4) -> Path
     path = folder / name
     path.write_bytes(pickle.dumps(tree, protocol))
     return path
+
+
+def write_array(path: Path, values, key: str = "data") -> Path:
+    """An HDF5 file of one array."""
+    with h5py.File(path, "w") as file:
+        file[key] = values
+    return path
+
+
+def columns_of(layout: str, left: bool | list[bool] = False, **changes) -> dict:
+    """All columns of the ten samples as ``layout`` names and pads them; ``changes`` replace unpadded ones."""
+    columns = {"id": [f"{v}$_${row % 2}" for row, v in enumerate(VIDEOS)], "labels": LABELS, "words": WORDS}
+    if layout == "mag":
+        columns["id"] = [f"{v}[{row % 2}]" for row, v in enumerate(VIDEOS)]
+    columns |= FRAMES | changes
+    if layout == "mag":
+        return columns
+    for m in FRAMES:
+        frames = columns[m]
+        equal = frames is not None and len({np.shape(values)[1:] for values in frames}) == 1
+        columns[m] = padded(frames, left=left) if equal else frames
+    words = columns.pop("words")
+    columns |= {"raw_text": [" ".join(of) for of in words]} if layout in ("mmsa", "table") else {}
+    if layout == "mmsa":
+        columns["regression_labels"] = columns.pop("labels")
+    return columns
+
+
+def write_layout(layout: str, folder: Path, left: bool | list[bool] = False, **changes) -> Path:
+    """The ten samples in one of :data:`READERS`; what to give its reader."""
+    columns = columns_of(layout, left, **changes)
+    if layout == "mfn":
+        for name, column in (("text", "text"), ("audio", "audio"), ("video", "vision"), ("y", "labels")):
+            for split, values in by_split(columns[column]).items():
+                write_array(folder / f"{name}_{split}.h5", values)
+        return folder
+    if layout == "table":
+        arrays = {key: np.array(values) if key != "labels" else values for key, values in columns.items()}
+        arrays |= {"text_features": arrays.pop("text"), "label": arrays.pop("labels")}
+        np.savez(folder / "file.npz", split=STANDARD, group=VIDEOS, **arrays)
+        return folder / "file.npz"
+    return write(folder, mag_tree(columns) if layout == "mag" else tree_of(columns))
 
 
 def read_or_refuse(read, path: Path) -> None:
@@ -70,6 +139,11 @@ def frames_of(feature_set) -> list[np.ndarray]:
     return np.split(feature_set.values, feature_set.offsets[1:-1])
 
 
+def observed_of(feature_set) -> list[np.ndarray]:
+    """Which frames of each sample are observed."""
+    return np.split(feature_set.observed, feature_set.offsets[1:-1])
+
+
 def assert_frames(feature_set, samples) -> None:
     """The feature set holds exactly these samples, as float32."""
     assert feature_set.values.dtype == np.float32
@@ -78,24 +152,14 @@ def assert_frames(feature_set, samples) -> None:
         np.testing.assert_array_equal(found, expected.astype(np.float32))
 
 
-def mmsa_ids(prefix: str = "video") -> np.ndarray:
-    """``video0$_$0``, ``video0$_$1``, ``video1$_$0``, ..."""
-    return np.array([f"{prefix}{row // 2}$_${row % 2}" for row in range(COUNT)])
+def changed(values, row: int, value) -> list:
+    """A copy of a column with another value in one row."""
+    return [value if i == row else old for i, old in enumerate(values)]
 
 
-def text_bert(lengths, steps: int, dtype=np.float64) -> np.ndarray:
-    """``(N, 3, steps)``: ids 101, 1000, ..., 102, then the mask, then segment ids."""
-    array = np.zeros((len(lengths), 3, steps), dtype)
-    for row, length in enumerate(lengths):
-        array[row, 0, :length] = [101, *range(1000, 1000 + length - 2), 102]
-        array[row, 1, :length] = 1
-    return array
-
-
-def mmsa_tree(columns: dict) -> dict:
-    """A pickle's content in the MMSA layout from columns of all samples."""
-    cut = {key: by_split(values) for key, values in columns.items()}
-    return {split: {key: values[split] for key, values in cut.items()} for split in SPLITS}
+def notes_of(record, start: str) -> list[str]:
+    """The notes of a record that begin in some way."""
+    return [note for note in record.notes if note.startswith(start)]
 
 
 ANYTHING = {

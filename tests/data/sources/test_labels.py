@@ -1,14 +1,9 @@
 """What labels of a file are: what can't be sentiment is refused with the option that reads it, in every layout."""
 
-import pickle
-
-import h5py
 import numpy as np
-import pandas as pd
 import pytest
-from layout_files import by_split, write
+from layout_files import READERS, write_layout
 
-from mmsa_lib.data.sources import mag_pickle, mfn_folder, mmsa_pickle, mult_pickle, table
 from mmsa_lib.data.sources.columns import Repairs
 from mmsa_lib.data.sources.labels import MOSEI_COLUMNS, read_labels
 from mmsa_lib.data.task import classes, emotions, regression
@@ -21,13 +16,6 @@ BINARY = np.array([0, 1, 1, 0, 1, 0, 0, 1])
 THREE = np.array([0, 1, 2, 2, 1, 0, 0, 1])
 SEVEN = np.column_stack([SENTIMENT, np.tile([0, 1 / 3, 0, 3, 0.0, 2], (8, 1)) * (np.arange(8) % 2)[:, None]])
 FUNNY, POLAR = emotions(["funny"]), classes(["neg", "neu", "pos"])
-
-
-GENERATOR = np.random.default_rng(0)
-
-
-def frames(*shape):
-    return GENERATOR.uniform(1, 2, shape)
 
 
 def labels_of(values, **options):
@@ -76,6 +64,16 @@ def test_sentiment_is_read_as_before(values):
     np.testing.assert_array_equal(labels, SENTIMENT.astype(np.float32))
     assert task == regression()
     assert remark == "label range [-3, 3] inferred; largest |label| is 3"
+
+
+@pytest.mark.parametrize(
+    ("scale", "sims", "expected"), [(1, True, (-1, 1)), (1, False, (-3, 3)), (1.2, True, (-3, 3)), (3, False, (-3, 3))]
+)
+def test_the_range_is_inferred_from_the_labels_and_other_signs_of_ch_sims(scale, sims, expected):
+    assert labels_of(SENTIMENT / 3 * scale, sims=sims)[1] == regression(expected)
+    assert labels_of(SENTIMENT / 3, sims=True, task=regression())[1] == regression()
+    with pytest.raises(DataError, match=r"label 3 of sample 's5' lies outside \[-3, 0\] \(4 such labels\)"):
+        labels_of(SENTIMENT, task=regression((-3, 0), metrics="mosi"))
 
 
 def test_a_typographic_minus_is_a_minus():
@@ -188,107 +186,6 @@ def test_a_metric_set_must_be_known():
         regression((0, float("inf")))
 
 
-def _mult(folder, labels):
-    tree = {s: {"text": frames(len(v), 2, 3), "labels": v} for s, v in by_split(labels).items()}
-    return mult_pickle.read, write(folder, tree)
-
-
-def _mmsa(folder, labels):
-    tree = {
-        s: {"id": [f"{s}{i}" for i in range(len(v))], "regression_labels": v, "text": frames(len(v), 2, 3)}
-        for s, v in by_split(labels).items()
-    }
-    return mmsa_pickle.read, write(folder, tree)
-
-
-def _mag(folder, labels):
-    tree = {
-        s: [((["a"], frames(1, 2), frames(1, 3)), label, f"{s}_{i}") for i, label in enumerate(v)]
-        for s, v in by_split(labels).items()
-    }
-    return mag_pickle.read, write(folder, tree)
-
-
-def _mfn(folder, labels):
-    for split, values in by_split(labels).items():
-        for name, array in (("y", values), ("audio", frames(len(values), 2, 3))):
-            with h5py.File(folder / f"{name}_{split}.h5", "w") as file:
-                file["data"] = array
-    return mfn_folder.read, folder
-
-
-def _npz(folder, labels):
-    splits = ["train"] * 6 + ["valid"] * 2 + ["test"] * 2
-    np.savez(folder / "f.npz", id=np.arange(10).astype(str), split=splits, label=labels, audio=frames(10, 2, 3))
-    return table.read, folder / "f.npz"
-
-
-@pytest.mark.parametrize("layout", [_mult, _mmsa, _mag, _mfn, _npz])
-class TestEveryLayout:
-    def test_binary(self, tmp_path, layout):
-        labels = np.array([0, 1, 1, 0, 1, 0, 0, 1, 1, 0.0])
-        read, path = layout(tmp_path, labels)
-        with pytest.raises(DataError, match="0 and 1 only"):
-            read(path, "mine")
-        record = read(path, "mine", task=FUNNY)
-        np.testing.assert_array_equal(record.labels, labels[:, None])
-        assert [p for p in check_record(record) if p.severity == "error"] == []
-        assert any("take 2 values only" in str(p) for p in check_record(read(path, "mine", task=regression())))
-
-    def test_classes(self, tmp_path, layout):
-        labels = np.array([0, 1, 2, 0, 1, 0, 2, 1, 2, 0])
-        read, path = layout(tmp_path, labels)
-        with pytest.raises(DataError, match="as class ids are"):
-            read(path, "mine")
-        record = read(path, "mine", task=POLAR)
-        np.testing.assert_array_equal(record.labels, labels)
-        assert [p for p in check_record(record) if p.severity == "error"] == []
-
-    def test_the_seven_columns_of_mosei(self, tmp_path, layout):
-        labels = np.round(np.random.default_rng(0).uniform(0.1, 3, (10, 7)), 1) * [[-1, 0, 1, 1, 1, 1, 1]]
-        read, path = layout(tmp_path, labels[:, None])
-        with pytest.raises(DataError, match="7 numbers per sample"):
-            read(path, "mine")
-        record = read(path, "mine", label_column="sentiment")
-        np.testing.assert_array_equal(record.labels, labels[:, 0].astype(np.float32))
-        record = read(path, "mine", task=emotions(MOSEI_COLUMNS[1:]))
-        np.testing.assert_array_equal(record.labels, labels[:, 1:] > 0)
-        warned = [str(p) for p in check_record(record) if p.where == "labels"]
-        assert "'happy' is never true" in warned[0]
-        assert "'sad' is true of every sample" in warned[1]
-
-
-def test_classes_of_the_mmsa_layout_have_a_field_of_their_own(tmp_path):
-    _, path = _mmsa(tmp_path, np.linspace(-3, 3, 10))
-    tree = pickle.loads(path.read_bytes())
-    for part in tree.values():
-        part["classification_labels"] = np.sign(part["regression_labels"]) + 1
-    path = write(tmp_path, tree)
-    assert mmsa_pickle.read(path, "mine").task == regression()
-    assert mmsa_pickle.read(path, "mine", task=POLAR).labels.tolist() == [0] * 5 + [2] * 5
-    for part in tree.values():
-        del part["regression_labels"]
-    with pytest.raises(DataError, match="to read classification_labels name the classes"):
-        mmsa_pickle.read(write(tmp_path, tree), "mine")
-
-
-def test_words_and_columns_of_a_table(tmp_path):
-    base = {"id": range(10), "split": ["train"] * 6 + ["valid"] * 2 + ["test"] * 2, "text": ["a film"] * 10}
-    words = ["Neg", "pos", "neu", "pos", "neg"] * 2
-    pd.DataFrame(base | {"label": words}).to_csv(tmp_path / "w.csv", index=False)
-    record = table.read(tmp_path / "w.csv", "mine", task=POLAR)
-    assert record.labels.tolist() == [0, 2, 1, 2, 0] * 2
-    with pytest.raises(DataError, match="label: the labels are words"):
-        table.read(tmp_path / "w.csv", "mine")
-    hot = np.eye(3)[[POLAR.names.index(w.lower()) for w in words]]
-    pd.DataFrame(base | {f"label:{n}": hot[:, i] for i, n in enumerate(POLAR.names)}).to_csv(tmp_path / "h.csv")
-    assert table.read(tmp_path / "h.csv", "mine", task=POLAR).labels.tolist() == [0, 2, 1, 2, 0] * 2
-    pd.DataFrame(base | {f"label:{n}": hot[:, i] * 2.5 for i, n in enumerate(POLAR.names)}).to_csv(tmp_path / "i.csv")
-    with pytest.raises(DataError, match="--emotions neg neu pos"):
-        table.read(tmp_path / "i.csv", "mine")
-    np.testing.assert_array_equal(table.read(tmp_path / "i.csv", "mine", task=emotions(POLAR.names)).labels, hot)
-
-
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
@@ -300,7 +197,6 @@ def test_words_and_columns_of_a_table(tmp_path):
     ],
 )
 def test_what_may_be_sentiment_is_imported_with_a_warning(tmp_path, labels, said):
-    read, path = _mult(tmp_path, labels)
-    record = read(path, "mine")
+    record = READERS["mult"](write_layout("mult", tmp_path, labels=labels), "mine")
     assert record.task == regression()
     assert any(said in str(p) for p in check_record(record) if p.severity == "warning")
