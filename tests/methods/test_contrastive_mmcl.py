@@ -1,21 +1,76 @@
-"""contrastive_mmcl: its network, what reaches what, both schedules."""
+"""contrastive_mmcl: its network, what reaches what, every switch, both schedules."""
+
+import os
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
-from contrastive_data import STAGES, changed, normalised_capsules, reached, small, terms_of
-from method_data import TinyTextEncoder, make_split, train_epochs
+from method_data import TinyTextEncoder, build, make_split, train_epochs
+from torch.nn.functional import normalize
 
 import mmsa_lib.methods.contrastive_mmcl as module
+from mmsa_lib.data import load
 from mmsa_lib.data.batch import MODALITIES
-from mmsa_lib.data.task import emotions
-from mmsa_lib.losses.contrastive import cross_modal_decoupled, modulated_supcon
+from mmsa_lib.data.task import emotions, regression
+from mmsa_lib.errors import ConfigError
+from mmsa_lib.evaluation.baselines import constant_metrics
+from mmsa_lib.losses.contrastive import cross_modal_decoupled, label_ranked_supcon, modulated_supcon
+from mmsa_lib.methods import create
 from mmsa_lib.nn.routing import DynamicRouting
-from mmsa_lib.training import fit
+from mmsa_lib.training import fit, seed_everything
+
+SMALL = {
+    "width": 8, "heads": 2, "feedforward": 16, "capsules": 3, "capsule_dim": 4, "layers_specific": 1, "dropout": 0.0,
+}  # fmt: skip
+STAGES = ("specific", "shared")
 
 
 @pytest.fixture
 def train():
     return make_split(size=16)
+
+
+@pytest.fixture
+def tokens(monkeypatch):
+    monkeypatch.setattr("mmsa_lib.methods.base.TextEncoder", TinyTextEncoder)
+    return make_split(size=16, tokens=True)
+
+
+def small(train, **config):
+    return build("contrastive_mmcl", train, **{**SMALL, **config})
+
+
+def terms_of(train, **config):
+    """A method in training mode and the raw terms of its first step."""
+    method = small(train, **config)
+    return method, method.losses(train.data, method(train.data)).raw
+
+
+def reached(method, loss):
+    """First parts of the names of the parameters that ``loss`` reaches."""
+    method.zero_grad(set_to_none=True)
+    loss.backward(retain_graph=True)
+    return {name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None}
+
+
+def contrasted(method, train, stage, states=None):
+    """What a module contrasts, step by step from the states: normalised capsules, or masked means without routing."""
+    output = method(train.data)
+    vectors = {}
+    for m in train.modalities:
+        x, valid = output.auxiliary[f"states/{m}/{states or stage}"].detach(), train.data.valid[m]
+        if method.config.no_routing:
+            rows = torch.stack([row[keep].mean(0) for row, keep in zip(x, valid, strict=True)])
+        else:
+            rows = method.routing[stage](x, valid).detach().reshape(len(train), -1)
+        vectors[m] = normalize(rows.double(), dim=1)
+    return vectors
+
+
+def cmc_of(z, loss):
+    return sum(loss(rows).item() for rows in z.values()) / len(z)
 
 
 def test_prediction_step_by_step(train):
@@ -38,24 +93,22 @@ def test_prediction_step_by_step(train):
         torch.testing.assert_close(output.representations[f"{m}/shared"], y)
 
 
-def test_terms_are_the_pinned_losses_on_normalised_capsules(train):
-    method, terms = terms_of(train, gamma=2.0, temperature_cmc=0.2, temperature_smc=0.3)
-    categories = train.task.categories(train.labels)
-    z, u = (normalised_capsules(method, train, stage) for stage in STAGES)
-    cmc = sum(modulated_supcon(rows, categories, temperature=0.2, gamma=2.0) for rows in z.values()) / 3
-    smc = cross_modal_decoupled(u, temperature=0.3, gamma=2.0)
-    assert list(terms) == ["task", "cmc", "smc"]
-    assert terms["cmc"].item() == pytest.approx(cmc.item(), rel=1e-4)
-    assert terms["smc"].item() == pytest.approx(smc.item(), rel=1e-4)
-    prediction = method(train.data).prediction
-    assert terms["task"].item() == pytest.approx((prediction - train.labels).abs().mean().item(), rel=1e-6)
-
-
-def test_weights_of_the_terms(train):
-    method, terms = terms_of(train, lambda_cmc=0.5, lambda_smc=0.25)
-    weighted = method.losses(train.data, method(train.data))
-    for name, weight in (("task", 1), ("cmc", 0.5), ("smc", 0.25)):
-        assert weighted[name].item() == pytest.approx(weight * terms[name].item(), rel=1e-5)
+def test_loss_is_the_weighted_sum_of_the_pinned_losses(train):
+    config = {"gamma": 2.0, "temperature_cmc": 0.2, "temperature_smc": 0.3, "lambda_cmc": 0.5, "lambda_smc": 0.25}
+    method = small(train, **config)
+    output = method(train.data)
+    losses = method.losses(train.data, output)
+    z, u = (contrasted(method, train, stage) for stage in STAGES)
+    cmc = partial(modulated_supcon, categories=train.task.categories(train.labels), temperature=0.2, gamma=2.0)
+    expected = {
+        "task": (1, (output.prediction - train.labels).abs().mean().item()),
+        "cmc": (0.5, cmc_of(z, cmc)),
+        "smc": (0.25, cross_modal_decoupled(u, temperature=0.3, gamma=2.0).item()),
+    }
+    assert list(losses) == list(losses.raw) == list(expected)
+    for name, (weight, value) in expected.items():
+        assert losses.raw[name].item() == pytest.approx(value, rel=1e-4)
+        assert losses[name].item() == pytest.approx(weight * value, rel=1e-4)
 
 
 def test_each_module_reaches_its_own_stage_only(train):
@@ -67,19 +120,14 @@ def test_each_module_reaches_its_own_stage_only(train):
     assert reached(method, smc) == {"shared", "routing"}
     assert method.routing["specific"].weight.grad is None
     assert reached(method, task) == {"project", "specific", "shared", "fuse", "predict"}
-
-
-def test_no_stop_gradient_lets_smc_reach_the_first_stage(train):
     method, terms = terms_of(train, no_stop_gradient=True)
     assert reached(method, terms["smc"]) == {"project", "specific", "shared", "routing"}
 
 
-def test_the_text_encoder_learns_from_cmc_and_not_from_smc(monkeypatch):
-    monkeypatch.setattr("mmsa_lib.methods.base.TextEncoder", TinyTextEncoder)
-    method, terms = terms_of(make_split(size=16, tokens=True), text_encoder="bert")
-    assert "text_encoder" in reached(method, terms["cmc"])
-    method, terms = terms_of(make_split(size=16, tokens=True), text_encoder="bert")
-    assert "text_encoder" not in reached(method, terms["smc"])
+@pytest.mark.parametrize(("term", "learns"), [("cmc", True), ("smc", False)])
+def test_the_text_encoder_learns_from_cmc_and_not_from_smc(tokens, term, learns):
+    method, terms = terms_of(tokens, text_encoder="bert")
+    assert ("text_encoder" in reached(method, terms[term])) is learns
 
 
 @pytest.mark.parametrize("single_stage", [False, True])
@@ -106,8 +154,178 @@ def test_inference_needs_no_routing_weights(train):
     assert torch.equal(without.eval()(train.data).prediction, method.eval()(train.data).prediction)
 
 
+# --- switches ---
+
+
+@pytest.mark.parametrize(("switch", "left"), [("no_cmc", ["task", "smc"]), ("no_smc", ["task", "cmc"])])
+def test_a_module_can_be_left_out(train, switch, left):
+    method, terms = terms_of(train, **{switch: True})
+    assert list(terms) == left
+    same, _ = terms_of(train, **{switch.replace("no_", "lambda_"): 0.0})
+    for one in (method, same):
+        train_epochs(one, train, epochs=2, size=8)
+    assert all(torch.equal(x, same.state_dict()[name]) for name, x in method.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        *(({"modulation": name}, {"modulation": name}) for name in ("circle", "dclw", "none")),
+        ({"no_modulation": True, "gamma": 2.0}, {"modulation": "none"}),
+        ({"gamma": 0.0}, {"modulation": "none"}),
+        ({"no_routing": True}, {}),
+        *(
+            ({"decouple": name, "uniformity_weight": 0.5}, {"decouple": name, "uniformity_weight": 0.5})
+            for name in ("self_only", "keep_intra", "uniformity")
+        ),
+        ({"no_self_decoupling": True}, {"decouple": "self_only"}),
+        ({"positives": "instance_or_category"}, {"positives": "instance_or_category"}),
+    ],
+    ids=str,
+)
+def test_switches_of_smc(train, config, options):
+    method, terms = terms_of(train, **config)
+    categories = train.task.categories(train.labels) if "positives" in options else None
+    expected = cross_modal_decoupled(contrasted(method, train, "shared"), categories=categories, **options)
+    assert terms["smc"].item() == pytest.approx(expected.item(), rel=1e-4)
+    assert terms["smc"].item() != pytest.approx(terms_of(train)[1]["smc"].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        *(({"modulation": name}, {"modulation": name}) for name in ("circle", "dclw", "none")),
+        ({"no_modulation": True, "gamma": 2.0}, {"modulation": "none"}),
+        ({"no_routing": True}, {}),
+        ({"decoupled_cmc": True}, {"decoupled": True}),
+        ({"categories": "bins7"}, {}),
+        ({"categories": "ranked", "temperature_cmc": 0.5}, None),
+    ],
+    ids=str,
+)
+def test_switches_of_cmc(train, config, options):
+    method, terms = terms_of(train, **config)
+    bins = "categories" in config
+    categories = train.labels.round().long() if bins else train.task.categories(train.labels)
+    loss = partial(label_ranked_supcon, labels=train.labels)
+    if options is not None:
+        loss = partial(modulated_supcon, categories=categories, **options)
+    assert terms["cmc"].item() == pytest.approx(cmc_of(contrasted(method, train, "specific"), loss), rel=1e-4)
+    assert terms["cmc"].item() != pytest.approx(terms_of(train)[1]["cmc"].item(), rel=1e-5)
+
+
+def test_single_stage_gives_both_modules_the_same_states(train):
+    method, terms = terms_of(train, single_stage=True)
+    assert set(method(train.data).representations) == {f"{m}/feature" for m in MODALITIES} | {"fusion"}
+    assert "shared" not in {name.split(".")[0] for name, _ in method.named_parameters()}
+    assert method.fuse.in_features == 3 * 8
+    for name in ("cmc", "smc"):
+        assert reached(method, terms[name]) == {"project", "specific", "routing"}
+    u = contrasted(method, train, "shared", states="feature")
+    assert terms["smc"].item() == pytest.approx(cross_modal_decoupled(u).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("span", "labels", "bins"),
+    [
+        ((-3, 3), [-3.0, -2.4, -0.2, 0.0, 0.6, 1.4, 2.6, 3.0], [0, 1, 3, 3, 4, 4, 6, 6]),
+        ((-1, 1), [-1.0, -0.6, 0.0, 0.2, 1.0], [0, 1, 3, 4, 6]),
+        ((1, 5), [1.0, 2.0, 3.0, 4.4, 5.0], [0, 1, 3, 5, 6]),
+    ],
+)
+def test_seven_bins(span, labels, bins):
+    split = make_split(size=len(labels), task=regression(span), labels=torch.tensor(labels))
+    assert small(split, categories="bins7").categories(split.labels).tolist() == bins
+
+
+def test_mean_squared_error(train):
+    method, terms = terms_of(train, task_loss="mse")
+    torch.testing.assert_close(terms["task"], (method(train.data).prediction - train.labels).square().mean())
+
+
+def test_capsules_and_rounds(train):
+    default = terms_of(train)[1]
+    for config, term in (({"routing_iterations": 1}, "cmc"), ({"squash": "tanh"}, "smc")):
+        assert terms_of(train, **config)[1][term].item() != pytest.approx(default[term].item(), rel=1e-6)
+    method = small(train, capsules=5, capsule_dim=2)
+    assert method.contrast_vectors("shared", train.data, method(train.data))["text"].shape == (16, 10)
+
+
+@pytest.mark.parametrize(("encoder", "kind"), [("transformer", "FrameTransformer"), ("lstm", "FrameLSTM")])
+def test_encoder(train, encoder, kind):
+    method = small(train, encoder=encoder)
+    assert {type(x).__name__ for x in (*method.specific.values(), method.shared)} == {kind}
+    train_epochs(method, train, epochs=2, size=8)
+
+
+def test_text_pooling(train):
+    first, mean = small(train, text_pooling="first").eval(), small(train).eval()
+    one, two = first(train.data).representations, mean(train.data).representations
+    assert not torch.allclose(one["text/specific"], two["text/specific"])
+    assert torch.equal(one["audio/specific"], two["audio/specific"])
+    torch.testing.assert_close(one["text/specific"], first.encode(train.data)["text/specific"][:, 0])
+
+
+def test_an_absent_modality_is_not_contrasted(train):
+    absent = replace(train, data=train.data.hide({"text": torch.zeros_like(train.data.valid["text"])}))
+    method, terms = terms_of(absent)
+    z, u = (contrasted(method, absent, stage) for stage in STAGES)
+    z, u = ({m: rows for m, rows in vectors.items() if m != "text"} for vectors in (z, u))
+    cmc = partial(modulated_supcon, categories=train.task.categories(train.labels))
+    assert terms["smc"].item() == pytest.approx(cross_modal_decoupled(u).item(), rel=1e-4)
+    assert terms["cmc"].item() == pytest.approx(cmc_of(z, cmc) * 2 / 3, rel=1e-4)  # the absent one gives 0
+    for name, term in terms_of(absent, contrast_absent=True)[1].items():
+        if name != "task":
+            assert term.item() != pytest.approx(terms[name].item(), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"single_stage": True, "schedule": "T2"}, "schedule"),
+        ({"single_stage": True, "no_stop_gradient": True}, "no_stop_gradient"),
+        ({"no_self_decoupling": True, "decouple": "uniformity"}, "decouple='uniformity'"),
+        ({"categories": "ranked", "positives": "instance_or_category"}, "ranked"),
+        ({"categories": "ranked", "decoupled_cmc": True}, "decoupled_cmc"),
+        ({"width": 8, "heads": 3}, "divisor"),
+        ({"decouple": "D1"}, "decouple"),
+        ({"gamma": -1.0}, "gamma"),
+    ],
+)
+def test_settings_that_do_not_fit(train, config, message):
+    with pytest.raises(ConfigError, match=message) as raised:
+        small(train, **config)
+    assert "\n" not in str(raised.value)
+
+
+def test_data_that_does_not_fit():
+    with pytest.raises(ConfigError, match="has only text"):
+        small(make_split(modalities=("text",)))
+    for config in ({"task_loss": "mse"}, {"categories": "bins7"}):
+        with pytest.raises(ConfigError, match="emotions"):
+            small(make_split(task=emotions(("happy", "sad"))), **config)
+
+
+def test_emotions():
+    split = make_split(size=16, task=emotions(("happy", "sad")))
+    method, terms = terms_of(split)
+    assert method(split.data).prediction.shape == (16, 2, 2)
+    cmc = partial(modulated_supcon, categories=(split.labels * torch.tensor([1, 2])).sum(1))
+    assert terms["cmc"].item() == pytest.approx(cmc_of(contrasted(method, split, "specific"), cmc), rel=1e-4)
+    train_epochs(small(split, categories="ranked"), split, epochs=2, size=8)
+
+
+# --- schedules and training ---
+
+
 def test_two_phases(train):
     method = small(train, schedule="T2", finetune_epoch=3)
+
+    def changed(epochs):
+        before = {k: v.clone() for k, v in method.state_dict().items()}
+        train_epochs(method, train, epochs=epochs, size=8)
+        return {name.split(".")[0] for name, x in method.state_dict().items() if not torch.equal(x, before[name])}
+
     assert method.phases == STAGES
     method.start_phase("specific", train)
     output = method(train.data)
@@ -115,43 +333,30 @@ def test_two_phases(train):
     terms = method.losses(train.data, output).raw
     assert list(terms) == ["task", "cmc"]
     assert reached(method, terms["task"]) == {"project", "specific", "specific_head"}
-    before = {k: v.clone() for k, v in method.state_dict().items()}
-    train_epochs(method, train, epochs=2, size=8)
-    assert changed(method, before) == {"project", "specific", "specific_head", "routing"}
-
+    assert changed(epochs=2) == {"project", "specific", "specific_head", "routing"}
     method.start_phase("shared", train)
-    before = {k: v.clone() for k, v in method.state_dict().items()}
-    train_epochs(method, train, epochs=2, size=8)
-    assert changed(method, before) == {"shared", "fuse", "predict", "routing"}
-    before = {k: v.clone() for k, v in method.state_dict().items()}
-    train_epochs(method, train, epochs=3, size=8)
-    assert changed(method, before) == {"project", "specific", "shared", "fuse", "predict", "routing"}
+    assert changed(epochs=2) == {"shared", "fuse", "predict", "routing"}
+    assert changed(epochs=3) == {"project", "specific", "shared", "fuse", "predict", "routing"}
     assert list(method.losses(train.data, method(train.data))) == ["task", "smc"]
 
 
-def test_a_frozen_stage_runs_without_dropout_and_the_text_encoder_is_frozen_with_it(monkeypatch):
-    monkeypatch.setattr("mmsa_lib.methods.base.TextEncoder", TinyTextEncoder)
-    train = make_split(size=16, tokens=True)
-    method = small(train, schedule="T2", finetune_epoch=2, dropout=0.5, text_encoder="bert")
-    method.start_phase("shared", train)
-    method.start_epoch(1)
+def test_a_frozen_stage_runs_without_dropout_and_the_text_encoder_is_frozen_with_it(tokens):
+    method = small(tokens, schedule="T2", finetune_epoch=2, dropout=0.5, text_encoder="bert")
     frozen = [method.text_encoder, method.project, method.specific]
-    assert all(not p.requires_grad for part in frozen for p in part.parameters())
-    one, two = (method(train.data).representations for _ in range(2))
-    assert torch.equal(one["text/specific"], two["text/specific"])
-    assert not torch.equal(one["text/shared"], two["text/shared"])
-    method.start_epoch(2)
-    assert all(p.requires_grad for part in frozen for p in part.parameters())
-    one, two = (method(train.data).representations for _ in range(2))
-    assert not torch.equal(one["text/specific"], two["text/specific"])
+    method.start_phase("shared", tokens)
+    for epoch, released in ((1, False), (2, True)):
+        method.start_epoch(epoch)
+        assert all(p.requires_grad is released for part in frozen for p in part.parameters())
+        one, two = (method(tokens.data).representations for _ in range(2))
+        assert torch.equal(one["text/specific"], two["text/specific"]) is not released
+        assert not torch.equal(one["text/shared"], two["text/shared"])
 
 
 @pytest.mark.parametrize("schedule", ["T1", "T2"])
 def test_fit_lowers_the_loss(schedule, train):
     method = small(train, schedule=schedule, finetune_epoch=2)
-    valid = make_split(size=16, seed=1)
     settings = {"max_epochs": 8, "patience": 8, "batch_size": 8}
-    result = fit(method, train, valid, settings=settings, seed=1, progress="none")
+    result = fit(method, train, make_split(size=16, seed=1), settings=settings, seed=1, progress="none")
     history = result.history.query("split == 'train'")
     for phase in method.phases:
         values = history[(history["phase"] == phase) & (history["name"] == "loss/total")]["value"].tolist()
@@ -162,12 +367,38 @@ def test_fit_lowers_the_loss(schedule, train):
     assert ("raw/cmc" in logged) is (schedule == "T1")
 
 
-def test_emotions():
-    split = make_split(size=16, task=emotions(("happy", "sad")))
-    method, terms = terms_of(split)
-    assert method(split.data).prediction.shape == (16, 2, 2)
-    z = normalised_capsules(method, split, "specific")
-    categories = (split.labels * torch.tensor([1, 2])).sum(1)
-    expected = sum(modulated_supcon(rows, categories).item() for rows in z.values()) / 3
-    assert terms["cmc"].item() == pytest.approx(expected, rel=1e-4)
-    train_epochs(small(split, categories="ranked"), split, epochs=2, size=8)
+def fitted(data, epochs, **config):
+    seed_everything(1)
+    sizes = {"width": 16, "heads": 2, "feedforward": 32, "layers_specific": 1}
+    method = create("contrastive_mmcl", data["train"].dims, data["train"].task, **sizes, **config)
+    settings = {"max_epochs": epochs, "device": "cpu"}
+    return fit(method, data["train"], data["valid"], settings=settings, seed=1, progress="none")
+
+
+def falls(history, name):
+    values = history.query("split == 'train' and name == @name")["value"].tolist()
+    return values[-1] < values[0]
+
+
+def test_synthetic():
+    data = load("synthetic", samples=(300, 100, 10))
+    result = fitted(data, epochs=7, learning_rate=3e-3)
+    constants = constant_metrics(data["train"].task, data["train"].labels, data["valid"].labels)
+    assert result.best_value < 0.9 * constants["mae"].min()
+    assert all(falls(result.history, name) for name in ("loss/task", "raw/cmc", "raw/smc"))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(("name", "fold"), [("mosi", "A"), ("mmmo", "standard")])
+def test_real_sets(tmp_path, monkeypatch, tiny_text_model, name, fold):
+    from mmsa_lib.data.sources import build as build_source
+    from mmsa_lib.data.store import write_store
+
+    mirror = os.environ.get("MMSA_LIB_MIRROR") or pytest.skip("set MMSA_LIB_MIRROR to a folder of the original files")
+    monkeypatch.setenv("MMSA_LIB_DATA", str(tmp_path))
+    path = tmp_path / f"{name}.h5"
+    write_store(build_source(name, Path(mirror), progress=False), path)
+    text = {"text": "words", "text_model": tiny_text_model, "max_length": 40} if name == "mosi" else {}
+    result = fitted(load(str(path), fold, **text), epochs=4)
+    assert result.history["value"].notna().all()
+    assert all(falls(result.history, term) for term in ("loss/task", "raw/smc"))
