@@ -146,7 +146,7 @@ def write(args: argparse.Namespace) -> int:
     if kind == "csv":
         _export_csv(args, chosen)
     else:
-        _write_file(args.target, _formatted(_chosen_table(args, chosen), kind))
+        _write_file(args.target, _chosen_table(args, chosen).to(kind))
         say(f"table written to {args.target}")
     _say_failed(args)
     return 0
@@ -209,19 +209,11 @@ def _give(args: argparse.Namespace, table: Table, content: dict[str, Any]) -> No
     if args.json:
         print_json({**content, "failed": _failed(args)})
     elif args.out is None:
-        print(_formatted(table, args.format or "text"), end="")
+        print(table.to(args.format or "text"), end="")
     else:
-        _write_file(args.out, _formatted(table, args.format))
+        _write_file(args.out, table.to(args.format))
         say(f"table written to {args.out}")
     _say_failed(args)
-
-
-def _formatted(table: Table, kind: str) -> str:
-    makers = {
-        "text": lambda: f"{table!r}\n", "csv": table.to_csv, "latex": table.to_latex,
-        "html": lambda: table.to_html(document=True), "markdown": table.to_markdown,
-    }  # fmt: skip
-    return makers[kind]()
 
 
 def _write_file(path: Path, text: str) -> None:

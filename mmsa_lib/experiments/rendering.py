@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import pandas as pd
 
-from mmsa_lib.experiments.results import DECIMALS
+from mmsa_lib.experiments.results import rounded
 
 GREY = "color:#767676"
 
@@ -102,9 +102,15 @@ class Table:
 
     def to_csv(self) -> str:
         """The numbers, rounded."""
-        numbers = self.frame.select_dtypes("floating").columns
-        rounded = self.frame.assign(**{name: self.frame[name].round(DECIMALS) for name in numbers})
-        return rounded.to_csv(index=False, lineterminator="\n")
+        return rounded(self.frame).to_csv(index=False, lineterminator="\n")
+
+    def to(self, form: str) -> str:
+        """As a file of one of the :data:`FORMS` holds it."""
+        makers = {
+            "text": lambda: f"{self!r}\n", "csv": self.to_csv, "latex": self.to_latex, "markdown": self.to_markdown,
+            "html": lambda: self.to_html(document=True),
+        }  # fmt: skip
+        return makers[form]()
 
 
 def _text(block: Block) -> str:

@@ -71,20 +71,11 @@ def collect(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
 
 
 def _read_run(path: Path) -> pd.DataFrame:
-    """The metrics of one run.
-
-    Raises:
-        DataError: its table is damaged, empty or of another run.
-    """
-    table = _read_rows(path / files.METRICS)
+    """The metrics of one run; an error where its table is damaged, empty or of another run."""
+    table = files.read_table(path / files.METRICS, files.METRIC_COLUMNS, "table of results")
     if set(table["run_id"]) != {path.resolve().name}:
         raise DataError(f"{path / files.METRICS} is not the table of this run")
     return table
-
-
-def _read_rows(path: Path) -> pd.DataFrame:
-    """A table with all columns of results."""
-    return files.read_table(path, files.METRIC_COLUMNS, "table of results")
 
 
 def warn_of_mixed_machines(runs: Iterable[Path]) -> None:
@@ -178,7 +169,9 @@ def failures(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
     table = pd.DataFrame([_failure(file) for file in found], columns=list(FAILURE_COLUMNS))
     if superseded or table.empty:
         return table.sort_values("run_id", ignore_index=True)
-    finished = {tuple(_identity(path)[name] for name in SAME_RUN) for path in _finished(folder)}
+    finished = set()
+    with suppress(DataError):
+        finished = {tuple(_identity(path)[name] for name in SAME_RUN) for path in finished_runs(folder)}
     known = table["method"] != UNKNOWN
     repaired = pd.Series([tuple(row) in finished for row in table[list(SAME_RUN)].itertuples(index=False)])
     kept = table[~(known & (repaired | table.duplicated(list(SAME_RUN))))]
@@ -208,12 +201,6 @@ def _identity(path: Path) -> dict[str, Any]:
     return {"method": config.method, **config.described(), **data}
 
 
-def _finished(folder: Path) -> list[Path]:
-    with suppress(DataError):
-        return finished_runs(folder)
-    return []
-
-
 def _age(mark: Path) -> tuple[int, str]:
     return mark.stat().st_mtime_ns, mark.parent.name
 
@@ -227,7 +214,7 @@ def read_results(source: Path | str) -> pd.DataFrame:
     source = Path(source)
     if not source.is_file():
         return collect(source)
-    return _read_rows(source)
+    return files.read_table(source, files.METRIC_COLUMNS, "table of results")
 
 
 def curate(
@@ -253,11 +240,16 @@ def curate(
     frame = choose(frame, **chosen)
     if is_constant(frame).all():
         raise DataError(f"no run is left after choosing {chosen}; nothing was written to {target}")
-    frame = _sorted(frame.assign(value=frame["value"].round(DECIMALS)).drop_duplicates())[list(files.METRIC_COLUMNS)]
+    frame = _sorted(rounded(frame).drop_duplicates())[list(files.METRIC_COLUMNS)]
     if by is not None:
         frame = parameters(frame, swept(frame, by))
     files.write_table(Path(target), frame)
     return frame
+
+
+def rounded(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` with its numbers as curated tables have them."""
+    return frame.round(dict.fromkeys(frame.select_dtypes("floating").columns, DECIMALS))
 
 
 def choose(frame: pd.DataFrame, **chosen: Any) -> pd.DataFrame:

@@ -6,7 +6,7 @@ Intervals are over random seeds, and over seeds and test items at once where pre
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,6 @@ from mmsa_lib.evaluation.statistics import (
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.results import (
     CONFIGURATION,
-    DECIMALS,
     DEFAULT,
     GROUP,
     UNKNOWN,
@@ -43,6 +42,7 @@ from mmsa_lib.experiments.results import (
     in_words,
     is_constant,
     read_results,
+    rounded,
     shared_values,
     values_of,
     warn_of_mixed_machines,
@@ -64,10 +64,6 @@ SUMMARY_COLUMNS = (
 COMPARISON_COLUMNS = (
     *NAMES, *DATA, *CELL, "metric", *REFERENCE, "n", "unpaired", "mean", "reference", "difference", "sd", "low", "high",
     "p", "p_holm", "wilcoxon", "wilcoxon_floor", *ITEMS, "alpha", "verdict", "note", "runs", "reference_runs",
-)  # fmt: skip
-NUMBERS = (
-    "mean", "sd", "low", "high", "item_low", "item_high", "coverage", "reference", "difference", "p", "p_holm",
-    "wilcoxon", "wilcoxon_floor", "alpha",
 )  # fmt: skip
 COUNTS = ("n", "undefined", "failed", "unpaired", "item_undefined", "groups")
 
@@ -165,12 +161,8 @@ def summarise(
         coverage=coverage,
     )
     table = _with_failed(table, _chosen_failures(opened.failed, chosen))
-    scored = {} if items is False else _scored(rows, _reader(opened, items, resamples, bootstrap_seed), bool(items))
-    found = [
-        {} if row["constant"] else _item_numbers(row["metric"], scored.get(_key(row)), coverage, bootstrap_seed)
-        for row in table.to_dict("records")
-    ]
-    table = _with_items(table, found)
+    scored = _scored(opened, rows, items, resamples, bootstrap_seed)
+    table = _with_items(table, scored, coverage, bootstrap_seed)
     table["note"] = [_summary_note(row) for row in table.to_dict("records")]
     table = table.astype({name: "Int64" for name in COUNTS if name in table})
     return _sorted_summary(table)[list(SUMMARY_COLUMNS)]
@@ -238,15 +230,9 @@ def compare(
         raise DataError(f"there is nothing to compare with {reference!r}; it needs a second method or configuration")
     table = pd.DataFrame(table).assign(alpha=alpha)
     needed = {_key(row, prefix) for row in table.to_dict("records") for prefix in ("", "reference_")}
-    scored = {}
-    if items is not False:
-        reader = _reader(opened, items, resamples, bootstrap_seed)
-        scored = _scored(rows[[key in needed for key in _keys(rows)]], reader, bool(items))
-    found = [
-        {} if items is False else _paired_items(row, scored, 1 - alpha, bootstrap_seed)
-        for row in table.to_dict("records")
-    ]
-    table = judged(_with_items(table, found), alpha, family)
+    compared = [key in needed for key in rows[[*GROUP, *CELL]].itertuples(index=False, name=None)]
+    scored = _scored(opened, rows[compared], items, resamples, bootstrap_seed)
+    table = judged(_with_items(table, scored, 1 - alpha, bootstrap_seed), alpha, family)
     lost = opened.failed.value_counts(GROUP).to_dict()
     table["note"] = ["; ".join(_comparison_notes(row, lost)) for row in table.to_dict("records")]
     return table.astype({name: "Int64" for name in COUNTS if name in table})[list(COMPARISON_COLUMNS)]
@@ -310,18 +296,13 @@ def write_numbers(table: pd.DataFrame, target: Path | str) -> pd.DataFrame:
     return table
 
 
-def rounded(table: pd.DataFrame) -> pd.DataFrame:
-    """``table`` with its numbers as curated tables have them."""
-    return table.assign(**{name: table[name].round(DECIMALS) for name in NUMBERS if name in table})
-
-
 def read_summary(path: Path | str) -> pd.DataFrame:
     """A table that :func:`curate_summary` wrote.
 
     Raises:
         DataError: the file is missing, damaged or something else.
     """
-    return _read(path, SUMMARY_COLUMNS, "summary").astype({"constant": bool})
+    return _read(path, SUMMARY_COLUMNS, "summary")
 
 
 def read_comparison(path: Path | str) -> pd.DataFrame:
@@ -334,9 +315,9 @@ def read_comparison(path: Path | str) -> pd.DataFrame:
 
 
 def _read(path: Path | str, columns: Sequence[str], what: str) -> pd.DataFrame:
-    types = dict.fromkeys(columns, str) | dict.fromkeys(NUMBERS, float) | dict.fromkeys(COUNTS, "Int64")
-    empty = {name: [""] for name in (*NUMBERS, *COUNTS)}
-    types |= {"constant": bool}
+    texts = {*NAMES, *REFERENCE, *DATA, *CELL, "metric", "verdict", "note", "runs", "reference_runs"}
+    types = dict.fromkeys(texts, str) | dict.fromkeys(COUNTS, "Int64") | {"constant": bool}
+    empty = {name: [""] for name in columns if name not in texts}
     return files.read_csv(path, columns, f"{what} of results", dtype=types, keep_default_na=False, na_values=empty)
 
 
@@ -365,40 +346,37 @@ def find_references(rows: pd.DataFrame, wanted: str, others: Iterable[str] = ())
         UnknownNameError: no method or configuration is called so. ConfigError: a method has several configurations and
             none is the base of the others.
     """
-    shared = shared_values(rows).items()
-    known: dict[str, dict[tuple, tuple[str, dict[str, str]]]] = {}
+    shared = set(shared_values(rows).items())
+    known: dict[str, dict[tuple, tuple[str, set, set]]] = {}  # method, configuration: name, own changes, all changes
     for key, part in sorted(rows.groupby(list(CONFIGURATION)), key=lambda group: in_words(values_of(*group[0][1:]))):
-        known.setdefault(key[0], {})[key] = (first_label(part["label"]), values_of(*key[1:]))
-    known = dict(sorted(known.items()))
-    spelt = {
-        method: [label or in_words(dict(sorted(values.items() - shared))) or DEFAULT for label, values in own.values()]
-        for method, own in known.items()
-    }
+        whole = values_of(*key[1:]).items()
+        own = {name: value for name, value in whole if (name, value) not in shared}
+        spelt = first_label(part["label"]) or in_words(own) or DEFAULT
+        known.setdefault(key[0], {})[key] = (spelt, set(own.items()), set(whole))
 
-    def named(method: str, text: str) -> tuple | None:
-        asked = set() if text == DEFAULT else {part.strip() for part in text.split(";")} - {""}
-        for key, (label, values) in known[method].items():
-            whole = {f"{name}={value}" for name, value in values.items()}
-            own = {f"{name}={value}" for name, value in values.items() - shared}
-            if text == label or asked in (whole, own):
-                return key
-        return None
+    def called(method: str, text: str) -> tuple | None:
+        parts = [] if text == DEFAULT else [part.strip() for part in text.split(";")]
+        asked = {tuple(part.split("=", 1)) for part in parts if part}
+        return next((key for key, (name, *sets) in known[method].items() if text == name or asked in sets), None)
+
+    def spellings(method: str) -> list[str]:
+        return [name for name, *_ in known[method].values()]
 
     method, colon, text = wanted.partition(":")
     if method in known:
-        whole = {key: values.items() for key, (_, values) in known[method].items()}
-        bases = (key for key, own in whole.items() if all(own <= other for other in whole.values()))
-        chosen = named(method, text) if colon else next(bases, None)
+        changes = {key: whole for key, (*_, whole) in known[method].items()}
+        bases = (key for key, own in changes.items() if all(own <= other for other in changes.values()))
+        chosen = called(method, text) if colon else next(bases, None)
         if chosen is None and colon:
-            raise unknown_name(f"configuration of {method}", text, spelt[method])
+            raise unknown_name(f"configuration of {method}", text, spellings(method))
         if chosen is None:
-            choices = " or ".join(f"'{method}:{name}'" for name in spelt[method])
+            choices = " or ".join(f"'{method}:{name}'" for name in spellings(method))
             raise ConfigError(f"{method} has several configurations and none is the base of the others; say {choices}")
         return dict.fromkeys(known, chosen)
-    found = {name: chosen for name in known if (chosen := named(name, wanted)) is not None}
+    found = {name: chosen for name in sorted(known) if (chosen := called(name, wanted)) is not None}
     if not found:
-        spellings = {name for own in spelt.values() for name in own}
-        raise unknown_name("reference", wanted, [*known, *spellings, *others])
+        names = [name for method in known for name in spellings(method)]
+        raise unknown_name("reference", wanted, [*known, *names, *others])
     return found
 
 
@@ -485,73 +463,86 @@ class ScoredRuns:
     items: files.Predictions
 
 
-class ItemScores:
-    """Reads predictions of the runs in a folder, checks them, and scores them on resamples of their items.
+def _scored(opened: Source, rows: pd.DataFrame, items: bool | None, resamples: int, seed: int) -> dict[tuple, Any]:
+    """Configuration, data and cell of ``rows`` to its :class:`ScoredRuns`, or in words why there are none.
 
-    The only reader of predictions behind tables, as it is slow.
+    Raises:
+        DataError: ``items`` is true and predictions are missing; or they are damaged, or disagree with ``rows``.
+    """
+    if items is False:
+        return {}
+    if items and opened.folder is None:
+        raise DataError("intervals over test items need the folder of the runs; give it with --runs (runs= in Python)")
+    found: dict[tuple, ScoredRuns | str] = {}
+    for key, part in rows[~is_constant(rows)].groupby([*GROUP, *CELL], sort=False):
+        if opened.folder is None:
+            found[key] = "no item interval: it needs the run folders"
+            continue
+        runs = part.drop_duplicates("seed").set_index("seed")["run_id"].sort_index()
+        folders = {
+            seed: opened.folder if opened.folder.name == run else opened.folder / run for seed, run in runs.items()
+        }
+        gone = [runs[seed] for seed, folder in folders.items() if not (folder / files.PREDICTIONS).is_file()]
+        if gone and items:
+            raise DataError(f"run {gone[0]} has no predictions in {opened.folder}; give the folder that holds it")
+        if gone:
+            found[key] = (
+                f"no item interval: no predictions of {', '.join(gone) if len(gone) < 3 else f'{len(gone)} runs'}"
+            )
+        else:
+            table = part.pivot(index="metric", columns="seed", values="value")  # noqa: PD010 (must not average)
+            found[key] = score_runs(folders, key[len(GROUP) :], table.loc[part["metric"].unique()], resamples, seed)
+    return found
+
+
+def score_runs(
+    folders: Mapping[int, Path], cell: Sequence[str], stored: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0
+) -> ScoredRuns:
+    """Runs that predicted the same items, scored on resamples of these: the only reader of predictions, as it is slow.
 
     Args:
-        folder: the folder of runs, or one run.
+        folders: seed to run folder.
+        cell: protocol, level and split.
+        stored: metrics by seeds, as tables have them; the predictions must agree.
         resamples: how many; seed: of the draws.
+
+    Raises:
+        DataError: predictions are missing or damaged, belong to other items, or disagree with ``stored``.
     """
+    protocol, level, split = cell
+    read = {
+        run: files.read_predictions(folder / files.PREDICTIONS, split, protocol, level)
+        for run, folder in folders.items()
+    }
+    first, items = next(iter(read.items()))
+    for run, own in read.items():
+        check_same_items((folders[first].name, items), (folders[run].name, own))
+    # The videos (or speakers, …) that items were cut from; items by themselves where the data know none.
+    groups = items.groups if len(items.groups) == len(items.ids) and len(set(items.groups)) > 1 else None
+    predictions = {run: own.predictions for run, own in read.items()}
+    task = _task(folders[first])
+    scores = score_resamples(
+        predictions, items.labels, groups, list(stored.index), resamples=resamples, seed=seed, task=task
+    )
+    for key, said in stored.iterrows():
+        for run, value in zip(scores.runs, scores.values[key], strict=True):  # noqa: PD011 (no pandas)
+            if not np.isclose(value, said[run], rtol=0, atol=TOLERANCE, equal_nan=True):
+                raise DataError(
+                    f"run {folders[run].name}: {key} of its predictions is {value:.6g}, its table says "
+                    f"{said[run]:.6g}; repeat the run"
+                )
+    return ScoredRuns(scores, folders[first].name, items)
 
-    def __init__(self, folder: Path | str, resamples: int = RESAMPLES, seed: int = 0):
-        self.folder = Path(folder)
-        self.resamples, self.seed = resamples, seed
-        self._tasks: dict[str, Task] = {}
 
-    def missing(self, run_ids: Iterable[str]) -> list[str]:
-        """Which of these runs have no predictions here."""
-        return [run for run in run_ids if not (self._run(run) / files.PREDICTIONS).is_file()]
+def _task(folder: Path) -> Task:
+    from mmsa_lib.data.task import Task
 
-    def score(self, runs: Mapping[int, str], cell: Sequence[str], stored: Mapping[str, pd.Series]) -> ScoredRuns:
-        """Score runs that predicted the same items.
-
-        Args:
-            runs: seed to run.
-            cell: protocol, level and split.
-            stored: metric to its values by seed, as tables have it; the predictions must agree.
-
-        Raises:
-            DataError: predictions are missing or damaged, belong to other items, or disagree with ``stored``.
-        """
-        protocol, level, split = cell
-        read = {
-            seed: files.read_predictions(self._run(run) / files.PREDICTIONS, split, protocol, level)
-            for seed, run in runs.items()
-        }
-        first = next(iter(read))
-        for seed, own in read.items():
-            check_same_items((runs[first], read[first]), (runs[seed], own))
-        items = read[first]
-        found = score_resamples(
-            {seed: own.predictions for seed, own in read.items()}, items.labels, _groups(items), list(stored),
-            resamples=self.resamples, seed=self.seed, task=self._task(runs[first]),
-        )  # fmt: skip
-        for key, values in stored.items():
-            for position, seed in enumerate(found.runs):
-                own, said = found.values[key][position], values[seed]  # noqa: PD011 (no pandas)
-                if not np.isclose(own, said, rtol=0, atol=TOLERANCE, equal_nan=True):
-                    raise DataError(
-                        f"run {runs[seed]}: {key} of its predictions is {own:.6g}, its table says {said:.6g}; "
-                        "repeat the run"
-                    )
-        return ScoredRuns(found, runs[first], items)
-
-    def _run(self, run: str) -> Path:
-        return self.folder if self.folder.name == run else self.folder / run
-
-    def _task(self, run: str) -> Task:
-        from mmsa_lib.data.task import Task
-
-        if run not in self._tasks:
-            file = self._run(run) / files.CONFIG
-            try:
-                stored = files.read_json(file, resolved=dict)["resolved"]["task"]
-                self._tasks[run] = Task(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
-            except (KeyError, TypeError) as error:
-                raise DataError(f"{file} does not say what was predicted ({error}); repeat the run") from error
-        return self._tasks[run]
+    file = folder / files.CONFIG
+    try:
+        stored = files.read_json(file, resolved=dict)["resolved"]["task"]
+        return Task(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{file} does not say what was predicted ({error}); repeat the run") from error
 
 
 def check_same_items(first: tuple[str, files.Predictions], second: tuple[str, files.Predictions]) -> None:
@@ -574,67 +565,25 @@ def check_same_items(first: tuple[str, files.Predictions], second: tuple[str, fi
             )
 
 
-def _groups(items: files.Predictions) -> tuple[str, ...] | None:
-    """The videos (or speakers, …) that items were cut from; items by themselves where the data know none."""
-    return items.groups if len(items.groups) == len(items.ids) and len(set(items.groups)) > 1 else None
-
-
-def _reader(opened: Source, items: bool | None, resamples: int, seed: int) -> ItemScores | None:
-    """A reader of predictions, if there are any."""
-    if opened.folder is None:
-        if items:
-            raise DataError(
-                "intervals over test items need the folder of the runs; give it with --runs (runs= in Python)"
-            )
-        return None
-    return ItemScores(opened.folder, resamples, seed)
-
-
-def _scored(rows: pd.DataFrame, reader: ItemScores | None, strict: bool) -> dict[tuple, ScoredRuns | str]:
-    """Configuration, data and cell to its scored runs, or in words why there are none."""
-    found: dict[tuple, ScoredRuns | str] = {}
-    for key, part in rows[~is_constant(rows)].groupby([*GROUP, *CELL], sort=False):
-        if reader is None:
-            found[key] = "no item interval: it needs the run folders"
-            continue
-        runs = part.drop_duplicates("seed").set_index("seed")["run_id"].sort_index().to_dict()
-        gone = reader.missing(runs.values())
-        if gone and strict:
-            raise DataError(f"run {gone[0]} has no predictions in {reader.folder}; give the folder that holds it")
-        if gone:
-            which = ", ".join(gone) if len(gone) < 3 else f"{len(gone)} runs"
-            found[key] = f"no item interval: no predictions of {which}"
-            continue
-        stored = {metric: own.set_index("seed")["value"] for metric, own in part.groupby("metric", sort=False)}
-        found[key] = reader.score(runs, key[len(GROUP) :], stored)
-    return found
-
-
-def _item_numbers(metric: str, scored: ScoredRuns | str | None, coverage: float, seed: int) -> dict[str, Any]:
-    """The columns of an interval over items, or a note why there is none."""
-    if not isinstance(scored, ScoredRuns):
-        return {"note": scored or ""}
-    return _bounds(interval_over_runs(scored.scores, metric, level=coverage, seed=seed))
-
-
-def _paired_items(row: dict[str, Any], scored: dict, coverage: float, seed: int) -> dict[str, Any]:
-    """As :func:`_item_numbers`, of the difference to the reference on the same items."""
-    own = scored[_key(row)]
-    base = scored.get(_key(row, "reference_"), "no item interval: a constant has no predictions")
+def _item_numbers(row: dict[str, Any], scored: dict[tuple, Any], coverage: float, seed: int) -> dict[str, Any]:
+    """The columns of an interval over items, paired where ``row`` has a reference, or a note why there is none."""
+    own, base = scored.get(_key(row), ""), None
+    if "reference_method" in row and scored:
+        base = scored.get(_key(row, "reference_"), "no item interval: a constant has no predictions")
     reason = next((side for side in (own, base) if isinstance(side, str)), None)
     if reason is not None:
         return {"note": reason}
-    check_same_items((own.run, own.items), (base.run, base.items))
-    if not set(own.scores.runs) & set(base.scores.runs):
-        return {}
-    return _bounds(interval_over_runs(own.scores, row["metric"], base.scores, level=coverage, seed=seed))
-
-
-def _bounds(found: Any) -> dict[str, Any]:
+    if base is not None:
+        check_same_items((own.run, own.items), (base.run, base.items))
+        if not set(own.scores.runs) & set(base.scores.runs):
+            return {}
+    found = interval_over_runs(own.scores, row["metric"], base and base.scores, level=coverage, seed=seed)
     return dict(zip(ITEMS, (found.low, found.high, found.undefined, found.groups), strict=True))
 
 
-def _with_items(table: pd.DataFrame, found: list[dict[str, Any]]) -> pd.DataFrame:
+def _with_items(table: pd.DataFrame, scored: dict[tuple, Any], coverage: float, seed: int) -> pd.DataFrame:
+    """``table`` with the columns of intervals over items, and notes why there are none."""
+    found = [_item_numbers(row, scored, coverage, seed) for row in table.to_dict("records")]
     columns = {name: [own.get(name, np.nan) for own in found] for name in ITEMS}
     counts = {name: pd.array(columns[name], dtype="Int64") for name in ("item_undefined", "groups")}
     return table.assign(**{**columns, **counts}, note=[own.get("note", "") for own in found])
@@ -643,10 +592,6 @@ def _with_items(table: pd.DataFrame, found: list[dict[str, Any]]) -> pd.DataFram
 def _key(row: Mapping[str, Any], prefix: str = "") -> tuple:
     """The configuration of a row (or of its reference), its data and its cell."""
     return (*(row[f"{prefix}{name}"] for name in CONFIGURATION), *(row[name] for name in (*DATA, *CELL)))
-
-
-def _keys(rows: pd.DataFrame) -> Iterator[tuple]:
-    return rows[[*CONFIGURATION, *DATA, *CELL]].itertuples(index=False, name=None)
 
 
 # --- Notes, failed runs and order -----------------------------------------------------------------------------------
