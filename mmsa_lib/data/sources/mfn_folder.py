@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -25,7 +26,7 @@ import numpy as np
 from mmsa_lib.data.formats import MFN_FOLDER, kind_of, unread
 from mmsa_lib.data.hdf5 import look_at_all, read_array, read_hdf5
 from mmsa_lib.data.record import MODALITIES, DatasetRecord, Modality
-from mmsa_lib.data.sources.columns import padded_features, present_frames, valid_frames
+from mmsa_lib.data.sources.columns import Repairs, padded_features, present_frames, valid_frames
 from mmsa_lib.data.sources.importing import Sets, Source
 from mmsa_lib.data.sources.layouts import SPLIT_NAMES, SPLIT_OF, Fields, field_of
 from mmsa_lib.data.task import Task, regression
@@ -76,7 +77,12 @@ def read(folder: Path | str, name: str, *, task: Task | None = None, label_colum
         source.notes += [f"split {split} has no {m}, which counts as missing there" for m in absent]
     wanted = [*((key, split) for split in SPLIT_NAMES for key in keys), *(("y", split) for split in SPLIT_NAMES)]
     source.beside += [path.name for one, path in files.items() if one not in wanted]
-    sets = source.features(lambda fields, ids: _read_split(fields, len(ids), widths, source))
+
+    def read_split(fields: Fields, ids: list[str]) -> Sets:
+        there = {m: fields.take(m) for m in MODALITIES if m in fields}
+        return word_aligned(there, len(ids), widths, source.repairs, fields.where)
+
+    sets = source.features(read_split)
     return source.record(name, read_labels, sets, files=[files[one] for one in wanted if one in files])
 
 
@@ -124,23 +130,33 @@ def _arrays(
     return dict(zip(JOINT_WIDTHS, np.split(values, cuts, axis=2), strict=True))
 
 
-def _read_split(fields: Fields, count: int, widths: dict[Modality, int], source: Source) -> Sets:
-    """The feature sets of a split; a modality that it lacks gets zero frames, which are not observed."""
-    arrays = {m: fields.take(m) for m in MODALITIES if m in fields}
+def word_aligned(
+    arrays: Mapping[Modality, np.ndarray], count: int, widths: Mapping[Modality, int], repairs: Repairs, where: str
+) -> Sets:
+    """The feature sets of a split, in the order of ``widths``; a modality that it lacks gets frames not observed.
+
+    Args:
+        arrays: per modality ``(N, T, d)``, padded on either side.
+        count: number of samples.
+        widths: per modality ``d``.
+
+    Raises:
+        DataError: the arrays differ in samples or steps; begins with ``where``.
+    """
     shapes = {values.shape[:2] for values in arrays.values()}
     if len(shapes) > 1 or next(iter(shapes))[0] != count:
         found = ", ".join(f"{m} {values.shape}" for m, values in arrays.items())
-        raise DataError(f"{fields.where}: {count} labels and {found}; expected equal samples and steps")
+        raise DataError(f"{where}: {count} labels and {found}; expected equal samples and steps")
     deciding = [m for m in ("text", "audio") if m in arrays] if "text" in arrays else list(arrays)
     present = np.logical_or.reduce([present_frames(arrays[m]) for m in deciding])
-    valid = valid_frames(present, None, "all modalities", source.repairs)
+    valid = valid_frames(present, None, "all modalities", repairs)
     return {
         m: padded_features(
             arrays.get(m, np.zeros((*valid.shape, width), dtype=np.float32)),
             valid,
             modality=m,
             level="word",
-            repairs=source.repairs,
+            repairs=repairs,
             zero_is_missing=True,
             description=f"{width} {m} features, word-aligned",
         )

@@ -72,7 +72,7 @@ def test_sentiment_is_read_as_before(values):
 def test_the_range_is_inferred_from_the_labels_and_other_signs_of_ch_sims(scale, sims, expected):
     assert labels_of(SENTIMENT / 3 * scale, sims=sims)[1] == regression(expected)
     assert labels_of(SENTIMENT / 3, sims=True, task=regression())[1] == regression()
-    with pytest.raises(DataError, match=r"label 3 of sample 's5' lies outside \[-3, 0\] \(4 such labels\)"):
+    with pytest.raises(DataError, match=r"label 0.4 of sample 's3' lies outside \[-3, 0\] \(4 such labels\)"):
         labels_of(SENTIMENT, task=regression((-3, 0), metrics="mosi"))
 
 
