@@ -47,40 +47,44 @@ def naive_supcon(z, categories, t=T, decoupled=False, **modulation):
     return total / anchors
 
 
-def naive_smc(u, decouple, t=T, same=None, uniformity_weight=1.0, **modulation):
-    """SMC term by term; ``same[i]`` lists the samples that count as positives of i."""
+def naive_smc(u, decouple, t=T, same=None, uniformity_weight=1.0, present=None, **modulation):
+    """SMC term by term.
+
+    ``same[i]`` lists the samples that count as positives of i; ``present[m][i]`` says whether i has modality m.
+    """
     names, size = list(u), len(next(iter(u.values())))
     same = same or [[i] for i in range(size)]
-    total, count = 0.0, 0
+    present = present or {m: [True] * size for m in names}
+    terms, inside = [], []
     for m in names:
         for n in names:
             if m == n:
                 continue
-            pairs = [(i, p) for i in range(size) for p in same[i]]
-            factors = weigh([dot(u[m][i], u[n][p]) for i, p in pairs], **modulation)
+            pairs = [(i, p) for i in range(size) for p in same[i] if present[m][i] and present[n][p]]
+            factors = weigh([dot(u[m][i], u[n][p]) for i, p in pairs], **modulation) if pairs else []
             weights = dict(zip(pairs, factors, strict=True))
             for i in range(size):
-                other = [j for j in range(size) if j not in same[i]]
-                if not other:
-                    continue
-                against = [(n, j) for j in other]
+                against = [(n, j) for j in range(size) if j not in same[i]]
                 if decouple == "keep_intra":
-                    against += [(m, j) for j in other]
+                    against += [(m, j) for j in range(size) if j not in same[i]]
                 if decouple == "self_only":
                     against = [(k, j) for k in names for j in range(size) if (k, j) != (m, i)]
+                against = [(k, j) for k, j in against if present[k][j]]
+                positives = [p for p in same[i] if (i, p) in weights]
+                if not positives or all(j in same[i] for _, j in against):
+                    continue
                 log_below = math.log(sum(math.exp(dot(u[m][i], u[k][j]) / t) for k, j in against))
-                for p in same[i]:
+                total = 0.0
+                for p in positives:
                     s, w = dot(u[m][i], u[n][p]) / t, weights[i, p]
-                    total += (w * (log_below - s) if decouple == "self_only" else log_below - w * s) / len(same[i])
-                count += 1
-    loss = total / count
-    if decouple == "uniformity":
-        terms = [
-            math.log(sum(math.exp(dot(rows[i], rows[j]) / t) for j in range(size) if j not in same[i]))
-            for rows in u.values() for i in range(size)
-        ]  # fmt: skip
-        loss += uniformity_weight * sum(terms) / len(terms)
-    return loss
+                    total += w * (log_below - s) if decouple == "self_only" else log_below - w * s
+                terms.append(total / len(positives))
+        for i in range(size):
+            others = [j for j in range(size) if j not in same[i] and present[m][j]]
+            if others and present[m][i]:
+                inside.append(math.log(sum(math.exp(dot(u[m][i], u[m][j]) / t) for j in others)))
+    loss = sum(terms) / len(terms)
+    return loss + uniformity_weight * sum(inside) / len(inside) if decouple == "uniformity" else loss
 
 
 def plain_supcon(z, categories, t):

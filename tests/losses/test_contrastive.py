@@ -1,14 +1,18 @@
 """The contrastive losses against loops over anchors in double precision."""
 
+import itertools
 import math
 
 import pytest
 import torch
 from naive_contrastive import T, dot, naive_smc, naive_supcon, plain_supcon, unit_rows, weigh
 
-from mmsa_lib.errors import ConfigError, UnknownNameError
+from mmsa_lib.errors import ConfigError
 from mmsa_lib.losses.contrastive import (
+    category_pairs,
+    cross_modal_candidates,
     cross_modal_decoupled,
+    cross_modal_positives,
     label_ranked_supcon,
     modulated_supcon,
     modulation_weights,
@@ -66,13 +70,31 @@ def test_smc(u, decouple, modulation, modalities):
     assert value.item() == pytest.approx(expected, rel=1e-10)
 
 
+ALL_THERE = [[1] * 6] * 3
+PRESENT = {
+    "all": ALL_THERE,
+    "no text": [[0] * 6, *ALL_THERE[1:]],
+    "one sample without text": [[0, 1, 1, 1, 1, 1], *ALL_THERE[1:]],
+    "few": [[1, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 0]],
+    "mixed": [[0, 1, 1, 0, 1, 1], [1, 1, 0, 0, 0, 1], [1, 0, 1, 1, 1, 1]],
+}
+
+
 @pytest.mark.parametrize("decouple", DECOUPLE)
-def test_smc_with_categories_as_positives(u, decouple):
-    categories = torch.tensor([0, 1, 0, 2, 1, 0])
-    same = [[j for j in range(6) if categories[i] == categories[j]] for i in range(6)]
-    value = cross_modal_decoupled(u, decouple=decouple, positives="instance_or_category", categories=categories)
-    assert value.item() == pytest.approx(naive_smc(u, decouple, same=same), rel=1e-10)
-    assert value.item() != pytest.approx(cross_modal_decoupled(u, decouple=decouple).item(), rel=1e-3)
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("present", PRESENT.values(), ids=PRESENT)
+def test_smc_with_categories_as_positives_and_absent_samples(u, decouple, wide, present):
+    categories, same, options = [0, 1, 0, 2, 1, 0], None, {}
+    if wide:
+        same = [[j for j in range(6) if categories[i] == categories[j]] for i in range(6)]
+        options = {"positives": "instance_or_category", "categories": torch.tensor(categories)}
+    masks = {m: torch.tensor(row).bool() for m, row in zip(u, present, strict=True)}
+    value = cross_modal_decoupled(u, decouple=decouple, uniformity_weight=0.7, present=masks, **options)
+    rows = dict(zip(u, present, strict=True))
+    expected = naive_smc(u, decouple, same=same, uniformity_weight=0.7, present=rows)
+    assert value.item() == pytest.approx(expected, rel=1e-10)
+    if wide and present is ALL_THERE:
+        assert value.item() != pytest.approx(cross_modal_decoupled(u, decouple=decouple).item(), rel=1e-3)
 
 
 def test_every_reading_of_decoupling_and_every_modulation_differs(u, z, categories):
@@ -95,18 +117,18 @@ def test_factors(z, categories, modulation):
             assert (row[chosen][cosines[chosen].argsort()].diff() <= 0).all()
 
 
-def test_factors_can_turn_negative_only_with_dclw():
-    similarity, chosen = torch.tensor([[0.99, -0.9, -0.9, -0.9, -0.9]]), torch.ones(1, 5, dtype=torch.bool)
+def test_factors_at_the_borders():
+    chosen = torch.ones(1, 5, dtype=torch.bool)
+    similarity = torch.tensor([[0.99, -0.9, -0.9, -0.9, -0.9]])
     low = {m: modulation_weights(similarity, chosen, modulation=m).min().item() for m in MODULATIONS}
     assert low["dclw"] < 0
     assert min(low["focal"], low["circle"], low["none"]) >= 0
-
-
-@pytest.mark.parametrize("modulation", MODULATIONS)
-def test_factors_of_coinciding_positives_are_one(modulation):
-    similarity, chosen = torch.ones(1, 4), torch.tensor([[True, True, True, False]])
-    weights = modulation_weights(similarity, chosen, modulation=modulation)
-    torch.testing.assert_close(weights, chosen.float())
+    some = torch.tensor([[True, True, True, False]])
+    for modulation in MODULATIONS:  # positives that coincide
+        torch.testing.assert_close(modulation_weights(torch.ones(1, 4), some, modulation=modulation), some.float())
+    # A cosine below -1 by rounding weighs as much as -1.
+    beyond, at = (torch.tensor([[low, 0.0, 0.5]]).double() for low in (-1.5, -1.0))
+    assert modulation_weights(beyond, chosen[:, :3]).equal(modulation_weights(at, chosen[:, :3]))
 
 
 def test_the_gradient_leaves_the_factors_out(z, categories):
@@ -189,26 +211,6 @@ def test_absent_samples_take_no_part(z, categories):
     torch.testing.assert_close(label_ranked_supcon(z, categories.double(), present=present), ranked)
 
 
-@pytest.mark.parametrize("decouple", DECOUPLE)
-def test_an_absent_modality_leaves_the_loss_of_the_others(u, decouple):
-    present = {m: torch.full((6,), m != "text") for m in u}
-    others = {m: rows for m, rows in u.items() if m != "text"}
-    value = cross_modal_decoupled(u, decouple=decouple, present=present)
-    assert value.item() == pytest.approx(naive_smc(others, decouple), rel=1e-10)
-
-
-def test_a_sample_without_one_modality_still_counts_in_the_others():
-    u = {m: unit_rows(4, 5, seed=i) for i, m in enumerate(("text", "audio"))}
-    present = {"text": torch.tensor([False, True, True, True]), "audio": torch.ones(4, dtype=torch.bool)}
-    value = cross_modal_decoupled(u, gamma=0, present=present)
-    s = (u["text"] @ u["audio"].T / T).tolist()
-    terms = []
-    for i in (1, 2, 3):
-        terms.append(-s[i][i] + math.log(sum(math.exp(s[i][j]) for j in range(4) if j != i)))  # text to audio
-        terms.append(-s[i][i] + math.log(sum(math.exp(s[j][i]) for j in (1, 2, 3) if j != i)))  # audio to text
-    assert value.item() == pytest.approx(sum(terms) / 6, rel=1e-10)
-
-
 @pytest.mark.parametrize("modulation", MODULATIONS)
 def test_label_ranking(z, modulation):
     labels = torch.tensor([0.0, 1.0, -2.0, 0.5, 0.0, 3.0, 1.0, -1.0, 2.0, -3.0, 0.2], dtype=torch.float64)
@@ -250,7 +252,14 @@ def test_float32_under_autocast(z, categories, u):
         (lambda z, u: cross_modal_decoupled({"text": z, "audio": z[:3]}), "one shape"),
         (lambda z, u: cross_modal_decoupled(u, temperature=-1), "temperature"),
         (lambda z, u: cross_modal_decoupled(u, present={"text": torch.ones(6).bool()}), "that of audio"),
+        (
+            lambda z, u: cross_modal_decoupled(u, present={m: torch.ones(5 + (m != "vision")).bool() for m in u}),
+            "of vision",
+        ),
         (lambda z, u: cross_modal_decoupled(u, positives="instance_or_category"), "categories"),
+        (lambda z, u: modulated_supcon(z, torch.zeros(11), modulation="focall"), "did you mean focal"),
+        (lambda z, u: cross_modal_decoupled(u, decouple="cross-only"), "did you mean cross_only"),
+        (lambda z, u: cross_modal_decoupled(u, positives="instances"), "did you mean instance"),
     ],
 )
 def test_bad_input(z, u, call, message):
@@ -258,26 +267,11 @@ def test_bad_input(z, u, call, message):
         call(z, u)
 
 
-def test_unknown_names(z, u):
-    with pytest.raises(UnknownNameError, match="did you mean focal"):
-        modulated_supcon(z, torch.zeros(11), modulation="focall")
-    with pytest.raises(UnknownNameError, match="did you mean cross_only"):
-        cross_modal_decoupled(u, decouple="cross-only")
-    with pytest.raises(UnknownNameError, match="did you mean instance"):
-        cross_modal_decoupled(u, positives="instances")
-
-
 def test_the_exponent_is_one_unless_given(z, categories):
     pairs = categories.unsqueeze(1) == categories
     similarity = z @ z.T
     assert modulation_weights(similarity, pairs).equal(modulation_weights(similarity, pairs, gamma=1.0))
     assert label_ranked_supcon(z, categories.double()).equal(label_ranked_supcon(z, categories.double(), gamma=1.0))
-
-
-def test_similarities_below_minus_one_by_rounding_weigh_as_much_as_minus_one():
-    pairs = torch.tensor([[True, True, True]])
-    beyond, at = (torch.tensor([[low, 0.0, 0.5]]).double() for low in (-1.5, -1.0))
-    assert modulation_weights(beyond, pairs).equal(modulation_weights(at, pairs))
 
 
 def test_label_ranking_of_several_modalities_is_the_mean(z):
@@ -292,43 +286,55 @@ def test_label_ranking_of_several_modalities_is_the_mean(z):
     torch.testing.assert_close(label_ranked_supcon(z, two), label_ranked_supcon(z, labels + labels**2))
 
 
-def test_an_anchor_without_negatives_is_none():
-    u = {m: unit_rows(2, 5, seed=i) for i, m in enumerate(("text", "audio"))}
-    present = {"text": torch.tensor([True, True]), "audio": torch.tensor([True, False])}
-    s = u["text"] @ u["audio"].T / T
-    value = cross_modal_decoupled(u, gamma=0, present=present)  # only the first sound sees another text
-    assert value.item() == pytest.approx((s[1, 0] - s[0, 0]).item(), rel=1e-10)
+# --- the masks of pairs, entry by entry ---
+
+CATEGORIES = [0, 1, 0, 2, 1]
 
 
-def test_uniformity_leaves_absent_samples_out():
-    u = {m: unit_rows(4, 5, seed=i) for i, m in enumerate(("text", "audio"))}
-    present = {"text": torch.tensor([False, True, True, True]), "audio": torch.ones(4, dtype=torch.bool)}
-    with_it, without = (
-        cross_modal_decoupled(u, decouple="uniformity", uniformity_weight=w, present=present).item() for w in (1, 0)
-    )
-    terms = [
-        math.log(sum(math.exp(dot(rows[i], rows[j]) / T) for j in range(4) if j != i and present[m][j]))
-        for m, rows in u.items() for i in range(4) if present[m][i]
-    ]  # fmt: skip
-    assert with_it - without == pytest.approx(sum(terms) / len(terms), rel=1e-10)
+def test_category_pairs():
+    positives, negatives = category_pairs(torch.tensor(CATEGORIES))
+    for i, j in itertools.product(range(5), repeat=2):
+        assert positives[i, j].item() == (i != j and CATEGORIES[i] == CATEGORIES[j])
+        assert negatives[i, j].item() == (CATEGORIES[i] != CATEGORIES[j])
 
 
-def test_a_mask_of_the_wrong_length_is_named(u):
-    present = {m: torch.ones(5 if m == "vision" else 6, dtype=torch.bool) for m in u}
-    with pytest.raises(ConfigError, match="that of vision"):
-        cross_modal_decoupled(u, present=present)
+def test_category_pairs_leave_absent_samples_out():
+    present = torch.tensor([[True] * 5, [True, False, True, True, True]])
+    positives, negatives = category_pairs(torch.tensor(CATEGORIES), present)
+    full = category_pairs(torch.tensor(CATEGORIES))
+    assert torch.equal(positives[0], full[0])
+    assert torch.equal(negatives[0], full[1])
+    for mask in (positives[1], negatives[1]):
+        assert not mask[1].any()
+        assert not mask[:, 1].any()
+    assert negatives[1].sum() == full[1].sum() - 2 * full[1][1].sum()
 
 
-def test_an_absent_sample_of_a_category_is_no_anchor():
-    u = {m: unit_rows(3, 5, seed=i) for i, m in enumerate(("text", "audio"))}
-    present = {"text": torch.tensor([False, True, True]), "audio": torch.ones(3, dtype=torch.bool)}
-    options = {"positives": "instance_or_category", "categories": torch.tensor([0, 0, 1]), "gamma": 0.0}
-    s = (u["text"] @ u["audio"].T / T).tolist()
-    terms = [
-        s[1][2] - (s[1][0] + s[1][1]) / 2,  # texts as anchors
-        math.log(math.exp(s[2][0]) + math.exp(s[2][1])) - s[2][2],
-        s[2][0] - s[1][0],  # sounds as anchors
-        s[2][1] - s[1][1],
-        s[1][2] - s[2][2],
-    ]
-    assert cross_modal_decoupled(u, present=present, **options).item() == pytest.approx(sum(terms) / 5, rel=1e-10)
+def test_cross_modal_positives():
+    assert torch.equal(cross_modal_positives(4), torch.eye(4, dtype=torch.bool))
+    wide = cross_modal_positives(5, "instance_or_category", torch.tensor(CATEGORIES))
+    assert wide.tolist() == [[a == b for b in CATEGORIES] for a in CATEGORIES]
+
+
+@pytest.mark.parametrize("decouple", ["cross_only", "uniformity"])
+@pytest.mark.parametrize("modalities", [2, 3])
+def test_cross_only_has_no_block_inside_a_modality_and_no_diagonal(decouple, modalities):
+    candidates = cross_modal_candidates(torch.eye(4, dtype=torch.bool), modalities, decouple)
+    for m, t, k in itertools.product(range(modalities), repeat=3):
+        block = candidates[m, t, :, k]
+        if m == t or k != t:
+            assert not block.any()
+        else:
+            assert torch.equal(block, ~torch.eye(4, dtype=torch.bool))
+    for m in range(modalities):
+        assert not candidates[m, :, :, m].any()
+
+
+@pytest.mark.parametrize("decouple", ["self_only", "keep_intra"])
+@pytest.mark.parametrize("wide", [False, True])
+def test_candidates_one_by_one(decouple, wide):
+    same = cross_modal_positives(5, "instance_or_category", torch.tensor(CATEGORIES)) if wide else torch.eye(5).bool()
+    candidates = cross_modal_candidates(same, 3, decouple)
+    for m, t, i, k, j in itertools.product(range(3), range(3), range(5), range(3), range(5)):
+        stands_against = (k, j) != (m, i) if decouple == "self_only" else k in (m, t) and not same[i, j]
+        assert candidates[m, t, i, k, j].item() == bool(m != t and stands_against)
