@@ -18,13 +18,13 @@ from torch.nn import functional as F
 from mmsa_lib.data.batch import Batch, Utterances
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.methods.base import evaluation_mode
-from mmsa_lib.methods.collaborative_mmcl import Align, CollaborativeModel, Comparison, Variant, decouple, pad_steps
+from mmsa_lib.methods.collaborative_mmcl import Align, CollaborativeMMCL, Comparison, Variant, decouple, pad_steps
 from mmsa_lib.nn.sequence import masked_mean
 
 PARTS = ("common", "specific")
 
 
-def projected(method: CollaborativeModel, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def projected(method: CollaborativeMMCL, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What the decoupling of ``method`` reads: sequences ``(B, T, d)`` and masks ``(B, T)`` per modality.
 
     In ``reference`` they have the length of the longest training sample; the masks still say which positions are words.
@@ -37,7 +37,7 @@ def projected(method: CollaborativeModel, batch: Batch) -> tuple[dict[str, Tenso
     return z, {m: pad_steps(batch.valid[m][:, :cut], steps) for m in method.modalities}
 
 
-def method_decoupling(method: CollaborativeModel, batch: Batch) -> pd.DataFrame:
+def method_decoupling(method: CollaborativeMMCL, batch: Batch) -> pd.DataFrame:
     """:func:`decoupling_statistics` of what ``method`` does with ``batch``.
 
     Raises:
@@ -47,10 +47,7 @@ def method_decoupling(method: CollaborativeModel, batch: Batch) -> pd.DataFrame:
         raise ConfigError("this method was built with no_decoupling=True; there are no weights to look at")
     config, (z, valid) = method.config, projected(method, batch)
     exact = {m: x.double() for m, x in z.items()}  # nearly uniform weights differ from uniform in the sixth digit
-    return decoupling_statistics(
-        exact, valid, variant=config.decoupling, temperature=config.temperature,
-        comparison=config.comparison, align=config.alignment, unaligned=config.unaligned,
-    )  # fmt: skip
+    return decoupling_statistics(exact, valid, **config.decoupling_options)
 
 
 def decoupling_statistics(z: Mapping[str, Tensor], valid: Mapping[str, Tensor], **options) -> pd.DataFrame:
@@ -112,12 +109,12 @@ def similarity(
     return found
 
 
-def method_similarity(method: CollaborativeModel, batch: Batch) -> dict[str, Tensor]:
+def method_similarity(method: CollaborativeMMCL, batch: Batch) -> dict[str, Tensor]:
     """:func:`similarity` of what ``method`` decouples."""
     return similarity(*projected(method, batch), method.config.comparison, method.config.alignment)
 
 
-def word_by_word(method: CollaborativeModel, data: Utterances, sample: str) -> pd.DataFrame:
+def word_by_word(method: CollaborativeMMCL, data: Utterances, sample: str) -> pd.DataFrame:
     """Everything that ``method`` decides for the words of one sample.
 
     Args:
@@ -136,7 +133,7 @@ def word_by_word(method: CollaborativeModel, data: Utterances, sample: str) -> p
         raise ConfigError(f"{sample!r} is no {data.split} sample of {data.name}")
     batch = data.data.select(torch.tensor([data.ids.index(sample)]))
     with evaluation_mode(method):
-        views, output = method.views(batch), method(batch)
+        views, output = method.decouple(batch), method(batch)
     found = {f"{m}/similarity": c for m, c in method_similarity(method, batch).items()} | views.weights
     found |= {f"{m}/gate": output.auxiliary[f"gates/{m}"].unsqueeze(-1) for m in method.modalities}
     parts = []

@@ -11,7 +11,7 @@ from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.methods.base import evaluation_mode
-from mmsa_lib.methods.collaborative_mmcl import CollaborativeModel, Variant, joint_reward
+from mmsa_lib.methods.collaborative_mmcl import CollaborativeMMCL, Variant, joint_reward
 from mmsa_lib.nn.sequence import masked_mean
 
 
@@ -33,7 +33,7 @@ def reward_dependence(prediction: Tensor, labels: Tensor, task: Task, variant: V
     return torch.stack([g.flatten(1).norm(dim=1) if g.ndim > 1 else g.abs() for g in gradients])
 
 
-def critic_skill(method: CollaborativeModel, data: Utterances) -> dict[str, float]:
+def critic_skill(method: CollaborativeMMCL, data: Utterances) -> dict[str, float]:
     """What the critic knows about single samples, beside a constant.
 
     Args:
@@ -52,8 +52,8 @@ def critic_skill(method: CollaborativeModel, data: Utterances) -> dict[str, floa
     if not method.config.learns_from_reward or method.config.reward != "joint":
         raise ConfigError("this method has no critic with a joint value (no_policy, no_rl or reward='per_modality')")
     with evaluation_mode(method):
-        views = method.views(data.data)
-        output, _ = method.respond(views, views.specific)
+        views = method.decouple(data.data)
+        output, _ = method.act(views, views.specific)
         gates = {m: output.auxiliary[f"gates/{m}"] for m in method.modalities}
         value = method.policy.critic(views.specific, gates, views.valid).flatten()
         opened = {m: torch.ones_like(gate) for m, gate in gates.items()}
@@ -68,7 +68,7 @@ def critic_skill(method: CollaborativeModel, data: Utterances) -> dict[str, floa
     }
 
 
-def training_states(method: CollaborativeModel, data: Utterances, batch_size: int, seed: int = 0) -> pd.DataFrame:
+def training_states(method: CollaborativeMMCL, data: Utterances, batch_size: int, seed: int = 0) -> pd.DataFrame:
     """States and gates of the policies in training beside those in evaluation, for the same weights.
 
     Batches are drawn in a random order as in training, and nothing is trained. With the decision process
@@ -100,7 +100,7 @@ def training_states(method: CollaborativeModel, data: Utterances, batch_size: in
         for batch in data.batches(batch_size, shuffle=True, generator=torch.Generator().manual_seed(seed)):
             if len(batch) < batch_size:
                 break
-            raw = method.views(batch).specific
+            raw = method.decouple(batch).specific
             factor = {m: torch.ones(x.shape[:2]) for m, x in raw.items()}
             if carries and before is not None:
                 factor = {m: _of_length(before[m], x.shape[1]) for m, x in raw.items()}
