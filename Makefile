@@ -13,6 +13,9 @@ RESULTS ?= data/results/sweep_main.csv --dataset synthetic
 CONTRACT ?= tests/methods/test_contract.py tests/training tests/losses tests/nn
 TRAINED ?= notebooks/00_start_here.ipynb notebooks/06_train.ipynb
 
+# What `make curate` reads: folders of runs that the sweeps of notebooks/sweeps made.
+RUNS ?= runs
+
 BIN := $(VENV)/bin
 NBVAL = SOURCE_DATE_EPOCH=0 $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout 1200 \
 	--nbval-kernel-startup-timeout 300 --nbval-sanitize-with tests/notebooks/sanitize.cfg
@@ -20,7 +23,7 @@ READY := $(VENV)/.ready
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint imports unit nbval test-processors mutants test-system notebooks figures figures-check lock clean
+.PHONY: help setup reproduce test lint imports unit nbval test-processors mutants test-system notebooks figures figures-check curate lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
@@ -70,12 +73,17 @@ figures: setup  ## redraw figures/ from data/results and data/published
 figures-check: setup  ## fail if a committed figure differs from what its data give
 	$(BIN)/mmsa-lib figures --check
 
+curate: setup  ## write data/results and README's tables from the folders of runs below RUNS, then redraw figures/
+	$(BIN)/python -m companion results $(RUNS)
+	$(BIN)/python -m companion readme
+	$(BIN)/mmsa-lib figures
+
 lock: setup  ## write requirements.lock and environment.yml from what is installed in .venv
 	$(BIN)/python tools/lock.py
 
 clean:  ## remove .venv, caches and executed notebook copies; never data or runs
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache runs/notebooks
-	find mmsa_lib tests tools -type d -name __pycache__ -prune -exec rm -rf {} +
+	find mmsa_lib companion tests tools -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # Made once, and again when the pinned versions or the project's metadata change.
 $(READY): requirements.lock pyproject.toml

@@ -32,7 +32,7 @@ IMPORTS = (
     "import transformers.models.bert.modeling_bert\n"
     "from mmsa_lib.experiments import RunConfig, results_table, run\n"
     "from mmsa_lib.figures.style import use_style\n"
-    "import mmsa_lib.figures.training"
+    "import mmsa_lib.figures.panels"
 )
 NOTEBOOKS = {"empty": (), "imports of 06_train and transformers": (IMPORTS,)}
 

@@ -52,9 +52,6 @@ def figures(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> int:
     from mmsa_lib.figures.registry import load_figures
 
-    rows = [
-        {"figure": name, "title": (entry.draw.__doc__ or "").split("\n")[0].replace("`", ""), "sources": entry.sources}
-        for name, entry in load_figures().items()
-    ]
+    rows = [{"figure": name, "title": entry.title, "sources": entry.sources} for name, entry in load_figures().items()]
     lines = [f"{r['figure']:<24} {r['title']}\n{'':<24} from {', '.join(r['sources'])}" for r in rows]
     return answer(args, {"figures": rows}, lines)

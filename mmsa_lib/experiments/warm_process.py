@@ -40,12 +40,11 @@ DEFAULT_IMPORTS = (
     "transformers.models.auto",
     "transformers.models.bert.modeling_bert",
     "mmsa_lib.data.sources",
-    "companion.linear",
     "mmsa_lib.experiments.results",
     "mmsa_lib.experiments.runs",
     "mmsa_lib.experiments.tables",
     "mmsa_lib.figures.style",
-    "mmsa_lib.figures.training",
+    "mmsa_lib.figures.panels",
     "mmsa_lib.methods",
     "mmsa_lib.training",
 )

@@ -40,11 +40,13 @@ class RegisteredFigure:
         sources: CSV files below the project folder.
         draw: takes one table per source, in their order; returns the figure, or the figure and the table of the
             numbers as drawn.
+        title: one line that says what it shows.
     """
 
     name: str
     sources: tuple[str, ...]
     draw: Callable[..., Figure | tuple[Figure, pd.DataFrame]]
+    title: str
 
 
 CATALOGUES = "companion"
@@ -53,12 +55,14 @@ CATALOGUES = "companion"
 FIGURES: dict[str, RegisteredFigure] = {}
 
 
-def figure(name: str, sources: Sequence[str]) -> Callable[[Draw], Draw]:
+def figure(name: str, sources: Sequence[str], title: str = "") -> Callable[[Draw], Draw]:
     """Register the decorated function as the figure ``name`` drawn from the CSV files ``sources``.
 
     Args:
         name: file name without suffix.
-        sources: paths below the project folder, such as ``data/results/ablations.csv``.
+        sources: paths below the project folder, such as ``data/results/ablations.csv``. In their columns ``run_id`` and
+            ``label`` an empty cell is an empty text.
+        title: what it shows, by default the first line of the function's docstring.
 
     Raises:
         ConfigError: another function has this name.
@@ -68,7 +72,8 @@ def figure(name: str, sources: Sequence[str]) -> Callable[[Draw], Draw]:
         known = FIGURES.get(name)
         if known is not None and (known.draw.__module__, known.draw.__name__) != (draw.__module__, draw.__name__):
             raise ConfigError(f"two figures are named {name!r}: {known.draw.__qualname__} and {draw.__qualname__}")
-        FIGURES[name] = RegisteredFigure(name, tuple(sources), draw)
+        words = title or (draw.__doc__ or "").split("\n")[0].replace("`", "")
+        FIGURES[name] = RegisteredFigure(name, tuple(sources), draw, words)
         return draw
 
     return register
@@ -147,18 +152,26 @@ def check(folder: Path | str | None = None, *, root: Path | str | None = None) -
 
 def _redraw_one(entry: RegisteredFigure, base: Path, folder: Path | str | None, formats: Sequence[str]) -> None:
     paths = [base / source for source in entry.sources]
-    tables = [_read(path, entry.name) for path in paths]
+    tables = [read_source(path, entry.name) for path in paths]
     with style():
         drawn = entry.draw(*tables)
     picture, data = drawn if isinstance(drawn, tuple) else (drawn, None)
     save(picture, entry.name, paths, data, folder, formats=formats)
 
 
-def _read(path: Path, name: str) -> pd.DataFrame:
+def read_source(path: Path, name: str) -> pd.DataFrame:
+    """The table of a source as figure ``name`` gets it.
+
+    Raises:
+        DataError: it is missing, or no CSV file.
+    """
     import pandas as pd
 
     try:
-        return pd.read_csv(path)
+        table = pd.read_csv(path)
+        known = [table[name] for name in ("run_id", "label") if name in table]
+        texts = [own for own in known if not pd.api.types.is_numeric_dtype(own) or own.isna().all()]
+        return table.assign(**{own.name: own.astype(object).fillna("") for own in texts})
     except FileNotFoundError:
         raise DataError(f"figure {name} needs {path}, which does not exist; run the sweep that produces it") from None
     except ValueError as error:  # pandas' parser errors are ValueErrors

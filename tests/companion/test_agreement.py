@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from companion.agreement import agreement, agreement_trace, flat, linear_cka, scale_agreement
+from companion.hrlf import agreement, agreement_trace, flat, linear_cka, scale_agreement
 from mmsa_lib.data import load
 from mmsa_lib.data.missing import stochastic_validation
 from mmsa_lib.errors import ConfigError, DataError

@@ -1,18 +1,19 @@
 """The summary tables against counts made one sample at a time, and the committed tables against the originals."""
 
 import os
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from companion import dataset_summary
-from companion.dataset_summary import SPLITS, TABLES, read_summary, summarise, write_summary
+from companion import data_sets
+from companion.__main__ import main
+from companion.data_sets import SPLITS, TABLES, count_stores, read_summary, summarise, write_summary
 from mmsa_lib.data.record import DatasetRecord, FeatureSet, Words
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import DataError, UnknownNameError
+from mmsa_lib.paths import tables_folder
 
 LABELS = [-3.0, -0.3, 0.0, 0.2, 0.25, 2.6, 1.0, -1.0, 3.0, 0.0, -0.25, 2.74]
 SPLIT = ["train"] * 6 + ["valid"] * 3 + ["test"] * 3
@@ -123,13 +124,13 @@ def test_availability_counts_frames():
 
 
 def test_written_tables_hold_no_text_and_no_sample(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset_summary, "build", lambda name, mirror, progress: make_record(name=name))
+    monkeypatch.setattr(data_sets, "build", lambda name, mirror, progress: make_record(name=name))
     written = write_summary(tmp_path)
     assert [path.stem for path in written] == list(TABLES)
     text = "".join(path.read_text() for path in written)
     assert "secret" not in text
     assert "v1_2" not in text
-    assert set(read_summary("splits", tmp_path)["dataset"]) == set(dataset_summary.DATASETS)
+    assert set(read_summary("splits", tmp_path)["dataset"]) == set(data_sets.DATASETS)
     first = {path.name: path.read_bytes() for path in written}
     assert {path.name: path.read_bytes() for path in write_summary(tmp_path)} == first
 
@@ -142,9 +143,9 @@ def test_unknown_or_absent_tables(tmp_path):
 
 
 def test_command_line_says_what_is_missing(tmp_path, capsys):
-    assert dataset_summary.main(["--mirror", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 2
+    assert main(["tables", "--mirror", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 2
     shown = capsys.readouterr()
-    assert shown.err.startswith("error: the mirror ")
+    assert shown.err.startswith("companion: error: the mirror ")
     assert shown.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
@@ -163,11 +164,10 @@ def test_committed_tables_agree_with_each_other():
 @pytest.mark.skipif(not os.environ.get("MMSA_LIB_MIRROR"), reason="MMSA_LIB_MIRROR is not set")
 def test_committed_tables_are_what_the_originals_give(tmp_path):
     for path in write_summary(tmp_path, progress=False):
-        assert path.read_bytes() == (Path(dataset_summary.default_folder()) / path.name).read_bytes(), path.name
+        assert path.read_bytes() == (tables_folder("published") / "dataset_summary" / path.name).read_bytes(), path.name
 
 
 def test_stores_are_counted_as_the_records_they_hold(tmp_path, monkeypatch):
-    from companion.dataset_summary import count_stores
     from mmsa_lib.data.sources import synthetic
     from mmsa_lib.data.store import write_store
 

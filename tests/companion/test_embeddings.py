@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from companion.embeddings import pair_cosines, principal_components, retrieval
+from companion.contrastive import pair_cosines, principal_components, retrieval
 from mmsa_lib.errors import ConfigError, DataError
 
 

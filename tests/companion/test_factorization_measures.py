@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from companion.factorization import decoder_shares, encode, swapped_sentiment, translation_errors
+from companion.hrlf import decoder_shares, encode, swapped_sentiment, translation_errors
 from mmsa_lib.data import load
 from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.losses.mutual_information import derangement

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from companion.gradients import gradient_norms
+from companion.contrastive import gradient_norms
 from mmsa_lib.data.batch import Batch
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import ConfigError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from companion.linear import leak_check, pooled_features, ridge_metrics
+from companion.data_sets import leak_check, pooled_features, ridge_metrics
 from mmsa_lib.data.batch import Batch, Utterances
 from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.errors import ConfigError

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from companion.policies import critic_skill, reward_dependence, training_states
+from companion.collaborative import critic_skill, reward_dependence, training_states
 from mmsa_lib.data import load
 from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.errors import ConfigError
@@ -60,10 +60,10 @@ def test_states_of_the_reference_are_those_of_training(train):
     method.policy.gates.score["text"].register_forward_pre_hook(lambda _, inputs: seen.update(state=inputs[0]))
     method.eval()
     with torch.no_grad():
-        views = method.decouple(first)
-        method.carried = {f"action/{m}": a for m, a in method.policy.gates(views.specific).items()}
-        views = method.decouple(second)
-        method.act(views, method.state(views))
+        views = method.views(first)
+        method._carried = {f"action/{m}": a for m, a in method.policy.gates(views.specific).items()}
+        views = method.views(second)
+        method.respond(views, method._carried_state(views.specific))
     norms = seen["state"].norm(dim=-1)
     words = second.valid["text"]
     expected = [float(row[: int(n)].mean()) for row, n in zip(norms, words.sum(1), strict=True)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from companion.power import detectable_difference, paired_power
+from companion.sweeps import detectable_difference, paired_power
 from mmsa_lib.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score as sklearn_f1
 
-from companion.published_floors import IEMOCAP_COUNTS, against_constants, always_one_sign, never_this_emotion
+from companion.missing import IEMOCAP_COUNTS, against_constants, always_one_sign, never_this_emotion
 from mmsa_lib.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from companion.selection import chosen_on_validation, first_places
+from companion.sweeps import chosen_on_validation, first_places
 from mmsa_lib.errors import DataError
 
 

@@ -9,7 +9,7 @@ from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.experiments.options import typed_value
 from mmsa_lib.experiments.parameters import check_data
-from mmsa_lib.experiments.published import read_published
+from mmsa_lib.experiments.tables import read_published
 
 
 def splits(task, *modalities):
@@ -76,19 +76,3 @@ def test_without_a_checkout_the_variable_is_named(monkeypatch):
 def test_what_is_shown_of_a_path(tmp_path):
     assert paths.public_path(paths.project_root() / "runs" / "a") == "runs/a"
     assert paths.public_path(tmp_path) == str(tmp_path.resolve())
-
-
-def test_identifiers_with_dollar_signs_are_drawn():
-    import io
-
-    import numpy as np
-    import pandas as pd
-
-    from companion.data_panels import utterance
-    from mmsa_lib.figures.training import generated_labels
-
-    one = utterance({"text": np.ones((3, 4))}, {"text": np.ones(3, dtype=bool)}, title="video$_$0: label 1.0")
-    frame = pd.DataFrame({"epoch": [1] * 3, "modality": "text", "quantile": [0.1, 0.5, 0.9], "value": [0.1, 0.2, 0.3]})
-    sample = pd.DataFrame({"epoch": [1], "modality": "text", "sample": "video$_$0", "label": 1.0, "human": 0.5})
-    for figure in (one, generated_labels(frame, sample)):
-        figure.savefig(io.BytesIO())

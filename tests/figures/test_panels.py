@@ -1,142 +1,193 @@
-"""The drawn numbers of the figure functions, read back from the axes."""
+"""The drawn numbers of the shared panels, read back from the axes."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from matplotlib.colors import to_hex
 
-from companion.alignment_panels import covariance_pairs, loss_sizes, noise_floor
-from companion.data_panels import availability, bayes_errors, label_histograms, length_distribution, utterance
-from mmsa_lib.figures.probes import probe_table
-from mmsa_lib.figures.results import method_intervals
-from mmsa_lib.figures.training import generated_labels, learning_curves, predicted_against_true
+from mmsa_lib.figures import palette
+from mmsa_lib.figures.panels import (
+    curves,
+    dots,
+    forest,
+    grid,
+    heatmap,
+    learning_curves,
+    mark_words,
+    predicted_against_true,
+    scatter_maps,
+)
+
+MARKS = {"a": {"color": palette.BLUE, "label": "first"}, "b": {"color": palette.ORANGE, "offset": 0.2}}
 
 
-def lines(axis):
-    return {line.get_label(): line.get_xydata() for line in axis.get_lines()}
+def points(axis, marker="o"):
+    """Places and colours of the marks."""
+    return [
+        (x, y, to_hex(line.get_color()).upper())
+        for line in axis.get_lines() if line.get_marker() == marker for x, y in line.get_xydata()
+    ]  # fmt: skip
 
 
-def test_label_histograms_draw_shares_of_each_split_with_empty_bins():
+def segments(axis, width):
+    """Ends of the horizontal lines of one width."""
+    found = [line for line in axis.get_lines() if line.get_linewidth() == width and line.get_marker() == "None"]
+    return [tuple(line.get_xdata()) for line in found]
+
+
+def names(axis):
+    return [label.get_text() for label in axis.get_yticklabels()]
+
+
+def entries(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_dots_stand_on_their_lines_with_their_intervals_and_counts():
     frame = pd.DataFrame(
-        {"dataset": "mosi", "split": "train", "step": 1.0, "label": [-1.0, 1.0, 2.0], "samples": [1, 2, 1]}
-    )
-    axis = label_histograms(frame).axes[0]
-    values, edges = axis.patches[0].get_data()[:2]
-    np.testing.assert_allclose(values, [25, 0, 50, 25])
-    np.testing.assert_allclose(edges, [-1.5, -0.5, 0.5, 1.5, 2.5])
-    assert axis.get_legend().get_texts()[0].get_text() == "train (4)"
+        {"name": ["x", "y", "y"], "mark": ["a", "a", "b"], "value": [1.0, 2.0, 3.0], "low": [0.5, 1.5, np.nan],
+         "high": [1.5, 2.5, np.nan], "n": [5, 3, 5]}
+    )  # fmt: skip
+    figure = dots(frame, MARKS, "unit")
+    (axis,) = figure.axes
+    assert points(axis) == [(1, 0, palette.BLUE), (2, 1, palette.BLUE), (3, 1.2, palette.ORANGE)]
+    assert segments(axis, 1.6) == [(0.5, 1.5), (1.5, 2.5)]
+    assert names(axis) == ["x", "y"]
+    assert [text.get_text() for text in axis.texts] == ["n=3"]
+    assert entries(figure) == ["first"]
 
 
-def test_length_distribution_is_cumulative():
-    frame = pd.DataFrame({"dataset": "a", "split": "train", "unit": "words", "length": [5, 1], "samples": [1, 3]})
-    drawn = length_distribution(frame).axes[0].get_lines()[0].get_xydata()
-    np.testing.assert_allclose(drawn, [[1, 75], [5, 100]])
-
-
-def test_availability_prints_each_share_and_names_what_is_absent():
+def test_two_intervals_are_told_apart_and_floors_are_drawn_in_their_panel():
     frame = pd.DataFrame(
+        {"panel": ["p", "q"], "name": ["x", "y"], "mark": "a", "value": [1.0, 2.0], "low": [0.9, 1.9],
+         "high": [1.1, 2.1], "item_low": [0.5, np.nan], "item_high": [1.5, np.nan]}
+    )  # fmt: skip
+    floors = pd.DataFrame({"panel": ["q"], "baseline": ["constant"], "value": [3.0]})
+    figure = dots(frame, MARKS, {"p": "one", "q": "two"}, shared=False, columns=1, floors=floors)
+    first, second = figure.axes
+    assert (segments(first, 3.2), segments(first, 1.0)) == ([(0.9, 1.1)], [(0.5, 1.5)])
+    assert segments(second, 1.6) == [(1.9, 2.1)]
+    assert (names(first), names(second)) == (["x"], ["y"])
+    assert (first.get_xlabel(), second.get_xlabel()) == ("one", "two")
+    assert segments(second, 1.2) == [(3.0, 3.0)]
+    assert not segments(first, 1.2)
+    assert entries(figure) == ["first", "95 % over seeds", "95 % over seeds and test items", "constant"]
+
+
+def test_panels_that_share_their_lines_keep_the_asked_order():
+    frame = pd.DataFrame({"panel": ["q", "p"], "name": ["y", "x"], "mark": "a", "value": [1.0, 2.0]})
+    figure = dots(frame, MARKS, "unit", lines=["x", "y"], panels=["p", "q"])
+    assert [axis.get_title() for axis in figure.axes] == ["p", "q"]
+    assert [points(axis)[0][:2] for axis in figure.axes] == [(2, 0), (1, 1)]
+
+
+@pytest.mark.parametrize("higher", [False, True])
+def test_a_forest_colours_what_is_shown_and_names_the_directions(higher):
+    effects = pd.DataFrame(
+        {"name": ["u", "v", "w", "x"], "n": 5, "difference": [0.1, -0.2, 0.0, 0.3], "low": -1.0, "high": 1.0,
+         "verdict": ["worse", "better", "no difference shown", "too few seeds (1, 2 needed)"]}
+    )  # fmt: skip
+    figure = forest(effects, "a − b", higher_is_better=higher)
+    (axis,) = figure.axes
+    assert [p[::2] for p in points(axis)] == [
+        (0.1, palette.VERMILLION), (-0.2, palette.GREEN), (0.0, palette.GREY), (0.3, palette.GREY),
+    ]  # fmt: skip
+    hollow = [line.get_markerfacecolor() for line in axis.get_lines() if line.get_marker() == "o"]
+    assert [fill == "white" for fill in hollow] == [False, False, True, True]
+    left, right = axis.get_xlabel().split("a − b")
+    assert ("worse" in left) == higher == ("better" in right)
+
+
+def test_a_forest_of_several_panels_writes_its_label_once():
+    effects = pd.DataFrame(
         {
-            "dataset": ["a", "a", "b"],
-            "split": ["train"] * 3,
-            "modality": ["text", "audio", "text"],
-            "observed": [1, 0.5, 0],
+            "panel": ["p", "q"],
+            "name": "u",
+            "n": 5,
+            "difference": [0.1, 0.2],
+            "low": 0.0,
+            "high": 1.0,
+            "verdict": "worse",
         }
     )
-    texts = [text.get_text() for text in availability(frame).axes[0].texts]
-    assert texts == ["100.0 %", "50.0 %", "0.0 %", "absent"]
+    figure = forest(effects, "a − b")
+    assert figure.get_supxlabel() == "a − b"
+    assert all("a − b" not in axis.get_xlabel() for axis in figure.axes)
 
 
-def test_utterance_hatches_missing_steps_only():
-    observed = np.array([True, False, True])
-    figure = utterance({"text": np.ones((3, 4))}, {"text": observed})
-    hatched = [patch for patch in figure.axes[0].patches if patch.get_hatch()]
-    assert len(hatched) == 1
-    assert hatched[0].get_x() == pytest.approx(0.5)
+def test_curves_have_bands_units_and_floors():
+    frame = pd.DataFrame(
+        {"panel": ["p"] * 4 + ["q"] * 2, "line": ["a"] * 4 + ["b"] * 2, "x": [2, 1, 1, 2, 1, 2],
+         "value": [4.0, 3.0, 1.0, 2.0, 5.0, 6.0], "low": [np.nan] * 4 + [4.5, 5.5], "high": [np.nan] * 4 + [5.5, 6.5],
+         "unit": [1, 1, 2, 2, 3, 3]}
+    )  # fmt: skip
+    styles = {"a": {"color": palette.BLUE}, "b": {"color": palette.ORANGE}, "unused": {"color": palette.BLACK}}
+    floors = pd.DataFrame({"baseline": ["constant"], "value": [9.0]})
+    figure = curves(frame, styles, "epoch", "loss", floors=floors, columns=2, log=True, integer=True)
+    first, second = figure.axes
+    drawn = [line.get_xydata().tolist() for line in first.get_lines()]
+    assert drawn[:2] == [[[1, 3], [2, 4]], [[1, 1], [2, 2]]]
+    assert (len(first.collections), len(second.collections)) == (0, 1)
+    assert drawn[2] == [[0, 9], [1, 9]]
+    assert (first.get_ylabel(), second.get_ylabel(), second.get_xlabel()) == ("loss", "", "epoch")
+    assert first.get_yscale() == "log"
+    assert entries(figure) == ["a", "b", "constant"]
 
 
-def test_bayes_errors_draws_one_bar_per_subset():
-    frame = pd.DataFrame({"modalities": ["text", "text+audio"], "mae": [0.8, 0.6]})
-    bars = bayes_errors(frame, "mae", "error", {"constant": 1.4}).axes[0].patches
-    assert [bar.get_width() for bar in bars] == [0.8, 0.6]
+def test_a_heat_map_prints_every_number_and_dashes():
+    wide = pd.DataFrame({"c": [0.9, -0.2], "d": [np.nan, 1.2]}, index=["a", "b"])
+    figure = heatmap({"one": wide, "two": wide}, emphasis=lambda value: value > 1)
+    first, second, bar = figure.axes
+    assert [text.get_text() for text in second.texts] == ["0.90", "–", "-0.20", "1.20"]
+    assert [text.get_style() for text in first.texts] == ["normal", "normal", "normal", "italic"]
+    assert [text.get_color() for text in first.texts] == ["black", "black", "white", "black"]
+    assert first.get_images()[0].get_clim() == (0, 1)
+    assert names(first) == ["a", "b"]
+    assert bar is not second
 
 
-def history():
-    rows = []
-    for epoch in (1, 2, 3):
-        rows += [
-            {"epoch": epoch, "split": "train", "name": "loss/total", "value": 3.0 / epoch},
-            {"epoch": epoch, "split": "train", "name": "loss/task", "value": 2.0 / epoch},
-            {"epoch": epoch, "split": "valid", "name": "loss/task", "value": 1.0 / epoch},
-        ]
-    return pd.DataFrame(rows)
+def test_scatter_maps_colour_groups():
+    frame = pd.DataFrame({"row": "r", "column": "c", "x": [0.0, 1], "y": [2.0, 3], "group": ["n", "p"], "share": 0.5})
+    figure = scatter_maps(frame, {"n": palette.VERMILLION, "p": palette.BLUE, "unused": palette.GREY})
+    (axis,) = figure.axes
+    np.testing.assert_allclose(axis.collections[0].get_offsets(), [[0, 2], [1, 3]])
+    drawn = [to_hex(color).upper() for color in axis.collections[0].get_facecolors()]
+    assert drawn == [palette.VERMILLION, palette.BLUE]
+    assert axis.get_title() == "c, 50 % of variance"
+    assert entries(figure) == ["n", "p"]
+
+
+def test_names_of_one_word_share_a_mark_and_close_ones_stand_apart():
+    _, (axis,) = grid(1, 1, 2, 2)
+    mark_words(axis, {"b": 4, "a": 3, "c": 3, "d": 9})
+    assert [text.get_text() for text in axis.texts] == ["a, c", "b\n", "d"]
+    assert [line.get_xdata()[0] for line in axis.get_lines()] == [3, 4, 9]
+
+
+def test_a_grid_keeps_the_axes_that_are_asked_for():
+    figure, axes = grid(3, 2, 2.0, [1.0, 2.0, 0.5])
+    assert len(axes) == len(figure.axes) == 3
+    assert figure.get_figheight() == pytest.approx(2.0 + 0.5 + 0.6)
 
 
 def test_learning_curves_keep_training_and_validation_apart():
-    left, right = learning_curves(history(), best_epoch=3).axes
-    np.testing.assert_allclose(lines(left)["validation"][:, 1], [1, 0.5, 1 / 3])
-    np.testing.assert_allclose(lines(left)["training loss (sum of terms)"][:, 1], [3, 1.5, 1])
-    np.testing.assert_allclose(lines(right)["task"][:, 1], [2, 1, 2 / 3])
-    assert "kept: epoch 3" in lines(left)
+    rows = [
+        {"epoch": epoch, "split": split, "name": name, "value": value / epoch}
+        for epoch in (1, 2, 3)
+        for split, name, value in (
+            ("train", "loss/total", 3.0),
+            ("train", "loss/task", 2.0),
+            ("valid", "loss/task", 1.0),
+        )
+    ]
+    left, right = learning_curves(pd.DataFrame(rows), best_epoch=3).axes
+    drawn = {line.get_label(): line.get_ydata() for axis in (left, right) for line in axis.get_lines()}
+    np.testing.assert_allclose(drawn["validation"], [1, 0.5, 1 / 3])
+    np.testing.assert_allclose(drawn["training loss (sum of terms)"], [3, 1.5, 1])
+    np.testing.assert_allclose(drawn["task"], [2, 1, 2 / 3])
+    assert "kept: epoch 3" in drawn
 
 
 def test_predicted_against_true_says_the_error():
     frame = pd.DataFrame({"label": [0.0, 1.0], "prediction": [0.5, 1.5]})
     assert "0.500, 2 samples" in predicted_against_true(frame, (-3, 3)).axes[0].get_title()
-
-
-def test_generated_labels_draw_the_median_and_the_human_label():
-    moves = pd.DataFrame(
-        [{"epoch": e, "modality": "audio", "quantile": q, "value": e * q} for e in (1, 2) for q in (0.1, 0.5, 0.9)]
-    )
-    traces = pd.DataFrame([{"epoch": e, "modality": "audio", "sample": "s", "label": e, "human": -1.0} for e in (1, 2)])
-    first, second = generated_labels(moves, traces).axes
-    np.testing.assert_allclose(lines(first)["audio (median)"], [[1, 0.5], [2, 1.0]])
-    np.testing.assert_allclose(lines(second)["human label"][:, 1], -1)
-
-
-def test_covariance_pairs_share_one_scale_and_show_the_difference():
-    a, b = np.eye(2), 3 * np.eye(2)
-    figure = covariance_pairs({"row": {"audio": a, "vision": b}})
-    images = [axis.get_images()[0] for axis in figure.axes[:3]]
-    np.testing.assert_allclose(images[2].get_array(), a - b)
-    assert {image.get_clim() for image in images} == {(-3.0, 3.0)}
-
-
-def test_noise_floor_draws_means_formula_and_signals():
-    measured = pd.DataFrame({"batch_size": [8, 8, 16, 16], "draw": [0, 1, 0, 1], "loss": [2.0, 4.0, 1.0, 2.0]})
-    formula = pd.DataFrame({"batch_size": [8, 16], "loss": [3.0, 1.5]})
-    drawn = lines(noise_floor(measured, formula, {"signal": 0.1}).axes[0])
-    np.testing.assert_allclose(drawn["mean of draws, no difference at all"][:, 1], [3, 1.5])
-    np.testing.assert_allclose(drawn["formula"][:, 1], [3, 1.5])
-    np.testing.assert_allclose(drawn["signal"][:, 1], 0.1)
-
-
-def test_loss_sizes_leave_out_zero_weights():
-    frame = pd.DataFrame(
-        [
-            {"weight": w, "epoch": 1, "name": name, "value": w if name.startswith("weighted") else 1.0}
-            for w in (0.0, 10.0)
-            for name in ("raw covariance", "weighted covariance", "task")
-        ]
-    )
-    raw, weighted, _ = loss_sizes(frame).axes
-    assert [line.get_label() for line in raw.get_lines()] == ["0", "10"]
-    assert [line.get_label() for line in weighted.get_lines()] == ["10"]
-
-
-def test_probe_table_prints_negative_scores_as_they_are():
-    frame = pd.DataFrame({"representation": ["a", "b"], "factor": "shared", "r2": [0.9, -0.2]})
-    assert [text.get_text() for text in probe_table(frame).axes[0].texts] == ["0.90", "-0.20"]
-
-
-def test_method_intervals_draw_runs_and_a_t_interval():
-    values = [0.70, 0.72, 0.75]
-    frame = pd.DataFrame(
-        {"method": "self_mm", "variant": "frozen", "seed": [1, 2, 3], "metric": "corr", "value": values}
-    )
-    floors = pd.DataFrame({"baseline": ["ridge"], "metric": ["corr"], "value": [0.7]})
-    axis = method_intervals(frame, {"corr": ("correlation", 1.0)}, floors).axes[0]
-    np.testing.assert_allclose(sorted(axis.collections[0].get_offsets()[:, 0]), values)
-    bar = axis.containers[0].lines[2][0].get_segments()[0][:, 0]
-    expected = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
-    np.testing.assert_allclose(bar, expected)

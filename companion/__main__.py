@@ -1,0 +1,82 @@
+"""``python -m companion``: curate the tables of this companion, and write those of README.md."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from companion import collaborative, data_sets, hrlf, missing, readme, sweeps
+from mmsa_lib.errors import ConfigError, DataError, MMSAError, unknown_name
+from mmsa_lib.paths import project_root
+
+SHELVES: dict[str, ModuleType] = {"sweep": sweeps, "missing": missing, "hrlf": hrlf, "collaborative": collaborative}
+"""First word of curated tables to the module that writes them from folders of runs."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0, 1 where ``readme --check`` finds a difference, 2 with one line on stderr on bad input."""
+    parser = argparse.ArgumentParser(prog="python -m companion", description="curate the tables of this companion")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    curated = commands.add_parser("results", help="write data/results/*.csv from folders of runs")
+    curated.add_argument("runs", type=Path, help="folder of folders of runs: main, ablations, sensitivity, missing, …")
+    curated.add_argument("--only", nargs="+", metavar="WORD", help=f"first words of tables: {', '.join(SHELVES)}")
+    curated.add_argument("--out", type=Path, help="folder to write, by default data/results of the checkout")
+    curated.set_defaults(run=_results)
+    tables = commands.add_parser("tables", help="write the summary of the public sets and the linear baselines")
+    tables.add_argument("--mirror", help="folder with the original files; by default they are downloaded")
+    tables.add_argument("--out", type=Path, help="folder to write, by default data of the checkout")
+    tables.set_defaults(run=_tables)
+    page = commands.add_parser("readme", help="write the tables of README.md from data/results")
+    page.add_argument("--check", action="store_true", help="change nothing; fail if README.md differs")
+    page.set_defaults(run=_readme)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except MMSAError as error:
+        print(f"companion: error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _results(options: argparse.Namespace) -> int:
+    target = options.out or _root() / "data" / "results"
+    for word in options.only or ():
+        if word not in SHELVES:
+            raise unknown_name("kind of table", word, SHELVES)
+    there = [word for word, shelf in SHELVES.items() if any((options.runs / name).is_dir() for name in shelf.FOLDERS)]
+    if not there:
+        known = dict.fromkeys(name for shelf in SHELVES.values() for name in shelf.FOLDERS)
+        raise DataError(f"{options.runs} has none of the folders {', '.join(known)}; make runs by notebooks/sweeps")
+    for word in options.only or there:
+        for name in SHELVES[word].write(options.runs, target):
+            print(f"{word}_{name}.csv")
+    return 0
+
+
+def _tables(options: argparse.Namespace) -> int:
+    folder = options.out or _root() / "data"
+    for path in data_sets.write_summary(folder / "published" / "dataset_summary", options.mirror):
+        print(path.name)
+    for name in data_sets.write_linear(folder / "results"):
+        print(f"{name}.csv")
+    return 0
+
+
+def _readme(options: argparse.Namespace) -> int:
+    if readme.write(_root(), options.check) or not options.check:
+        return 0
+    print("README.md differs from what the data give; write it with: python -m companion readme")
+    return 1
+
+
+def _root() -> Path:
+    root = project_root()
+    if root is None:
+        raise ConfigError("no checkout to write to; run from one, or give --out")
+    return root
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Order, display names and colours of methods, data sets and configurations: what tables and figures call them."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from mmsa_lib.figures import palette
+
+COLORS = {
+    "text_only": palette.BLUE,
+    "early_fusion": palette.SKY,
+    "late_fusion": palette.ORANGE,
+    "self_mm": palette.GREEN,
+    "modal_alignment": palette.VERMILLION,
+    "contrastive_mmcl": palette.PURPLE,
+    "collaborative_mmcl": palette.WINE,
+    "hrlf": palette.BLACK,
+}
+METHODS = tuple(COLORS)
+"""Baselines first, then the methods of the papers."""
+
+DATA = {
+    "synthetic": "synthetic",
+    "synthetic_emotions": "synthetic emotions",
+    "mosi": "CMU-MOSI",
+    "mosi_timed": "CMU-MOSI, word timing",
+    "mmmo": "ICT-MMMO",
+}
+"""Data set, with its inputs and tasks told apart, to what it is called."""
+
+CHOSEN, PRINTED = "chosen_weights", "printed_weights"
+"""Labels of ``hrlf``: weights chosen on validation data (notebook 05), and those of the paper."""
+
+METRICS = {"mae": ("mean absolute error ↓", 1.0), "corr": ("correlation ↑", 1.0)}
+"""Metric to its axis label and to the factor that its axis needs."""
+
+
+def readable(label: str) -> str:
+    """A label as words: ``chosen_weights`` is ``chosen weights``."""
+    return label.replace("_", " ")
+
+
+def line(method: str, name: str = "") -> str:
+    """What a line of a figure is called: a method, and its configuration where it has a name."""
+    return f"{method}, {readable(name) if method == 'hrlf' else name}" if name else method
+
+
+def data_of(rows: pd.DataFrame) -> pd.Series:
+    """Key of :data:`DATA` for each row."""
+    options = rows["data_options"].map(json.loads)
+    timed = options.map(lambda own: "_timed" if own.get("audio") == "timing" else "")
+    return rows["dataset"] + timed + options.map(lambda own: "_emotions" if own.get("task") == "emotions" else "")
+
+
+def place(values: pd.Series) -> pd.Series:
+    """Sort key of columns of methods or of data sets (by key or by display name); others come last."""
+    order = [*METHODS, *DATA] + [name for key, name in DATA.items() if name != key]
+    return values.map({name: position for position, name in enumerate(order)}).fillna(len(order))

@@ -1,0 +1,157 @@
+"""What several notebooks need: results as dots, the ablations of one method, tables on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from companion import names
+from mmsa_lib.errors import DataError
+from mmsa_lib.evaluation.metrics import metric as describe
+from mmsa_lib.evaluation.statistics import summarise_seeds
+from mmsa_lib.experiments import files
+from mmsa_lib.experiments.results import is_constant, named
+from mmsa_lib.experiments.runs import RunResult
+from mmsa_lib.experiments.summaries import compare
+from mmsa_lib.figures.panels import dots, heatmap
+
+RESULTS = "data/results"
+
+
+def ablation_effects(results: pd.DataFrame, method: str, metric: str = "mae") -> pd.DataFrame:
+    """Each configuration of ``method`` against the one that all others change, on complete test samples.
+
+    Returns:
+        Rows of :func:`~mmsa_lib.experiments.summaries.compare` (Holm over the configurations of a data set) with
+        ``name``: the label, or what is changed.
+    """
+    return named_switches(compare(results, method, [metric], method=method, items=False))
+
+
+def named_switches(effects: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a comparison of configurations with ``name``: the label, or what is changed in the reference."""
+    keys = ["method", "label", "changes", "data_options"]
+    base = effects[[f"reference_{key}" for key in keys]].set_axis(keys, axis=1)
+    both = pd.concat([effects[keys], base], ignore_index=True).assign(constant=False)
+    found = pd.concat([named(rows) for _, rows in both.groupby("method", sort=False)])["name"].sort_index()
+    return effects.assign(name=found.iloc[: len(effects)].to_numpy())
+
+
+def baseline_effects(results: pd.DataFrame, method: str, metric: str = "mae") -> pd.DataFrame:
+    """Each other method against ``method``, on complete test samples, as :func:`ablation_effects`."""
+    own = results[results["method"] != method]
+    base = results[(results["method"] == method) & (results["changes"] == files.NO_CHANGES)]
+    return compare(pd.concat([own, base], ignore_index=True), method, [metric], items=False)
+
+
+def placed(effects: pd.DataFrame, metric: str, results: pd.DataFrame) -> str:
+    """Where a method stands: :func:`baseline_effects` and the best constant in words, the method minus a baseline."""
+    rising = describe(metric).higher_is_better
+    cell = results[is_constant(results) & (results["metric"] == metric) & (results["split"] == "test")]["value"]
+    where = {"worse": "better than", "better": "behind", "no difference shown": "no difference shown to"}
+    places = [
+        f"{where[verdict]} "
+        + ", ".join(f"`{r.method}` ({-r.difference:+.3f} [{-r.high:+.3f}, {-r.low:+.3f}])" for r in rows.itertuples())
+        for verdict, rows in effects.groupby("verdict", sort=False)
+    ]
+    return (
+        f"{describe(metric).label} {effects['reference'].iloc[0]:.3f} over {effects['n'].max()} seeds, best constant "
+        f"{cell.max() if rising else cell.min():.3f}; {'; '.join(places)}."
+    )
+
+
+def told(effects: pd.DataFrame, verdict: str, column: str = "name") -> str:
+    """The lines with this verdict and their differences, in words."""
+    rows = effects[effects["verdict"] == verdict]
+    pairs = zip(rows[column], rows["difference"], strict=True)
+    return ", ".join(f"`{name}` ({difference:+.3f})" for name, difference in pairs) or "none"
+
+
+def method_dots(
+    results: pd.DataFrame, metrics: Mapping[str, tuple[str, float]], floors: pd.DataFrame | None = None
+) -> tuple[Figure, pd.DataFrame]:
+    """Each run as a dot, mean and 95 % interval over seeds beside it, one panel per metric.
+
+    Args:
+        results: rows of results, or rows with ``method, label, seed, metric, value`` that were chosen and named before.
+        metrics: metric key to axis label and factor.
+        floors: ``baseline, metric, value`` of what needs no method.
+
+    Returns:
+        The figure, and its numbers: the runs, then the floors.
+    """
+    runs = results[results["metric"].isin(metrics)]
+    if "protocol" in runs:
+        runs = runs[(runs["split"] == "test") & (runs["protocol"] == "complete") & ~is_constant(runs)]
+        runs = named(runs).drop(columns="label").rename(columns={"name": "label"})
+    runs = runs.sort_values("method", key=names.place, kind="stable")[["method", "label", "seed", "metric", "value"]]
+    factor = {metric: factor for metric, (_, factor) in metrics.items()}
+    label = {metric: label for metric, (label, _) in metrics.items()}
+
+    def drawn(rows: pd.DataFrame, column: str, mark: str) -> pd.DataFrame:
+        lines = [names.line(method, own) for method, own in zip(rows["method"], rows["label"], strict=True)]
+        scale = rows["metric"].map(factor)
+        bounds = {end: rows[end] * scale for end in ("low", "high") if end in rows}
+        values = {"value": rows[column] * scale, "panel": rows["metric"].map(label), "name": lines, **bounds}
+        return rows.assign(mark=rows["method"] + mark, **values)
+
+    means = summarise_seeds(runs, by=["method", "label", "metric"])
+    frame = pd.concat([drawn(runs, "value", ""), drawn(means, "mean", " mean")], ignore_index=True)
+    order = {text: position for position, text in enumerate(label.values())}
+    frame = frame.sort_values("panel", key=lambda column: column.map(order), kind="stable")
+    marks = {}
+    for method in runs["method"].unique():
+        color = names.COLORS[method]
+        marks[method] = {"color": color, "ms": 3.7, "mew": 0, "alpha": 0.6}
+        marks[f"{method} mean"] = {"color": color, "marker": "|", "ms": 12, "mew": 1.5}
+    if floors is not None:
+        scaled = floors.assign(value=floors["value"] * floors["metric"].map(factor), panel=floors["metric"].map(label))
+    figure = dots(frame, marks, "", floors=None if floors is None else scaled, width=2.9)
+    return figure, pd.concat([runs, *([] if floors is None else [floors])])
+
+
+def constant_floor(results: pd.DataFrame, constant: str = "constant_median") -> pd.DataFrame:
+    """What a constant scores on the test samples, as floors: ``metric, value, baseline``."""
+    rows = results[(results["method"] == constant) & (results["split"] == "test")].dropna(subset=["value"])
+    words = f"constant (train {constant.removeprefix('constant_')})"
+    return rows[["metric", "value"]].drop_duplicates().assign(baseline=words)
+
+
+def run_folders(runs: Path, wanted: tuple[str, ...], ends: tuple[str, ...] = (files.DONE,)) -> list[Path]:
+    """Those of the folders ``wanted`` below ``runs`` that hold a run that ended.
+
+    Raises:
+        DataError: none does.
+    """
+    there = [runs / name for name in wanted if any(any((runs / name).glob(f"*/{end}")) for end in ends)]
+    if not there:
+        raise DataError(f"{runs} has no finished run in any of {', '.join(wanted)}")
+    return there
+
+
+def write_table(path: Path, table: pd.DataFrame, digits: int) -> None:
+    """Write a table with numbers rounded to ``digits`` after the point."""
+    numbers = {column: table[column].round(digits) for column in table.select_dtypes("float")}
+    files.write_table(path, table.assign(**numbers).reset_index(drop=True))
+
+
+def of_run(table: pd.DataFrame, run: RunResult) -> pd.DataFrame:
+    """``table`` behind columns that say which run it is of."""
+    known = {"dataset": run.config.dataset, "seed": run.config.seed}
+    keys = {"run_id": run.run_id, **run.config.described(), **known}
+    return table.assign(**keys)[[*keys, *table.columns]]
+
+
+def probe_table(table: pd.DataFrame, title: str = "") -> Figure:
+    """Heat map of out-of-sample R² of linear probes: representations down, planted factors across.
+
+    Args:
+        table: tidy ``representation, factor, r2``. Values below 0 (worse than the mean) have the colour of 0.
+        title: of the figure.
+    """
+    wide = table.pivot_table(index="representation", columns="factor", values="r2", sort=False)
+    wide.columns = [str(factor).replace("_", "\n") for factor in wide.columns]
+    return heatmap({title: wide.round(2) + 0.0}, "R², out of sample", cell=(0.85, 0.34))

@@ -1,0 +1,318 @@
+"""The missing-modality benchmark: tables from real runs, means by hand, hazards and printed numbers."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import f1_score as sklearn_f1
+
+from companion import missing
+from companion.__main__ import main
+from companion.missing import (
+    METRICS,
+    PAPER_ORDER,
+    augmentation_effects,
+    benchmark_table,
+    best_constants,
+    control_effects,
+    curated_cells,
+    levels_of,
+    mask_agreement,
+    masks_from_one_seed,
+    printed_metrics,
+    printed_subsets,
+    run_states,
+    subset_table,
+    summaries_of,
+    with_training,
+    write,
+    wrong_f1_with_swapped_arguments,
+)
+from mmsa_lib.data.missing import frame_masks
+from mmsa_lib.data.task import regression
+from mmsa_lib.errors import DataError
+from mmsa_lib.evaluation.hazards import prediction_spread
+from mmsa_lib.evaluation.metrics import f1_score
+from mmsa_lib.experiments import files
+from mmsa_lib.experiments.config import RunConfig
+from mmsa_lib.experiments.files import write_manifest
+from mmsa_lib.experiments.results import collect, read_results
+from mmsa_lib.experiments.runs import find_run, run
+from mmsa_lib.paths import project_root
+
+PUBLISHED = project_root() / "data" / "published" / "published_results.csv"
+COMMON = {
+    "data": {"samples": (48, 24, 32), "dims": (12, 8, 8), "length": 6},
+    "settings": {"device": "cpu"},
+    "config": {"max_epochs": 1, "batch_size": 16},
+    "protocols": ("frames", "subsets", "rate"),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Plain and augmented runs of two methods, two seeds each."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMSA_LIB_MASKS", str(folder / "masks"))
+        for method in ("text_only", "early_fusion"):
+            for recipe in ("none", "stochastic"):
+                for seed in (1, 2):
+                    config = RunConfig(method=method, missing=recipe, seed=seed, **COMMON)
+                    run(config, folder / "missing", progress="none")
+    return folder
+
+
+@pytest.fixture
+def copied(runs, tmp_path):
+    """A copy that may be spoilt."""
+    shutil.copytree(runs / "missing", tmp_path / "copy" / "missing")
+    return tmp_path / "copy" / "missing"
+
+
+def listed(folder):
+    found = collect(folder)
+    return run_states(folder, found.assign(table="synthetic"))
+
+
+def fail(folder, source, error, **changes):
+    """A failed run with the configuration of ``source``, but for ``changes``."""
+    target = folder / f"failed{changes.get('seed', '')}"
+    target.mkdir()
+    stored = files.read_json(source / files.CONFIG)
+    stored["config"] |= changes
+    files.write_json(target / files.CONFIG, stored)
+    files.write_json(target / files.ERROR, error)
+
+
+def test_all_cells_of_all_runs_are_kept_and_rounded(runs, tmp_path, capsys):
+    assert main(["results", str(runs), "--only", "missing", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.split() == ["missing_synthetic.csv", "missing_spread.csv", "missing_runs.csv"]
+    table = read_results(tmp_path / "missing_synthetic.csv")
+    expected = collect(runs / "missing").query("split == 'test'")
+    expected = expected[expected["metric"].isin(METRICS)].reset_index(drop=True)
+    keys = ["run_id", "method", "protocol", "level", "metric"]
+    merged = table.merge(expected, on=keys, suffixes=("", "_all"))
+    assert len(merged) == len(table) == len(expected)
+    np.testing.assert_allclose(merged["value"], merged["value_all"], atol=5.1e-5)
+    assert {"acc5", "acc2_neg_nonneg"}.isdisjoint(table["metric"])
+    assert augmentation_effects(summaries_of(table))["name"].tolist() == ["text_only", "early_fusion"] * 3
+
+
+def test_spread_is_that_of_the_stored_predictions(runs, tmp_path):
+    write(runs, tmp_path)
+    table = pd.read_csv(tmp_path / "missing_spread.csv", dtype={"level": str})
+    assert set(table["protocol"]) == {"frames", "subsets", "rate"}
+    assert not table.duplicated(["run_id", "protocol", "level"]).any()
+    for row in table.query("protocol == 'rate' and level == '0.5'").itertuples():
+        stored = find_run(row.run_id, runs / "missing").predictions("test", "rate", 0.5)
+        expected = prediction_spread(stored.predictions, regression())
+        assert row.sd == pytest.approx(expected["sd"], abs=5.1e-5)
+        assert row.entropy == pytest.approx(expected["entropy"], abs=5.1e-5)
+
+
+def test_every_run_is_listed_with_one_fingerprint_of_the_masks(runs):
+    table = listed(runs / "missing")
+    assert len(table) == 8
+    assert set(table["state"]) == {"finished"}
+    stored = find_run(table["run_id"].iloc[0], runs / "missing").environment["mask_fingerprint"]
+    assert table["masks"].unique().tolist() == [stored]
+    assert len(stored) == 64
+
+
+def test_a_failed_run_is_listed_and_one_that_was_repeated_is_not(copied):
+    source = next(copied.glob(f"*/{files.DONE}")).parent
+    error = {"type": "TrainingError", "message": "the states\ncollapsed"}
+    fail(copied, source, error, seed=9)
+    fail(copied, source, error)  # the same seed as the finished run
+    table = listed(copied)
+    failed = table[table["state"] == "failed"]
+    assert failed["seed"].tolist() == [9]
+    assert failed["error"].tolist() == ["TrainingError: the states collapsed"]
+    assert failed["changes"].tolist() == table.loc[table["run_id"] == source.name, "changes"].tolist()
+    assert len(table) == 9
+
+
+def test_complete_input_that_differs_from_rate_0_is_refused(copied, tmp_path):
+    source = next(copied.glob(f"*/{files.DONE}")).parent
+    table = files.read_table(source / files.METRICS)
+    wrong = (table["protocol"] == "frames") & (table["level"] == "0.0") & (table["metric"] == "mae")
+    files.write_table(source / files.METRICS, table.assign(value=table["value"].where(~wrong, 9.0)))
+    write_manifest(source, files.RESULTS)
+    with pytest.raises(DataError, match=r"has mae 9.0 under frames 0.0 and .* on complete input"):
+        curated_cells(collect(copied), tmp_path / "x.csv")
+    assert not (tmp_path / "x.csv").exists()
+
+
+# --- numbers by hand ---
+
+SUBSETS = ["text", "audio", "vision", "text+audio", "text+vision", "audio+vision", "text+audio+vision"]
+RATES = [str(step / 10) for step in range(11)]
+MOSI = '{"audio": "audio73"}'
+AUGMENTED = {"missing": "stochastic"}
+WEIGHTS = {"lambda_frf": 0.1}
+
+
+def cells(method, changes, height, *, label="", dataset="mosi", subsets=SUBSETS, metric="f1_neg_pos", seeds=(1, 3)):
+    """Frames fall by .02 a step, subsets rise by .05, rates are level; a seed adds .01 times its number."""
+    levels = [("complete", "0.0", height)]
+    levels += [("frames", rate, height - 0.02 * i) for i, rate in enumerate(RATES)]
+    levels += [("subsets", name, height - 0.3 + 0.05 * i) for i, name in enumerate(subsets)]
+    levels += [("rate", rate, height - 0.1) for rate in ("0.2", "0.4")]
+    own = {"method": method, "label": label, "changes": json.dumps(changes), "dataset": dataset, "fold": "standard",
+           "data_options": MOSI if dataset == "mosi" else "{}"}  # fmt: skip
+    return [
+        {**own, "run_id": f"{method}{changes}{seed}", "seed": seed, "protocol": protocol, "level": level,
+         "split": "test", "metric": metric, "value": value + 0.01 * seed + 0.001 * (seed * len(method) % 3)}
+        for seed in seeds for protocol, level, value in levels
+    ]  # fmt: skip
+
+
+def frame(**options):
+    first = cells("constant_mean", {}, 0.4, **options)[0]
+    constant = {**first, "run_id": "", "seed": None, "value": 0.42, "data_options": "{}"}
+    rows = [
+        *cells("early_fusion", AUGMENTED, 0.8, **options), *cells("early_fusion", {}, 0.9, **options),
+        *cells("hrlf", WEIGHTS, 0.7, label="chosen_weights", **options), *cells("hrlf", {}, 0.95, **options),
+        constant, {**constant, "method": "constant_prior", "value": 0.1},
+        {**constant, "method": "oracle_test_majority"},
+    ]  # fmt: skip
+    return pd.DataFrame(rows).astype({"seed": "Int64"})
+
+
+def by_label(table):
+    return {label: tuple(cells) for label, *cells in (line.cells for line in table.lines)}
+
+
+def test_rows_are_named_and_ordered_for_readers():
+    rows = with_training(frame())
+    order = rows[rows["training"] != ""].drop_duplicates(["name", "training"])[["name", "training"]]
+    assert order.to_numpy().tolist() == [
+        ["early_fusion", "plain"], ["early_fusion", "augmented"], ["hrlf, chosen weights", "augmented"],
+        ["hrlf", "augmented"],
+    ]  # fmt: skip
+    assert set(rows["data"]) == {"CMU-MOSI"}
+    assert rows["method"].tolist()[-1] == "oracle_test_majority"
+    assert best_constants(frame(), "f1_neg_pos", higher_is_better=True) == {"CMU-MOSI": 0.42}
+
+
+def test_each_protocol_in_one_number():
+    rows = pd.concat([frame(metric="mae", seeds=(1, 2, 3)), frame(metric="mae", dataset="mmmo", seeds=(1, 2, 3))])
+    found = summaries_of(rows)
+    assert list(dict.fromkeys(zip(found["summary"], found["data"], strict=True))) == [
+        (summary, data) for summary in missing.SUMMARIES.values() for data in ("CMU-MOSI", "ICT-MMMO")
+    ]  # fmt: skip
+    own = missing.means_of(found).query("data == 'CMU-MOSI' and name == 'hrlf, chosen weights'")
+    noise = 0.02 + 0.001
+    assert own.set_index("summary")["mean"].to_dict() == pytest.approx(
+        {"mean over rates 0 … .9": 0.7 - 0.09 + noise, "Avg. of subsets": 0.7 - 0.175 + noise,
+         "mean over MR": 0.7 - 0.1 + noise}
+    )  # fmt: skip
+    added = augmentation_effects(found)
+    assert set(added["name"]) == {"early_fusion"}
+    assert added["difference"].tolist() == pytest.approx([-0.1] * 6)
+    beyond = control_effects(found).query("name == 'hrlf, chosen weights'")
+    assert beyond["difference"].tolist() == pytest.approx([-0.1] * 6, abs=0.002)
+    assert set(beyond["verdict"]) == {"better"}
+    level = levels_of(rows, "frames").query("data == 'ICT-MMMO' and name == 'early_fusion' and training == 'plain'")
+    assert level["mean"].tolist() == pytest.approx([0.92 - 0.02 * i for i in range(11)])
+
+
+def test_the_benchmark_table_has_every_protocol():
+    table = benchmark_table(frame(), "f1_neg_pos")
+    row = table.frame[table.frame["changes"] == json.dumps(AUGMENTED)].set_index("metric")["mean"]
+    mean = 0.82  # .80 and the mean of the seeds' .01 and .03
+    assert row["AUILC / range"] == pytest.approx(mean - 0.09)  # a line that falls by .18 over 0 … .9
+    assert row["AUILC"] == pytest.approx(0.9 * (mean - 0.09))
+    assert row["Avg."] == pytest.approx(mean - 0.3 + 0.125)
+    assert row["complete"] == pytest.approx(mean)
+    assert row["mean over MR"] == pytest.approx(mean - 0.1)
+    rows = by_label(table)
+    # Two seeds .02 apart: half of the interval is t(1, .975) = 12.706 times .01.
+    assert rows["early_fusion (missing=stochastic)"][:3] == ("2", "65.7 ± 11.4", "73.0 ± 12.7")
+    assert rows["constant_mean"] == ("", "37.8", "42.0", "42.0", "42.0", "42.0")
+    assert "hrlf (chosen_weights)" in rows
+    assert table.title.startswith("mosi, fold standard, test samples, F1 (neg/pos), with audio=audio73")
+
+
+def test_the_layout_of_the_paper():
+    table = subset_table(frame(), "f1_neg_pos")
+    assert tuple(text.split()[0] for text in table.blocks[0].header[-8:]) == PAPER_ORDER
+    rows = {label: [cell.split()[0] for cell in cells[1:]] for label, cells in by_label(table).items()}
+    assert rows["early_fusion"] == ["62.0", "67.0", "72.0", "77.0", "82.0", "87.0", "74.5", "92.0"]
+    assert rows["constant_mean"] == ["42.0"] * 8
+    few = subset_table(frame(subsets=["text", "audio", "text+audio"]), "f1_neg_pos")
+    assert [cell.split()[0] for cell in by_label(few)["early_fusion"][1:]] == ["62.0", "67.0", "64.5", "72.0"]
+
+
+def test_failed_runs_are_counted_beside_the_finished_ones():
+    own = {"label": ["chosen_weights", "", ""], "changes": [json.dumps(WEIGHTS), "{}", "{}"], "data_options": MOSI}
+    failed = pd.DataFrame({"run_id": list("abc"), "method": ["hrlf", "self_mm", "self_mm"], **own, "dataset": "mosi",
+                           "fold": "standard", "seed": [5, 1, 3]})  # fmt: skip
+    rows = by_label(subset_table(frame(), "f1_neg_pos", failed))
+    assert rows["hrlf (chosen_weights)"][0] == "2, 1 failed"
+    assert rows["self_mm"] == ("0, 2 failed", *["–"] * 8)
+    assert rows["early_fusion"][0] == "2"
+
+
+def test_printed_numbers_stand_apart_and_are_those_of_the_paper():
+    published = pd.read_csv(PUBLISHED)
+    table = printed_subsets(published, "HRLF Table 1", "mosi", {"f1": "F1"})
+    lines = [line.split() for line in repr(table).splitlines()]
+    assert ["method", *PAPER_ORDER] in lines
+    assert ["hrlf", "83.36", "69.47", "64.59", "83.82", "83.56", "75.62", "76.74", "84.15"] in lines
+    assert "never compared" in table.title
+    assert "GloVe 300" in table.title
+    four = printed_subsets(published, "HRLF Table 2", "iemocap", {"f1_happy": "happy", "f1_sad": "sad"})
+    assert "84.9/83.7" in repr(four)
+    source = published.query("quoted_from == 'EMT-DLFR Table 6' and dataset == 'mosi'")
+    few = source[~((source["method"] == source["method"].iloc[0]) & (source["metric"] == "mae"))]
+    assert "–" in repr(printed_metrics(few, "EMT-DLFR Table 6", "mosi"))
+    text = repr(printed_metrics(source, "EMT-DLFR Table 6", "mosi"))
+    assert all(f"{value:g}" in text for value in source["value"])
+
+
+def test_mistakes_are_named():
+    published = pd.read_csv(PUBLISHED)
+    with pytest.raises(DataError, match="no run has test results of 'acc7'"):
+        benchmark_table(frame(), "acc7")
+    with pytest.raises(DataError, match=r"several datasets \(mmmo, mosi\)"):
+        subset_table(pd.concat([frame(), frame(dataset="mmmo")]), "f1_neg_pos")
+    with pytest.raises(DataError, match="--protocols subsets"):
+        subset_table(frame().query("protocol != 'subsets'"), "f1_neg_pos")
+    with pytest.raises(DataError, match="no published value on mosi is quoted from 'Table 9'"):
+        printed_subsets(published, "Table 9", "mosi", {"f1": "F1"})
+    with pytest.raises(DataError, match="several settings on mosi"):
+        printed_metrics(published, "HRLF Table 1", "mosi")
+
+
+# --- hazards ---
+
+
+def test_swapped_arguments_give_the_golden_value_and_that_of_scikit_learn():
+    labels = np.array([-2.6, -1.0, -0.2, 0, 0, 0.4, 1.5, 2.5, 3.0])
+    kept = labels != 0
+    predictions = np.array([-3.4, 0.2, -0.5, -0.1, 0, 0.5, 2.5, 1.5, 3.6])
+    truth, predicted = labels[kept] > 0, predictions[kept] > 0
+    assert f1_score(predicted, truth) == pytest.approx(0.850794, abs=1e-6)
+    assert wrong_f1_with_swapped_arguments(predicted, truth) == pytest.approx(0.863492, abs=1e-6)
+    expected = sklearn_f1(predicted, truth, average="weighted")
+    assert wrong_f1_with_swapped_arguments(predicted, truth) == pytest.approx(expected)
+
+
+def test_a_constant_gets_the_f1_of_its_class_when_swapped():
+    truth, constant = np.array([1] * 578 + [0] * 422), np.ones(1000, int)
+    of_its_class = 2 * 578 / (1000 + 578)
+    assert wrong_f1_with_swapped_arguments(constant, truth) == pytest.approx(of_its_class)
+    assert f1_score(constant, truth) == pytest.approx(0.578 * of_its_class)
+
+
+def test_one_mask_seed_hides_the_same_frames_in_all_modalities_of_equal_shape():
+    valid = {"text": torch.ones(200, 50).bool(), "audio": torch.ones(200, 50).bool(), "vision": torch.ones(9, 7).bool()}
+    published = masks_from_one_seed(valid, 0.3, 1111)
+    assert mask_agreement(valid, published) == {"text/audio": 1.0}
+    own = frame_masks(valid, 0.3, torch.Generator().manual_seed(1111))
+    assert mask_agreement(valid, own)["text/audio"] == pytest.approx(0.3**2 + 0.7**2, abs=0.02)

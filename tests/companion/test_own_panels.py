@@ -1,0 +1,205 @@
+"""The drawn numbers of figures that only one notebook has, read back from the axes."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from companion import alignment, collaborative, contrastive, data_sets, hrlf, missing, shared
+
+
+def lines(axis):
+    return {line.get_label(): line.get_xydata() for line in axis.get_lines()}
+
+
+def test_label_histograms_draw_shares_of_each_split_with_empty_bins():
+    frame = pd.DataFrame(
+        {"dataset": "mosi", "split": "train", "step": 1.0, "label": [-1.0, 1.0, 2.0], "samples": [1, 2, 1]}
+    )
+    axis = data_sets.label_histograms(frame).axes[0]
+    values, edges = axis.patches[0].get_data()[:2]
+    np.testing.assert_allclose(values, [25, 0, 50, 25])
+    np.testing.assert_allclose(edges, [-1.5, -0.5, 0.5, 1.5, 2.5])
+    assert axis.get_legend().get_texts()[0].get_text() == "train (4)"
+
+
+def test_length_distribution_is_cumulative():
+    frame = pd.DataFrame({"dataset": "a", "split": "train", "unit": "words", "length": [5, 1], "samples": [1, 3]})
+    drawn = data_sets.length_distribution(frame).axes[0].get_lines()[0].get_xydata()
+    np.testing.assert_allclose(drawn, [[1, 75], [5, 100]])
+
+
+def test_availability_prints_each_share_and_a_dash_for_what_is_absent():
+    values = {
+        "dataset": ["a", "a", "b"],
+        "split": "train",
+        "modality": ["text", "audio", "text"],
+        "observed": [1, 0.5, 0],
+    }
+    texts = [text.get_text() for text in data_sets.availability(pd.DataFrame(values)).axes[0].texts]
+    assert texts == ["100.0 %", "50.0 %", "0.0 %", "–"]
+
+
+def test_utterance_hatches_missing_steps_only():
+    figure = data_sets.utterance({"text": np.ones((3, 4))}, {"text": np.array([True, False, True])})
+    hatched = [patch for patch in figure.axes[0].patches if patch.get_hatch()]
+    assert [patch.get_x() for patch in hatched] == [pytest.approx(0.5)]
+
+
+def test_bayes_errors_draws_one_bar_per_subset():
+    frame = pd.DataFrame({"modalities": ["text", "text+audio"], "mae": [0.8, 0.6]})
+    bars = data_sets.bayes_errors(frame, "mae", "error", {"constant": 1.4}).axes[0].patches
+    assert [bar.get_width() for bar in bars] == [0.8, 0.6]
+
+
+def test_generated_labels_draw_the_median_and_the_human_label():
+    moves = pd.DataFrame(
+        [{"epoch": e, "modality": "audio", "quantile": q, "value": e * q} for e in (1, 2) for q in (0.1, 0.5, 0.9)]
+    )
+    traces = pd.DataFrame([{"epoch": e, "modality": "audio", "sample": "s", "label": e, "human": -1.0} for e in (1, 2)])
+    first, second = alignment.generated_labels(moves, traces).axes
+    np.testing.assert_allclose(lines(first)["audio (median)"], [[1, 0.5], [2, 1.0]])
+    np.testing.assert_allclose(lines(second)["human label"][:, 1], -1)
+
+
+def test_covariance_pairs_share_one_scale_and_show_the_difference():
+    a, b = np.eye(2), 3 * np.eye(2)
+    figure = alignment.covariance_pairs({"row": {"audio": a, "vision": b}})
+    images = [axis.get_images()[0] for axis in figure.axes[:3]]
+    np.testing.assert_allclose(images[2].get_array(), a - b)
+    assert {image.get_clim() for image in images} == {(-3.0, 3.0)}
+
+
+def test_noise_floor_draws_means_formula_and_signals():
+    measured = pd.DataFrame({"batch_size": [8, 8, 16, 16], "draw": [0, 1, 0, 1], "loss": [2.0, 4.0, 1.0, 2.0]})
+    formula = pd.DataFrame({"batch_size": [8, 16], "loss": [3.0, 1.5]})
+    drawn = lines(alignment.noise_floor(measured, formula, {"signal": 0.1}).axes[0])
+    np.testing.assert_allclose(drawn["mean of draws, no difference at all"][:, 1], [3, 1.5])
+    np.testing.assert_allclose(drawn["signal"][:, 1], 0.1)
+
+
+def test_loss_sizes_leave_out_zero_weights():
+    kinds = ("task", "raw covariance", "weighted covariance")
+    rows = [
+        {"weight": w, "epoch": e, "name": name, "value": w if name.startswith("weighted") else 1.0}
+        for w in (0.0, 10.0) for e in (1, 2) for name in kinds
+    ]  # fmt: skip
+    axes = alignment.loss_sizes(pd.DataFrame(rows)).axes
+    assert [axis.get_title() for axis in axes] == ["raw covariance", "weighted covariance", "task"]
+    assert [len([line for line in axis.get_lines() if len(line.get_xdata())]) for axis in axes] == [2, 1, 2]
+
+
+def test_compared_says_what_each_weight_changes():
+    rows = [{"weight": w, "metric": "mae", "seed": s, "value": v + s / 1000 + (w == "1") * (s % 2) / 1000}
+            for w, v in (("0", 1.0), ("1", 0.5)) for s in (1, 2, 3)]  # fmt: skip
+    text = alignment.compared(pd.DataFrame(rows), "0")
+    assert text.startswith(
+        "Against 0 the error of the other 1 weights changes by -0.499 to -0.499, paired over 3 seeds"
+    )
+    assert text.endswith("1 is better (-0.499). ")
+
+
+def test_pair_masks_draw_their_codes_and_name_those_used():
+    codes = np.array([[0, 2], [2, 0]])
+    figure = contrastive.pair_masks({"one": codes, "two": codes}, ["a", "b"], blocks=1)
+    assert (figure.axes[1].get_images()[0].get_array() == codes).all()
+    used = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert used == [contrastive.ROLES[0][0], contrastive.ROLES[2][0]]
+
+
+def test_routing_and_modulation_show_what_they_are_given():
+    coupling = np.array([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]])
+    axis = contrastive.routing_coefficients({"text": coupling}, {"text": {"shared": 1}}, ["a", "b", "c"]).axes[0]
+    np.testing.assert_allclose(axis.get_images()[0].get_array(), coupling.T)
+    assert [text.get_text() for text in axis.texts] == ["shared"]
+    weights = pd.DataFrame({"formula": "f", "cosine": [-1.0, 1.0], "weight": [2.0, 0.0]})
+    price = pd.DataFrame({"denominator": "all", "gamma": [0.0, 0.0, 1.0], "seed": [1, 2, 1], "measure": "m",
+                          "cosine": [0.2, 0.4, 0.5]})  # fmt: skip
+    left, right = contrastive.modulation_weights(weights, price).axes
+    np.testing.assert_allclose(lines(left)["f"], [[-1, 2], [1, 0]])
+    np.testing.assert_allclose(lines(right)["m"], [[0, 0.3], [1, 0.5]])
+
+
+def test_terms_and_cosines_have_a_panel_each():
+    history = pd.DataFrame(
+        {"run": "full", "epoch": [1, 2, 1, 2], "name": ["cmc", "cmc", "smc", "smc"], "value": [4.0, 3, 2, 1]}
+    )
+    first, second = contrastive.contrastive_terms(history, {"smc": 5.0}).axes
+    assert (first.get_title(), second.get_title()) == ("CMC", "SMC")
+    assert [len(axis.get_lines()) for axis in (first, second)] == [1, 2]
+    trace = pd.DataFrame({"run": "full", "epoch": [0, 1] * 2, "modality": "text", "pairs": ["a", "a", "b", "b"]})
+    trace = trace.assign(cosine=[0.1, 0.2, 0.3, 0.4])
+    solid, dotted = contrastive.cosine_traces(trace).axes[0].get_lines()
+    assert (solid.get_linestyle(), dotted.get_linestyle()) == ("-", ":")
+    np.testing.assert_allclose(dotted.get_ydata(), [0.3, 0.4])
+
+
+def test_gates_are_drawn_over_words_with_gaps_and_marks():
+    frame = pd.DataFrame({"variant": ["reference"] * 2 + ["corrected"] * 2, "modality": "text", "row": [0, 1] * 2,
+                          "value": [0.1, 0.2, 0.3, 0.4]})  # fmt: skip
+    axis = collaborative.word_gates(frame, ["a", "b"], {"text": [1]}, {"text": {"peak": 0}}).axes[0]
+    drawn = [line.get_ydata().tolist() for line in axis.get_lines() if line.get_marker() == "o"]
+    assert drawn == [[0.1, 0.2], [0.3, 0.4]]
+    assert axis.patches[0].get_x() == 0.5
+    assert axis.get_ylabel() == "text\ngate"
+    assert [text.get_text() for text in axis.texts] == ["peak"]
+
+
+def test_rewards_and_states_are_scattered():
+    scatter = pd.DataFrame({"model": "m", "intended": [0.0, 1.0], "computed": [0.5, 0.25]})
+    left, right = collaborative.reward_index({"as indexed": np.eye(2)}, scatter).axes
+    assert left.get_images()[0].get_array().tolist() == [[True, False], [False, True]]
+    assert "correlation -1.00" in right.get_title()
+    states = pd.DataFrame({"variant": ["reference"], "norm_evaluation": [1.0], "norm_training": [0.5],
+                           "gate_evaluation": [0.2], "gate_training": [0.3]})  # fmt: skip
+    norms, gates = collaborative.states_in_training(states).axes
+    assert norms.collections[0].get_offsets().tolist() == [[1.0, 0.5]]
+    assert gates.collections[0].get_offsets().tolist() == [[0.2, 0.3]]
+
+
+def test_agreement_over_epochs_has_a_line_per_scale_and_input_and_one_of_chance():
+    rows = [{"epoch": e, "input": kind, "scale": s, "measure": m, "value": s + e / 10}
+            for e in (0, 1) for kind in ("complete", "incomplete") for s in (1, 2, 3)
+            for m in ("cka", "cka_shuffled")]  # fmt: skip
+    (axis,) = hrlf.agreement_curves(pd.DataFrame(rows), {"cka": "linear CKA"}).axes
+    drawn = [line.get_ydata().tolist() for line in axis.get_lines()]
+    assert drawn.count([1.0, 1.1]) == 2
+    assert drawn[-1] == [2.0, 2.1]  # the mean over scales and inputs
+
+
+def test_patterns_tell_padding_missing_and_observed():
+    valid = np.array([[True, True, False]])
+    figure = missing.missing_patterns({"A": {"text": (valid, valid & [[True, False, False]])}})
+    assert figure.axes[0].collections[0].get_array().ravel().tolist() == [2, 1]
+    assert figure.axes[0].get_xlabel() == "2 steps"
+
+
+def test_identifiers_with_dollar_signs_are_drawn():
+    one = data_sets.utterance({"text": np.ones((3, 4))}, {"text": np.ones(3, dtype=bool)}, title="video$_$0: label 1.0")
+    frame = pd.DataFrame({"epoch": [1] * 3, "modality": "text", "quantile": [0.1, 0.5, 0.9], "value": [0.1, 0.2, 0.3]})
+    sample = pd.DataFrame({"epoch": [1], "modality": "text", "sample": "video$_$0", "label": 1.0, "human": 0.5})
+    for figure in (one, alignment.generated_labels(frame, sample)):
+        figure.savefig(io.BytesIO())
+
+
+def test_probe_table_prints_negative_scores_as_they_are():
+    frame = pd.DataFrame({"representation": ["a", "b"], "factor": "shared", "r2": [0.9, -0.2]})
+    assert [text.get_text() for text in shared.probe_table(frame).axes[0].texts] == ["0.90", "-0.20"]
+
+
+def test_methods_are_drawn_as_runs_with_a_t_interval():
+    values = [0.70, 0.72, 0.75]
+    runs = pd.DataFrame(
+        {"method": "self_mm", "label": "frozen text", "seed": [1, 2, 3], "metric": "corr", "value": values}
+    )
+    floors = pd.DataFrame({"baseline": ["ridge"], "metric": ["corr"], "value": [0.7]})
+    figure, numbers = shared.method_dots(runs, {"corr": ("correlation", 100.0)}, floors)
+    (axis,) = figure.axes
+    marks = {line.get_marker(): line.get_xdata() for line in axis.get_lines() if line.get_marker() != "None"}
+    np.testing.assert_allclose(sorted(marks["o"]), [70, 72, 75])
+    np.testing.assert_allclose(marks["|"], 100 * np.mean(values))
+    (bar,) = [line.get_xdata() for line in axis.get_lines() if line.get_linewidth() == 1.6]
+    np.testing.assert_allclose(bar, [66.083, 78.583], atol=0.01)  # 72.33 ± 4.303 * 2.517 / sqrt(3)
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["self_mm, frozen text"]
+    assert len(numbers) == 4
