@@ -23,7 +23,7 @@ from typing import Any
 import torch
 import yaml
 from step_timing import milliseconds_of, print_ratios
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmsa_lib.data import load
@@ -47,36 +47,41 @@ class ListBuffer(ReplayBuffer):
 
     def __init__(self, capacity: int):
         super().__init__(capacity)
-        self.rows: list[dict[str, Tensor]] = []
+        self.samples: list[dict[str, Tensor]] = []
 
-    def add(self, rows: Mapping[str, Tensor]) -> None:
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def store(self, rows: Mapping[str, Tensor]) -> None:
         count = len(next(iter(rows.values())))
-        if len(self.rows) + count >= self.capacity:
-            self.rows = self.rows[len(self.rows) // 2 :]
+        if len(self) + count >= self.capacity:
+            self.samples = self.samples[len(self) // 2 :]
         for row in range(count):
-            self.rows.append({name: values[row].detach().clone() for name, values in rows.items()})
-        self.size = len(self.rows)
+            self.samples.append({name: values[row].detach().clone() for name, values in rows.items()})
 
     def sample(self, size: int) -> dict[str, Tensor]:
-        chosen = random.sample(self.rows, size)
+        chosen = random.sample(self.samples, size)
         return {name: torch.stack([row[name] for row in chosen]) for name in chosen[0]}
 
 
 def slow_learn(self, size, optimizers):
-    """The step of critic and gates with every gradient that nobody needs."""
-    config, sampled = self.config, self.buffer.sample(size)
+    """The step of critic and actor with every gradient that nobody needs."""
+    if not self.replay.can_sample(size):
+        return {}
+    config, policy, sampled = self.config, self.policy, self.replay.sample(size)
     names = ("state", "action", "valid", "next", "next_valid")
-    state, action, valid, following, later = (self._column(sampled, name) for name in names)
-    self.target.requires_grad_(True).train()
-    future = self.target["critic"](following, self.target["gates"](following), later)
-    loss = config.weight_rl * F.l1_loss(self.critic(state, action, valid), sampled["reward"] + config.discount * future)
+    state, action, valid, following, later = (self.unflatten(sampled, name) for name in names)
+    policy.target.requires_grad_(True).train()
+    future = policy.target["critic"](following, policy.target["gates"](following), later)
+    target = sampled["reward"] + config.discount * future
+    loss = config.weight_rl * F.l1_loss(policy.critic(state, action, valid), target)
     optimizers["critic"].zero_grad()
     loss.backward()
     optimizers["critic"].step()
     optimizers["actor"].zero_grad()
-    (-config.weight_rl * self.critic(state, self.gates(state), valid).mean()).backward()
+    (-config.weight_rl * policy.critic(state, policy.gates(state), valid).mean()).backward()
     optimizers["actor"].step()
-    self._follow()
+    self.soft_update(policy.target, nn.ModuleDict({"gates": policy.gates, "critic": policy.critic}))
     return {}
 
 
@@ -124,8 +129,8 @@ def build_all(train: Utterances, settings: dict[str, Any], device: str) -> dict[
         methods[name].to(device).train().start_phase("train", train)
     slow = methods[SLOW]
     assert isinstance(slow, CollaborativeMMCL)
-    slow.policy.buffer = ListBuffer(slow.config.replay_capacity)
-    slow.policy.learn = slow_learn.__get__(slow.policy)
+    slow.replay = ListBuffer(slow.config.replay_capacity)
+    slow.learn = slow_learn.__get__(slow)
     return methods
 
 

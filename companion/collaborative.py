@@ -44,7 +44,7 @@ from mmsa_lib.figures.registry import figure
 from mmsa_lib.methods.base import evaluation_mode
 from mmsa_lib.methods.collaborative_mmcl import (
     Align,
-    CollaborativeModel,
+    CollaborativeMMCL,
     Comparison,
     Variant,
     decouple,
@@ -84,7 +84,7 @@ ORACLE = "oracle"
 QUANTITIES = {"similarity": "similarity C", "common": "common weights", "specific": "specific weights"}
 
 
-def projected(method: CollaborativeModel, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def projected(method: CollaborativeMMCL, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What the decoupling of ``method`` reads: sequences ``(B, T, d)`` and masks ``(B, T)`` per modality.
 
     In ``reference`` they have the length of the longest training sample; the masks still say which positions are words.
@@ -97,7 +97,7 @@ def projected(method: CollaborativeModel, batch: Batch) -> tuple[dict[str, Tenso
     return z, {m: pad_steps(batch.valid[m][:, :cut], steps) for m in method.modalities}
 
 
-def method_decoupling(method: CollaborativeModel, batch: Batch) -> pd.DataFrame:
+def method_decoupling(method: CollaborativeMMCL, batch: Batch) -> pd.DataFrame:
     """:func:`decoupling_statistics` of what ``method`` does with ``batch``.
 
     Raises:
@@ -107,10 +107,7 @@ def method_decoupling(method: CollaborativeModel, batch: Batch) -> pd.DataFrame:
         raise ConfigError("this method was built with no_decoupling=True; there are no weights to look at")
     config, (z, valid) = method.config, projected(method, batch)
     exact = {m: x.double() for m, x in z.items()}  # nearly uniform weights differ from uniform in the sixth digit
-    return decoupling_statistics(
-        exact, valid, variant=config.decoupling, temperature=config.temperature,
-        comparison=config.comparison, align=config.alignment, unaligned=config.unaligned,
-    )  # fmt: skip
+    return decoupling_statistics(exact, valid, **config.decoupling_options)
 
 
 def decoupling_statistics(z: Mapping[str, Tensor], valid: Mapping[str, Tensor], **options) -> pd.DataFrame:
@@ -172,12 +169,12 @@ def similarity(
     return found
 
 
-def method_similarity(method: CollaborativeModel, batch: Batch) -> dict[str, Tensor]:
+def method_similarity(method: CollaborativeMMCL, batch: Batch) -> dict[str, Tensor]:
     """:func:`similarity` of what ``method`` decouples."""
     return similarity(*projected(method, batch), method.config.comparison, method.config.alignment)
 
 
-def word_by_word(method: CollaborativeModel, data: Utterances, sample: str) -> pd.DataFrame:
+def word_by_word(method: CollaborativeMMCL, data: Utterances, sample: str) -> pd.DataFrame:
     """Everything that ``method`` decides for the words of one sample.
 
     Args:
@@ -196,7 +193,7 @@ def word_by_word(method: CollaborativeModel, data: Utterances, sample: str) -> p
         raise ConfigError(f"{sample!r} is no {data.split} sample of {data.name}")
     batch = data.data.select(torch.tensor([data.ids.index(sample)]))
     with evaluation_mode(method):
-        views, output = method.views(batch), method(batch)
+        views, output = method.decouple(batch), method(batch)
     found = {f"{m}/similarity": c for m, c in method_similarity(method, batch).items()} | views.weights
     found |= {f"{m}/gate": output.auxiliary[f"gates/{m}"].unsqueeze(-1) for m in method.modalities}
     parts = []
@@ -342,7 +339,7 @@ def reward_dependence(prediction: Tensor, labels: Tensor, task: Task, variant: V
     return torch.stack([g.flatten(1).norm(dim=1) if g.ndim > 1 else g.abs() for g in gradients])
 
 
-def critic_skill(method: CollaborativeModel, data: Utterances) -> dict[str, float]:
+def critic_skill(method: CollaborativeMMCL, data: Utterances) -> dict[str, float]:
     """What the critic knows about single samples, beside a constant.
 
     Args:
@@ -361,8 +358,8 @@ def critic_skill(method: CollaborativeModel, data: Utterances) -> dict[str, floa
     if not method.config.learns_from_reward or method.config.reward != "joint":
         raise ConfigError("this method has no critic with a joint value (no_policy, no_rl or reward='per_modality')")
     with evaluation_mode(method):
-        views = method.views(data.data)
-        output, _ = method.respond(views, views.specific)
+        views = method.decouple(data.data)
+        output, _ = method.act(views, views.specific)
         gates = {m: output.auxiliary[f"gates/{m}"] for m in method.modalities}
         value = method.policy.critic(views.specific, gates, views.valid).flatten()
         opened = {m: torch.ones_like(gate) for m, gate in gates.items()}
@@ -377,7 +374,7 @@ def critic_skill(method: CollaborativeModel, data: Utterances) -> dict[str, floa
     }
 
 
-def training_states(method: CollaborativeModel, data: Utterances, batch_size: int, seed: int = 0) -> pd.DataFrame:
+def training_states(method: CollaborativeMMCL, data: Utterances, batch_size: int, seed: int = 0) -> pd.DataFrame:
     """States and gates of the policies in training beside those in evaluation, for the same weights.
 
     Batches are drawn in a random order as in training, and nothing is trained. With the decision process
@@ -409,7 +406,7 @@ def training_states(method: CollaborativeModel, data: Utterances, batch_size: in
         for batch in data.batches(batch_size, shuffle=True, generator=torch.Generator().manual_seed(seed)):
             if len(batch) < batch_size:
                 break
-            raw = method.views(batch).specific
+            raw = method.decouple(batch).specific
             factor = {m: torch.ones(x.shape[:2]) for m, x in raw.items()}
             if carries and before is not None:
                 factor = {m: _of_length(before[m], x.shape[1]) for m, x in raw.items()}

@@ -52,7 +52,8 @@ from mmsa_lib.methods import METHODS, create
 from mmsa_lib.methods.base import evaluation_mode
 from mmsa_lib.methods.hrlf import HRLF, CollapseGuard, Encoding, HRLFConfig, HRLFNetwork, spread
 from mmsa_lib.training import seed_everything
-from mmsa_lib.training.tensors import read_tensors
+from mmsa_lib.training.checkpoint import read_history
+from mmsa_lib.training.fit import HISTORY_COLUMNS
 
 METHOD = "hrlf"
 CHOICE = "CHOICE"
@@ -550,9 +551,8 @@ class HRLFRun:
         if not self.error:
             return self.result.history
         checkpoint = self.folder / files.CHECKPOINT
-        if not checkpoint.is_file():
-            return pd.DataFrame(columns=["phase", "epoch", "split", "name", "value"])
-        return pd.DataFrame(json.loads(read_tensors(checkpoint)[1]["content"])["progress"]["history"])
+        rows = read_history(checkpoint) if checkpoint.is_file() else []
+        return pd.DataFrame(rows, columns=list(HISTORY_COLUMNS))
 
     def table(self, rows: pd.DataFrame) -> pd.DataFrame:
         """``rows`` behind columns that say which run they are of."""

@@ -1,20 +1,34 @@
-"""What an utterance is and where samples come from. Names are imported when they are first used."""
+"""What an utterance is and where samples come from.
+
+Names are imported when they are used, so that data sets can be listed and described without torch.
+"""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_HOME = {
-    "batch": ["MODALITIES", "Batch", "Modality", "Utterances"],
-    "loading": ["load", "summary"],
-    "task": ["Task", "classes", "emotions", "regression"],
-}
-"""Module and what it gives; a table of results, which reads HDF5 at most, should not pay for torch."""
+if TYPE_CHECKING:
+    from mmsa_lib.data.batch import Batch, Utterances
+    from mmsa_lib.data.loading import load, summary
+    from mmsa_lib.data.record import MODALITIES, Modality
+    from mmsa_lib.data.task import Task, classes, emotions, regression
 
-__all__ = sorted(name for names in _HOME.values() for name in names)
+__all__ = [
+    "MODALITIES",
+    "Batch",
+    "Modality",
+    "Task",
+    "Utterances",
+    "classes",
+    "emotions",
+    "load",
+    "regression",
+    "summary",
+]
+_MODULES = {"Batch": "batch", "Utterances": "batch", "load": "loading", "summary": "loading"}
+_MODULES |= {"MODALITIES": "record", "Modality": "record"}
 
 
 def __getattr__(name: str) -> Any:
-    home = next((module for module, names in _HOME.items() if name in names), None)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'task')}"), name)

@@ -10,7 +10,6 @@ import csv
 import hashlib
 import os
 import sys
-import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +18,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mmsa_lib.errors import DataError, unknown_name
-from mmsa_lib.files import atomic_path
 from mmsa_lib.paths import downloads_folder
 
 RAW_HOST = "https://raw.githubusercontent.com"
@@ -129,38 +127,21 @@ def fetch(
     return paths
 
 
-def verify(path: Path, entry: SourceFile) -> None:
-    """Compare a file with the manifest.
-
-    Raises:
-        DataError: the checksum differs; names the file, both checksums and the remedy.
-    """
-    found = _checksum(path, entry)
-    if found != entry.checksum:
-        raise DataError(
-            f"{path}: wrong checksum, expected {entry.checksum}, found {found} ({path.stat().st_size} bytes); "
-            f"replace it by {entry.url}"
-        )
-
-
 def git_blob_sha1(path: Path) -> str:
     """Git's object id of a file: SHA-1 of ``blob <size>``, a zero byte and the content."""
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    return _hash_file(path, digest)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _checksum(path: Path, entry: SourceFile) -> str:
     """The checksum of ``path``, of the kind that the manifest has for it."""
     if entry.sha256:
-        return f"sha256:{_hash_file(path, hashlib.sha256())}"
+        with path.open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     return f"git-blob:{git_blob_sha1(path)}"
-
-
-def _hash_file(path: Path, digest) -> str:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _source(row: dict[str, str]) -> SourceFile:
@@ -176,50 +157,59 @@ def _from_mirror(entry: SourceFile, mirror: Path) -> Path:
             f"{path} is missing in the mirror; put {entry.url} there, or build without a mirror "
             f"(no --mirror, {MIRROR_VARIABLE} unset)"
         )
-    verify(path, entry)
+    found = _checksum(path, entry)
+    if found != entry.checksum:
+        raise DataError(
+            f"{path}: wrong checksum, expected {entry.checksum}, found {found} ({path.stat().st_size} bytes); "
+            f"replace it by {entry.url}"
+        )
     return path
 
 
 def _from_network(entry: SourceFile, folder: Path, progress: bool) -> Path:
-    path = folder / entry.local_path
-    if not (path.is_file() and _checksum(path, entry) == entry.checksum):
-        _download(entry, path, progress)
-    return path
-
-
-def _download(entry: SourceFile, target: Path, progress: bool) -> None:
-    """Download to a temporary name, verify, and only then give the file its name."""
-    with atomic_path(target) as temporary:
-        _transfer(entry, temporary, progress)
-        found = _checksum(temporary, entry)
-        if found != entry.checksum:
-            raise DataError(
-                f"{entry.url}: wrong checksum, expected {entry.checksum}, found {found}; nothing was kept, "
-                "try again or give a folder with the verified file by --mirror"
-            )
-
-
-def _transfer(entry: SourceFile, target: Path, progress: bool) -> None:
-    """Transfer ``entry`` to ``target``; connection failures and server errors are tried again, a refusal is not."""
+    """The file below ``folder``, fetched where it is missing or damaged; it has its name only once it was verified."""
     import pooch
     import requests
     from tqdm import tqdm
 
     remedy = f"download it by other means and give its folder by --mirror (or {MIRROR_VARIABLE})"
-    shown = {"desc": entry.name, "unit": "B", "unit_scale": True, "file": sys.stderr, "leave": False}
-    for attempt in range(1, ATTEMPTS + 1):
+    path, found = folder / entry.local_path, []
+    if path.is_file() and _checksum(path, entry) == entry.checksum:
+        return path
+
+    def transfer(url: str, target: str, _: pooch.Pooch) -> None:
+        """Failed connections, server errors and wrong content are tried again; a refusal is final."""
         # pooch asks for a total at once and replaces it by what the server says.
+        shown = {"desc": entry.name, "unit": "B", "unit_scale": True, "file": sys.stderr, "leave": False}
         with tqdm(total=entry.size or 1, disable=not progress, **shown) as bar:
             try:
-                pooch.HTTPDownloader(progressbar=bar, chunk_size=_CHUNK)(entry.url, str(target), None)
-                return
+                pooch.HTTPDownloader(progressbar=bar, chunk_size=_CHUNK)(url, target, None)
             except requests.HTTPError as error:
-                status = error.response.status_code
-                if status < 500 and status != 429:
-                    raise DataError(f"{entry.url}: the server answers {status}; {remedy}") from error
-                reason = f"the server answers {status}"
-            except requests.RequestException as error:
-                reason = f"no connection ({type(error).__name__})"
-        if attempt < ATTEMPTS:
-            time.sleep(2 ** (attempt - 1))
-    raise DataError(f"cannot download {entry.url}: {reason} after {ATTEMPTS} attempts; {remedy}")
+                if (status := error.response.status_code) < 500 and status != 429:
+                    raise RuntimeError(f"the server answers {status}") from error
+                raise
+        found.append(_checksum(Path(target), entry))
+        if found[-1] != entry.checksum:
+            raise ValueError("wrong checksum")
+
+    pooch.get_logger().setLevel("ERROR")
+    path.unlink(missing_ok=True)
+    known = {"registry": {entry.local_path: None}, "urls": {entry.local_path: entry.url}}
+    try:
+        pooch.create(folder, base_url="", retry_if_failed=ATTEMPTS - 1, **known).fetch(
+            entry.local_path, downloader=transfer
+        )
+    except RuntimeError as error:
+        raise DataError(f"{entry.url}: {error}; {remedy}") from error
+    except requests.RequestException as error:
+        answer = getattr(error.response, "status_code", None)
+        reason = f"the server answers {answer}" if answer else f"no connection ({type(error).__name__})"
+        raise DataError(f"cannot download {entry.url}: {reason} after {ATTEMPTS} attempts; {remedy}") from error
+    except ValueError as error:
+        raise DataError(
+            f"{entry.url}: wrong checksum, expected {entry.checksum}, found {found[-1]}; nothing was kept, "
+            "try again or give a folder with the verified file by --mirror"
+        ) from error
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}; choose another folder with MMSA_LIB_DATA") from error
+    return path

@@ -308,10 +308,10 @@ def _read_seal(path: Path, size: int) -> str | None:
         if not seal.startswith(_SEAL):
             return None
         file.seek(0)
-        digest, left = hashlib.sha256(), size - _SEAL_BYTES
-        while left and (block := file.read(min(left, 2**20))):
-            digest.update(block)
-            left -= len(block)
+        digest, left, block = hashlib.sha256(), size - _SEAL_BYTES, memoryview(bytearray(2**18))
+        while left and (count := file.readinto(block[:left])):
+            digest.update(block[:count])
+            left -= count
     if digest.hexdigest().encode() != seal[len(_SEAL) : -1]:
         raise _Unfit("is damaged (its SHA-256 is not the one that was written with it)")
     return digest.hexdigest()

@@ -6,10 +6,11 @@ import hashlib
 import inspect
 import json
 import logging
+import math
+import mmap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ from torch import Tensor
 from mmsa_lib.data.batch import BERT_UNKNOWN, Batch, Utterances
 from mmsa_lib.data.hdf5 import available_memory
 from mmsa_lib.data.record import (
-    BLOCK,
     COMPUTED_TEXT,
     MODALITIES,
     SPLITS,
@@ -410,6 +410,16 @@ def masks(features: FeatureSet, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(valid), torch.from_numpy(observed)
 
 
+def _zeros(shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros that take memory only where something is written: most of a padded array is padding."""
+    size = 4 * math.prod(shape)
+    if size < 2**22 or not hasattr(mmap, "MADV_NOHUGEPAGE"):
+        return np.zeros(shape, np.float32)
+    pages = mmap.mmap(-1, size)
+    pages.madvise(mmap.MADV_NOHUGEPAGE)  # numpy asks for pages of 2 MiB, each of which holds some frame
+    return np.frombuffer(pages, np.float32).reshape(shape)
+
+
 def pad(
     features: FeatureSet,
     splits: Mapping[str, np.ndarray],
@@ -429,25 +439,19 @@ def pad(
     Raises:
         DataError: a value is not finite, or not zero where nothing is observed.
     """
-    padded = {split: np.zeros(_padded_shape(features, rows), np.float32) for split, rows in splits.items()}
-    place = {split: np.full(len(features.lengths), -1) for split in splits}
-    for split, rows in splits.items():
-        place[split][rows] = np.arange(len(rows)) * padded[split].shape[1]
-    offsets, step = features.offsets, max(1, BLOCK // max(1, features.width))
-    edges = np.searchsorted(offsets, np.arange(0, offsets[-1] + step, step)).clip(max=len(offsets) - 1)
-    for first, last in pairwise(np.unique(edges)):
-        start, stop, lengths = offsets[first], offsets[last], features.lengths[first:last]
-        values, observed = features.values[start:stop], features.observed[start:stop]
+    padded = {split: _zeros(_padded_shape(features, rows)) for split, rows in splits.items()}
+    target = {sample: padded[split][row] for split, rows in splits.items() for row, sample in enumerate(rows.tolist())}
+    offsets = features.offsets.tolist()
+    for samples, values in features.blocks():
+        start = offsets[samples.start]
+        observed = features.observed[start : start + len(values)]
         if source and not is_sound(values, observed):
             refuse_problems(source.record, str(source.path or source.record.name))
         values = values if scaling is None else scaling.apply(values, observed)
-        within = np.arange(stop - start) - np.repeat(offsets[first:last] - start, lengths)
-        for split, whole in padded.items():
-            target = np.repeat(place[split][first:last], lengths)
-            here = target >= 0
-            whole.reshape(len(whole) * whole.shape[1], features.width)[(target + within)[here]] = (
-                values if here.all() else values[here]
-            )
+        for sample in range(samples.start, samples.stop):
+            if sample in target:
+                frames = values[offsets[sample] - start : offsets[sample + 1] - start]
+                target[sample][: len(frames)] = frames
     return {split: torch.from_numpy(whole) for split, whole in padded.items()}
 
 
@@ -460,7 +464,10 @@ class Scaling:
 
     def apply(self, values: np.ndarray, observed: np.ndarray) -> np.ndarray:
         """Scaled frames ``(..., d)`` float32; frames that are not ``observed`` ``(...)`` stay zero."""
-        return np.where(observed[..., None], (values - self.mean) / self.scale, np.float32(0))
+        scaled = values - self.mean
+        scaled /= self.scale
+        scaled[~observed] = 0
+        return scaled
 
 
 def fit_scaling(features: FeatureSet, samples: np.ndarray) -> Scaling:
@@ -498,4 +505,6 @@ def _observed(features: FeatureSet, samples: np.ndarray) -> Iterator[np.ndarray]
         runs = np.split(chosen, np.flatnonzero(np.diff(chosen) != 1) + 1)
         spans = [slice(int(offsets[run[0]]), int(offsets[run[-1] + 1])) for run in runs]
         observed = np.concatenate([features.observed[span] for span in spans])
-        yield np.concatenate([features.values[span] for span in spans])[observed]
+        values = [features.values[span] for span in spans]
+        values = values[0] if len(values) == 1 else np.concatenate(values)
+        yield values if observed.all() else values[observed]

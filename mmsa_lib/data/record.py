@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -71,11 +72,12 @@ class FeatureSet:
         """``(N,)`` bool: whether any frame of a sample is flagged in ``flags`` ``(sum of lengths,)``."""
         return np.logical_or.reduceat(np.asarray(flags, bool), self.offsets[:-1])
 
-    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """First row and values of each of some runs of rows; ``values`` may lie in a file and exceed the memory."""
-        step = max(1, BLOCK // max(1, self.width))
-        for start in range(0, len(self.values), step):
-            yield start, self.values[start : start + step]
+    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Samples and values of one run of samples after the other; all values may be more than fit in memory."""
+        offsets, step = self.offsets, max(1, BLOCK // max(1, self.width))
+        edges = np.searchsorted(offsets, np.arange(0, offsets[-1] + step, step)).clip(max=len(self.lengths))
+        for first, last in pairwise(np.unique(edges).tolist()):
+            yield slice(first, last), self.values[offsets[first] : offsets[last]]
 
 
 @dataclass

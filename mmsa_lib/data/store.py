@@ -142,12 +142,18 @@ class Frames:
         # None of an array in chunks; preadv is missing on Windows.
         plain = node.dtype == np.dtype("<f4") and hasattr(os, "preadv")
         self._place = node.id.get_offset() if plain else None
+        self._handle = node.file.id.get_vfd_handle() if plain else -1
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        return self._node[rows]
+        start, stop, _ = rows.indices(len(self))
+        if self._place is None:
+            return self._node[start:stop]
+        values = np.empty((max(0, stop - start), self.shape[1]), np.float32)
+        self.read_into(start, values)
+        return values
 
     def read(self) -> np.ndarray:
         """All values, if they fit in memory."""
@@ -163,10 +169,10 @@ class Frames:
             values[:] = self._node[start : start + len(values)]
             return
         # Past the HDF5 library, whose calls cost more than the frames of a sample.
-        file, left = self._node.file.id.get_vfd_handle(), values.reshape(-1).view(np.uint8)
+        left = values.reshape(-1).view(np.uint8)
         place = self._place + start * values.shape[1] * values.itemsize
         while len(left):
-            count = os.preadv(file, [left], place)
+            count = os.preadv(self._handle, [left], place)
             if not count:
                 raise OSError(f"{self._node.name} ends before its row {start + len(values)}")
             left, place = left[count:], place + count

@@ -214,7 +214,8 @@ def _features(record: DatasetRecord, look: bool) -> Found:
     """Values that are not finite or not observed and yet not zero, where ``look``; and wrong remarks."""
     for name, features in record.features.items():
         where, bad, hidden = f"features/{name}", [], []
-        for start, values in features.blocks() if look else ():
+        for samples, values in features.blocks() if look else ():
+            start = int(features.offsets[samples.start])
             seen = np.asarray(features.observed[start : start + len(values)], bool)
             if not is_sound(values, seen):
                 bad.extend(start + np.flatnonzero(~np.isfinite(values).all(axis=1)))
@@ -257,7 +258,9 @@ def _rest(record: DatasetRecord) -> Found:
                 "leave the part out or mend it",
             )
     for where, texts in [("ids", record.ids), ("groups", record.groups), ("transcripts", record.transcripts or [])]:
-        wrong = next((i for i, text in enumerate(texts) if not _storable(text)), None)
+        whole = "".join(texts)
+        sound = _storable(whole) and "\0" not in whole
+        wrong = None if sound else next((i for i, text in enumerate(texts) if not _storable(text)), None)
         if wrong is not None:
             yield where, f"the text of sample {record.ids[wrong]!r} is not valid Unicode", "correct it"
 
@@ -267,6 +270,7 @@ def _splits_of(record: DatasetRecord, fold: str, name: str) -> list[str]:
 
 
 def _storable(text: str) -> bool:
+    """Whether HDF5 can hold ``text``: without lone surrogates, and without a NUL at its end, which would be lost."""
     try:
         return not text.encode("utf-8").endswith(b"\0")
     except UnicodeEncodeError:

@@ -35,9 +35,10 @@ from mmsa_lib.methods.base import Method
 from mmsa_lib.paths import runs_folder
 from mmsa_lib.threads import cpu_threads
 from mmsa_lib.training import FitResult, fit, predict, seed_everything
+from mmsa_lib.training.checkpoint import checkpoint_files
 from mmsa_lib.training.fit import HISTORY_COLUMNS
 from mmsa_lib.training.progress import Show
-from mmsa_lib.training.tensors import cpu_copy, load_into, read_tensors, save_tensors
+from mmsa_lib.training.tensors import load_into, read_tensors, save_tensors
 
 Splits = dict[str, Utterances]
 Cells = dict[files.Cell, tuple[Utterances, Tensor]]
@@ -397,14 +398,14 @@ def _is_whole(target: Path) -> bool:
 
 def _prepare(target: Path, config: RunConfig, facts: dict[str, Any], more: dict[str, Any]) -> None:
     """Leave nothing in the folder but a checkpoint of this very run, then write what is known beforehand."""
-    kept = ()
+    kept = []
     with suppress(DataError):
         if files.read_json(target / files.CONFIG, run_id=str)["run_id"] == facts["run_id"]:
-            kept = files.CHECKPOINTS
+            kept = checkpoint_files(target / files.CHECKPOINT)
     for file in target.iterdir() if target.is_dir() else ():
         if file.is_dir():
             remove_tree(file)
-        elif file.name not in kept:
+        elif file not in kept:
             file.unlink()
     content = {"run_id": facts["run_id"], "config": config.model_dump(mode="json"), "resolved": facts["resolved"]}
     files.write_json(target / files.CONFIG, content)
@@ -445,7 +446,7 @@ def _write_results(
     files.write_table(target / files.SPREAD, spread_rows(cells))
     files.write_predictions(target / files.PREDICTIONS, cells, facts["run_id"])
     metadata = {"run_id": facts["run_id"], "resolved": json.dumps(facts["resolved"], sort_keys=True)}
-    save_tensors(target / files.MODEL, cpu_copy(method), metadata)
+    save_tensors(target / files.MODEL, method.state_dict(), metadata)
     training = {
         "best_epoch": result.best_epoch, "best_value": result.best_value, "stopped": result.stopped,
         "seconds": round(result.seconds, 3), "resumed_after": result.resumed_after,
@@ -453,8 +454,8 @@ def _write_results(
     }  # fmt: skip
     surroundings = files.read_json(target / files.ENVIRONMENT)
     files.write_json(target / files.ENVIRONMENT, {**surroundings, "training": training})
-    for name in files.CHECKPOINTS:
-        (target / name).unlink(missing_ok=True)
+    for file in checkpoint_files(target / files.CHECKPOINT):
+        file.unlink()
     files.write_manifest(target, files.RESULTS)
     files.write_text(target / files.DONE, facts["run_id"] + "\n")
 

@@ -1,9 +1,15 @@
-"""The state of a training run between two epochs, on disk, so that an interrupted run goes on exactly."""
+"""The state of a training between two epochs, on disk, so that an interrupted one goes on exactly.
+
+The checkpoint holds what the next epoch depends on. Parameters and buffers of the best epoch lie in a file of their own
+beside it, which is written when there is a better epoch and read when a phase ends. ``torch.save`` writes tensors from
+where they are, with checksums, and ``torch.load(weights_only=True)`` reads plain values and tensors only.
+"""
 
 from __future__ import annotations
 
-import json
+import glob
 import math
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +19,14 @@ import torch
 from torch import Tensor
 
 from mmsa_lib.errors import DataError
+from mmsa_lib.files import atomic_path
 from mmsa_lib.methods.base import Method
 from mmsa_lib.training.seeding import random_states, restore_random_states
-from mmsa_lib.training.tensors import cpu_copy, read_tensors, save_tensors
 
-FORMAT = "mmsa-lib checkpoint 2"
+FORMAT = "mmsa-lib checkpoint 3"
+
+Optimizers = Mapping[str, torch.optim.Optimizer]
+Generators = Mapping[str, torch.Generator]
 
 
 @dataclass
@@ -31,7 +40,6 @@ class Progress:
         stopped: why the phase ended; empty while it goes on.
         history: one row per logged value, as in :class:`~mmsa_lib.training.fit.FitResult`.
         seconds: training time so far, over all interruptions.
-        best_state: parameters and buffers of the best epoch, on the CPU.
     """
 
     phase: int = 0
@@ -41,94 +49,133 @@ class Progress:
     stopped: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
-    best_state: dict[str, Tensor] = field(default_factory=dict)
 
 
-Optimizers = Mapping[str, torch.optim.Optimizer]
-
-
-Generators = Mapping[str, torch.Generator]
-
-
-def save_checkpoint(
-    path: Path, identity: str, progress: Progress, method: Method, optimizers: Optimizers, generators: Generators
-) -> None:
-    """Write everything that the next epoch depends on.
+class Checkpoint:
+    """What is kept of one training: in files, or, without a ``path``, the best state alone on the CPU.
 
     Args:
-        identity: what is being trained; only a run with the same identity goes on from this file.
-        generators: those of the loop itself, by name: what orders the training samples and makes them incomplete.
+        path: the checkpoint's file.
+        identity: what is being trained; only a run with the same identity goes on from these files.
     """
-    random_tensors, random_plain = random_states(generators)
-    optimizer_tensors, optimizer_plain = _pack_optimizers(optimizers)
-    tensors = {
-        **{f"method/{name}": value for name, value in cpu_copy(method).items()},
-        **{f"best/{name}": value for name, value in progress.best_state.items()},
-        **{f"state/{name}": value for name, value in method.training_state().items()},
-        **{f"random/{name}": value for name, value in random_tensors.items()},
-        **{f"optimizer/{name}": value for name, value in optimizer_tensors.items()},
-    }
-    plain = {name: value for name, value in vars(progress).items() if name != "best_state"}
-    content = {"progress": plain, "random": random_plain, "optimizers": optimizer_plain}
-    save_tensors(path, tensors, {"format": FORMAT, "identity": identity, "content": json.dumps(content)})
+
+    def __init__(self, path: Path | None, identity: str):
+        self.path, self.identity = path, identity
+        self.best: dict[str, Tensor] = {}
+        self.content: dict[str, Any] | None = None
+
+    def read(self) -> tuple[Progress | None, str]:
+        """How far the files are, if they are whole and of this identity, else ``None`` and the reason in one line."""
+        if self.path is None or not self.path.is_file():
+            return None, ""
+        try:
+            content = _load(self.path)
+            if (content.get("format"), content.get("identity")) != (FORMAT, self.identity):
+                return None, f"{self.path.name} belongs to another run; starting clean"
+            progress = Progress(**content["progress"])
+            if progress.best_epoch:
+                self._load_best(progress)
+        except DataError as error:
+            return None, f"{error}; starting clean"
+        self.content = content
+        return progress, ""
+
+    def restore(self, progress: Progress, method: Method, optimizers: Optimizers, generators: Generators) -> None:
+        """Put back what was read. The method's phase has been started, so that all its buffers exist."""
+        content, self.content = self.content, None
+        state = content["method"]
+        method.load_state_dict(self._load_best(progress) if state is None else state)
+        method.load_training_state(content["training"])
+        for name, optimizer in optimizers.items():
+            optimizer.load_state_dict(content["optimizers"][name])
+        restore_random_states(content["random"], generators)
+
+    def save(self, progress: Progress, method: Method, optimizers: Optimizers, generators: Generators) -> None:
+        """Write everything that the next epoch depends on.
+
+        Args:
+            generators: those of the loop itself, by name: what orders the training samples and makes them incomplete.
+
+        Raises:
+            DataError: the file can't be written; names it and the remedy.
+        """
+        if self.path is None:
+            return
+        is_best = progress.epoch == progress.best_epoch  # then the state lies in the other file
+        content = {
+            "format": FORMAT,
+            "identity": self.identity,
+            "progress": vars(progress),
+            "method": None if is_best else method.state_dict(),
+            "training": dict(method.training_state()),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
+            "random": random_states(generators),
+        }
+        _save(self.path, content)
+        for file in checkpoint_files(self.path):
+            if file not in (self.path, self._best_path(progress)):
+                file.unlink()  # of an earlier epoch, which no checkpoint needs any more
+
+    def keep_best(self, progress: Progress, method: Method) -> None:
+        """Keep the state of ``method``, which this epoch made the best one."""
+        state = method.state_dict()
+        if self.path is not None:
+            _save(self._best_path(progress), {"identity": self.identity, "state": state})
+        elif self.best:
+            for name, value in state.items():
+                self.best[name].copy_(value)
+        else:
+            self.best = {name: value.to("cpu", copy=True) for name, value in state.items()}
+
+    def load_best(self, progress: Progress, method: Method) -> None:
+        """Put ``method`` into the state of its best epoch.
+
+        Raises:
+            DataError: the file was damaged meanwhile.
+        """
+        method.load_state_dict(self.best if self.path is None else self._load_best(progress))
+
+    def _best_path(self, progress: Progress) -> Path:
+        return self.path.with_name(f"{self.path.stem}.best-{progress.phase}-{progress.best_epoch}.pt")
+
+    def _load_best(self, progress: Progress) -> dict[str, Tensor]:
+        path = self._best_path(progress)
+        content = _load(path)
+        if content.get("identity") != self.identity:
+            raise DataError(f"{path.name} belongs to another run")
+        return content["state"]
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint that was read and belongs to this run."""
-
-    progress: Progress
-    tensors: dict[str, Tensor]
-    content: dict[str, Any]
-
-    def restore(self, method: Method, optimizers: Optimizers, generators: Generators) -> None:
-        """Put the states back. The method's phase has been started, so that all its buffers exist."""
-        method.load_state_dict(_below("method/", self.tensors))
-        method.load_training_state(_below("state/", self.tensors))
-        _unpack_optimizers(optimizers, _below("optimizer/", self.tensors), self.content["optimizers"])
-        restore_random_states(_below("random/", self.tensors), self.content["random"], generators)
+def checkpoint_files(path: Path) -> list[Path]:
+    """The files that there are of the checkpoint ``path``."""
+    return [file for file in (path, *path.parent.glob(f"{glob.escape(path.stem)}.best-*.pt")) if file.is_file()]
 
 
-def read_checkpoint(path: Path, identity: str) -> tuple[Checkpoint | None, str]:
-    """The checkpoint at ``path`` if it is whole and of this ``identity``, else ``None`` and the reason in one line."""
-    if not path.is_file():
-        return None, ""
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The history of an unfinished training, in rows, from its checkpoint.
+
+    Raises:
+        DataError: the file is damaged, or of another version.
+    """
+    content = _load(path)
+    if content.get("format") != FORMAT:
+        raise DataError(f"{path.name} is of another version")
+    return content["progress"]["history"]
+
+
+def _save(path: Path, content: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # torch ends its file even if the disk is full, and then says only that
+            raise error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error)) from error
+
+
+def _load(path: Path) -> dict[str, Any]:
     try:
-        tensors, metadata = read_tensors(path)
-    except DataError:
-        return None, f"{path.name} is damaged; starting clean"
-    if metadata.get("format") != FORMAT or metadata.get("identity") != identity:
-        return None, f"{path.name} belongs to another run; starting clean"
-    content = json.loads(metadata["content"])
-    progress = Progress(**content["progress"], best_state=_below("best/", tensors))
-    return Checkpoint(progress, tensors, content), ""
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _pack_optimizers(optimizers: Optimizers) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Split optimiser states into tensors (named optimizer/parameter/quantity) and plain values."""
-    tensors: dict[str, Tensor] = {}
-    plain: dict[str, Any] = {}
-    for name, optimizer in optimizers.items():
-        state = optimizer.state_dict()
-        values: dict[str, dict[str, Any]] = {}
-        for index, quantities in state["state"].items():
-            for quantity, value in quantities.items():
-                if isinstance(value, Tensor):
-                    tensors[f"{name}/{index}/{quantity}"] = value
-                else:
-                    values.setdefault(str(index), {})[quantity] = value
-        plain[name] = {"values": values, "groups": state["param_groups"]}
-    return tensors, plain
-
-
-def _unpack_optimizers(optimizers: Optimizers, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-    for name, optimizer in optimizers.items():
-        state: dict[int, dict[str, Any]] = {int(i): dict(values) for i, values in plain[name]["values"].items()}
-        for key, value in _below(f"{name}/", tensors).items():
-            index, quantity = key.split("/", 1)
-            state.setdefault(int(index), {})[quantity] = value
-        optimizer.load_state_dict({"state": state, "param_groups": plain[name]["groups"]})
+        with zipfile.ZipFile(path) as file:
+            if file.testzip():  # torch does not compare the checksums that it wrote
+                raise ValueError("wrong checksum")
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # of many kinds: a cut file, something that is no checkpoint
+        raise DataError(f"{path.name} is damaged") from error

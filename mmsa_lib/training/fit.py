@@ -19,12 +19,11 @@ from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError, RunError
 from mmsa_lib.methods.base import Method
 from mmsa_lib.threads import cpu_threads
-from mmsa_lib.training.checkpoint import Optimizers, Progress, read_checkpoint, save_checkpoint
+from mmsa_lib.training.checkpoint import Checkpoint, Optimizers, Progress
 from mmsa_lib.training.evaluate import predict
 from mmsa_lib.training.progress import Reporter, Show
 from mmsa_lib.training.seeding import derived_seed, seed_everything
 from mmsa_lib.training.settings import TrainSettings, as_settings
-from mmsa_lib.training.tensors import cpu_copy
 
 HISTORY_COLUMNS = ("phase", "epoch", "split", "name", "value")
 
@@ -79,7 +78,8 @@ def fit(
         task: by default that of ``train``.
         settings: by default the method's own batch size, epochs and patience on the best device.
         seed: seeds all random sources and the order of the samples.
-        checkpoint: file to resume from and to save to; a damaged or foreign one is ignored, with a note.
+        checkpoint: file to resume from and to save to, beside that of the best state; a damaged or foreign one is
+            ignored, with a note.
         augment: changes each training batch before its step, for instance
             :func:`mmsa_lib.data.missing.stochastic_missing`; it draws from a generator of its own, seeded by ``seed``.
         observe: called with the method after each epoch; the values it returns join the history as split
@@ -138,12 +138,12 @@ class _Loop:
         }
         self.method.to(self.device)
         self.train, self.valid = self.train.to(self.device), self.valid.to(self.device)
-        found, note = (None, "") if self.checkpoint is None else read_checkpoint(self.checkpoint, self.identity())
+        self.files = Checkpoint(self.checkpoint, self.identity())
+        found, note = self.files.read()
+        if found is not None:
+            self.state, note = found, f"resuming after epoch {found.epoch}"
         if note:
             self.reporter.note(note)
-        if found is not None:
-            self.state = found.progress
-            self.reporter.note(f"resuming after epoch {self.state.epoch}")
         resumed_after = self.state.epoch
         for position, phase in enumerate(self.method.phases):
             # The phases before a resumed one are started too: they may create what later ones use.
@@ -152,7 +152,7 @@ class _Loop:
                 continue
             optimizers = self.method.optimizers()
             if found is not None:
-                found.restore(self.method, optimizers, self.generators)
+                self.files.restore(found, self.method, optimizers, self.generators)
                 found = None
             elif position > self.state.phase:
                 self.state = Progress(phase=position, history=self.state.history, seconds=self.state.seconds)
@@ -183,19 +183,21 @@ class _Loop:
                     self.record(phase, "oracle", self.observe(self.method))
                 best = value < state.best_value - self.settings.min_delta
                 if best:
-                    state.best_epoch, state.best_value, state.best_state = state.epoch, value, cpu_copy(self.method)
+                    state.best_epoch, state.best_value = state.epoch, value
+                    self.files.keep_best(state, self.method)
                 if state.epoch - state.best_epoch >= self.settings.patience:
                     state.stopped = f"no improvement in {self.settings.patience} epochs"
                 elif state.epoch >= limit:
                     state.stopped = f"limit of {limit} epochs"
                 state.seconds += time.perf_counter() - started
-                self.save(optimizers)
+                if state.stopped or state.epoch % self.settings.checkpoint_every == 0:
+                    self.files.save(state, self.method, optimizers, self.generators)
                 self.reporter.epoch(state.epoch, logged.get("loss/total", math.nan), value, best)
                 if self.on_epoch is not None:
                     self.on_epoch(state)
         finally:
             self.reporter.close()
-        self.method.load_state_dict(state.best_state)
+        self.files.load_best(state, self.method)
         self.reporter.note(f"{phase} stopped: {state.stopped}; best epoch {state.best_epoch}")
 
     def train_epoch(self, phase: str, optimizers: Optimizers) -> dict[str, float]:
@@ -234,11 +236,6 @@ class _Loop:
     def record(self, phase: str, split: str, values: Mapping[str, float]) -> None:
         rows = ({"split": split, "name": name, "value": float(value)} for name, value in values.items())
         self.state.history.extend({"phase": phase, "epoch": self.state.epoch, **row} for row in rows)
-
-    def save(self, optimizers: Optimizers) -> None:
-        due = self.state.stopped or self.state.epoch % self.settings.checkpoint_every == 0
-        if self.checkpoint is not None and due:
-            save_checkpoint(self.checkpoint, self.identity(), self.state, self.method, optimizers, self.generators)
 
     def where(self, phase: str) -> str:
         return f"{self.method.id}, seed {self.seed}, {phase}, epoch {self.state.epoch}"

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mmsa_lib.errors import ConfigError
 
@@ -51,33 +50,25 @@ def determinism_flags() -> dict[str, Any]:
     }
 
 
-def random_states(generators: Mapping[str, torch.Generator]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """States of torch, CUDA, numpy, python and of the named ``generators``: tensors, and what is plain JSON."""
-    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
-    version, internal, gauss = random.getstate()
-    tensors = {
+def random_states(generators: Mapping[str, torch.Generator]) -> dict[str, Any]:
+    """States of torch, CUDA, numpy, python and of the named ``generators``, as tensors and plain values."""
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002
+    return {
         "torch": torch.get_rng_state(),
-        **{f"generator-{name}": generator.get_state() for name, generator in generators.items()},
-        "numpy": torch.from_numpy(keys.astype(np.int64)),
-        "python": torch.tensor(internal, dtype=torch.int64),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": (kind, keys.tolist(), *rest),
+        "python": random.getstate(),
+        "generators": {name: generator.get_state() for name, generator in generators.items()},
     }
-    if torch.cuda.is_available():
-        tensors |= {f"cuda-{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
-    return tensors, {"numpy": [kind, position, has_gauss, cached], "python": [version, gauss]}
 
 
-def restore_random_states(
-    tensors: dict[str, Tensor], plain: dict[str, Any], generators: Mapping[str, torch.Generator]
-) -> None:
+def restore_random_states(states: Mapping[str, Any], generators: Mapping[str, torch.Generator]) -> None:
     """Put back what :func:`random_states` returned."""
-    kind, position, has_gauss, cached = plain["numpy"]
-    version, gauss = plain["python"]
-    torch.set_rng_state(tensors["torch"])
+    torch.set_rng_state(states["torch"])
+    for device, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(state, device)
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
+    random.setstate(states["python"])
     for name, generator in generators.items():
-        generator.set_state(tensors[f"generator-{name}"])
-    np.random.set_state((kind, tensors["numpy"].numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
-    random.setstate((version, tuple(tensors["python"].tolist()), gauss))
-    if torch.cuda.is_available():
-        for i in range(torch.cuda.device_count()):
-            if f"cuda-{i}" in tensors:
-                torch.cuda.set_rng_state(tensors[f"cuda-{i}"], i)
+        generator.set_state(states["generators"][name])

@@ -15,19 +15,19 @@ from mmsa_lib.errors import DataError
 from mmsa_lib.files import atomic_path
 
 
-def cpu_copy(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers of ``module``, copied to the CPU."""
-    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
-
-
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write ``tensors`` with text ``metadata`` to ``path`` atomically.
 
     Raises:
         DataError: the file can't be written; names it and the remedy.
     """
-    # safetensors refuses tensors that share memory (tied weights) or are not contiguous.
-    separate = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    # safetensors refuses tensors that are not contiguous, or share memory as tied weights do.
+    separate, seen = {}, set()
+    for name, value in tensors.items():
+        whole = value.detach().cpu().contiguous()
+        storage = whole.untyped_storage().data_ptr()
+        separate[name] = whole.clone() if storage in seen else whole
+        seen.add(storage)
     with atomic_path(path) as temporary:
         mode = temporary.stat().st_mode
         try:

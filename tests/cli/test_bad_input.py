@@ -330,7 +330,7 @@ def test_a_full_disk_during_build_and_import(tmp_path, full_disk, refused):
     assert "free space or choose another folder" in refused("data", "build", "synthetic")
 
 
-@pytest.mark.parametrize("name", ["checkpoint.safetensors", "metrics.csv", "model.safetensors", "DONE"])
+@pytest.mark.parametrize("name", ["checkpoint.pt", "metrics.csv", "model.safetensors", "DONE"])
 def test_a_full_disk_during_training_leaves_no_finished_run(name, store, tmp_path, full_disk, capfd):
     full_disk(name)
     assert main(["train", "early_fusion", "--dataset", "mine.h5", *QUICK]) == 2

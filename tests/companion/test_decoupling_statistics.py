@@ -119,7 +119,7 @@ def test_what_is_looked_at_is_what_the_method_does(train, switches):
     z, valid = projected(method, batch)
     config = method.config
     _, _, weights = decouple(z, valid, variant=config.decoupling, comparison=config.comparison, align=config.alignment)
-    for name, matrix in method.eval().views(batch).weights.items():
+    for name, matrix in method.eval().decouple(batch).weights.items():
         steps = matrix.shape[1]
         torch.testing.assert_close(weights[name][:, :steps, :steps], matrix)
     assert len(method_decoupling(method, batch)) == 6
@@ -146,7 +146,7 @@ def test_word_by_word_holds_what_the_method_decides(train, variant):
     table = word_by_word(method, train, train.ids[row]).set_index(["modality", "quantity", "row", "column"])["value"]
     assert len(table) == 3 * (3 * count * count + count)
     with torch.no_grad():
-        views, output = method.views(batch), method(batch)
+        views, output = method.decouple(batch), method(batch)
     for i in range(count):
         assert table["audio", "gate", i, 0] == pytest.approx(float(output.auxiliary["gates/audio"][0, i]))
         for j in range(count):

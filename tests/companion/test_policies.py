@@ -60,10 +60,10 @@ def test_states_of_the_reference_are_those_of_training(train):
     method.policy.gates.score["text"].register_forward_pre_hook(lambda _, inputs: seen.update(state=inputs[0]))
     method.eval()
     with torch.no_grad():
-        views = method.views(first)
-        method._carried = {f"action/{m}": a for m, a in method.policy.gates(views.specific).items()}
-        views = method.views(second)
-        method.respond(views, method._carried_state(views.specific))
+        views = method.decouple(first)
+        method.carried = {f"action/{m}": a for m, a in method.policy.gates(views.specific).items()}
+        views = method.decouple(second)
+        method.act(views, method.state(views))
     norms = seen["state"].norm(dim=-1)
     words = second.valid["text"]
     expected = [float(row[: int(n)].mean()) for row, n in zip(norms, words.sum(1), strict=True)]

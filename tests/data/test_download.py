@@ -6,6 +6,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
+import pooch
 import pytest
 
 from mmsa_lib.data import download
@@ -60,7 +61,7 @@ def server(monkeypatch, tmp_path):
     monkeypatch.setenv("MMSA_LIB_DATA", str(tmp_path / "data"))
     monkeypatch.delenv(download.MIRROR_VARIABLE, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(pooch.core.time, "sleep", lambda seconds: None)
     running = Server()
     monkeypatch.setattr(download, "RAW_HOST", f"http://127.0.0.1:{running.http.server_port}")
     yield running
@@ -72,7 +73,7 @@ def server(monkeypatch, tmp_path):
 def mirror(monkeypatch, tmp_path):
     """A mirror with one file; reaching for the network would fail."""
     monkeypatch.delenv(download.MIRROR_VARIABLE, raising=False)
-    monkeypatch.setattr(download, "_transfer", lambda *a: pytest.fail("the network was used"))
+    monkeypatch.setattr(download, "_from_network", lambda *a: pytest.fail("the network was used"))
     folder = tmp_path / "mirror"
     (folder / "set").mkdir(parents=True)
     (folder / "set" / "a file.csv").write_bytes(CONTENT)

@@ -1,6 +1,8 @@
 """Names of data sets lead to files, or to one line that says what to do."""
 
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -107,3 +109,11 @@ def test_names_that_cannot_be_given(name):
 
 def test_other_names_can_be_given():
     assert registry.check_name("IEMOCAP_aligned-2") == "IEMOCAP_aligned-2"
+
+
+@pytest.mark.parametrize("command", [["list"], ["info", "synthetic"], ["info", "mine"], ["check", "mine"]])
+def test_data_sets_are_listed_and_described_without_torch(home, command):
+    write_store(full_record(), home / "stores" / "mine.h5")
+    code = f"import sys; from mmsa_lib.cli import main; main(['data', *{command}]); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr

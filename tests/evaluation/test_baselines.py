@@ -4,6 +4,7 @@ import csv
 import os
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -23,10 +24,6 @@ def mirror():
     if not folder or not Path(folder).is_dir():
         pytest.skip("set MMSA_LIB_MIRROR to a folder with the real data sets")
     return Path(folder)
-
-
-def percent(table, row, keys):
-    return [round(100 * table.loc[row, key], 2) for key in keys]
 
 
 def test_rows_and_columns():
@@ -54,45 +51,38 @@ def test_train_and_oracle_differ_where_the_balance_flips():
     assert table.loc["oracle_test_majority", "acc2_neg_pos"] == pytest.approx(2 / 3)
 
 
+def uniform(generator, task, count, high=1.0):
+    step = 5 if task.bound != 2 else 2
+    return np.round(generator.uniform(task.range[0], high * task.range[1], count) * step) / step
+
+
+def emotional(generator, count):
+    return np.eye(3)[generator.choice(3, count, p=[0.5, 0.3, 0.2])]
+
+
 @pytest.mark.parametrize(
-    ("task", "step", "low", "high"), [(regression(), 5, -3, 3), (SIMS, 5, -1, 1), (regression((1, 5)), 2, 1, 5)]
+    "task", [regression(), SIMS, regression((1, 5)), emotions(["neutral", "happy", "sad"]), classes(["a", "b", "c"])]
 )
-def test_the_prior_is_the_mean_over_many_draws(task, step, low, high):
-    generator = np.random.default_rng(0)
-    train = np.round(generator.uniform(low, high * 0.9, 40) * step) / step
-    test = np.round(generator.uniform(low, high, 15) * step) / step
-    exact = constant_metrics(task, train, test).loc["constant_prior"]
-    draws = [task_metrics(task, generator.choice(train, len(test)), test) for _ in range(3000)]
-    for key, value in exact.items():
-        sample = np.array([d[key] for d in draws])
-        assert abs(sample.mean() - value) < 4 * sample.std() / np.sqrt(len(sample)) + 1e-12, key
-
-
-def test_the_emotion_prior_is_the_mean_over_many_draws():
+def test_the_prior_is_the_mean_over_many_draws(task):
     generator = np.random.default_rng(1)
-    task = emotions(["neutral", "happy", "sad"])
-    train, test = (np.eye(3)[generator.choice(3, n, p=[0.5, 0.3, 0.2])] for n in (50, 12))
-    exact = constant_metrics(task, train, test).loc["constant_prior"]
+    if task.kind == "classes":
+        train, test = generator.choice(3, 40, p=[0.6, 0.3, 0.1]), np.array([0, 0, 0, 1, 1, 2, 2, 0, 1, 2, 0, 0])
+    elif task.kind == "emotions":
+        train, test = emotional(generator, 50), emotional(generator, 12)
+    else:
+        train, test = uniform(generator, task, 40, 0.9), uniform(generator, task, 15)
+    predicted = {"classes": lambda y: np.eye(3)[y], "emotions": lambda y: np.stack([1 - y, y], -1)}
+    table = constant_metrics(task, train, test)
     draws = []
     for _ in range(3000):
         drawn = train[generator.integers(len(train), size=len(test))]
-        draws.append(task_metrics(task, np.stack([1 - drawn, drawn], -1), test))
-    for key, value in exact.items():
-        sample = np.array([d[key] for d in draws])
-        assert abs(sample.mean() - value) < 4 * sample.std() / np.sqrt(len(sample)) + 1e-12, key
-
-
-def test_the_prior_of_classes_is_the_mean_over_many_draws():
-    generator = np.random.default_rng(1)
-    task = classes(["a", "b", "c"])
-    train, test = generator.choice(3, 40, p=[0.6, 0.3, 0.1]), np.array([0, 0, 0, 1, 1, 2, 2, 0, 1, 2, 0, 0])
-    table = constant_metrics(task, train, test)
-    draws = [task_metrics(task, np.eye(3)[generator.choice(train, len(test))], test) for _ in range(3000)]
+        draws.append(task_metrics(task, predicted.get(task.kind, np.array)(drawn), test))
     for key, value in table.loc["constant_prior"].items():
         sample = np.array([d[key] for d in draws])
         assert abs(sample.mean() - value) < 4 * sample.std() / np.sqrt(len(sample)) + 1e-12, key
-    assert table.loc["constant_majority", "acc"] == pytest.approx(0.5)
-    assert list(table.index) == ["constant_majority", "constant_prior", "oracle_test_majority"]
+    if task.kind == "classes":
+        assert table.loc["constant_majority", "acc"] == pytest.approx(0.5)
+        assert list(table.index) == ["constant_majority", "constant_prior", "oracle_test_majority"]
 
 
 def test_constants_are_undefined_where_the_truth_is_one_sided():
@@ -132,77 +122,53 @@ def test_wrong_labels_are_refused():
         constant_metrics(emotions(["a"]), [1.0], [1.0])
 
 
+def mosi_labels(mirror, split, part):
+    with h5py.File(mirror / "cmu-mosi" / "mosi_merged.h5") as file:
+        return file["label"][:][file[split][:].astype(str) == part]
+
+
+def mosei_labels(mirror, _, part):
+    path = mirror / "cmu-mosei-text" / "original" / f"mosei_{part}.tsv"
+    with path.open(newline="", encoding="utf-8") as file:
+        return [float(r["label"]) for r in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
+
+
+def sims_labels(mirror, name, part):
+    # allow_pickle: this file comes from the verified mirror; the library itself reads it with its restricted loader.
+    file = np.load(mirror / "ch-sims-text" / "original" / name / "label.npz", allow_pickle=True)
+    return [entry["val"] for entry in file[f"{part}_corpus"].tolist().values()]
+
+
+def mmmo_labels(mirror, _, part):
+    with h5py.File(mirror / "ict-mmmo" / f"y_{part}.h5") as file:
+        return file["d1"][:].ravel()
+
+
 MOSI_KEYS = ("acc2_neg_nonneg", "f1_neg_nonneg", "acc2_neg_pos", "f1_neg_pos", "acc7")
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(
-    ("split", "row", "mae", "classes"),
+    ("task", "labels", "split", "row", "mae", "expected"),
     [
-        ("split", "constant_mean", 1.464, [44.75, 27.67, 42.23, 25.07, 15.45]),
-        ("split", "constant_median", 1.456, [44.75, 27.67, 42.23, 25.07, 15.45]),
-        ("split", "constant_neutral", 1.417, [44.75, 27.67, 57.77, 42.31, 15.45]),
-        ("split", "oracle_test_majority", 1.411, [55.25, 39.32, 57.77, 42.31, 21.14]),
-        ("split_poria", "constant_mean", 1.335, [37.90, 20.83, 39.53, 22.40, 18.88]),
-        ("split_poria", "constant_median", 1.362, [37.90, 20.83, 39.53, 22.40, 18.88]),
+        (regression(), mosi_labels, "split", "constant_mean", 1.464, [44.75, 27.67, 42.23, 25.07, 15.45]),
+        (regression(), mosi_labels, "split", "constant_median", 1.456, [44.75, 27.67, 42.23, 25.07, 15.45]),
+        (regression(), mosi_labels, "split", "constant_neutral", 1.417, [44.75, 27.67, 57.77, 42.31, 15.45]),
+        (regression(), mosi_labels, "split", "oracle_test_majority", 1.411, [55.25, 39.32, 57.77, 42.31, 21.14]),
+        (regression(), mosi_labels, "split_poria", "constant_mean", 1.335, [37.90, 20.83, 39.53, 22.40, 18.88]),
+        (regression(), mosi_labels, "split_poria", "constant_median", 1.362, [37.90, 20.83, 39.53, 22.40, 18.88]),
+        (regression(), mosei_labels, "", "constant_mean", 0.841, [71.02, 58.99, 62.85, 48.51, 41.36]),
+        (regression(), mosei_labels, "", "constant_median", 0.838, [71.02, 58.99, 37.15, 20.12, 41.36]),
+        (SIMS, sims_labels, "sims", "constant_mean", 0.589, [69.37, 56.82, 54.27, 21.23]),
+        (SIMS, sims_labels, "sims", "constant_median", 0.589, [69.37, 56.82, 54.27, 21.23]),
+        (SIMS, sims_labels, "sims", "constant_neutral", 0.606, [69.37, 56.82, 15.10, 15.10]),
+        (SIMS, sims_labels, "simsv2", "constant_mean", 0.544, [59.09, 43.90, 11.90, 11.90]),
+        (regression((1, 5)), mmmo_labels, "", "constant_mean", 1.360, []),
+        (regression((1, 5)), mmmo_labels, "", "constant_median", 1.181, []),
     ],
 )
-def test_measured_values_on_mosi(mirror, split, row, mae, classes):
-    import h5py
-
-    with h5py.File(mirror / "cmu-mosi" / "mosi_merged.h5") as file:
-        labels, splits = file["label"][:], file[split][:].astype(str)
-    table = constant_metrics(regression(), labels[splits == "train"], labels[splits == "test"])
+def test_measured_values(mirror, task, labels, split, row, mae, expected):
+    table = constant_metrics(task, labels(mirror, split, "train"), labels(mirror, split, "test"))
     assert round(table.loc[row, "mae"], 3) == mae
-    assert percent(table, row, MOSI_KEYS) == classes
-
-
-@pytest.mark.real_data
-@pytest.mark.parametrize(
-    ("row", "mae", "classes"),
-    [
-        ("constant_mean", 0.841, [71.02, 58.99, 62.85, 48.51, 41.36]),
-        ("constant_median", 0.838, [71.02, 58.99, 37.15, 20.12, 41.36]),
-    ],
-)
-def test_measured_values_on_mosei(mirror, row, mae, classes):
-    def labels(split):
-        path = mirror / "cmu-mosei-text" / "original" / f"mosei_{split}.tsv"
-        with path.open(newline="", encoding="utf-8") as file:
-            return [float(r["label"]) for r in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
-
-    table = constant_metrics(regression(), labels("train"), labels("test"))
-    assert round(table.loc[row, "mae"], 3) == mae
-    assert percent(table, row, MOSI_KEYS) == classes
-
-
-@pytest.mark.real_data
-@pytest.mark.parametrize(
-    ("name", "row", "mae", "classes"),
-    [
-        ("sims", "constant_mean", 0.589, [69.37, 56.82, 54.27, 21.23]),
-        ("sims", "constant_median", 0.589, [69.37, 56.82, 54.27, 21.23]),
-        ("sims", "constant_neutral", 0.606, [69.37, 56.82, 15.10, 15.10]),
-        ("simsv2", "constant_mean", 0.544, [59.09, 43.90, 11.90, 11.90]),
-    ],
-)
-def test_measured_values_on_sims(mirror, name, row, mae, classes):
-    # allow_pickle: this file comes from the verified mirror; the library itself reads it with its restricted loader.
-    file = np.load(mirror / "ch-sims-text" / "original" / name / "label.npz", allow_pickle=True)
-    train, test = ([entry["val"] for entry in file[f"{s}_corpus"].tolist().values()] for s in ("train", "test"))
-    table = constant_metrics(SIMS, train, test)
-    assert round(table.loc[row, "mae"], 3) == mae
-    assert percent(table, row, ("acc2", "f1", "acc3", "acc5")) == classes
-
-
-@pytest.mark.real_data
-def test_measured_values_on_mmmo(mirror):
-    import h5py
-
-    def labels(split):
-        with h5py.File(mirror / "ict-mmmo" / f"y_{split}.h5") as file:
-            return file["d1"][:].ravel()
-
-    table = constant_metrics(regression((1, 5)), labels("train"), labels("test"))
-    assert round(table.loc["constant_mean", "mae"], 3) == 1.360
-    assert round(table.loc["constant_median", "mae"], 3) == 1.181
+    keys = MOSI_KEYS if task == regression() else ("acc2", "f1", "acc3", "acc5") if task == SIMS else ()
+    assert [round(100 * table.loc[row, key], 2) for key in keys] == expected

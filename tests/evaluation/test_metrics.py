@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmsa_lib.data.task import classes, emotions, regression
-from mmsa_lib.errors import DataError, UnknownNameError
+from mmsa_lib.errors import MMSAError, UnknownNameError
 from mmsa_lib.evaluation.metrics import (
     METRICS,
     class_metrics,
@@ -108,29 +108,40 @@ def test_sims_metrics_agree_with_a_slow_computation(seed):
     assert found["mae"] == pytest.approx(np.abs(g.astype(float) - t).mean())
 
 
-def test_a_label_on_a_sims_cut_falls_into_the_lower_bin():
-    label = np.float32([-0.1, 0.1, -0.7, 0.7, 0.5])
-    assert sentiment_metrics(np.float32([-0.4, 0.05, -0.9, 0.3, 0.5]), label, "sims")["acc5"] == 1
-    assert sentiment_metrics(np.float32([-0.05, 0.3, -0.5, 0.9, 0.5]), label, "sims")["acc5"] == pytest.approx(0.2)
+NAN = math.nan
+BY_HAND = {
+    "a label on a cut of SIMS falls into the lower bin": (
+        "sims", [-0.4, 0.05, -0.9, 0.3, 0.5], [-0.1, 0.1, -0.7, 0.7, 0.5], {"acc5": 1},
+    ),
+    "and so do predictions": ("sims", [-0.05, 0.3, -0.5, 0.9, 0.5], [-0.1, 0.1, -0.7, 0.7, 0.5], {"acc5": 0.2}),
+    "SIMS clips before everything": ("sims", [-2.0, 0.0, 5.0], [-1.0, 0.0, 1.0], {"mae": 0}),
+    "MOSI never does": ("mosi", [-2.0, 0.0, 5.0], [-1.0, 0.0, 1.0], {"mae": 5 / 3}),
+    "half rounds to even": ("mosi", [2.0, 2.0, 0.0, 0.0], [2.5, 1.5, 0.5, -0.5], {"acc7": 1}),
+    "nothing is positive or negative": (
+        "mosi", [0.1, -0.2], [0.0, 0.0], {"acc2_neg_pos": NAN, "f1_neg_pos": NAN, "acc2_neg_nonneg": 0.5},
+    ),
+    "a neutral prediction is not positive": (
+        "mosi", [0.0, -0.1], [1.0, -1.0], {"acc2_neg_pos": 0.5, "acc2_neg_nonneg": 1},
+    ),
+    "nor is it wrong for a negative label": ("mosi", [0.0, 0.1], [-1.0, 1.0], {"acc2_neg_pos": 1}),
+    "of MMMO 3 is dropped, 2.5 is 2": (
+        "mmmo", [0.2, 3.1, 2.0, 4.4, 6.0], [1.0, 2.5, 3.0, 3.5, 5.0],
+        {"acc2": 3 / 4, "acc5": 3 / 5, "mae": 4.3 / 5},
+    ),
+    "of MMMO 3 is negative": ("mmmo", [3.0, 3.5, 3.5, 1.0], [2.0, 5.0, 3.0, 2.0], {"acc2": 1, "acc5": 0}),
+    "MMMO clips classes": ("mmmo", [5.8, 0.2], [5.0, 1.0], {"acc5": 1}),
+    "a gradient does no harm": (
+        "mosi", torch.ones(2, requires_grad=True) * torch.tensor([1.0, -1.0]), [1.0, -1.0], {"mae": 0},
+    ),
+}  # fmt: skip
 
 
-def test_sims_clips_before_everything_and_mosi_never():
-    truth = [-1.0, 0.0, 1.0]
-    assert sentiment_metrics([-2.0, 0.0, 5.0], truth, "sims")["mae"] == 0
-    assert sentiment_metrics([-2.0, 0.0, 5.0], truth, "mosi")["mae"] == pytest.approx(5 / 3)
-
-
-def test_mmmo_by_hand():
-    truth, guess = [1.0, 2.5, 3.0, 3.5, 5.0], [0.2, 3.1, 2.0, 4.4, 6.0]
-    found = sentiment_metrics(guess, truth, "mmmo")
-    assert set(found) == {"mae", "corr", "acc2", "acc5"}
-    assert found["acc2"] == pytest.approx(3 / 4)  # 3.0 dropped; 2.5 against 3.1 is wrong
-    assert found["acc5"] == pytest.approx(3 / 5)  # 1=1, 2 (half to even) / 3, 3/2, 4=4, 5=5
-    assert found["mae"] == pytest.approx((0.8 + 0.6 + 1.0 + 0.9 + 1.0) / 5)
-
-
-def test_half_rounds_to_even():
-    assert sentiment_metrics([2.0, 2.0, 0.0, 0.0], [2.5, 1.5, 0.5, -0.5])["acc7"] == 1
+@pytest.mark.parametrize(("scale", "guess", "truth", "expected"), BY_HAND.values(), ids=BY_HAND)
+def test_sentiment_by_hand(scale, guess, truth, expected):
+    guess, truth = (v if isinstance(v, torch.Tensor) else np.float32(v) for v in (guess, truth))
+    found = sentiment_metrics(guess, truth, scale)
+    assert {key: found[key] for key in expected} == pytest.approx(expected, nan_ok=True, rel=1e-6)
+    assert scale != "mmmo" or set(found) == {"mae", "corr", "acc2", "acc5"}
 
 
 def test_torchmetrics_agrees():
@@ -150,13 +161,6 @@ def test_a_constant_prediction_has_no_correlation(value):
     noisy = np.float32(value) + np.zeros(9, np.float32)
     noisy[0] = np.nextafter(noisy[0], np.float32(np.inf))
     assert value == 0 or math.isnan(sentiment_metrics(noisy, MOSI_TRUTH)["corr"])
-
-
-def test_without_a_nonzero_label_the_polar_metrics_are_undefined():
-    found = sentiment_metrics([0.1, -0.2], [0.0, 0.0])
-    assert math.isnan(found["acc2_neg_pos"])
-    assert math.isnan(found["f1_neg_pos"])
-    assert found["acc2_neg_nonneg"] == 0.5
 
 
 def test_f1_of_one_sided_data_agrees_with_scikit_learn():
@@ -209,13 +213,6 @@ def test_classes_agree_with_scikit_learn_and_a_slow_computation(count):
     assert task_metrics(classes(names), scores, truth) == found
 
 
-def test_bad_classes_are_named():
-    with pytest.raises(DataError, match=r"\(N, 2\) and \(N,\)"):
-        class_metrics(np.zeros((3, 3)), np.zeros(3), ("a", "b"))
-    with pytest.raises(DataError, match="sample 1 is 2"):
-        class_metrics(np.zeros((2, 2)), [0, 2], ("a", "b"))
-
-
 @pytest.mark.parametrize(
     ("task", "labels", "undefined"),
     [
@@ -259,6 +256,7 @@ def test_a_class_that_never_occurs_is_undefined():
 def test_two_classes_around_the_middle_of_any_range():
     found = task_metrics(regression((0, 10), "plain"), [1, 6, 7, 5.5, 9], [2, 3, 8, 5, 10])
     assert found["acc2"] == pytest.approx(3 / 4)  # 5 is the middle, dropped
+    assert task_metrics(regression((0, 10), "plain"), [5, 6], [3, 8])["acc2"] == 1  # as a prediction it is negative
     assert found["mae"] == pytest.approx((1 + 3 + 1 + 0.5 + 1) / 5)
     assert list(found) == ["mae", "corr", "acc2", "f1", "f1_macro"]
 
@@ -278,11 +276,7 @@ def test_never_this_emotion_on_iemocap_counts(positive, weighted, macro, swapped
     assert f1_score(guess, truth) == pytest.approx(weighted, abs=6e-5)
     assert f1_score(guess, truth, "macro") == pytest.approx(macro, abs=6e-5)
     assert f1_score(truth, guess) == pytest.approx(swapped, abs=6e-5)
-    assert f1_score(guess, truth, "positive") == 0
-
-
-def test_a_tie_of_logits_means_no():
-    assert emotion_metrics([[[0.5, 0.5]]], [[0]], ("happy",))["happy_acc"] == 1
+    assert f1_score(guess, truth, "positive") == f1_score(guess, guess, "positive") == 0
 
 
 def test_task_metrics_dispatches():
@@ -322,74 +316,46 @@ def test_predicts_one_class():
     assert not predicts_one_class(same, emotions(["a", "b"]))
 
 
+HALF = np.array([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
+"""A clear no for the first sample, a tie for the second: the same decision."""
+
+
 @pytest.mark.parametrize(
-    ("prediction", "label", "word"),
+    ("names", "scores", "labels", "expected"),
     [
-        ([1.0, float("nan")], [1.0, 1.0], "predictions of sample 1"),
-        ([1.0, 2.0], [float("inf"), 1.0], "labels of sample 0"),
-        ([1.0, 2.0], [1.0], "shape"),
-        ([[1.0], [2.0]], [1.0, 2.0], "shape"),
-        ([[1.0], [2.0]], [[1.0], [2.0]], "shape"),
-        ([], [], "no sample"),
+        (["a"], [[[0.5, 0.5]]], [[0]], {"a_acc": 1}),
+        (["a", "b"], np.zeros((2, 2, 2)), [[0, 1], [0, 1]], {"a_acc": 1, "b_acc": 0}),
+        (["a", "b"], HALF, [[0, 1], [1, 0]], {"a_acc": 0.5, "acc2": 0.5}),
     ],
 )
-def test_bad_input_is_named(prediction, label, word):
-    with pytest.raises(DataError, match=word):
-        sentiment_metrics(prediction, label)
+def test_a_tie_of_logits_means_no(names, scores, labels, expected):
+    found = emotion_metrics(scores, labels, names)
+    assert {key: found[key] for key in expected} == expected
+    assert ("acc1" in found) is False
+    assert predicts_one_class(scores, emotions(names))
 
 
-def test_bad_emotion_input_is_named():
-    with pytest.raises(DataError, match=r"\(N, 2, 2\)"):
-        emotion_metrics(np.zeros((3, 2)), np.zeros((3, 2)), ("a", "b"))
-    with pytest.raises(DataError, match="sample 1"):
-        emotion_metrics(np.zeros((2, 1, 2)), [[0], [2]], ("a",))
-    with pytest.raises(UnknownNameError, match="scale"):
-        sentiment_metrics([1.0], [1.0], "mosei")
-
-
-def test_directions_and_units():
-    assert {key for key, known in METRICS.items() if not known.higher_is_better} == {"mae"}
-    assert {key for key, known in METRICS.items() if not known.percent} == {"mae", "corr"}
-
-
-def test_neutral_predictions_and_limits_of_the_scales():
-    assert sentiment_metrics([0.0, 0.1], [-1.0, 1.0])["acc2_neg_pos"] == 1
-    assert sentiment_metrics([0.0, -0.1], [1.0, -1.0])["acc2_neg_pos"] == 0.5
-    assert sentiment_metrics([0.0, -0.1], [1.0, -1.0])["acc2_neg_nonneg"] == 1
-    stars = sentiment_metrics([3.0, 3.5, 3.5, 1.0], [2.0, 5.0, 3.0, 2.0], "mmmo")
-    assert (stars["acc2"], stars["acc5"]) == (1, 0)
-    assert sentiment_metrics([5.8, 0.2], [5.0, 1.0], "mmmo")["acc5"] == 1
-
-
-def test_ties_of_emotions_mean_no_and_odd_labels_are_named():
-    names = ["a", "b"]
-    tied = np.zeros((2, 2, 2))
-    assert emotion_metrics(tied, [[0, 1], [0, 1]], names)["a_acc"] == 1
-    assert emotion_metrics(tied, [[0, 1], [0, 1]], names)["b_acc"] == 0
-    half = tied.copy()
-    half[0, :, 0] = 1  # a clear no for the first sample, a tie for the second: the same decision
-    assert predicts_one_class(half, emotions(names))
-    with pytest.raises(DataError, match=r"sample 1 are \[0.*2"):
-        emotion_metrics(tied, [[0, 1], [0, 2]], names)
-    assert metric("acc4").label == "Acc-4"
-
-
-def test_f1_of_a_class_that_never_occurs_and_samples_that_are_partly_finite():
-    assert f1_score(np.zeros(3, int), np.zeros(3, int), "positive") == 0
-    scores = np.zeros((3, 2, 2))
-    scores[1, 0, 1] = np.nan
-    with pytest.raises(DataError, match="scores of sample 1 are not finite"):
-        emotion_metrics(scores, np.eye(3, 2), ["a", "b"])
-    assert sentiment_metrics(torch.ones(2, requires_grad=True) * torch.tensor([1.0, -1.0]), [1.0, -1.0])["mae"] == 0
-
-
-def test_what_stands_on_the_middle_of_any_range_is_negative():
-    assert task_metrics(regression((0, 10), "plain"), [5, 6], [3, 8])["acc2"] == 1
-
-
-def test_the_accuracy_over_all_emotions_needs_two():
-    assert "acc1" not in emotion_metrics(np.zeros((2, 1, 2)), [[0], [1]], ["a"])
-    assert "acc2" in emotion_metrics(np.zeros((2, 2, 2)), [[0, 1], [1, 0]], ["a", "b"])
+@pytest.mark.parametrize(
+    ("function", "arguments", "word"),
+    [
+        (sentiment_metrics, ([1.0, NAN], [1.0, 1.0]), "predictions of sample 1"),
+        (sentiment_metrics, ([1.0, 2.0], [math.inf, 1.0]), "labels of sample 0"),
+        (sentiment_metrics, ([1.0, 2.0], [1.0]), "shape"),
+        (sentiment_metrics, ([[1.0], [2.0]], [1.0, 2.0]), "shape"),
+        (sentiment_metrics, ([[1.0], [2.0]], [[1.0], [2.0]]), "shape"),
+        (sentiment_metrics, ([], []), "no sample"),
+        (sentiment_metrics, ([1.0], [1.0], "mosei"), "unknown scale"),
+        (emotion_metrics, (np.zeros((3, 2)), np.zeros((3, 2)), "ab"), r"\(N, 2, 2\)"),
+        (emotion_metrics, (np.zeros((2, 1, 2)), [[0], [2]], "a"), r"sample 1 are \[2"),
+        (emotion_metrics, (np.zeros((2, 2, 2)), [[0, 1], [0, 2]], "ab"), r"sample 1 are \[0.*2"),
+        (emotion_metrics, ([[[0, 0]], [[0, NAN]]], [[0], [1]], "a"), "scores of sample 1 are not finite"),
+        (class_metrics, (np.zeros((3, 3)), np.zeros(3), "ab"), r"\(N, 2\) and \(N,\)"),
+        (class_metrics, (np.zeros((2, 2)), [0, 2], "ab"), "sample 1 is 2"),
+    ],
+)
+def test_bad_input_is_named(function, arguments, word):
+    with pytest.raises(MMSAError, match=word):
+        function(*arguments)
 
 
 def test_undefined_metrics_of_emotions_by_hand():
@@ -411,16 +377,19 @@ def test_means_are_over_the_emotions_that_are_defined():
     assert found["mean_acc"] == pytest.approx(0.6)
 
 
+def test_directions_and_units():
+    assert {key for key, known in METRICS.items() if not known.higher_is_better} == {"mae"}
+    assert {key for key, known in METRICS.items() if not known.percent} == {"mae", "corr"}
+    for key in ("happy_acc", "f1_happy", "acc4"):  # no table lists them
+        assert metric(key).higher_is_better
+        assert metric(key).percent
+    assert metric("acc4").label == "Acc-4"
+
+
 def test_macro_averages_are_shown_of_classes_only():
     assert shown_first(["mae", "acc2", "f1", "f1_macro"]) == ["mae", "acc2", "f1"]
     assert shown_first(["acc", "f1", "f1_macro"]) == ["acc", "f1", "f1_macro"]
     assert shown_first(["acc", "a_f1_macro"]) == ["acc"]
-
-
-def test_metrics_that_no_table_lists_are_fractions_of_which_more_is_better():
-    for key in ("happy_acc", "f1_happy", "acc4"):
-        assert metric(key).higher_is_better
-        assert metric(key).percent
 
 
 def test_values_of_emotions_and_classes_as_the_metrics_see_them():

@@ -319,7 +319,7 @@ def test_an_interrupted_run_is_resumed_and_equals_an_uninterrupted_one(small_con
         with pytest.raises(Interrupted):
             run(config, tmp_path / "broken", progress="none")
     folder = tmp_path / "broken" / whole.run_id
-    assert names(folder) == {"config.json", "environment.json", "checkpoint.safetensors"}
+    assert names(folder) == {"config.json", "environment.json", "checkpoint.pt", "checkpoint.best-0-2.pt"}
     resumed = run(config, tmp_path / "broken", progress="none")
     assert resumed.environment["training"]["resumed_after"] == 2
     assert names(folder) == WRITTEN

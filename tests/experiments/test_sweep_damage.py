@@ -179,7 +179,7 @@ def test_an_interrupted_run_goes_on_from_a_whole_checkpoint_only(tmp_path, expec
         patch.setattr(runs, "_write_results", cut)
         with pytest.raises(SystemExit):
             sweep.run()
-    (checkpoint,) = sweep.runs.glob("*/checkpoint.safetensors")
+    (checkpoint,) = sweep.runs.glob("*/checkpoint.pt")
     if damage is not None:
         damage(checkpoint)
     sweep.completes([0])

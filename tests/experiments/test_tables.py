@@ -106,6 +106,41 @@ class TestForms:
         assert printed["late_fusion"] == ("0, 2 failed", "–", "–")
 
 
+T_975_2 = 4.302652729911275
+"""0.975 quantile of Student's t with 2 degrees of freedom, from a printed table."""
+
+
+class TestNumbers:
+    def test_against_the_textbook(self, frame):
+        found = results_table(frame).frame.set_index(["method", "metric"]).loc["self_mm", "mae"]
+        sd = math.sqrt(sum((value - 0.9) ** 2 for value in (0.8, 0.9, 1.0)) / 2)
+        half = T_975_2 * sd / math.sqrt(3)
+        assert found[["n", "mean", "sd", "low", "high"]].tolist() == pytest.approx([3, 0.9, sd, 0.9 - half, 0.9 + half])
+
+    def test_one_seed_has_no_interval_and_one_method_no_best(self, frame):
+        table = results_table(frame[(frame["method"] == "self_mm") & (frame["seed"] == 1)])
+        assert table.lines[0].cells == ("self_mm", "1", "0.800", "70.00")
+        assert not any(table.lines[0].marks)
+
+    def test_undefined_values_are_counted(self, frame):
+        frame.loc[(frame["method"] == "self_mm") & (frame["metric"] == "mae") & (frame["seed"] == 2), "value"] = (
+            math.nan
+        )
+        assert results_table(frame, ["mae"], methods=["self_mm"]).lines[0].cells[-1].endswith("(n=2)")
+
+    def test_mixing_is_refused(self, frame):
+        with pytest.raises(DataError, match=r"several runs with seed 1 \(hrlf-1, later\)"):
+            results_table(pd.concat([frame, result_frame(rows("hrlf", (0.5,), run_id="later"))]))
+        other = pd.concat([frame, result_frame(rows("hrlf", (0.5,), dataset="other"))])
+        with pytest.raises(DataError, match="several datasets"):
+            results_table(other)
+        assert results_table(other, dataset="other").lines[0].cells[2:] == ("0.500",)
+
+    def test_nothing_left(self, frame):
+        with pytest.raises(DataError, match="no run has valid results"):
+            results_table(frame, split="valid")
+
+
 class TestMarks:
     def marked(self, table, mark):
         return [line.cells[0] for line in table.lines if mark in line.marks]
@@ -134,8 +169,9 @@ class TestNamesOfConfigurations:
         return [line.cells[0] for line in table.lines], table.title
 
     def test_labels(self):
-        found, _ = self.labels({}, {"changes": {"no_cmc": True}, "label": "no CMC"}, {"changes": {"k": 2, "j": 1}})
+        found, title = self.labels({}, {"changes": {"no_cmc": True}, "label": "no CMC"}, {"changes": {"k": 2, "j": 1}})
         assert found == ["a", "a (j=1, k=2)", "a (no CMC)"]
+        assert title == "toy, fold standard, test samples: mean ± sd [95 % interval]"
 
     def test_a_label_with_the_data_that_differ(self):
         parts = [{"label": "x", "changes": {"k": 1}, "data": {"audio": n, "text": "w"}} for n in ("a", "b")]

@@ -7,12 +7,21 @@ import pytest
 import torch
 from method_data import DIMS, build, make_split, train_epochs
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mmsa_lib.data.batch import MODALITIES
 from mmsa_lib.data.task import emotions
 from mmsa_lib.errors import ConfigError, RunError
 from mmsa_lib.methods import create
-from mmsa_lib.methods.collaborative_mmcl import ContextAttention, Critic, Gates, Predictor, SequenceSummary, decouple
+from mmsa_lib.methods.collaborative_mmcl import (
+    Actor,
+    CollaborativeMMCLConfig,
+    ContextAttention,
+    Critic,
+    Predictor,
+    SequenceSummary,
+    decouple,
+)
 
 SMALL = {"width": 8, "heads": 2, "feedforward": 16, "replay_capacity": 100, "batch_size": 4}
 EMOTIONS = emotions(("neutral", "happy", "sad", "angry"))
@@ -105,7 +114,7 @@ class TestNetworks:
     def test_fusion(self, valid):
         parts = {m: torch.randn(3, 5, 8) for m in MODALITIES}
         masks = dict.fromkeys(MODALITIES, valid)
-        add = Predictor(MODALITIES, 8, 2, 16, 0.5, "add", 1).eval()
+        add = Predictor(MODALITIES, 1, CollaborativeMMCLConfig(**SMALL, fusion="add")).eval()
         embedded = add.embed(parts, parts, masks)
         mean = torch.stack([parts["audio"][b, :n].mean(0) for b, n in enumerate((5, 2, 3))])
         torch.testing.assert_close(embedded["audio"][:, :8], mean)
@@ -116,12 +125,12 @@ class TestNetworks:
             weight = (outer.weight @ (inner.weight @ embedded[m].T + inner.bias[:, None]) + outer.bias).sigmoid()
             total = total + weight.T * embedded[m] / 3
         torch.testing.assert_close(add.fuse(embedded), total)
-        cat = Predictor(MODALITIES, 8, 2, 16, 0.5, "cat", 1)
+        cat = Predictor(MODALITIES, 1, CollaborativeMMCLConfig(**SMALL, fusion="cat"))
         assert torch.equal(cat.fuse(embedded), torch.cat(list(embedded.values()), 1))
         assert [layer.out_features for layer in cat.head if isinstance(layer, nn.Linear)] == [24, 8, 1]
 
     def test_gates_are_one_number_per_position(self):
-        gates = Gates(("text",), 8).double()
+        gates = Actor(("text",), CollaborativeMMCLConfig(**SMALL)).double()
         state = {"text": torch.randn(2, 5, 8, dtype=torch.float64)}
         linear = gates.score["text"]
         expected = 1 / (1 + (-(state["text"] @ linear.weight[0] + linear.bias)).exp())
@@ -129,7 +138,7 @@ class TestNetworks:
         assert not torch.equal(gates(state, noise=0.1)["text"], gates(state)["text"])
 
     def test_the_critic_reads_states_with_their_actions(self, valid):
-        critic = Critic(MODALITIES, 8, 2, 16, 0.0).eval()
+        critic = Critic(MODALITIES, CollaborativeMMCLConfig(**SMALL, dropout=0.0)).eval()
         state = {m: torch.randn(3, 5, 8) for m in MODALITIES}
         action = {m: torch.rand(3, 5) for m in MODALITIES}
         masks = dict.fromkeys(MODALITIES, valid)
@@ -140,7 +149,7 @@ class TestNetworks:
         torch.testing.assert_close(critic(state, action, masks), critic.value(torch.cat(seen, 1)))
 
     def test_a_critic_per_modality_reads_nothing_of_the_others(self, valid):
-        critic = Critic(MODALITIES, 8, 2, 16, 0.0, joint=False).eval()
+        critic = Critic(MODALITIES, CollaborativeMMCLConfig(**SMALL, dropout=0.0, reward="per_modality")).eval()
         state = {m: torch.randn(3, 5, 8) for m in MODALITIES}
         action = {m: torch.rand(3, 5, requires_grad=True) for m in MODALITIES}
         values = critic(state, action, dict.fromkeys(MODALITIES, valid))
@@ -180,7 +189,7 @@ class TestPrediction:
         whole = method(train.data).prediction
         parts = [method(batch).prediction for batch in train.batches(3)]
         torch.testing.assert_close(torch.cat(parts), whole)
-        views = method.views(next(train.batches(1)))
+        views = method.decouple(next(train.batches(1)))
         assert views.weights["text/common"].shape == (1, 5, 5)
         assert views.valid["text"].all()
 
@@ -193,7 +202,7 @@ class TestPrediction:
 
     def test_views_are_the_decoupling_of_the_projections(self, train):
         method = small(train)
-        views = method.views(train.data)
+        views = method.decouple(train.data)
         z = {m: method.project[m](train.data.features[m]) for m in MODALITIES}
         common, specific, _ = decouple(z, train.data.valid["text"], align="ln")
         for m in MODALITIES:
@@ -277,7 +286,7 @@ class TestPlayers:
         for batch in train.batches(4):
             method.training_step(batch, optimizers)
         before = state_copy(method)
-        method.policy.learn(4, optimizers)
+        method.learn(4, optimizers)
         moved = changed(method, before)
         assert moved
         assert all(name.startswith(("policy.gates", "policy.critic")) for name in moved)
@@ -289,13 +298,13 @@ class TestPlayers:
         method.policy.critic = critic = LikesOpenGates()
         optimizers = method.optimizers()
         method.training_step(train.data, optimizers)
-        state, valid = (method.policy._column(method.policy.buffer.state(), name) for name in ("state", "valid"))
+        state, valid = (method.unflatten(method.replay.rows, name) for name in ("state", "valid"))
         optimizers["critic"].param_groups[0]["lr"] = 0.0
         values = []
         for _ in range(6):
             with torch.no_grad():
                 values.append(critic(state, method.policy.gates(state), valid).mean().item())
-            method.policy.learn(16, optimizers)
+            method.learn(16, optimizers)
         assert values == sorted(values)
         assert values[-1] > values[0] + 1e-3  # five steps of 1e-3 move gates by far more than rounding, 1e-7
 
@@ -312,16 +321,16 @@ class TestPlayers:
         method = small(train, replay="batch", dropout=0.0)
         optimizers = method.optimizers()
         seen = {}
-        learn = method.policy.learn
+        learn = method.learn
 
         def watch(size, optimizers):
-            stored = method.policy.buffer.state()
-            state, action, valid = (method.policy._column(stored, n) for n in ("state", "action", "valid"))
+            stored = method.replay.rows
+            state, action, valid = (method.unflatten(stored, n) for n in ("state", "action", "valid"))
             with torch.no_grad():
                 seen["expected"] = (method.policy.critic(state, action, valid) - stored["reward"]).abs().mean().item()
             return learn(size, optimizers)
 
-        method.policy.learn = watch
+        method.learn = watch
         log = method.training_step(train.data, optimizers)
         assert log["raw/critic"] == pytest.approx(seen["expected"], rel=1e-5)
         assert log["loss/critic"] == pytest.approx(13 * seen["expected"], rel=1e-5)
@@ -329,19 +338,19 @@ class TestPlayers:
     def test_a_future_is_discounted(self, train):
         method = small(train, gamma=0.5, replay="batch", dropout=0.0)
         optimizers, seen = method.optimizers(), {}
-        learn = method.policy.learn
+        learn = method.learn
 
         def watch(size, optimizers):
-            stored = method.policy.buffer.state()
+            stored = method.replay.rows
             names = ("state", "action", "valid", "next", "next_valid")
-            state, action, valid, following, later = (method.policy._column(stored, name) for name in names)
+            state, action, valid, following, later = (method.unflatten(stored, name) for name in names)
             target = method.policy.target.eval()
             with torch.no_grad():
                 aim = stored["reward"] + 0.5 * target["critic"](following, target["gates"](following), later)
                 seen["expected"] = (method.policy.critic(state, action, valid) - aim).abs().mean().item()
             return learn(size, optimizers)
 
-        method.policy.learn = watch
+        method.learn = watch
         logs = [method.training_step(batch, optimizers) for batch in train.batches(8)]
         assert "raw/critic" not in logs[0]
         assert logs[1]["raw/critic"] == pytest.approx(seen["expected"], rel=1e-5)
@@ -352,10 +361,10 @@ class TestPlayers:
         first, second = train.data.select(torch.arange(8)), train.data.select(torch.arange(8, 16))
         optimizers = method.optimizers()
         method.training_step(first, optimizers)
-        assert len(method.policy.buffer) == 0
-        expected = method.views(second).specific["text"].detach()
+        assert len(method.replay) == 0
+        expected = method.decouple(second).specific["text"].detach()
         method.training_step(second, optimizers)
-        stored = method.policy.buffer.state()
+        stored = method.replay.rows
         torch.testing.assert_close(stored["next/text"], expected)
         assert torch.equal(stored["next_valid/text"], second.valid["text"])
 
@@ -364,11 +373,11 @@ class TestPlayers:
         first, second = train.data.select(torch.arange(8)), train.data.select(torch.arange(8, 16))
         optimizers = method.optimizers()
         method.training_step(first, optimizers)
-        actions = method._carried["action/text"].clone()
-        raw = method.views(second).specific["text"].detach()
+        actions = method.carried["action/text"].clone()
+        raw = method.decouple(second).specific["text"].detach()
         method.training_step(second, optimizers)
-        torch.testing.assert_close(method.policy.buffer.state()["next/text"], raw * actions.unsqueeze(-1))
-        torch.testing.assert_close(method._carried["state/text"], raw * actions.unsqueeze(-1))
+        torch.testing.assert_close(method.replay.rows["next/text"], raw * actions.unsqueeze(-1))
+        torch.testing.assert_close(method.carried["state/text"], raw * actions.unsqueeze(-1))
 
     def test_batches_of_other_sizes_chain_as_far_as_they_go(self, train):
         method = small(train, decoupling="reference")
@@ -389,7 +398,7 @@ class TestPlayers:
         for batch in train.batches(4):
             method.training_step(batch, optimizers)
         before = state_copy(method.policy.target)
-        method.policy.learn(4, optimizers)
+        method.learn(4, optimizers)
         online = nn.ModuleDict({"gates": method.policy.gates, "critic": method.policy.critic}).state_dict()
         for name, parameter in method.policy.target.named_parameters():
             torch.testing.assert_close(parameter, before[name] + 0.25 * (online[name] - before[name]))
@@ -414,13 +423,23 @@ class TestPlayers:
         assert (gates <= owned["task"]) != shared
         assert owned["critic"] == {id(p) for p in method.policy.critic.parameters()}
 
-    def test_rates_fall_with_their_own_patience(self, train):
+    def test_rates_fall_with_their_own_patience_also_after_an_interruption(self, train):
         method = small(train, plateau_patience_rl=1, plateau_patience_task=3, plateau_factor=0.5)
         optimizers = method.optimizers()
-        for _ in range(4):
-            method.end_validation(1.0, optimizers)
-        rates = {name: o.param_groups[0]["lr"] for name, o in optimizers.items()}
-        assert rates == pytest.approx({"task": 3e-4, "actor": 1.5e-4, "critic": 1.5e-4})
+        plain = {name: torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=3e-4) for name in optimizers}
+        patience = {"task": 3, "actor": 1, "critic": 1}
+        expected = {n: ReduceLROnPlateau(o, factor=0.5, patience=patience[n]) for n, o in plain.items()}
+        for loss in (1.0, 0.9, 0.9, 0.95, 0.91, 0.9, 0.8, 0.85, 0.9, 0.9, 0.9):
+            method.end_validation(loss, optimizers)
+            for scheduler in expected.values():
+                scheduler.step(loss)
+            rates = ({name: o.param_groups[0]["lr"] for name, o in many.items()} for many in (optimizers, plain))
+            assert next(rates) == next(rates)
+            state = method.training_state()
+            method.load_training_state({})
+            assert not any(name.startswith("plateau") for name in method.training_state())
+            method.load_training_state(state)
+        assert optimizers["critic"].param_groups[0]["lr"] < optimizers["task"].param_groups[0]["lr"] < 3e-4
 
     def test_a_reward_that_is_not_finite_stops_the_run(self, train):
         method = small(train, replay="batch")

@@ -25,14 +25,14 @@ def after_training(train, epochs=4, **config):
 
 def rewards_of(method, batch):
     """The rewards that one step stores."""
-    method.policy.remember = lambda experience: rewards_of.__dict__.update(seen=experience["reward"])
+    method.replay.store = lambda experience: rewards_of.__dict__.update(seen=experience["reward"])
     method.training_step(batch, method.optimizers())
     return rewards_of.seen
 
 
 def test_no_decoupling_sends_the_projection_both_ways(train):
     method = small(train, no_decoupling=True)
-    views = method.views(train.data)
+    views = method.decouple(train.data)
     for m in MODALITIES:
         z = method.project[m](train.data.features[m])
         assert torch.equal(views.common[m], z)
@@ -92,8 +92,8 @@ def test_a_reward_for_each_policy_needs_its_gated_part_alone(train):
     method.predictor.eval()
     method.predictor.train = lambda mode=True: method.predictor
     with torch.no_grad():
-        views = method.views(train.data)
-        _, embedded = method.respond(views, views.specific)
+        views = method.decouple(train.data)
+        _, embedded = method.act(views, views.specific)
         expected = []
         for m in MODALITIES:
             alone = {n: e.clone() for n, e in embedded.items()}
@@ -121,8 +121,8 @@ def test_rewards_of_each_policy_leave_the_running_statistics_alone(train):
 def test_the_reward_of_a_step_is_that_of_its_prediction(train):
     method = small(train, replay="batch", dropout=0.0)
     with torch.no_grad():
-        views = method.views(train.data)
-        prediction = method.respond(views, views.specific)[0].prediction
+        views = method.decouple(train.data)
+        prediction = method.act(views, views.specific)[0].prediction
     expected = joint_reward(prediction, train.labels, train.task).unsqueeze(1)
     torch.testing.assert_close(rewards_of(method, train.data), expected)
 
@@ -139,7 +139,7 @@ def test_rl_decides_which_reward_emotions_get():
     for rl in ("corrected", "reference", None):
         method = small(train, rl=rl, gamma=0.0, dropout=0.0)
         method.training_step(train.data, method.optimizers())
-        stored = method._carried["reward"] if rl == "reference" else method.policy.buffer.state()["reward"]
+        stored = method.carried["reward"] if rl == "reference" else method.replay.rows["reward"]
         values[rl] = stored
     assert torch.equal(values[None], values["corrected"])
     assert values["corrected"].max() < 1 < values["reference"].max()
@@ -149,9 +149,9 @@ def test_rl_decides_which_reward_emotions_get():
 def test_longest_cuts_sequences(train, variant):
     method = small(train, decoupling=variant, longest=3)
     train_epochs(method, train, epochs=2, size=8)
-    assert method.policy.buffer.state()["state/text"].shape[1:] == (3, 8)
+    assert method.replay.rows["state/text"].shape[1:] == (3, 8)
     method.eval()
-    cut = method.views(train.data)
+    cut = method.decouple(train.data)
     assert all(w.shape[1:] == (3, 3) for w in cut.weights.values())
     changed = {m: x.clone() for m, x in train.data.features.items()}
     for x in changed.values():
@@ -161,12 +161,12 @@ def test_longest_cuts_sequences(train, variant):
 
 def test_replay_of_the_batch_alone_has_nothing_stale(train):
     method, _ = after_training(train, epochs=1, replay="batch")
-    assert len(method.policy.buffer) == 4
-    assert len(after_training(train, epochs=1)[0].policy.buffer) == 16
+    assert len(method.replay) == 4
+    assert len(after_training(train, epochs=1)[0].replay) == 16
 
 
 def test_replay_capacity(train):
-    sizes = [len(after_training(train, epochs=6, replay_capacity=c)[0].policy.buffer) for c in (20, 1000)]
+    sizes = [len(after_training(train, epochs=6, replay_capacity=c)[0].replay) for c in (20, 1000)]
     assert sizes[0] < 20
     assert sizes[1] == 96
 
@@ -176,7 +176,7 @@ def test_exploration_moves_the_actions_of_training_only(train):
     with torch.no_grad():
         quiet = method(train.data).auxiliary["gates/text"]
     method.training_step(train.data, method.optimizers())
-    assert not torch.allclose(method.policy.buffer.state()["action/text"], quiet)
+    assert not torch.allclose(method.replay.rows["action/text"], quiet)
     method.eval()
     assert torch.equal(method(train.data).prediction, method(train.data).prediction)
 
@@ -212,8 +212,8 @@ def test_the_task_weight_alone_changes_nothing_under_adam(train):
 
 
 def test_specific_of_the_reference_is_nearly_the_mean(train):
-    views = small(train, decoupling="reference").views(train.data)
-    z = small(train, decoupling="reference", no_decoupling=True).views(train.data).common
+    views = small(train, decoupling="reference").decouple(train.data)
+    z = small(train, decoupling="reference", no_decoupling=True).decouple(train.data).common
     everything = torch.ones_like(views.valid["text"])
     for m in MODALITIES:
         mean = masked_mean(z[m], everything).unsqueeze(1)

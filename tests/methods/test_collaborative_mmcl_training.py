@@ -96,7 +96,7 @@ def test_the_buffer_is_no_part_of_the_model(tmp_path):
     data = load("synthetic", **TINY_DATA)
     method = new(data)
     fit(method, data["train"], data["valid"], settings={"max_epochs": 2, "device": "cpu"}, seed=1, progress="none")
-    assert len(method.policy.buffer) > 0
+    assert len(method.replay) > 0
     assert not any("replay" in name or "buffer" in name for name in method.state_dict())
 
 
@@ -115,7 +115,7 @@ def test_cuda():
     method = new(data)
     result = fit(method, data["train"], data["valid"], settings={"max_epochs": 3, "device": "cuda"}, seed=1)
     assert result.history["value"].notna().all()
-    assert method.policy.buffer.state()["reward"].is_cuda
+    assert method.replay.rows["reward"].is_cuda
 
 
 def stored(name, mirror, tmp_path, monkeypatch):

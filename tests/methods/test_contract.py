@@ -7,7 +7,7 @@ import pytest
 import torch
 from method_data import TinyTextEncoder, build, make_split, pad, train_epochs
 
-from mmsa_lib.data.task import regression
+from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.errors import ConfigError, UnknownNameError
 from mmsa_lib.methods import METHODS, create, provenance
 from mmsa_lib.training import TrainSettings
@@ -137,6 +137,34 @@ def test_fine_tuned_text_encoder(method_id, monkeypatch):
 def test_a_method_without_text_encoder_says_so(method_id):
     with pytest.raises(ConfigError, match=f"{method_id} reads precomputed text features"):
         create(method_id, {"text": 0, "audio": 4}, regression(), text_encoder="bert")
+
+
+@pytest.mark.parametrize("method_id", ["text_only", "late_fusion", "self_mm", "contrastive_mmcl"])
+def test_text_pooling(method_id):
+    train = split_for(method_id)
+    method = build(method_id, train, text_pooling="first").eval()
+    first, mean = method(train.data), build(method_id, train).eval()(train.data)
+    assert not torch.allclose(first.prediction, mean.prediction)
+    if "text/feature" in first.representations:
+        assert torch.equal(first.representations["text/feature"], train.data.features["text"][:, 0])
+
+
+@pytest.mark.parametrize("method_id", ["text_only", "early_fusion", "late_fusion", "self_mm", "contrastive_mmcl"])
+def test_training_lowers_the_loss(method_id):
+    train = make_split(size=32, seed=3)
+    labels = train.data.features["text"].sum(1)[:, 0] / train.data.valid["text"].sum(1)
+    train = replace(train, data=replace(train.data, labels=labels))
+    steps, _ = train_epochs(build(method_id, train, learning_rate=1e-2), train, epochs=60, size=8)
+    first, last = (sum(step["raw/task"] for step in part) for part in (steps[:4], steps[-4:]))
+    assert last < 0.6 * first
+
+
+@pytest.mark.parametrize("method_id", ["text_only", "early_fusion", "late_fusion", "contrastive_mmcl"])
+def test_emotions(method_id):
+    train = make_split(task=emotions(["happy", "sad", "angry"]))
+    method = build(method_id, train)
+    train_epochs(method, train)
+    assert method(train.data).prediction.shape == (12, 3, 2)
 
 
 @PHASES

@@ -258,14 +258,6 @@ def test_encoder(train, encoder, kind):
     train_epochs(method, train, epochs=2, size=8)
 
 
-def test_text_pooling(train):
-    first, mean = small(train, text_pooling="first").eval(), small(train).eval()
-    one, two = first(train.data).representations, mean(train.data).representations
-    assert not torch.allclose(one["text/specific"], two["text/specific"])
-    assert torch.equal(one["audio/specific"], two["audio/specific"])
-    torch.testing.assert_close(one["text/specific"], first.encode(train.data)["text/specific"][:, 0])
-
-
 def test_an_absent_modality_is_not_contrasted(train):
     absent = replace(train, data=train.data.hide({"text": torch.zeros_like(train.data.valid["text"])}))
     method, terms = terms_of(absent)

@@ -3,10 +3,9 @@
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from method_data import TinyTextEncoder, build, make_split, pad, train_epochs
+from method_data import TinyTextEncoder, build, make_split, train_epochs
 
 from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.errors import ConfigError, RunError
@@ -66,16 +65,6 @@ def test_generated_labels(distance, relative):
     expected = naive_labels(bank, features, labels, distance, relative)
     for name, value in bank.generate(features, labels).items():
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-3)
-
-
-def test_closed_form():
-    bank, labels = make_bank()
-    bank = bank.double()
-    features = {name: x.double() for name, x in random_features(3).items()}
-    y = labels.double()
-    d_m, d_t, d_a = bank.relative_distances(torch.cat([*features.values()], dim=1)).T
-    for value, d_s in zip(bank.generate(features, y).values(), (d_t, d_a), strict=True):
-        torch.testing.assert_close(value, y + (d_s - d_m) / 2 * (y + d_m) / d_m, rtol=1e-5, atol=1e-5)
 
 
 def test_momentum_is_the_weighted_mean_over_epochs_and_without_it_the_epoch_counts_alone():
@@ -176,26 +165,6 @@ def test_clip_rate_and_shift():
     assert max(bank.clip_rate().values()) > 0
     bank.reset_counts()
     assert bank.clip_rate() == {"text": 0.0, "audio": 0.0}
-
-
-def test_clip_rate_of_standard_gaussians():
-    """Relative distances standard Gaussian, labels uniform on -3..3: an independent simulation of the closed form."""
-
-    class GaussianBank(UnimodalLabelBank):
-        def relative_distances(self, joined):
-            return joined
-
-    torch.manual_seed(0)
-    size = 40_000
-    bank = GaussianBank(size, {"fusion": 1, "text": 1}, BOUND)
-    labels = torch.rand(size) * 6 - 3
-    bank.update(2, torch.arange(size), {"fusion": torch.randn(size, 1), "text": torch.randn(size, 1)}, labels)
-    generator = np.random.default_rng(0)
-    d_m, d_s = generator.standard_normal((2, 1_000_000))
-    y = generator.uniform(-3, 3, 1_000_000)
-    expected = (np.abs(y + (d_s - d_m) / 2 * (y + d_m) / d_m) > BOUND).mean()
-    assert 0.15 < expected < 0.2
-    assert bank.clip_rate()["text"] == pytest.approx(expected, abs=0.006)
 
 
 def test_order_of_a_batch_and_gradients_do_not_matter_to_the_bank():
@@ -466,26 +435,6 @@ def test_settings_that_do_not_fit(options, config, message):
         create("self_mm", train.dims, train.task, **config)
 
 
-def test_text_pooling_switch(train):
-    mean, first = (build("self_mm", train, text_pooling=how).eval()(train.data) for how in ("mean", "first"))
-    assert torch.equal(first.representations["text/feature"], train.data.features["text"][:, 0])
-    assert not torch.equal(mean.prediction, first.prediction)
-
-
-def test_padding_changes_no_step(train):
-    states = []
-    for batch in (train.data, pad(train.data)):
-        method = build("self_mm", train, update_epochs=1)
-        optimizers = method.optimizers()
-        for epoch in (1, 2, 3):
-            method.start_epoch(epoch)
-            torch.manual_seed(epoch)
-            method.training_step(batch, optimizers)
-        states.append(state(method))
-    for name, value in states[0].items():
-        torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-5)
-
-
 def test_state_dict_fits_a_fresh_method_and_evaluation_needs_no_bank(train):
     method, _, _ = trained(train, epochs=2)
     fresh = create("self_mm", train.dims, train.task).eval()
@@ -494,12 +443,3 @@ def test_state_dict_fits_a_fresh_method_and_evaluation_needs_no_bank(train):
     fresh.load_state_dict(method.state_dict())
     assert torch.equal(fresh.bank.labels["audio"], method.bank.labels["audio"])
     assert torch.equal(fresh(far).prediction, method.eval()(train.data).prediction)
-
-
-def test_training_lowers_the_loss():
-    train = make_split(size=32, seed=3)
-    labels = (3 * train.data.features["text"][:, 0, 0]).tanh() * 3
-    train = replace(train, data=replace(train.data, labels=labels))
-    _, steps, _ = trained(train, 40, 8, update_epochs=2, text_pooling="first")
-    first, last = (sum(step["raw/task"] for step in part) for part in (steps[:4], steps[-4:]))
-    assert last < 0.5 * first

@@ -106,11 +106,8 @@ def test_positions_make_order_matter(padded):
         assert same is not positions
 
 
-def test_layers_start_with_weights_of_their_own():
-    encoder = FrameTransformer(8, layers=2, heads=2, feedforward=16)
-    assert not torch.equal(encoder.layers[0].linear1.weight, encoder.layers[1].linear1.weight)
-
-
-def test_heads_must_divide_the_width():
+def test_layers_of_their_own_and_heads_that_divide_the_width():
+    first, second = FrameTransformer(8, layers=2, heads=2, feedforward=16).layers
+    assert not torch.equal(first.linear1.weight, second.linear1.weight)
     with pytest.raises(ConfigError, match="width 8 can't have 3 heads"):
         FrameTransformer(8, 1, 3, 16)

@@ -62,20 +62,9 @@ def test_routing(sequence, iterations, kind):
         expected, coefficients = naive(module, states[row].tolist(), length, iterations, kind)
         torch.testing.assert_close(capsules[row], torch.tensor(expected, dtype=torch.float64), rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(coupling[row, :length], torch.tensor(coefficients, dtype=torch.float64))
-
-
-def test_more_rounds_change_the_coefficients(sequence):
-    first, third = (routing(n)(*sequence, return_coupling=True)[1] for n in (1, 3))
-    valid = sequence[1]
-    torch.testing.assert_close(first[valid], torch.full_like(first[valid], 1 / 3))
-    assert (first - third).abs().max() > 0.01
-
-
-def test_coefficients_sum_to_one_on_valid_steps_and_to_zero_elsewhere(sequence):
-    states, valid = sequence
-    _, coupling = routing()(states, valid, return_coupling=True)
-    torch.testing.assert_close(coupling.sum(-1), valid.double())
-    assert (coupling >= 0).all()
+    torch.testing.assert_close(coupling.sum(-1), valid.double())  # 1 on valid steps, 0 elsewhere
+    uniform = torch.allclose(coupling[valid], torch.tensor(1 / 3, dtype=torch.float64))
+    assert uniform is (iterations == 1)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
@@ -119,12 +108,6 @@ def test_the_gradient_flows_through_the_votes_only(sequence):
     votes = torch.einsum("bti,kic->btkc", again, module.weight)
     squash_norm(torch.einsum("btk,btkd->bkd", coupling, votes)).square().sum().backward()
     torch.testing.assert_close(leaf.grad, again.grad, rtol=1e-10, atol=1e-12)
-
-
-def test_one_step_is_distributed_over_the_capsules(sequence):
-    states, _ = sequence
-    _, coupling = routing()(states[:, :1], torch.ones(3, 1, dtype=torch.bool), return_coupling=True)
-    torch.testing.assert_close(coupling.sum(-1), torch.ones(3, 1, dtype=torch.float64))
 
 
 def test_initial_votes_have_the_scale_of_the_input():

@@ -21,34 +21,18 @@ def with_garbage(sequence, valid):
     return sequence.masked_fill(~valid.unsqueeze(-1), float("nan"))
 
 
-def test_masked_mean_is_the_mean_of_the_valid_frames(padded):
+def test_mean_first_and_last_of_the_valid_frames(padded):
     sequence, valid = padded
     expected = torch.stack([sequence[i, :n].mean(0) for i, n in enumerate(LENGTHS)])
     torch.testing.assert_close(masked_mean(with_garbage(sequence, valid), valid), expected)
-
-
-def test_masked_mean_of_nothing_is_zero(padded):
-    sequence, valid = padded
     assert (masked_mean(sequence, torch.zeros_like(valid)) == 0).all()
-
-
-def test_a_missing_frame_counts_in_the_mean(padded):
-    sequence, valid = padded
-    hidden = sequence.clone()
-    hidden[0, :2] = 0
-    torch.testing.assert_close(masked_mean(hidden, valid)[0], sequence[0, 2:].sum(0) / 5)
-
-
-def test_last_valid(padded):
-    sequence, valid = padded
-    expected = torch.stack([sequence[i, n - 1] for i, n in enumerate(LENGTHS)])
-    assert torch.equal(last_valid(sequence, valid), expected)
-
-
-def test_pooling_switch(padded):
-    sequence, valid = padded
+    missing = sequence.clone()
+    missing[0, :2] = 0  # a missing frame is valid and counts
+    torch.testing.assert_close(masked_mean(missing, valid)[0], sequence[0, 2:].sum(0) / 5)
     assert torch.equal(pool(sequence, valid, "first"), sequence[:, 0])
     assert torch.equal(pool(sequence, valid, "mean"), masked_mean(sequence, valid))
+    last = torch.stack([sequence[i, n - 1] for i, n in enumerate(LENGTHS)])
+    assert torch.equal(last_valid(sequence, valid), last)
 
 
 def test_lstm_equals_packing_and_ignores_padding(padded):
@@ -58,18 +42,6 @@ def test_lstm_equals_packing_and_ignores_padding(padded):
     packed = pack_padded_sequence(sequence, torch.tensor(LENGTHS), batch_first=True, enforce_sorted=False)
     expected = encoder.project(encoder.lstm(packed)[1][0][-1])
     torch.testing.assert_close(encoder(with_garbage(sequence, valid), valid), expected)
-
-
-def test_resample_against_a_fine_grid(padded):
-    """Average over time of a step function, read off a grid that resolves every border."""
-    sequence, valid = padded
-    target_lengths = [2, 3, 4]
-    target = torch.arange(6) < torch.tensor(target_lengths).unsqueeze(1)
-    result = resample(with_garbage(sequence, valid), valid, target)
-    for i, (frames, steps) in enumerate(zip(LENGTHS, target_lengths, strict=True)):
-        fine = sequence[i, :frames].repeat_interleave(steps, dim=0)
-        torch.testing.assert_close(result[i, :steps], fine.view(steps, frames, 4).mean(1))
-        assert (result[i, steps:] == 0).all()
 
 
 @pytest.mark.parametrize(("frames", "steps"), [(40, 7), (7, 40), (30, 30), (2, 9), (9, 1), (1, 6)])

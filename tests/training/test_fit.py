@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import torch
 from mmsa_lib.data.missing import stochastic_missing
 from mmsa_lib.errors import ConfigError, RunError
 from mmsa_lib.training import fit, predict, represent
+from mmsa_lib.training.tensors import save_tensors
 
 
 def values(result, split, name):
@@ -116,7 +118,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(splits, new_metho
         if state.epoch == stop_after:
             raise KeyboardInterrupt
 
-    path = tmp_path / "checkpoint.safetensors"
+    path = tmp_path / "checkpoint.pt"
     with pytest.raises(KeyboardInterrupt):
         fit(new_method(), *splits, seed=3, checkpoint=path, on_epoch=interrupt, progress="none")
     torch.rand(7)  # the state of the random sources in between must not matter
@@ -187,7 +189,7 @@ class TestAugmentation:
         options = {"seed": 3, "augment": stochastic_missing, "progress": "none"}
         whole_method = new_method()
         whole = fit(whole_method, *splits, **options)
-        path = tmp_path / "checkpoint.safetensors"
+        path = tmp_path / "checkpoint.pt"
         with pytest.raises(KeyboardInterrupt):
             fit(new_method(), *splits, **options, checkpoint=path, on_epoch=interrupt)
         method = new_method(seed=99)
@@ -197,7 +199,7 @@ class TestAugmentation:
         assert torch.equal(predict(method, splits[1]), predict(whole_method, splits[1]))
 
     def test_a_checkpoint_without_it_is_not_resumed_with_it(self, splits, new_method, tmp_path):
-        path = tmp_path / "checkpoint.safetensors"
+        path = tmp_path / "checkpoint.pt"
         fit(new_method(), *splits, seed=3, checkpoint=path, progress="none")
         again = fit(new_method(), *splits, seed=3, checkpoint=path, augment=stochastic_missing, progress="none")
         assert again.resumed_after == 0
@@ -220,7 +222,7 @@ def test_training_is_in_training_mode_and_says_when_an_epoch_starts(splits, new_
 
 
 def test_resumption_is_said(splits, new_method, tmp_path, capsys):
-    path = tmp_path / "checkpoint.safetensors"
+    path = tmp_path / "checkpoint.pt"
     fit(new_method(), *splits, seed=3, checkpoint=path, progress="none")
     fit(new_method(), *splits, seed=3, checkpoint=path, progress="line")
     assert "resuming after epoch 6" in capsys.readouterr().err
@@ -228,7 +230,7 @@ def test_resumption_is_said(splits, new_method, tmp_path, capsys):
 
 @pytest.mark.parametrize("change", [{"seed": 4}, {"settings": {"batch_size": 5}}])
 def test_a_checkpoint_of_another_run_is_not_resumed(splits, new_method, tmp_path, change, capsys):
-    path = tmp_path / "checkpoint.safetensors"
+    path = tmp_path / "checkpoint.pt"
     fit(new_method(), *splits, seed=3, checkpoint=path, progress="none")
     result = fit(new_method(), *splits, **({"seed": 3} | change), checkpoint=path, progress="line")
     assert result.resumed_after == 0
@@ -236,13 +238,69 @@ def test_a_checkpoint_of_another_run_is_not_resumed(splits, new_method, tmp_path
 
 
 def test_a_damaged_checkpoint_starts_clean_with_a_note(splits, new_method, tmp_path, capsys):
-    path = tmp_path / "checkpoint.safetensors"
+    path = tmp_path / "checkpoint.pt"
     whole = fit(new_method(), *splits, seed=3, checkpoint=path, progress="none")
     path.write_bytes(path.read_bytes()[:-50])
     again = fit(new_method(), *splits, seed=3, checkpoint=path, progress="line")
     assert again.resumed_after == 0
     assert "damaged; starting clean" in capsys.readouterr().err
     pd.testing.assert_frame_equal(again.history, whole.history, check_exact=True)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "lost", "foreign"])
+def test_a_damaged_best_state_starts_clean_with_a_note(splits, new_method, tmp_path, capsys, damage):
+    path = tmp_path / "checkpoint.pt"
+    whole = fit(new_method(), *splits, seed=3, checkpoint=path, progress="none")
+    (best,) = tmp_path.glob("checkpoint.best-*")
+    weight = torch.load(best, weights_only=True)["state"]["head.weight"].numpy().tobytes()
+    content = bytearray(best.read_bytes())
+    content[content.index(weight)] ^= 1
+    changes = {
+        "cut": lambda: best.write_bytes(best.read_bytes()[:-50]),
+        "flipped": lambda: best.write_bytes(content),
+        "lost": best.unlink,
+        "foreign": lambda: torch.save({"identity": "another", "state": {}}, best),
+    }
+    changes[damage]()
+    again = fit(new_method(), *splits, seed=3, checkpoint=path, progress="line")
+    assert again.resumed_after == 0
+    assert f"{best.name} {'belongs to another run' if damage == 'foreign' else 'is damaged'}; starting clean" in (
+        capsys.readouterr().err
+    )
+    pd.testing.assert_frame_equal(again.history, whole.history, check_exact=True)
+
+
+def test_a_checkpoint_of_an_older_version_starts_clean(splits, new_method, tmp_path, capsys):
+    save_tensors(tmp_path / "checkpoint.pt", {"method/weight": torch.ones(2)}, {"format": "mmsa-lib checkpoint 2"})
+    assert fit(new_method(), *splits, seed=3, checkpoint=tmp_path / "checkpoint.pt", progress="line").resumed_after == 0
+    assert "checkpoint.pt is damaged; starting clean" in capsys.readouterr().err
+
+
+def test_a_checkpoint_runs_no_code_of_its_own(splits, new_method, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path(tmp_path / "made").write_text, ("",))
+
+    torch.save({"format": Evil()}, tmp_path / "checkpoint.pt")
+    fit(new_method(), *splits, seed=3, checkpoint=tmp_path / "checkpoint.pt", progress="none")
+    assert not (tmp_path / "made").exists()
+
+
+def test_the_best_state_of_the_last_checkpoint_stays_until_the_next_one(splits, new_method, tmp_path):
+    """A training that ends between two checkpoints may have a better epoch than that to which it goes back."""
+    seen = []
+
+    def watch(state):
+        seen.append((state.epoch, sorted(file.name for file in tmp_path.iterdir())))
+
+    settings = {"checkpoint_every": 2}
+    path = tmp_path / "checkpoint.pt"
+    fit(new_method(), *splits, seed=3, checkpoint=path, settings=settings, on_epoch=watch, progress="none")
+    assert seen[1:4] == [
+        (2, ["checkpoint.best-0-2.pt", "checkpoint.pt"]),
+        (3, ["checkpoint.best-0-2.pt", "checkpoint.best-0-3.pt", "checkpoint.pt"]),
+        (4, ["checkpoint.best-0-4.pt", "checkpoint.pt"]),
+    ]
 
 
 def test_a_loss_that_is_not_finite_names_term_epoch_and_step(splits, new_method, tiny_method):
@@ -297,7 +355,7 @@ class TestPhases:
             if (state.phase, state.epoch) == (phase, epoch):
                 raise KeyboardInterrupt
 
-        path = tmp_path / "checkpoint.safetensors"
+        path = tmp_path / "checkpoint.pt"
         with pytest.raises(KeyboardInterrupt):
             fit(new_method(two_phases, max_epochs=3), *splits, seed=3, checkpoint=path, on_epoch=interrupt,
                 progress="none")  # fmt: skip
@@ -314,7 +372,7 @@ def test_resuming_between_two_checkpoints_repeats_only_the_epochs_after_the_last
         if state.epoch == 5:
             raise KeyboardInterrupt
 
-    path = tmp_path / "checkpoint.safetensors"
+    path = tmp_path / "checkpoint.pt"
     with pytest.raises(KeyboardInterrupt):
         fit(new_method(), *splits, seed=3, checkpoint=path, settings={"checkpoint_every": 2}, on_epoch=interrupt,
             progress="none")  # fmt: skip

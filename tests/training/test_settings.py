@@ -112,8 +112,8 @@ def test_random_states_come_back():
     shuffling = torch.Generator().manual_seed(1)
     np.random.randn(1)  # noqa: NPY002  (leaves a cached second Gaussian)
     random.gauss(0, 1)
-    tensors, plain = random_states({"shuffling": shuffling})
+    states = random_states({"shuffling": shuffling})
     drawn = (*draw(), random.gauss(0, 1), np.random.randn(), torch.randperm(9, generator=shuffling).tolist())  # noqa: NPY002
-    restore_random_states(tensors, plain, {"shuffling": shuffling})
+    restore_random_states(states, {"shuffling": shuffling})
     again = (*draw(), random.gauss(0, 1), np.random.randn(), torch.randperm(9, generator=shuffling).tolist())  # noqa: NPY002
     assert drawn == again

@@ -374,88 +374,50 @@ def features_of(
     repairs: Repairs,
     description: str,
     lengths: np.ndarray | None = None,
-    present: np.ndarray | None = None,
-) -> FeatureSet:
-    """The feature set of what :func:`frames_of` gave; one frame per sample makes it level ``utterance``.
-
-    Args:
-        lengths: ``(N,)`` frames per sample as the file says; for frames that are not padded they are only compared.
-        present: ``(N, T)`` bool, by default the frames that are not all zero.
-    """
-    common: dict[str, Any] = {"modality": modality, "repairs": repairs, "description": description}
-    if isinstance(frames, list):
-        if lengths is not None:
-            repairs.count(CONTRADICTS.format(modality), (lengths != [len(row) for row in frames]).sum())
-        longest = max(map(len, frames), default=0)
-        return ragged_features(frames, ids, where, level="utterance" if longest == 1 else level, **common)
-    present = present_frames(frames) if present is None else present
-    valid = valid_frames(present, lengths, modality, repairs)
-    return padded_features(frames, valid, level="utterance" if frames.shape[1] == 1 else level, **common)
-
-
-def padded_features(
-    padded: np.ndarray,
-    valid: np.ndarray,
-    *,
-    modality: Modality,
-    level: Level,
-    repairs: Repairs,
+    valid: np.ndarray | None = None,
     zero_is_missing: bool = False,
-    description: str = "",
 ) -> FeatureSet:
-    """The valid frames of a padded array, repaired, one sample after the other.
+    """The feature set of what :func:`frames_of` gave: the valid frames, repaired, one sample after the other.
 
-    Only the valid frames are copied, so that the largest published files fit into the memory that holds them.
+    A sample without frames gets one that is not observed. Only the valid frames are copied, so that the largest
+    published files fit into the memory that holds them.
 
     Args:
-        padded: ``(N, T, d)``, any real type.
-        valid: ``(N, T)`` bool; a sample without any valid frame gets one that is not observed.
-        repairs: counts what is not finite in a valid frame and becomes 0.
-        zero_is_missing: a zero frame is not observed (files in which zeros are known to mean a face that was not
-            found). Otherwise only samples that are zero as a whole are not observed.
-    """
-    valid = valid.copy()
-    valid[~valid.any(axis=1), 0] = True
-    lengths, values = valid.sum(axis=1).astype(np.int64), repairs.finite(padded[valid], modality)
-    observed = values.any(axis=1) if zero_is_missing else _seen(values, lengths)
-    return FeatureSet(modality, values, lengths, observed, level, description=description)
-
-
-def ragged_features(
-    rows: Sequence[np.ndarray],
-    ids: Sequence[str],
-    where: str,
-    *,
-    modality: Modality,
-    level: Level,
-    repairs: Repairs,
-    description: str = "",
-) -> FeatureSet:
-    """The feature set of samples that are not padded; one without frames, or all zero, counts as missing.
-
-    Args:
-        rows: ``(T_i, d)`` per sample.
         ids: ``(N,)``, to name samples of unequal width.
         where: file and field, begins the message.
+        level: what one frame is; a single frame per sample that is no word makes it ``utterance``.
+        repairs: counts what is not finite in a valid frame and becomes 0.
+        lengths: ``(N,)`` frames per sample as the file says; for frames that are not padded they are only compared.
+        valid: ``(N, T)`` bool, by default from the frames that are not zero and ``lengths``.
+        zero_is_missing: a zero frame is not observed (files in which zeros are known to mean a face that was not
+            found). Otherwise only samples that are zero as a whole are not observed.
 
     Raises:
         DataError: the samples differ in width, or none has frames; names one of each width.
     """
-    widths = {row.shape[1]: name for name, row in zip(ids, rows, strict=True) if row.size}
-    if len(widths) != 1:
-        found = " and ".join(f"{width} (sample {name!r})" for width, name in widths.items()) or "none"
-        raise DataError(f"{where}: {modality} features have the widths {found}; all samples must have the same")
-    empty = np.zeros((1, next(iter(widths))), dtype=np.result_type(*{row.dtype for row in rows if row.size}))
-    lengths = np.array([len(row) if row.size else 1 for row in rows], dtype=np.int64)
-    values = repairs.finite(np.concatenate([row if row.size else empty for row in rows]), modality)
-    repairs.count(f"{modality}: samples without frames, missing", sum(not row.size for row in rows))
-    return FeatureSet(modality, values, lengths, _seen(values, lengths), level, description=description)
-
-
-def _seen(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """``(sum of lengths,)`` bool: the frames of samples that are not all zero."""
-    starts = np.cumsum(lengths) - lengths
-    return np.repeat(np.logical_or.reduceat(values.any(axis=1), starts), lengths)
+    if isinstance(frames, np.ndarray):
+        longest = frames.shape[1]
+        valid = valid_frames(present_frames(frames), lengths, modality, repairs) if valid is None else valid.copy()
+        valid[~valid.any(axis=1), 0] = True
+        counts, rows = valid.sum(axis=1).astype(np.int64), frames[valid]
+    else:
+        longest = max(map(len, frames))
+        widths = {row.shape[1]: name for name, row in zip(ids, frames, strict=True) if row.size}
+        if len(widths) != 1:
+            found = " and ".join(f"{width} (sample {name!r})" for width, name in widths.items()) or "none"
+            raise DataError(f"{where}: {modality} features have the widths {found}; all samples must have the same")
+        if lengths is not None:
+            repairs.count(CONTRADICTS.format(modality), (lengths != [len(row) for row in frames]).sum())
+        empty = np.zeros((1, next(iter(widths))), dtype=np.result_type(*{row.dtype for row in frames if row.size}))
+        counts = np.array([len(row) if row.size else 1 for row in frames], dtype=np.int64)
+        rows = np.concatenate([row if row.size else empty for row in frames])
+        repairs.count(f"{modality}: samples without frames, missing", sum(not row.size for row in frames))
+    values = repairs.finite(rows, modality)
+    observed = values.any(axis=1)
+    if not zero_is_missing:
+        observed = np.repeat(np.logical_or.reduceat(observed, np.cumsum(counts) - counts), counts)
+    level = "utterance" if longest == 1 and level != "word" else level
+    return FeatureSet(modality, values, counts, observed, level, description=description)
 
 
 def joined(parts: Sequence[FeatureSet], where: str) -> FeatureSet:

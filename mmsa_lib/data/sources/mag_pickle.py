@@ -23,10 +23,10 @@ from mmsa_lib.data.record import DatasetRecord
 from mmsa_lib.data.sources.columns import (
     Repairs,
     entries_of,
+    features_of,
     frames_of_one,
     is_missing,
     names_of,
-    ragged_features,
     texts,
 )
 from mmsa_lib.data.sources.importing import Source
@@ -70,7 +70,7 @@ def read(
     columns = {key: [row for f, _ in source.parts() for row in f.take(key)] for key in ("audio", "vision", "raw_text")}
     aligned = not any(_LENGTHS in fields.part for fields in source.splits.values())
     sets = {
-        modality: ragged_features(
+        modality: features_of(
             columns[modality],
             source.all_ids,
             str(path),

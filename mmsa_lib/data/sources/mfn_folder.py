@@ -26,7 +26,7 @@ import numpy as np
 from mmsa_lib.data.formats import MFN_FOLDER, kind_of, unread
 from mmsa_lib.data.hdf5 import look_at_all, read_array, read_hdf5
 from mmsa_lib.data.record import MODALITIES, DatasetRecord, Modality
-from mmsa_lib.data.sources.columns import Repairs, padded_features, present_frames, valid_frames
+from mmsa_lib.data.sources.columns import Repairs, features_of, present_frames, valid_frames
 from mmsa_lib.data.sources.importing import Sets, Source
 from mmsa_lib.data.sources.layouts import SPLIT_NAMES, SPLIT_OF, Fields, field_of
 from mmsa_lib.data.task import Task, regression
@@ -151,12 +151,14 @@ def word_aligned(
     present = np.logical_or.reduce([present_frames(arrays[m]) for m in deciding])
     valid = valid_frames(present, None, "all modalities", repairs)
     return {
-        m: padded_features(
+        m: features_of(
             arrays.get(m, np.zeros((*valid.shape, width), dtype=np.float32)),
-            valid,
+            (),
+            where,
             modality=m,
             level="word",
             repairs=repairs,
+            valid=valid,
             zero_is_missing=True,
             description=f"{width} {m} features, word-aligned",
         )

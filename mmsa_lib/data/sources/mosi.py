@@ -17,10 +17,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
-import pandas as pd
 
 from mmsa_lib.data.hdf5 import read_hdf5
 from mmsa_lib.data.record import DatasetRecord, FeatureSet, Modality, Words
@@ -28,6 +28,9 @@ from mmsa_lib.data.sources.folds import cross_validation, hold_out
 from mmsa_lib.data.sources.reading import original, read_numbers, read_table
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEST_CV_PARTS, VALID_SHARE = 5, 0.15
 SEGMENTS = 2199
@@ -226,6 +229,8 @@ def merged_arrays(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
     Raises:
         DataError: a file is missing or unreadable, sources disagree, or an array has another digest.
     """
+    import pandas as pd
+
     columns, parts = ["id", "start", "stop", "cid", "vid", "text", "label"], []
     for split, name in TABLES.items():
         part = read_table(original(files, name), columns, separator="\t", quoted=False)
@@ -315,6 +320,8 @@ def _spoken(video: h5py.Group) -> tuple[np.ndarray, np.ndarray]:
 
 def _bc_lstm_features(files: Mapping[str, Path], ids: pd.Series) -> dict[str, np.ndarray]:
     """The bc-LSTM split and its per-segment features, put into the order of ``ids``."""
+    import pandas as pd
+
     names = read_table(original(files, "transcripts.csv"))[0]
     row_ids = {part: names[read_table(original(files, f"text_{part}.csv"))[0]] for part in ("train", "test")}
     position = pd.Series(np.arange(len(ids)), index=ids)

@@ -23,6 +23,7 @@ from mmsa_lib.data.sources.columns import (
     names_of,
     present_frames,
     texts,
+    valid_frames,
 )
 from mmsa_lib.data.sources.importing import Sets, Source
 from mmsa_lib.data.sources.layouts import Fields
@@ -115,22 +116,21 @@ def _dialogue(name: str) -> str:
 def _read_split(fields: Fields, ids: list[str], repairs: Repairs) -> Sets:
     """The feature sets that one split has; samples that come unpadded have their own lengths."""
     frames = {m: frames_of(fields.take(m), ids, fields.place(m)) for m in MODALITIES if m in fields}
-    arrays = {m: array for m, array in frames.items() if isinstance(array, np.ndarray)}
-    present = {m: present_frames(array) for m, array in arrays.items()}
-    aligned = len(arrays) > 1 and len({array.shape[1] for array in arrays.values()}) == 1
-    if aligned:
-        present = dict.fromkeys(arrays, np.logical_or.reduce(list(present.values())))
-    arrays.clear()  # so that each array can go as soon as its frames are copied
-    return {
-        modality: features_of(
-            frames.pop(modality),
+    present = {m: present_frames(array) for m, array in frames.items() if isinstance(array, np.ndarray)}
+    aligned = len(present) > 1 and len({mask.shape for mask in present.values()}) == 1
+    together = np.logical_or.reduce(list(present.values())) if aligned else None
+    found: Sets = {}
+    for modality in list(frames):
+        array, mask = frames.pop(modality), present.get(modality)  # the array can go once its frames are copied
+        word = modality == "text" or (aligned and mask is not None)
+        found[modality] = features_of(
+            array,
             ids,
             fields.place(modality),
             modality=modality,
-            level="word" if modality == "text" or (aligned and modality in present) else "frame",
+            level="utterance" if mask is not None and mask.shape[1] == 1 else "word" if word else "frame",
             repairs=repairs,
             description=f"{modality} features of the file",
-            present=present.get(modality),
+            valid=None if mask is None else valid_frames(together if aligned else mask, None, modality, repairs),
         )
-        for modality in list(frames)
-    }
+    return found

@@ -8,15 +8,18 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
-import pandas as pd
 
 from mmsa_lib.data.formats import TABLE, TEXT, kind_of
 from mmsa_lib.data.hdf5 import read_array, read_hdf5
 from mmsa_lib.data.sources.layouts import DOUBT
 from mmsa_lib.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MARKS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -184,6 +187,8 @@ def read_table(
     Raises:
         DataError: the file can't be parsed or lacks a column.
     """
+    import pandas as pd
+
     try:
         table = pd.read_csv(
             path,

@@ -20,7 +20,9 @@ import pickletools
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, BinaryIO, NoReturn
@@ -109,13 +111,12 @@ class _Builder(_Inert):
         return self._build(*args)
 
 
-class _Marker(_Inert):
-    """Stands for ``numpy.ndarray``, which pickles name as an argument and never call."""
+def _no_call(*args: Any) -> NoReturn:
+    raise Refused("calls numpy.ndarray")
 
-    __slots__ = ()
 
-    def __call__(self, *args: Any) -> NoReturn:
-        raise Refused("calls numpy.ndarray")
+_NDARRAY = _Builder(_no_call)
+"""Stands for ``numpy.ndarray``, which pickles name as an argument and never call."""
 
 
 class _Dtype(_Inert):
@@ -150,7 +151,7 @@ class _Dtype(_Inert):
 
 
 class _Array(_Inert):
-    """Pieces of an array; :func:`plain_copy` puts them together."""
+    """Pieces of an array; :class:`PlainCopy` puts them together."""
 
     __slots__ = ("axes", "dtype", "fortran", "raw", "shape")
     __hash__ = None
@@ -166,34 +167,25 @@ class _Array(_Inert):
             raise Damaged("an array has no type")
 
 
-class Dict(_Inert):
-    """Pieces of a dict. Nothing is hashed before it is known what that costs."""
-
-    __slots__ = ("items",)
-    __hash__ = None
-
-    def __init__(self, items: Iterable[tuple[Any, Any]] = ()):
-        self.items = list(items)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.items.append((key, value))
-
-
-class Set(_Inert):
-    """Pieces of a set; ``kind`` is ``set`` or ``frozenset``."""
+class _Pieces(_Inert):
+    """Pieces of a dict (its items are pairs), a set or a frozenset. Nothing is hashed before its cost is known."""
 
     __slots__ = ("items", "kind")
     __hash__ = None
 
-    def __init__(self, items: Iterable[Any] = (), kind: type = set):
-        self.items, self.kind = list(items), kind
+    def __init__(self, kind: type, items: Iterable[Any] = ()):
+        self.kind, self.items = kind, list(items)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.items.append((key, value))
 
     def add(self, item: Any) -> None:
+        """What the unpickler calls for a set."""
         self.items.append(item)
 
 
 def _reconstruct(kind: Any, shape: Any = (0,), code: Any = b"b") -> _Array:
-    if not isinstance(kind, _Marker):
+    if kind is not _NDARRAY:
         raise Refused("rebuilds an array of an unknown class")
     return _Array()
 
@@ -217,46 +209,37 @@ def _encode(text: Any, encoding: Any = None) -> bytes:
     return text.encode("latin1")
 
 
-def _bytes(*args: Any) -> bytes:
-    if args:
-        raise Refused("calls bytes with arguments")
-    return b""
+def _of(build: Callable[..., Any], what: str, fits: Callable[..., bool]) -> _Builder:
+    """Stands for a type of Python: ``build``, for arguments that fit."""
+    name = what.partition(" ")[0]
+
+    def checked(*args: Any) -> Any:
+        try:
+            fit = fits(*args)
+        except TypeError:
+            fit = False  # another number of arguments
+        if not fit:
+            raise Refused(f"calls {name} with something other than {what.removeprefix(name + ' of ')}")
+        return build(*args)
+
+    return _Builder(checked)
 
 
-def _bytearray(*args: Any) -> bytearray:
-    if len(args) == 2:
-        args = (_encode(*args),)
-    if args and not isinstance(args[0], bytes):
-        raise Refused("calls bytearray with something other than bytes")
-    return bytearray(*args)
+def _bytearray(raw: Any = b"", encoding: Any = None) -> bytearray:
+    return bytearray(raw if isinstance(raw, bytes) and encoding is None else _encode(raw, encoding))
 
 
-def _complex(*args: Any) -> complex:
-    if len(args) != 2 or not all(isinstance(arg, float) for arg in args):
-        raise Refused("calls complex with something other than two numbers")
-    return complex(*args)
+def _is_list(items: Any = ()) -> bool:
+    return isinstance(items, list | tuple)
 
 
-def _ordered_dict(*args: Any) -> Dict:
-    if len(args) > 1 or not all(isinstance(arg, list | tuple) for arg in args):
-        raise Refused("calls OrderedDict with something other than a list")
-    if not all(isinstance(pair, list | tuple) and len(pair) == 2 for arg in args for pair in arg):
-        raise Damaged("an OrderedDict is made of something other than pairs")
-    return Dict((key, value) for arg in args for key, value in arg)
-
-
-def _set_of(kind: type) -> Callable[..., Set]:
-    def build(*args: Any) -> Set:
-        if len(args) > 1 or not all(isinstance(arg, list | tuple) for arg in args):
-            raise Refused(f"calls {kind.__name__} with something other than a list")
-        return Set(*args, kind=kind)
-
-    return build
+def _are_pairs(items: Any = ()) -> bool:
+    return _is_list(items) and all(_is_list(pair) and len(pair) == 2 for pair in items)
 
 
 def call(budget: Budget, function: Any, args: Any) -> Any:
     """``function(*args)`` for what the table hands out; the arguments are paid for, since all of them may be copied."""
-    if not isinstance(function, _Builder | _Marker):
+    if not isinstance(function, _Builder):
         raise Refused("calls something that is no function")
     if not isinstance(args, list | tuple):
         raise Damaged("a call has no arguments")
@@ -267,10 +250,17 @@ def call(budget: Budget, function: Any, args: Any) -> Any:
     return function(*args)
 
 
+_BUILTINS = {
+    "bytes": _of(bytes, "bytes of nothing", lambda: True),
+    "bytearray": _of(_bytearray, "bytearray of bytes", lambda raw=b"", encoding=None: isinstance(raw, bytes | str)),
+    "complex": _of(complex, "complex of two numbers", lambda x, y: type(x) is type(y) is float),
+    "set": _of(partial(_Pieces, set), "set of a list", _is_list),
+    "frozenset": _of(partial(_Pieces, frozenset), "frozenset of a list", _is_list),
+}
 ALLOWED: dict[tuple[str, str], _Inert] = {
     ("_codecs", "encode"): _Builder(_encode),
-    ("collections", "OrderedDict"): _Builder(_ordered_dict),
-    ("numpy", "ndarray"): _Marker(),
+    ("collections", "OrderedDict"): _of(partial(_Pieces, dict), "OrderedDict of pairs", _are_pairs),
+    ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): _Builder(_Dtype),
     **{
         (module, name): _Builder(build)
@@ -278,17 +268,7 @@ ALLOWED: dict[tuple[str, str], _Inert] = {
         for name, build in (("_reconstruct", _reconstruct), ("scalar", _scalar))
     },
     **{(f"numpy.{core}.numeric", "_frombuffer"): _Builder(_frombuffer) for core in ("core", "_core")},
-    **{
-        (module, name): _Builder(build)
-        for module in ("builtins", "__builtin__")
-        for name, build in (
-            ("bytes", _bytes),
-            ("bytearray", _bytearray),
-            ("complex", _complex),
-            ("set", _set_of(set)),
-            ("frozenset", _set_of(frozenset)),
-        )
-    },
+    **{(module, name): builder for module in ("builtins", "__builtin__") for name, builder in _BUILTINS.items()},
 }
 
 
@@ -345,15 +325,13 @@ class PlainCopy:
         if isinstance(node, list | tuple):
             items, nodes, size = self._all(node, depth)
             return (items if isinstance(node, list) else tuple(items)), nodes, size
-        if isinstance(node, Dict):
-            names, of_names, name_bytes = self._all((name for name, _ in node.items), depth)
-            values, of_values, value_bytes = self._all((value for _, value in node.items), depth)
-            self._pay_hashes(names, of_names, name_bytes)
-            return dict(zip(names, values, strict=True)), of_names + of_values, name_bytes + value_bytes
-        if isinstance(node, Set):
-            items, nodes, size = self._all(node.items, depth)
-            self._pay_hashes(items, nodes, size)
-            return node.kind(items), nodes, size
+        if isinstance(node, _Pieces):
+            is_dict = node.kind is dict
+            keys, of_keys, key_bytes = self._all((item[0] if is_dict else item for item in node.items), depth)
+            values, of_values, value_bytes = self._all((item[1] for item in node.items if is_dict), depth)
+            self._pay_hashes(keys, of_keys, key_bytes)
+            copied = dict(zip(keys, values, strict=True)) if is_dict else node.kind(keys)
+            return copied, of_keys + of_values, key_bytes + value_bytes
         if isinstance(node, _Array):
             return self._array(node, depth)
         raise Refused(f"holds {type(node).__name__.lstrip('_')} where data should be")
@@ -548,17 +526,16 @@ def load(path: Path | str) -> Any:
         UnsafePickleError: the pickle asks for any other name; the message gives the name. No code of it has run.
         DataError: the file is missing, cut short, or no pickle at all; the message says what it seems to be.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise DataError(
-            f"{path} is a folder, not a pickle: it seems to be {kind_of(path)}; give the pickle file itself"
-        )
-    try:
-        _refuse_other_formats(path)
+    path, kind = Path(path), kind_of(path)
+    with _one_line(str(path), "is not a pickle or is damaged"):
+        if path.is_dir():
+            raise DataError(f"{path} is a folder, not a pickle: it seems to be {kind}; give the pickle file itself")
+        if path.is_file() and path.stat().st_size == 0:
+            raise DataError(f"{path} is empty; download it again")
+        if kind not in ("", PICKLE, TABLE, TEXT):  # a pickle of protocol 0 is text as well
+            raise DataError(f"{path} is not a pickle: it seems to be {kind}")
         with path.open("rb") as stream:
-            return _load(stream, path.stat().st_size, str(path))
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}; check the path") from error
+            return _load(stream, path.stat().st_size)
 
 
 def load_npz(path: Path | str) -> dict[str, Any]:
@@ -572,22 +549,41 @@ def load_npz(path: Path | str) -> dict[str, Any]:
         DataError: the file is missing, damaged, no ``.npz`` archive, holds a member twice, or announces far more than
             a file of its size holds.
     """
-    path = Path(path)
-    try:
+    path, loaded = Path(path), {}
+    with _one_line(str(path), "is damaged"):  # damaged streams, unknown compression
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             _check_members(path, members)
-            return {_name(info): _load_member(archive, info, f"{path}[{info.filename}]") for info in members}
+            for info in members:
+                where = f"{path}[{info.filename}]"
+                with _one_line(where, "is damaged"):
+                    loaded[_name(info)] = _load_member(archive, info, where)
+        return loaded
+
+
+@contextmanager
+def _one_line(where: str, what: str) -> Iterator[None]:
+    """Turn whatever goes wrong on reading into one line that begins with ``where`` (and ``what``)."""
+    try:
+        yield
     except MMSAError:
         raise
+    except Refused as error:
+        raise UnsafePickleError(
+            f"{where}: refused to load, because the pickle {error}; only numpy arrays and builtin containers are read. "
+            "Save its contents as plain numpy arrays on a machine where you trust it"
+        ) from None
     except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is not an .npz archive or is damaged ({error}); download it again") from error
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}; check the path") from error
+        raise DataError(f"{where} is not an .npz archive or is damaged ({error}); download it again") from error
     except MemoryError as error:
-        raise DataError(f"{path} does not fit in memory; close other programs or save fewer samples") from error
-    except Exception as error:  # damaged streams, unknown compression, passwords
-        raise DataError(f"{path} is damaged ({_one_line(error)}); download it again") from error
+        raise DataError(f"{where}: not enough memory to load it, or the file is damaged") from error
+    except OSError as error:
+        raise DataError(f"cannot read {where}: {error.strerror or error}; check the path") from error
+    except Exception as error:  # a damaged pickle can make the unpickler raise nearly anything
+        if isinstance(error, EOFError) or "truncated" in str(error) or "exhausted" in str(error):
+            raise DataError(f"{where} is cut short: it ends too early; download it again") from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise DataError(f"{where} {what} ({reason}); download it again") from error
 
 
 def _name(info: zipfile.ZipInfo) -> str:
@@ -614,65 +610,33 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
 def _load_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> Any:
     with archive.open(info) as stream:
         try:
-            version = np.lib.format.read_magic(stream)
-            read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else _read_header_2_0
-            shape, fortran, dtype = read_header(stream)
+            shape, fortran, dtype = read_npy_header(stream)
         except (ValueError, EOFError, SyntaxError, TokenError, TypeError, RecursionError) as error:
-            raise DataError(f"{where} is not a numpy array ({_one_line(error)}); download the file again") from error
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+            raise DataError(f"{where} is not a numpy array ({reason}); download the file again") from error
         left = info.file_size - stream.tell()
         if dtype.hasobject:
             if left > SMALL_PICKLE + DENSEST_ARCHIVE * info.compress_size // 2:
                 raise DataError(f"{where} announces {left / 1e6:.0f} MB and stores {info.compress_size / 1e6:.3g} MB")
-            member = _load(stream, left, where)
+            member = _load(stream, left)
             return member.item() if isinstance(member, np.ndarray) and member.shape == () else member
         if not is_plain(dtype):
             raise DataError(f"{where} has the type {dtype}; only numbers and strings are read")
         if math.prod(shape) * dtype.itemsize != left:
             raise DataError(f"{where} is damaged: {left} bytes do not make the shape {shape}; download the file again")
-        try:
-            return array_of(stream.read(left), dtype, shape, fortran)
-        except Damaged as error:
-            raise DataError(f"{where} is damaged: {error}; download the file again") from error
+        return array_of(stream.read(left), dtype, shape, fortran)
 
 
-def _read_header_2_0(stream: BinaryIO):
-    return np.lib.format.read_array_header_2_0(stream)
+def read_npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, Fortran order and type that an ``.npy`` stream announces; numpy raises anything on a damaged one."""
+    version = np.lib.format.read_magic(stream)
+    return getattr(np.lib.format, f"read_array_header_{'1_0' if version == (1, 0) else '2_0'}")(stream)
 
 
-def _load(stream: BinaryIO, size: int, where: str) -> Any:
-    """Unpickle and check a tree of at most ``size`` bytes; every failure is one line that starts with ``where``."""
-    try:
-        budget = Budget(size)
-        tree = _Unpickler(_Bounded(stream, size), budget).load_all()
-        return PlainCopy(budget)(tree)
-    except Refused as error:
-        raise UnsafePickleError(
-            f"{where}: refused to load, because the pickle {error}; only numpy arrays and builtin containers are read. "
-            "Save its contents as plain numpy arrays on a machine where you trust it"
-        ) from None
-    except MemoryError as error:
-        raise DataError(f"{where}: not enough memory to load it, or the file is damaged") from error
-    except EOFError as error:
-        raise DataError(f"{where} is cut short: the pickle ends too early; download it again") from error
-    except OSError:
-        raise
-    except Exception as error:  # a damaged pickle can make the unpickler raise nearly anything
-        if "truncated" in str(error) or "exhausted" in str(error):
-            raise DataError(f"{where} is cut short: the pickle ends too early; download it again") from error
-        raise DataError(f"{where} is not a pickle or is damaged ({_one_line(error)}); download it again") from error
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-
-
-def _refuse_other_formats(path: Path) -> None:
-    """Name the formats that users mistake for pickles, before the unpickler's own unclear message."""
-    if path.is_file() and path.stat().st_size == 0:
-        raise DataError(f"{path} is empty; download it again")
-    kind = kind_of(path)
-    if kind not in ("", PICKLE, TABLE, TEXT):  # a pickle of protocol 0 is text as well
-        raise DataError(f"{path} is not a pickle: it seems to be {kind}")
+def _load(stream: BinaryIO, size: int) -> Any:
+    """Unpickle and check a tree of at most ``size`` bytes."""
+    budget = Budget(size)
+    return PlainCopy(budget)(_Unpickler(_Bounded(stream, size), budget).load_all())
 
 
 class _Bounded:
@@ -749,18 +713,18 @@ class _Unpickler(pickle._Unpickler):
         self.stack[-1].__setstate__(state)
 
     def load_empty_dictionary(self) -> None:
-        self.append(Dict())
+        self.append(_Pieces(dict))
 
     def load_dict(self) -> None:
         items = self.pop_mark()
-        self.append(Dict(zip(items[::2], items[1::2], strict=True)))
+        self.append(_Pieces(dict, zip(items[::2], items[1::2], strict=True)))
 
     def load_empty_set(self) -> None:
-        self.append(Set())
+        self.append(_Pieces(set))
 
     def load_frozenset(self) -> None:
         items = self.pop_mark()  # which also changes where self.append leads
-        self.append(Set(items, frozenset))
+        self.append(_Pieces(frozenset, items))
 
     def load_bytearray8(self) -> None:
         # the original reserves the announced length before it looks whether so much is there

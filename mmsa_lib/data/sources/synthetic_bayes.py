@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from mmsa_lib.data.record import MODALITIES, DatasetRecord, FeatureSet, Modality
 from mmsa_lib.data.sources.synthetic import (
@@ -33,6 +33,9 @@ from mmsa_lib.data.sources.synthetic import (
     settings_of_notes,
 )
 from mmsa_lib.errors import DataError, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ def bayes_error(record: DatasetRecord, split: str = "test", *, draws: int = 1000
         mean. Emotions: ``acc4`` of the most probable emotion, ``expected_acc4``, and ``acc``, the mean accuracy of the
         four one-against-rest decisions.
     """
+    import pandas as pd
+
     chosen = np.flatnonzero(record.folds["standard"] == split) if "standard" in record.folds else np.array([], int)
     if not len(chosen):
         raise DataError(f"{record.name}: no sample in split {split!r} of fold 'standard'; use train, valid or test")

@@ -52,7 +52,7 @@ from mmsa_lib.data.sources.columns import (
 from mmsa_lib.data.sources.importing import Source
 from mmsa_lib.data.sources.layouts import DOUBT, MODALITY_NAMES, SPLIT_NAMES, SPLIT_OF, Fields, field_of, spelling
 from mmsa_lib.data.sources.reading import read_cells
-from mmsa_lib.data.sources.safe_pickle import load_npz
+from mmsa_lib.data.sources.safe_pickle import load_npz, read_npy_header
 from mmsa_lib.data.task import Task, emotions
 from mmsa_lib.errors import DataError
 
@@ -453,9 +453,7 @@ def _sample_file(path: Path) -> np.ndarray:
         raise DataError(f"{path} must be an array of its sample, and seems to be {kind}; restore or delete it")
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read_header = getattr(np.lib.format, f"read_array_header_{'1_0' if version == (1, 0) else '2_0'}")
-            shape, _, dtype = read_header(file)
+            shape, _, dtype = read_npy_header(file)
             announced, there = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
             if dtype.hasobject or announced != there:
                 found = f"it announces {announced} bytes of data and holds {there}"

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from mmsa_lib.data.record import DatasetRecord
 from mmsa_lib.data.sources.mosi import OWNER_TERMS
@@ -18,6 +18,9 @@ from mmsa_lib.data.sources.reading import original, read_table
 from mmsa_lib.data.sources.safe_pickle import load_npz
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SIZES = {
     "mosei_text": {"train": 16326, "valid": 1871, "test": 4659},
@@ -57,6 +60,8 @@ def build_mosei(files: Mapping[str, Path]) -> DatasetRecord:
     Raises:
         DataError: a file is missing or unreadable, sizes are wrong, or the two kinds of table disagree.
     """
+    import pandas as pd
+
     parts = []
     for split, size in SIZES["mosei_text"].items():
         path = original(files, f"mosei_{split}.tsv")

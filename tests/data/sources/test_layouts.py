@@ -7,7 +7,6 @@ import pytest
 from layout_files import write
 
 from mmsa_lib.data.sources import mag_pickle, mmsa_pickle, mult_pickle
-from mmsa_lib.data.sources.columns import Repairs, describe, names_of, texts
 from mmsa_lib.data.sources.importing import distinct_ids
 from mmsa_lib.data.sources.layouts import (
     FIELDS,
@@ -68,42 +67,6 @@ def test_a_missing_split_is_named(tmp_path, name, lost):
         READERS[name](write(tmp_path, tree), "mine")
 
 
-def test_describe_stays_short():
-    assert len(describe({str(i): {str(j): 0 for j in range(100)} for i in range(100)})) < 120
-
-
-def test_texts_come_from_anything():
-    assert texts(np.array([b"a", b"b"]), "f") == ["a", "b"]
-    assert texts(np.array([["a"], ["b"]]), "f") == ["a", "b"]
-    assert texts(["é", np.str_("b"), "我".encode(), 3], "f") == ["é", "b", "我", "3"]
-
-
-def test_what_is_no_text_is_missing_counted_or_refused():
-    repairs = Repairs()
-    column = [None, float("nan"), np.float32("nan"), ["good", b"film"], np.array(["a", "b"]), b"caf\xe9", 7, ""]
-    assert texts(column, "file raw_text", repairs) == ["", "", "", "good film", "a b", "café", "7", ""]
-    assert dict(repairs) == {
-        "raw_text: missing, left empty": 3,
-        "raw_text: list of words, joined by blanks": 2,
-        "raw_text: bytes that are not UTF-8, read as cp1252": 1,
-        "raw_text: number, read as text": 1,
-    }
-    for wrong in ({"a"}, {"a": 1}, [["a"]], True, 1j, "很好".encode("gbk")):
-        with pytest.raises(DataError, match="f raw_text: row 1 "):
-            texts(["fine", wrong], "f raw_text")
-    for wrong in ("abc", b"abc", None, {"a"}, 3, np.array(3)):
-        with pytest.raises(DataError, match="f raw_text: expected a list"):
-            texts(wrong, "f raw_text")
-
-
-def test_ids_are_text_or_whole_numbers():
-    assert names_of(np.array([[b"a"], [b"b"]]), "f") == ["a", "b"]
-    assert names_of([1, np.int64(2), 3.0, "d"], "f") == ["1", "2", "3", "d"]
-    for wrong in (None, float("nan"), "", " ", b"", ["a"], 1.5, True, {}):
-        with pytest.raises(DataError, match="f: row 1"):
-            names_of(["a", wrong], "f")
-
-
 def test_no_name_means_two_fields():
     names = [name for names in FIELDS.values() for name in names]
     assert len(names) == len(set(names))
@@ -131,11 +94,6 @@ def test_no_name_means_two_fields():
 )
 def test_the_names_that_people_use(name, field):
     assert field_of(name) == field
-
-
-def test_two_names_for_one_field_are_refused():
-    with pytest.raises(DataError, match="f: has both 'vision' and 'Visual' for vision"):
-        Fields({"vision": 1, "Visual": 2}, "f")
 
 
 def test_two_names_for_one_split_and_keys_that_read_alike_are_refused(tmp_path):

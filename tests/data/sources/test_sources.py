@@ -17,7 +17,7 @@ from mmsa_lib.errors import DataError, UnknownNameError
 def local(monkeypatch, tmp_path):
     """A manifest of files that lie in a mirror folder; call it with local path and writer to add one."""
     monkeypatch.delenv(download.MIRROR_VARIABLE, raising=False)
-    monkeypatch.setattr(download, "_transfer", lambda *a: pytest.fail("the network was used"))
+    monkeypatch.setattr(download, "_from_network", lambda *a: pytest.fail("the network was used"))
     entries = []
     monkeypatch.setattr(download, "manifest", lambda: tuple(entries))
 
