@@ -15,6 +15,7 @@ from mmsa_lib.data.batch import MODALITIES, Batch, Modality, Utterances
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError, RunError
 from mmsa_lib.methods.evidence import C, EvidencedConfig, R
+from mmsa_lib.nn.adam import Adam
 from mmsa_lib.nn.text_encoder import TextEncoder
 
 
@@ -234,7 +235,7 @@ class Method(nn.Module, ABC):
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One Adam over :meth:`parameter_groups`; fused, since a text encoder's step is bound by memory."""
-        return {"all": torch.optim.Adam(self.parameter_groups(), fused=True)}
+        return {"all": Adam(self.parameter_groups(), fused=True)}
 
     def training_step(self, batch: Batch, optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, float]:
         """Forward, backward and one step of each optimiser.

@@ -18,7 +18,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mmsa_lib.data.batch import Batch, Modality, Utterances
@@ -26,6 +26,7 @@ from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError, RunError
 from mmsa_lib.methods.base import Losses, Method, MethodConfig, Output, backward
 from mmsa_lib.methods.evidence import A, C, R, Sourced
+from mmsa_lib.nn.adam import Adam
 from mmsa_lib.nn.heads import AnySizeBatchNorm, to_label_scale
 from mmsa_lib.nn.sequence import masked_mean
 

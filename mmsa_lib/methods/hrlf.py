@@ -23,7 +23,7 @@ import torch
 from pydantic import field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from mmsa_lib.data.batch import Batch, Modality, Utterances
 from mmsa_lib.data.missing import stochastic_missing, stochastic_validation
@@ -34,6 +34,7 @@ from mmsa_lib.losses.factorization import reconstruction_loss, translate, transl
 from mmsa_lib.losses.mutual_information import derangement, jsd_mutual_information
 from mmsa_lib.methods.base import Method, MethodConfig, Output, finite_log, sum_terms
 from mmsa_lib.methods.evidence import Sourced, evidence
+from mmsa_lib.nn.adam import Adam
 from mmsa_lib.nn.encoders import sinusoidal_positions
 from mmsa_lib.nn.heads import mlp, to_label_scale
 
