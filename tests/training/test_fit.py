@@ -486,6 +486,22 @@ def test_predict_and_represent_keep_the_order_and_the_mode(splits, new_method):
     assert one.item() == pytest.approx(prediction[33].item(), rel=1e-5)
 
 
+def test_a_fine_tuned_text_encoder_predicts_texts_of_similar_length_together(splits, new_method, tiny_method):
+    class Counting(tiny_method):
+        frames = 0
+
+        def forward(self, batch):
+            self.frames += batch.valid["text"].numel()
+            return super().forward(batch)
+
+    plain, tuned = new_method(Counting), new_method(Counting)
+    tuned.text_encoder = torch.nn.Identity()
+    for data in (splits[0], splits[0].select(torch.tensor([5, 33, 2, 39, 8, 1]))):
+        expected, found = (predict(method, data, batch_size=4) for method in (plain, tuned))
+        assert torch.allclose(found, expected, rtol=0, atol=1e-6)
+    assert tuned.frames < 0.8 * plain.frames
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_agrees_with_the_cpu(splits, new_method):
