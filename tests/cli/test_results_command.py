@@ -242,6 +242,8 @@ class TestExport:
         ("export RUNS OUT/x.tex --method selfmm", "did you mean self_mm?"),
         ("export RUNS OUT/x.tex --split valid test", "a table shows one split"),
         ("export RUNS OUT/x.tex --summary", "leave --summary out"),
+        ("export RUNS OUT/x.tex --label a", "leave --label out"),
+        ("export RUNS OUT/x.csv --summary --by", "leave --by out"),
     ],
 )
 def test_mistakes_are_one_line(words, reason, folder, tmp_path, refused):
