@@ -2,7 +2,8 @@
 
 Source: Liu, You, Xie, Lee, Wang, Yang, "Modality-specific and -shared Contrastive Learning for Sentiment Analysis",
 ICMR 2024: which pairs are formed, that weights of positive pairs grow with their distance, that self-contrast is
-decoupled [A]. The forms are reconstructions [R] from SupCon, Decoupled Contrastive Learning and circle loss [P].
+decoupled [A]. The forms are reconstructions [R] from SupCon, Decoupled Contrastive Learning and circle loss [P];
+docs/methods/contrastive_mmcl.md, "Losses", derives each.
 
 Vectors are rows of unit length. Similarities and log-sum-exp are computed in float32 (float64 stays), also under
 autocast. Every loss is a scalar that keeps its graph, and 0 where a batch holds no pair to contrast.
@@ -164,7 +165,7 @@ def modulated_supcon(
     """CMC: samples of one category attract each other inside a modality, hard pairs more.
 
     Per anchor ``i`` with positives ``P(i)``: the mean over ``p`` in ``P(i)`` of
-    ``-w_ip log(exp(s_ip / t) / sum_{j != i} exp(s_ij / t))``; ``gamma=0`` is SupCon (contrastive_mmcl.md, 3.1).
+    ``-w_ip log(exp(s_ip / t) / sum_{j != i} exp(s_ij / t))``; ``gamma=0`` is SupCon.
     The weights of an anchor have mean 1, so they act on the numerators alone.
 
     Args:
@@ -246,7 +247,7 @@ def cross_modal_decoupled(
 ) -> Tensor:
     """SMC: the vectors of one sample in two modalities attract each other, other samples repel.
 
-    Per anchor ``i`` of modality ``m`` and target modality ``n`` (contrastive_mmcl.md, 3.3): ``-w s_ii / t`` plus the
+    Per anchor ``i`` of modality ``m`` and target modality ``n``: ``-w s_ii / t`` plus the
     log-sum-exp over the denominator that ``decouple`` names (:func:`cross_modal_candidates`). ``cross_only`` (D1),
     ``keep_intra`` (D3) and ``uniformity`` (D4) leave the positive out of it; ``self_only`` (D2) keeps it, and there the
     weight acts on the whole log-ratio. D4 adds ``uniformity_weight`` times the mean log-sum-exp inside each modality.

@@ -96,7 +96,7 @@ class MethodConfig(EvidencedConfig):
 
     text_encoder: Literal["precomputed", "bert"] = R(
         "precomputed",
-        "README of the specification, section 5",
+        "docs/README.md, Notation and conventions",
         "precomputed: text features come from the data set and stay fixed; bert: a transformers encoder inside the "
         "method is fine-tuned on token ids",
     )

