@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -46,7 +44,7 @@ def stored(folder: Path | None = None) -> dict[str, Path]:
         folder: look only here instead of in the default folder and the registry.
     """
     found = {file.stem: file for file in sorted((folder or stores_folder()).glob("*.h5"))}
-    elsewhere = {} if folder is not None else _registered()
+    elsewhere = {} if folder is not None else {name: Path(file) for name, file in _entries().items()}
     return found | {name: path for name, path in elsewhere.items() if path.is_file() or name not in found}
 
 
@@ -102,11 +100,17 @@ def register(name: str, path: Path | str) -> None:
     in_default_folder = path.parent == stores_folder().resolve()
     if in_default_folder and name not in _entries():
         return
-    with _locked():
-        entries = {**_entries(), name: str(path)}
-        if in_default_folder:
-            del entries[name]
-        write_text(_file(), json.dumps(entries, indent=1, sort_keys=True) + "\n")
+    try:
+        stores_folder().mkdir(parents=True, exist_ok=True)
+        with FileLock(stores_folder() / ".registry.lock", timeout=30):  # keeps other processes from changing it
+            entries = {other: file for other, file in _entries().items() if other != name}
+            entries |= {} if in_default_folder else {name: str(path)}
+            write_text(_file(), json.dumps(entries, indent=1, sort_keys=True) + "\n")
+    except Timeout as error:
+        raise DataError(f"{_file()} is locked by another process; try again") from error
+    except OSError as error:
+        what = f"cannot write {_file()}: {error.strerror}"
+        raise DataError(f"{what}; choose another folder with MMSA_LIB_DATA") from error
 
 
 def check_name(name: str) -> str:
@@ -124,10 +128,6 @@ def check_name(name: str) -> str:
     return name
 
 
-def _registered() -> dict[str, Path]:
-    return {name: Path(path) for name, path in _entries().items()}
-
-
 def _entries() -> dict[str, str]:
     if not _file().is_file():
         return {}
@@ -142,18 +142,3 @@ def _entries() -> dict[str, str]:
 
 def _file() -> Path:
     return data_root() / "registry.json"
-
-
-@contextmanager
-def _locked() -> Iterator[None]:
-    """Keep other processes from changing the registry meanwhile."""
-    try:
-        stores_folder().mkdir(parents=True, exist_ok=True)
-        with FileLock(stores_folder() / ".registry.lock", timeout=30):
-            yield
-    except Timeout as error:
-        raise DataError(f"{_file()} is locked by another process; try again") from error
-    except OSError as error:
-        raise DataError(
-            f"cannot write {_file()}: {error.strerror}; choose another folder with MMSA_LIB_DATA"
-        ) from error

@@ -78,27 +78,25 @@ def _shapes(record: DatasetRecord) -> Found:
     if count == 0:
         yield "ids", "there are no samples", "choose a file that holds some"
     columns = (len(record.task.names),) if record.task.kind == "emotions" else ()
-    expected = {"labels": (record.labels, (count, *columns))}
-    expected |= {f"folds/{name}": (splits, (count,)) for name, splits in record.folds.items()}
-    expected |= {f"unimodal_labels/{m}": (values, (count,)) for m, values in record.unimodal_labels.items()}
-    if record.times is not None:
-        expected["times"] = (record.times, (count, 2))
-    for where, (values, shape) in expected.items():
-        if np.shape(values) != shape:
-            yield where, f"shape {np.shape(values)}, expected {shape}", "give one entry per sample"
+    arrays = {"labels": (record.labels, (count, *columns))}
+    arrays |= {f"folds/{name}": (splits, (count,)) for name, splits in record.folds.items()}
+    arrays |= {f"unimodal_labels/{m}": (values, (count,)) for m, values in record.unimodal_labels.items()}
+    arrays |= {f"factors/{name}": (values, (count, "k")) for name, values in record.factors.items()}
+    arrays |= {"times": (record.times, (count, 2))} if record.times is not None else {}
+    for where, (values, shape) in arrays.items():
+        found = np.shape(values)
+        if len(found) != len(shape) or any(
+            wanted not in ("k", size) for size, wanted in zip(found, shape, strict=True)
+        ):
+            expected = str(shape).replace("'", "")
+            yield where, f"shape {found}, expected {expected}", "give one entry per sample"
         elif not where.startswith("folds/") and not _numeric(values):
             yield where, f"holds values of type {_type(values)}", "give numbers"
-    texts = {"groups": record.groups, **{f"other_transcripts/{k}": v for k, v in record.other_transcripts.items()}}
-    if record.transcripts is not None:
-        texts["transcripts"] = record.transcripts
+    texts = {"groups": record.groups, "transcripts": record.transcripts}
+    texts |= {f"other_transcripts/{language}": texts for language, texts in record.other_transcripts.items()}
     for where, values in texts.items():
-        if len(values) != count:
+        if values is not None and len(values) != count:
             yield where, f"{len(values)} entries for {count} samples", "give one entry per sample"
-    for name, values in record.factors.items():
-        if np.ndim(values) != 2 or len(values) != count:
-            yield f"factors/{name}", f"shape {np.shape(values)}, expected ({count}, k)", "give one row per sample"
-        elif not _numeric(values):
-            yield f"factors/{name}", f"holds values of type {_type(values)}", "give numbers"
     for name, features in record.features.items():
         yield from _feature_shapes(f"features/{name}", features, count)
     yield from _word_shapes(record, count)
@@ -158,31 +156,24 @@ def _word_shapes(record: DatasetRecord, count: int) -> Found:
 
 
 def _labels(record: DatasetRecord) -> Found:
-    if record.task.kind == "regression":
+    kind, names = record.task.kind, record.task.names
+    if kind == "regression":
         low, high = record.task.range
-        yield from _out_of_range("labels", record.labels, low, high, record.ids)
-        for modality, values in record.unimodal_labels.items():
-            yield from _out_of_range(f"unimodal_labels/{modality}", values, low, high, record.ids)
+        columns = {"labels": record.labels}
+        columns |= {f"unimodal_labels/{m}": values for m, values in record.unimodal_labels.items()}
+        for where, labels in columns.items():
+            wrong = np.flatnonzero(~((labels >= low) & (labels <= high)))  # a NaN is out of range too
+            if len(wrong):
+                what = f"{len(wrong)} labels are outside [{low:g}, {high:g}], first {labels[wrong[0]]:g} of sample "
+                yield where, f"{what}{record.ids[wrong[0]]!r}", "correct them or the task's range"
         return
-    if record.task.kind == "classes":
-        last = len(record.task.names) - 1
-        wrong = np.flatnonzero(~np.isin(record.labels, np.arange(last + 1)))
-        if len(wrong):
-            first = f"first {record.labels[wrong[0]]:g} of sample {record.ids[wrong[0]]!r}"
-            yield "labels", f"{len(wrong)} labels are no class ids 0 to {last}, {first}", "correct them"
-        return
-    wrong = np.argwhere(~np.isin(record.labels, (0, 1)))
-    if len(wrong):
-        row, column = wrong[0]
-        first = f"first {record.task.names[column]!r} of sample {record.ids[row]!r}"
+    wrong = np.argwhere(~np.isin(record.labels, np.arange(len(names)) if kind == "classes" else (0, 1)))
+    if len(wrong) and kind == "classes":
+        first = f"first {record.labels[wrong[0, 0]]:g} of sample {record.ids[wrong[0, 0]]!r}"
+        yield "labels", f"{len(wrong)} labels are no class ids 0 to {len(names) - 1}, {first}", "correct them"
+    elif len(wrong):
+        first = f"first {names[wrong[0, 1]]!r} of sample {record.ids[wrong[0, 0]]!r}"
         yield "labels", f"{len(wrong)} labels are neither 0 nor 1, {first}", "turn them into 0 or 1"
-
-
-def _out_of_range(where: str, labels: np.ndarray, low: float, high: float, ids: list[str]) -> Found:
-    wrong = np.flatnonzero(~((labels >= low) & (labels <= high)))  # a NaN is out of range too
-    if len(wrong):
-        first = f"first {labels[wrong[0]]:g} of sample {ids[wrong[0]]!r}"
-        yield where, f"{len(wrong)} labels are outside [{low:g}, {high:g}], {first}", "correct them or the task's range"
 
 
 def _folds(record: DatasetRecord) -> Found:
@@ -192,11 +183,8 @@ def _folds(record: DatasetRecord) -> Found:
         unknown = sorted(set(map(str, splits)) - {*SPLITS, ""})
         missing = [split for split in SPLITS if not (np.asarray(splits) == split).any()]
         if unknown:
-            yield (
-                f"folds/{name}",
-                f"unknown split {unknown[0]!r}",
-                "use train, valid, test, or nothing for unused samples",
-            )
+            repair = "use train, valid, test, or nothing for unused samples"
+            yield f"folds/{name}", f"unknown split {unknown[0]!r}", repair
         elif missing:
             yield f"folds/{name}", f"no sample in {' and '.join(missing)}", "assign some samples (whole videos) to it"
     for fold, chosen in record.defaults.items():
@@ -244,7 +232,10 @@ def _rest(record: DatasetRecord) -> Found:
     seen: set[str] = set()
     twice = [name for name in record.ids if name in seen or seen.add(name)]
     if twice:
-        splits = {fold: ", ".join(_splits_of(record, fold, twice[0])) for fold in record.folds}
+        rows = [row for row, name in enumerate(record.ids) if name == twice[0]]
+        splits = {
+            fold: ", ".join(str(names[row]) or "no split" for row in rows) for fold, names in record.folds.items()
+        }
         found = "; ".join(f"in {where} of fold {fold}" for fold, where in splits.items())
         yield "ids", f"{len(twice)} ids are used twice, first {twice[0]!r} ({found})", "make every id unique"
     numbers = {f"factors/{name}": values for name, values in record.factors.items()}
@@ -252,21 +243,14 @@ def _rest(record: DatasetRecord) -> Found:
     numbers |= {"words": record.words.interval} if record.words is not None else {}
     for where, values in numbers.items():
         if not np.isfinite(values).all():
-            yield (
-                where,
-                f"{int((~np.isfinite(values)).sum())} values are NaN or infinite",
-                "leave the part out or mend it",
-            )
+            count = int((~np.isfinite(values)).sum())
+            yield where, f"{count} values are NaN or infinite", "leave the part out or mend it"
     for where, texts in [("ids", record.ids), ("groups", record.groups), ("transcripts", record.transcripts or [])]:
         whole = "".join(texts)
         sound = _storable(whole) and "\0" not in whole
         wrong = None if sound else next((i for i, text in enumerate(texts) if not _storable(text)), None)
         if wrong is not None:
             yield where, f"the text of sample {record.ids[wrong]!r} is not valid Unicode", "correct it"
-
-
-def _splits_of(record: DatasetRecord, fold: str, name: str) -> list[str]:
-    return [str(record.folds[fold][i]) or "no split" for i, other in enumerate(record.ids) if other == name]
 
 
 def _storable(text: str) -> bool:

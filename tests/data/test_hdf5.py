@@ -290,7 +290,7 @@ def test_a_file_of_another_program_is_looked_at_by_another_process(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
 def test_a_file_that_keeps_hdf5_busy_for_ever_is_refused(tmp_path):
     """As a broken download leaves it: 512 zeros in the table of attributes, in which HDF5 goes round in circles."""
-    from store_records import full_record
+    from records import full_record
 
     from mmsa_lib.data.store import write_store
 

@@ -6,7 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from store_records import full_record
+from records import full_record
 
 from mmsa_lib.data import registry
 from mmsa_lib.data.store import write_store

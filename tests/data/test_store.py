@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from damaged_files import damaged
-from store_records import emotion_record, full_record
+from records import emotion_record, full_record
 
 from mmsa_lib.data import hdf5, load
 from mmsa_lib.data.record import DatasetRecord, combine, describe, fingerprint

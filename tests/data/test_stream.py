@@ -1,6 +1,6 @@
 import pytest
 import torch
-from loading_records import small_record
+from records import small_record
 
 from mmsa_lib.data import load
 from mmsa_lib.data import loading as loading_module

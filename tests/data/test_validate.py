@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from store_records import emotion_record, full_record
+from records import emotion_record, full_record
 
 from mmsa_lib.data.store import check_store, write_store
 from mmsa_lib.data.validate import blocking_problems, check_record
