@@ -46,11 +46,8 @@ def read(
     """Read a pickle in the MAG-BERT layout.
 
     Args:
-        path: the file.
-        name: name of the data set from now on.
         task: by default sentiment in [-3, 3] where the labels can be that.
-        label_column: of several numbers per sample the one to take, see :mod:`mmsa_lib.data.sources.labels`.
-        cut_valid: share of the training videos that become ``valid``, for a file without such a split.
+        path, name, label_column, cut_valid: as in :func:`.mmsa_pickle.read`.
 
     Returns:
         Feature sets ``audio`` and ``vision`` at word level, transcripts, one fold ``standard``. A sample without words

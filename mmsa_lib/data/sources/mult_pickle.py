@@ -40,12 +40,9 @@ def read(
     """Read a pickle in the MulT layout.
 
     Args:
-        path: the file.
-        name: name of the data set from now on.
         task: by default the four emotions of IEMOCAP where there are four one-hot labels per sample, and sentiment in
             [-3, 3] where there is one number that can be that.
-        label_column: of several numbers per sample the one to take, see :mod:`mmsa_lib.data.sources.labels`.
-        cut_valid: share of the training videos that become ``valid``, for a file without such a split.
+        path, name, label_column, cut_valid: as in :func:`.mmsa_pickle.read`.
 
     Returns:
         Feature sets ``text``, ``audio`` and ``vision`` as far as the file has them, one fold ``standard``. Without

@@ -379,6 +379,8 @@ def _permuted(array: np.ndarray, axes: Any) -> np.ndarray:
 
 
 def _as_bytes(raw: Any) -> Any:
+    if isinstance(raw, np.ndarray):  # of a tensor
+        return raw.tobytes()
     if isinstance(raw, str):  # Python 2
         return raw.encode("latin1")
     if not isinstance(raw, bytes | bytearray | memoryview):
@@ -430,38 +432,8 @@ STORAGES = {
 """Names of torch's storages, without the word storage, and what their numbers are; bfloat16 becomes float32."""
 
 
-class _Storage(_Inert):
-    """The numbers below a tensor."""
-
-    __slots__ = ("numbers",)
-
-    def __init__(self, numbers: np.ndarray):
-        self.numbers = numbers
-
-
-class _Tensor(_Array):
-    """A tensor: an array whose bytes are gathered from its storage when it is its turn."""
-
-    __slots__ = ("_view",)
-
-    def __init__(self, view: np.ndarray):
-        super().__init__(view.shape, _Dtype(view.dtype.str))
-        self._view = view
-
-    @property
-    def raw(self) -> bytes:
-        return self._view.tobytes()
-
-    @raw.setter
-    def raw(self, raw: Any) -> None:
-        """What an array lets go once it was built: the bytes, of which there are none yet."""
-
-    def __setstate__(self, state: Any) -> NoReturn:
-        raise Refused("sets the state of a tensor")
-
-
-def _storage(raw: Any = None) -> _Storage:
-    """A storage from the bytes that ``torch.save`` gives it."""
+def _storage(raw: Any = None) -> _Array:
+    """The numbers below a tensor, from the bytes that ``torch.save`` gives them."""
     if not isinstance(raw, bytes | bytearray):
         raise Damaged("a tensor has no bytes")
     stream = io.BytesIO(raw)
@@ -480,24 +452,26 @@ def _storage(raw: Any = None) -> _Storage:
     numbers = np.frombuffer(body, dtype)
     if name == "BFloat16":
         numbers = (numbers.astype("<u4") << 16).view("<f4")
-    return _Storage(numbers)
+    return _Array(numbers.shape, _Dtype(numbers.dtype.str), raw=numbers)
 
 
-def _tensor(storage: Any = None, offset: Any = None, size: Any = None, stride: Any = None, *_: Any) -> _Tensor:
+def _tensor(storage: Any = None, offset: Any = None, size: Any = None, stride: Any = None, *_: Any) -> _Array:
     """A tensor as a view into its storage, which must hold all of it."""
     lists = all(isinstance(value, tuple) and all(type(n) is int and n >= 0 for n in value) for value in (size, stride))
-    if not isinstance(storage, _Storage) or type(offset) is not int or offset < 0 or not lists:
+    numbers = storage.raw if isinstance(storage, _Array) else None
+    if not isinstance(numbers, np.ndarray) or type(offset) is not int or offset < 0 or not lists:
         raise Damaged("a tensor has no storage, size and strides")
     if len(size) != len(stride) or len(size) > 32:
         raise Damaged("a tensor has not as many strides as axes")
-    numbers, total = storage.numbers, math.prod(size)
+    total = math.prod(size)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if total and (last >= len(numbers) or total > len(numbers)):
         raise Damaged(f"a tensor of size {size} does not lie in its storage of {len(numbers)} numbers")
-    if not total:
-        return _Tensor(np.empty(size, numbers.dtype))
     strides = [step * numbers.itemsize for step in stride]
-    return _Tensor(np.lib.stride_tricks.as_strided(numbers[offset:], size, strides, writeable=False))
+    view = np.empty(size, numbers.dtype)
+    if total:
+        view = np.lib.stride_tricks.as_strided(numbers[offset:], size, strides, writeable=False)
+    return _Array(size, _Dtype(numbers.dtype.str), raw=view)  # its bytes are gathered when it is its turn
 
 
 TORCH: dict[tuple[str, str], _Inert] = {

@@ -232,16 +232,12 @@ def _modality_folders(folder: Path, listing: Iterable[str]) -> dict[Modality, st
     Raises:
         DataError: something else has such a name, or two folders have.
     """
-    folders: dict[Modality, str] = {}
-    for modality in MODALITIES:
-        names = sorted(name for name in listing if field_of(name) == modality)
-        names = [modality] if modality in names else names
-        if len(names) > 1:
-            raise DataError(f"{folder}: has both {names[0]} and {names[1]} for {modality}; keep one of them")
-        if names and not (folder / names[0]).is_dir():
-            kind = kind_of(folder / names[0]) or "another file"
-            raise DataError(f"{folder / names[0]} must be a folder of .npy files, and seems to be {kind}")
-        folders |= {modality: names[0]} if names else {}
+    names = {name: None for name in sorted(listing) if field_of(name) in MODALITIES}
+    folders = {m: name for m, name in Fields(names, str(folder), own={}).called.items() if m in MODALITIES}
+    for name in folders.values():
+        if not (folder / name).is_dir():
+            kind = kind_of(folder / name) or "another file"
+            raise DataError(f"{folder / name} must be a folder of .npy files, and seems to be {kind}")
     return folders
 
 

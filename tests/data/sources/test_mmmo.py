@@ -5,29 +5,13 @@ import os
 import h5py
 import numpy as np
 import pytest
+from layout_files import write_array
 
 from mmsa_lib.data.sources import build, mmmo
 from mmsa_lib.errors import DataError
 
-SIZES = {"train": 3, "valid": 3, "test": 3}
-WIDTHS = {"text": 4, "audio": 3, "vision": 2}
-STEPS = 6
-
-
-@pytest.fixture
-def small(monkeypatch):
-    """The reader with small sizes."""
-    monkeypatch.setattr(mmmo, "SIZES", SIZES)
-    monkeypatch.setattr(mmmo, "WIDTHS", WIDTHS)
-    monkeypatch.setattr(mmmo, "STEPS", STEPS)
-
-
-def frames(present: str, width: int) -> np.ndarray:
-    """One sample from a picture such as ``..xx.x``: ``x`` a frame (its step number plus 1), ``.`` a zero frame."""
-    steps = np.array([float(step + 1) if mark == "x" else 0.0 for step, mark in enumerate(present)])
-    return np.repeat(steps[:, None], width, axis=1)
-
-
+WIDTHS, STEPS = {"text": 4, "audio": 3, "vision": 2}, 6
+FILES = {"text": "text_{}_emb.h5", "audio": "audio_{}.h5", "vision": "video_{}.h5"}
 PICTURES = {
     "train": {"audio": ["xxxx..", "..xxxx", ".xxxx."], "vision": ["x.xx..", "......", "..xx.."]},
     "valid": {
@@ -43,98 +27,89 @@ PICTURES = {
 }
 
 
+def frames(pictures, width: int) -> np.ndarray:
+    """Samples from pictures such as ``..xx.x``: ``x`` a frame (its step number plus 1), ``.`` a zero frame."""
+    steps = [[step + 1.0 if mark == "x" else 0 for step, mark in enumerate(picture)] for picture in pictures]
+    return np.repeat(np.array(steps)[..., None], width, axis=2)
+
+
 @pytest.fixture
-def files(small, tmp_path):
-    paths = {}
-
-    def write(name, values):
-        paths[name] = tmp_path / name
-        with h5py.File(paths[name], "w") as file:
-            file["d1"] = values
-
-    for split, pictures in PICTURES.items():
-        for modality, samples in pictures.items():
-            stem = {"text": f"text_{split}_emb.h5", "audio": f"audio_{split}.h5", "vision": f"video_{split}.h5"}
-            write(stem[modality], np.stack([frames(picture, WIDTHS[modality]) for picture in samples]))
-        write(f"y_{split}.h5", np.array([1.0, 3.0, 4.5]))
-    return paths
+def files(monkeypatch, tmp_path):
+    monkeypatch.setattr(mmmo, "SIZES", {"train": 3, "valid": 3, "test": 3})
+    monkeypatch.setattr(mmmo, "WIDTHS", WIDTHS)
+    monkeypatch.setattr(mmmo, "STEPS", STEPS)
+    arrays = {f"y_{split}.h5": np.array([1.0, 3.0, 4.5]) for split in PICTURES}
+    arrays |= {FILES[m].format(s): frames(rows, WIDTHS[m]) for s, of in PICTURES.items() for m, rows in of.items()}
+    return {name: write_array(tmp_path / name, values, "d1") for name, values in arrays.items()}
 
 
 def rows(record, name, sample):
-    """First feature and observed flag of each frame of a sample."""
+    """First feature of each frame of a sample, ``None`` where it is not observed."""
     features = record.features[name]
-    first, last = features.offsets[sample : sample + 2]
-    return features.values[first:last, 0].tolist(), features.observed[first:last].tolist()
+    span = slice(*features.offsets[sample : sample + 2])
+    pairs = zip(features.values[span, 0].tolist(), features.observed[span].tolist(), strict=True)
+    return [value if seen else None for value, seen in pairs]
 
 
-def test_padding_on_either_side_is_shifted_away(files):
+@pytest.mark.parametrize(
+    ("name", "sample", "expected"),
+    [
+        # padding on either side is shifted away
+        ("audio3", 0, [1, 2, 3, 4]),
+        ("audio3", 1, [3, 4, 5, 6]),
+        ("audio3", 2, [2, 3, 4, 5]),
+        ("text4", 4, [3, 4, 5, 6]),
+        # zero frames inside are valid but not observed
+        ("vision2", 0, [1, None, 3, 4]),
+        ("vision2", 4, [None, 4, None, 6]),
+        ("text4", 5, [1, 2, None, 4]),
+        ("vision2", 5, [1, 2, None, None]),
+        # the span is the union of text and audio; vision frames outside are not part of the sample
+        ("audio3", 6, [2, 3, 4, 5]),
+        ("text4", 6, [None, 3, 4, None]),
+        ("vision2", 6, [2, 3, 4, 5]),
+        # absent training text
+        ("text4", 1, [None] * 4),
+    ],
+)
+def test_frames_of_a_sample(files, name, sample, expected):
+    assert rows(mmmo.build(files), name, sample) == expected
+
+
+def test_all_modalities_stay_aligned_in_folds_with_labels_and_defaults(files):
     record = mmmo.build(files)
-    assert rows(record, "audio3", 0) == ([1, 2, 3, 4], [True] * 4)
-    assert rows(record, "audio3", 1) == ([3, 4, 5, 6], [True] * 4)
-    assert rows(record, "audio3", 2) == ([2, 3, 4, 5], [True] * 4)
-    assert rows(record, "text4", 4) == ([3, 4, 5, 6], [True] * 4)
-
-
-def test_zero_frames_inside_are_valid_but_not_observed(files):
-    record = mmmo.build(files)
-    assert rows(record, "vision2", 0) == ([1, 0, 3, 4], [True, False, True, True])
-    assert rows(record, "vision2", 4) == ([0, 4, 0, 6], [False, True, False, True])
-    assert rows(record, "text4", 5) == ([1, 2, 0, 4], [True, True, False, True])
-    assert rows(record, "vision2", 5) == ([1, 2, 0, 0], [True, True, False, False])
-
-
-def test_span_is_the_union_of_text_and_audio(files):
-    """Sample test_0: audio is longer than text; vision frames outside the union are not part of the sample."""
-    record = mmmo.build(files)
-    assert rows(record, "audio3", 6) == ([2, 3, 4, 5], [True] * 4)
-    assert rows(record, "text4", 6) == ([0, 3, 4, 0], [False, True, True, False])
-    assert rows(record, "vision2", 6) == ([2, 3, 4, 5], [True] * 4)
-
-
-def test_all_modalities_of_a_sample_stay_aligned(files):
-    lengths = [features.lengths.tolist() for features in mmmo.build(files).features.values()]
-    assert lengths[0] == lengths[1] == lengths[2] == [4, 4, 4, 6, 4, 4, 4, 3, 3]
-
-
-def test_absent_training_text_is_unobserved_and_present_text_is_used(files, tmp_path):
-    record = mmmo.build(files)
-    assert rows(record, "text4", 1) == ([0] * 4, [False] * 4)
-    assert any("training text is absent" in note for note in record.notes)
-
-    files[mmmo.TRAINING_TEXT] = tmp_path / mmmo.TRAINING_TEXT
-    with h5py.File(files[mmmo.TRAINING_TEXT], "w") as file:
-        file["d1"] = np.stack([frames(picture, 4) for picture in ("xxxx..", "..xxxx", "xxxxx.")])
-    record = mmmo.build(files)
-    assert rows(record, "text4", 1) == ([3, 4, 5, 6], [True] * 4)
-    assert rows(record, "audio3", 2) == ([0, 2, 3, 4, 5], [False, True, True, True, True])
-    assert not any("training text is absent" in note for note in record.notes)
-
-
-def test_folds_labels_and_defaults(files):
-    record = mmmo.build(files)
+    assert {tuple(f.lengths.tolist()) for f in record.features.values()} == {(4, 4, 4, 6, 4, 4, 4, 3, 3)}
     assert record.folds["standard"].tolist() == ["train"] * 3 + ["valid"] * 3 + ["test"] * 3
     complete = [record.folds[f"complete_cv-{k}"] for k in range(5)]
     assert all((fold[:3] == "").all() and (fold[3:] != "").all() for fold in complete)
     assert record.labels.tolist() == [1, 3, 4.5] * 3
     assert record.defaults == {"*": {"text": "text4", "audio": "audio3", "vision": "vision2"}}
-    assert set(record.defaults["*"].values()) == set(record.features)
+    assert any("training text is absent" in note for note in record.notes)
 
 
-def test_wrong_files_are_named(files):
-    with pytest.raises(DataError, match=r"audio_train\.h5 is needed"):
-        mmmo.build({name: path for name, path in files.items() if name != "audio_train.h5"})
-    with h5py.File(files["audio_test.h5"], "a") as file:
-        file["d1"][1, 2, 0] = np.nan
-    with pytest.raises(DataError, match=r"audio_test\.h5: array 'd1' holds NaN"):
+def test_present_training_text_is_used(files, tmp_path):
+    values = frames(("xxxx..", "..xxxx", "xxxxx."), 4)
+    record = mmmo.build(files | {mmmo.TRAINING_TEXT: write_array(tmp_path / mmmo.TRAINING_TEXT, values, "d1")})
+    assert rows(record, "text4", 1) == [3, 4, 5, 6]
+    assert rows(record, "audio3", 2) == [None, 2, 3, 4, 5]
+    assert not any("training text is absent" in note for note in record.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "values", "said"),
+    [
+        ("audio_train.h5", "", None, r"audio_train\.h5 is needed"),
+        ("audio_test.h5", "d1", np.full((3, STEPS, 3), np.nan), r"audio_test\.h5: array 'd1' holds NaN"),
+        ("video_valid.h5", "d1", np.zeros((3, STEPS, 7)), r"has shape \(3, 6, 7\), expected \(3, 6, 2\)"),
+        ("y_train.h5", "other", np.zeros(3), r"y_train\.h5: array 'd1' can't be read"),
+    ],
+)
+def test_wrong_files_are_named(files, name, key, values, said):
+    path = files.pop(name)
+    if values is not None:
+        files[name] = write_array(path, values, key)
+    with pytest.raises(DataError, match=said):
         mmmo.build(files)
-    with h5py.File(files["video_valid.h5"], "w") as file:
-        file["d1"] = np.zeros((3, STEPS, 7))
-    with pytest.raises(DataError, match=r"video_valid\.h5: array 'd1' has shape \(3, 6, 7\), expected \(3, 6, 2\)"):
-        mmmo.build(files)
-    with h5py.File(files["y_train.h5"], "w") as file:
-        file["other"] = np.zeros(3)
-    with pytest.raises(DataError, match=r"y_train\.h5: array 'd1' can't be read"):
-        mmmo.build({**files, "video_valid.h5": files["video_train.h5"], "audio_test.h5": files["audio_valid.h5"]})
 
 
 @pytest.fixture(scope="module")
@@ -145,16 +120,6 @@ def originals():
     folder = os.path.join(os.environ["MMSA_LIB_MIRROR"], "ict-mmmo")
     names = [name for name in os.listdir(folder) if name.endswith(".h5")]
     return {name: h5py.File(os.path.join(folder, name))["d1"][()] for name in names}
-
-
-def sides(values: np.ndarray) -> list[int]:
-    """Samples that are padded on the left only, on the right only, not at all; ``(N, T, d)``."""
-    found = [0, 0, 0]
-    for sample in values:
-        left, right = not sample[0].any(), not sample[-1].any()
-        if not (left and right):
-            found[0 if left else 1 if right else 2] += 1
-    return found
 
 
 def inner_zeros(values: np.ndarray) -> int:
@@ -168,8 +133,9 @@ def inner_zeros(values: np.ndarray) -> int:
 
 @pytest.mark.real_data
 def test_padding_counts_of_the_originals(originals):
-    assert sides(originals["text_test_emb.h5"]) == [10, 25, 45]
-    assert sides(originals["text_valid_emb.h5"]) == [5, 10, 25]
+    for name, expected in (("text_test_emb.h5", [10, 25, 45]), ("text_valid_emb.h5", [5, 10, 25])):
+        left, right = ~originals[name][:, 0].any(-1), ~originals[name][:, -1].any(-1)  # padded on that side
+        assert [int((left & ~right).sum()), int((right & ~left).sum()), int((~left & ~right).sum())] == expected
     for split, steps in (("valid", 1), ("test", 2)):
         text, audio = originals[f"text_{split}_emb.h5"].any(-1), originals[f"audio_{split}.h5"].any(-1)
         assert int((text != audio).sum()) == int((audio & ~text).sum()) == steps
@@ -185,14 +151,11 @@ def test_whole_set(originals):
     start = 0
     for split, size in (("train", 220), ("valid", 40), ("test", 80)):
         for row in range(size):
-            audio = originals[f"audio_{split}.h5"][row]
-            spoken = np.flatnonzero(audio.any(-1))
-            span = slice(spoken[0], spoken[-1] + 1)
-            sample = start + row
+            spoken = np.flatnonzero(originals[f"audio_{split}.h5"][row].any(-1))
             for name, key in (("audio74", f"audio_{split}.h5"), ("vision36", f"video_{split}.h5")):
                 features = record.features[name]
-                first, last = features.offsets[sample : sample + 2]
-                expected = originals[key][row][span]
+                first, last = features.offsets[start + row : start + row + 2]
+                expected = originals[key][row][spoken[0] : spoken[-1] + 1]
                 np.testing.assert_array_equal(features.values[first:last], expected.astype("f4"))
                 np.testing.assert_array_equal(features.observed[first:last], expected.any(-1))
         start += size

@@ -1,4 +1,4 @@
-"""The restricted unpickler: plain trees come back exactly, and nothing else comes back at all."""
+"""The restricted unpickler: plain trees and tensors come back exactly, and nothing else comes back at all."""
 
 import collections
 import copyreg
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from damaged_files import damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,6 +52,10 @@ def _save(folder: Path, content: bytes, name: str = "file.pkl") -> Path:
     return path
 
 
+def _read(folder: Path, content: bytes):
+    return load(_save(folder, content))
+
+
 def _load_or_error(path: Path, read=load):
     try:
         return read(path)
@@ -79,7 +84,7 @@ def _assert_same(loaded, original):
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_plain_trees_come_back_exactly(tmp_path, protocol):
-    loaded = load(_save(tmp_path, pickle.dumps(TREE, protocol)))
+    loaded = _read(tmp_path, pickle.dumps(TREE, protocol))
     assert list(loaded) == list(TREE)
     for name in TREE:
         _assert_same(loaded[name], TREE[name])
@@ -104,19 +109,19 @@ def test_any_array_comes_back_exactly(tmp_path_factory, array, protocol, fortran
 
 
 def test_byte_order_becomes_the_machines_own(tmp_path):
-    loaded = load(_save(tmp_path, pickle.dumps(np.arange(3, dtype=">f8"))))
+    loaded = _read(tmp_path, pickle.dumps(np.arange(3, dtype=">f8")))
     assert loaded.dtype == np.float64
     assert loaded.tolist() == [0, 1, 2]
 
 
 def test_shared_parts_stay_shared(tmp_path):
     part = np.arange(3.0)
-    first, second = load(_save(tmp_path, pickle.dumps([part, part])))
+    first, second = _read(tmp_path, pickle.dumps([part, part]))
     assert first is second
 
 
 def test_ordered_dict_becomes_dict(tmp_path):
-    loaded = load(_save(tmp_path, pickle.dumps(collections.OrderedDict(b=1, a=2))))
+    loaded = _read(tmp_path, pickle.dumps(collections.OrderedDict(b=1, a=2)))
     assert type(loaded) is dict
     assert list(loaded) == ["b", "a"]
 
@@ -133,7 +138,7 @@ def test_python_2_pickles_with_old_and_new_numpy_names(tmp_path, core):
         + b"\x89U" + bytes([len(raw)]) + raw + b"tb"
         + b"U\x01tU\x02\xe9!u."
     )  # fmt: skip
-    loaded = load(_save(tmp_path, content))
+    loaded = _read(tmp_path, content)
     assert loaded["t"] == "é!"
     np.testing.assert_array_equal(loaded["a"], [1.5, -2.0])
 
@@ -232,7 +237,7 @@ def test_the_attacks_are_real(tmp_path, attack):
 
 def test_the_message_names_what_was_asked_for(tmp_path):
     with pytest.raises(UnsafePickleError, match=r"asks for (posix|nt)\.system"):
-        load(_save(tmp_path, pickle.dumps(_Call(os.system, "true"))))
+        _read(tmp_path, pickle.dumps(_Call(os.system, "true")))
 
 
 def test_cached_extensions_are_refused(tmp_path):
@@ -241,7 +246,7 @@ def test_cached_extensions_are_refused(tmp_path):
         content = b"\x80\x02\x82\xf0U\x04true\x85R."
         assert pickle.loads(content) == 0  # now the code is in the interpreter's cache of extensions
         with pytest.raises(UnsafePickleError, match="extension"):
-            load(_save(tmp_path, content))
+            _read(tmp_path, content)
     finally:
         copyreg.remove_extension("os", "system", 0xF0)
 
@@ -254,7 +259,7 @@ def test_a_forged_object_type_does_not_turn_bytes_into_pointers(tmp_path):
         b"(K\x03X\x01\x00\x00\x00|NNNK\x08K\x08K\x00tb\x89C\x08AAAAAAAAtb."
     )
     with pytest.raises(UnsafePickleError, match="objects"):
-        load(_save(tmp_path, content))
+        _read(tmp_path, content)
 
 
 def _nested(step, leaf, depth=60):
@@ -338,7 +343,7 @@ def test_what_honest_files_share_is_read(tmp_path):
     missing = np.zeros((50, 20), np.float32)
     tree = {"audio": [missing] * 2000, "id": ["video1"] * 20_000, "train": {"x": [1]}}
     tree["test"] = tree["train"]
-    loaded = load(_save(tmp_path, pickle.dumps(tree)))
+    loaded = _read(tmp_path, pickle.dumps(tree))
     assert loaded["audio"][0] is loaded["audio"][1999]
     assert loaded["id"] == tree["id"]
     assert loaded["test"] is loaded["train"]
@@ -348,7 +353,7 @@ def test_what_honest_files_share_is_read(tmp_path):
 def test_bytes_behind_the_end_are_refused(tmp_path, rest):
     for protocol in (2, 5):
         with pytest.raises(DataError, match="something follows the end"):
-            load(_save(tmp_path, pickle.dumps([1, np.zeros(3)], protocol) + rest))
+            _read(tmp_path, pickle.dumps([1, np.zeros(3)], protocol) + rest)
 
 
 def test_long_doubles_are_refused(tmp_path):
@@ -356,12 +361,12 @@ def test_long_doubles_are_refused(tmp_path):
         if value.dtype.itemsize in (8, 16) and value.dtype.kind + str(value.dtype.itemsize) in ("f8", "c16"):
             continue  # this machine has none
         with pytest.raises(UnsafePickleError, match="array of type"):
-            load(_save(tmp_path, pickle.dumps([value])))
+            _read(tmp_path, pickle.dumps([value]))
 
 
 def test_too_deep_nesting_is_refused(tmp_path):
     with pytest.raises(UnsafePickleError, match="deep"):
-        load(_save(tmp_path, b"(" * 200 + b"t" * 200 + b"."))
+        _read(tmp_path, b"(" * 200 + b"t" * 200 + b".")
 
 
 @pytest.mark.parametrize(
@@ -423,7 +428,7 @@ def test_random_bytes_end_in_one_line(tmp_path_factory, content):
 )
 def test_other_files_are_named(tmp_path, content, said):
     with pytest.raises(DataError, match=said) as caught:
-        load(_save(tmp_path, content))
+        _read(tmp_path, content)
     assert not isinstance(caught.value, UnsafePickleError)
 
 
@@ -581,6 +586,119 @@ def test_damaged_archives_are_read_as_they_were_or_refused(tmp_path):
                 assert "\n" not in str(outcome)
             else:
                 assert all(np.array_equal(outcome[name], original[name]) for name in outcome)
+
+
+# ---- tensors -------------------------------------------------------------------------------------------------------
+
+
+BASE = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(0))
+TENSORS = {
+    "plain": BASE,
+    "transposed": BASE.transpose(0, 2),
+    "a part": BASE[1:3, :, ::2],
+    "with a gradient": BASE.clone().requires_grad_(),
+    "empty": torch.zeros(0, 3),
+    "a number": torch.tensor(3.5),
+    **{str(kind): (BASE * 10).to(kind) for kind in (torch.float16, torch.float64, torch.bfloat16)},
+    **{str(kind): (BASE * 10).to(kind) for kind in (torch.int64, torch.int32, torch.int16, torch.int8, torch.bool)},
+    "bytes": (BASE * 10).abs().to(torch.uint8),
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("name", TENSORS)
+def test_a_pickled_tensor_becomes_its_array(tmp_path, name, protocol):
+    tensor = TENSORS[name]
+    found = _read(tmp_path, pickle.dumps({"one": tensor, "two": [tensor, 1]}, protocol))
+    expected = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
+    for array in (found["one"], found["two"][0]):
+        assert (array.dtype, array.shape, array.flags.writeable) == (expected.dtype, expected.shape, True)
+        np.testing.assert_array_equal(array, expected)
+
+
+def _storage(raw: bytes | None = None):
+    return _Call(torch.storage._load_from_bytes, pickle_of_storage() if raw is None else raw)
+
+
+def pickle_of_storage() -> bytes:
+    """What ``torch.save`` makes of a storage of six numbers."""
+    stream = io.BytesIO()
+    torch.save(torch.arange(6.0).storage(), stream, _use_new_zipfile_serialization=False)
+    return stream.getvalue()
+
+
+def _tensor(*args):
+    return pickle.dumps(_Call(torch._utils._rebuild_tensor_v2, *args), 4)
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+@pytest.mark.parametrize(
+    ("offset", "size", "stride"),
+    [
+        (0, (7,), (1,)),
+        (1, (6,), (1,)),
+        (0, (2,), (6,)),
+        (0, (10**9,), (0,)),
+        (-1, (2,), (1,)),
+        (0, (2,), (-1,)),
+        (0, (2, 2), (1,)),
+        (0, (True,), (1,)),
+        (2**70, (2,), (1,)),
+        (0, (2**62, 2**62), (0, 0)),
+        (0, [2], [1]),
+        (0, (1,) * 33, (1,) * 33),
+    ],
+)
+def test_a_tensor_that_does_not_lie_in_its_storage_is_refused(tmp_path, offset, size, stride):
+    with pytest.raises(DataError, match=r"file\.pkl "):
+        _read(tmp_path, _tensor(_storage(), offset, size, stride, False, None))
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+def test_bytes_that_are_no_storage_are_refused(tmp_path):
+    good = pickle_of_storage()
+    forged = [
+        good[:-1],
+        good[:-32] + struct.pack("<q", 2**60) + good[-24:],
+        good[:40],
+        b"",
+        good.replace(b"FloatStorage", b"QInt8Storage"),
+        good.replace(b"little_endianq\x02\x88", b"little_endianq\x02\x89"),
+        b"cos\nsystem\n(S'true'\ntR." * 5,
+        pickle.dumps(1) * 4,
+    ]
+    assert _read(tmp_path, _tensor(_storage(good), 0, (6,), (1,), False, None)).tolist() == [0, 1, 2, 3, 4, 5]
+    for raw in forged:
+        with pytest.raises(DataError):
+            _read(tmp_path, _tensor(_storage(raw), 0, (6,), (1,), False, None))
+    with pytest.raises(DataError):
+        _read(tmp_path, _tensor(np.zeros(6), 0, (6,), (1,), False, None))
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+def test_nothing_inside_a_storage_is_run(tmp_path):
+    mark = tmp_path / "ran"
+    evil = f"cos\nsystem\n(S'touch {mark}'\ntR.".encode()
+    for raw in (evil, evil * 5, pickle_of_storage()[:200] + evil):
+        with pytest.raises(DataError):
+            _read(tmp_path, _tensor(_storage(raw), 0, (6,), (1,), False, None))
+    assert not mark.exists()
+
+
+def test_other_names_of_torch_stay_refused(tmp_path):
+    for thing in (torch.float32, torch.nn.Linear(1, 1), torch.device("cpu"), torch.Size([1])):
+        with pytest.raises(UnsafePickleError, match=r"asks for torch|makes an object"):
+            _read(tmp_path, pickle.dumps({"a": thing}))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_of_torch_save_are_told_how_to_become_a_pickle(tmp_path, zipped):
+    path = tmp_path / "a.pt"
+    torch.save({"train": BASE}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(DataError, match=r"a\.pt is not a pickle: .*torch\.save.*pickle\.dump\(torch\.load\("):
+        load(path)
+    as_told = pickle.dumps(torch.load(path, weights_only=True))
+    np.testing.assert_array_equal(_read(tmp_path, as_told)["train"], BASE.numpy())
 
 
 @pytest.mark.real_data

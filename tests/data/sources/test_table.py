@@ -405,7 +405,7 @@ def test_a_modality_that_is_no_folder_is_refused(tmp_path):
     (tmp_path / "video").unlink()
     (tmp_path / "visual").mkdir()
     (tmp_path / "facet").mkdir()
-    with pytest.raises(DataError, match="has both facet and visual for vision"):
+    with pytest.raises(DataError, match="has both 'facet' and 'visual' for vision"):
         read(tmp_path, "mine")
 
 
