@@ -28,7 +28,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("results", help="tables over finished runs, comparisons, and their export")
     commands = parser.add_subparsers(dest="results_command", required=True, metavar="COMMAND")
     table = commands.add_parser("table", help="mean, deviation and interval over seeds, with constant baselines")
-    against = commands.add_parser("compare", help="every method and variant against one of them, paired over seeds")
+    against = commands.add_parser(
+        "compare", help="every method and configuration against one of them, paired over seeds"
+    )
     export = commands.add_parser(
         "export", help="write chosen rows as a small CSV, or as a LaTeX, HTML or Markdown table"
     )

@@ -56,9 +56,6 @@ FINGERPRINTS = ("data_fingerprint", "code_fingerprint", "mask_fingerprint")
 
 REPEAT = "repeat the run with --force (force=True in Python), or delete the folder"
 
-VARIANT_SEPARATOR = "; "
-"""Between the changed values in the display name of a configuration."""
-
 METRIC_COLUMNS = (
     "run_id", "method", "label", "changes", "data_options", "dataset", "fold", "seed", "protocol", "level", "split",
     "metric", "value",
@@ -103,12 +100,6 @@ class Predictions:
 def as_json(values: Mapping[str, Any]) -> str:
     """Changed values as one JSON text, equal for equal values."""
     return json.dumps(values, sort_keys=True, ensure_ascii=False)
-
-
-def describe_changes(changes: str, data_options: str = NO_CHANGES, label: str = "") -> str:
-    """A configuration's name for printing: its label, else for instance ``"lambda_cov=0.0; text=words"``."""
-    values = json.loads(changes) | json.loads(data_options)
-    return label or VARIANT_SEPARATOR.join(f"{key}={values[key]}" for key in sorted(values))
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -226,10 +217,10 @@ def read_table(path: Path, columns: Iterable[str] = (), what: str = "table") -> 
         DataError: the file is missing or damaged, or lacks one of the ``columns``, so that it is no ``what``.
     """
     types = dict.fromkeys(METRIC_COLUMNS, str) | {"seed": "Int64", "value": float}
-    frame = _described(
+    frame = described(
         read_csv(path, (), what, dtype=types, keep_default_na=False, na_values={"value": [""], "seed": [""]}), path
     )
-    _check_columns(path, frame, columns, what)
+    check_columns(path, frame, columns, what)
     return frame.assign(level=frame["level"].map(level_name)) if "level" in frame else frame
 
 
@@ -243,38 +234,33 @@ def read_csv(path: Path | str, columns: Iterable[str] = (), what: str = "table",
         frame = pd.read_csv(path, **options)
     except (OSError, ValueError, OverflowError, TypeError) as error:
         raise DataError(f"{path} can't be read as a table ({' '.join(str(error).split())}); write it again") from error
-    _check_columns(path, frame, columns, what)
+    check_columns(path, frame, columns, what)
     return frame
 
 
-def _check_columns(path: Path | str, frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
+def check_columns(path: Path | str, frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
+    """Refuse a table that lacks one of the ``columns``, so that it is no ``what``."""
     missing = [name for name in columns if name not in frame]
     if missing:
         raise DataError(f"{path} is no {what}: column {missing[0]!r} is missing")
 
 
-def _described(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """``frame`` with label, changes and data options, where version 0.1.0 wrote a display string alone."""
-    if "changes" in frame:
-        return with_variant(frame)
-    if "variant" not in frame:
-        return frame
-    texts = frame["variant"].fillna("")
-    names = {"label": texts, "changes": [as_json({"variant": text} if text else {}) for text in texts],
-             "data_options": NO_CHANGES}  # fmt: skip
-    if path.name == METRICS and (path.parent / CONFIG).is_file():
-        from mmsa_lib.experiments.config import RunConfig
+def described(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """``frame`` with label, changes and data options, where version 0.1.0 wrote a display string alone.
 
-        names = RunConfig.describe_stored(read_json(path.parent / CONFIG, config=dict)["config"])
-    return frame.assign(**names)
+    A run folder still says what the three were. Elsewhere the string is the label and, so that configurations stay
+    apart, the one changed value; nothing takes it to pieces.
+    """
+    for prefix in (prefix for prefix in ("", "reference_") if f"{prefix}variant" in frame):
+        texts = frame[f"{prefix}variant"].fillna("")
+        names = {"label": texts, "changes": [as_json({"variant": text} if text else {}) for text in texts],
+                 "data_options": NO_CHANGES}  # fmt: skip
+        if path.name == METRICS and (path.parent / CONFIG).is_file():
+            from mmsa_lib.experiments.config import RunConfig
 
-
-def with_variant(frame: pd.DataFrame) -> pd.DataFrame:
-    """``frame`` with the display names of its configurations as ``variant``."""
-    if "data_options" not in frame or "variant" in frame:
-        return frame
-    pairs = zip(frame["changes"], frame["data_options"], strict=True)
-    return frame.assign(variant=[describe_changes(changes, options) for changes, options in pairs])
+            names = RunConfig.describe_stored(read_json(path.parent / CONFIG, config=dict)["config"])
+        frame = frame.drop(columns=f"{prefix}variant").assign(**{f"{prefix}{k}": v for k, v in names.items()})
+    return frame
 
 
 def write_predictions(path: Path, cells: Mapping[Cell, tuple[Utterances, Tensor]], run_id: str) -> None:

@@ -240,7 +240,7 @@ def curate(
     frame = choose(frame, **chosen)
     if is_constant(frame).all():
         raise DataError(f"no run is left after choosing {chosen}; nothing was written to {target}")
-    frame = _sorted(rounded(frame).drop_duplicates())[list(files.METRIC_COLUMNS)]
+    frame = _sorted(rounded(frame).drop_duplicates())
     if by is not None:
         frame = parameters(frame, swept(frame, by))
     files.write_table(Path(target), frame)
@@ -315,8 +315,7 @@ def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
     """Runs first, then constants; inside them by everything but the metric, which keeps the order of its definition."""
     ordered = frame.assign(_constant=is_constant(frame), _words=descriptions(frame))
     keys = ["_constant", "method", "_words", "dataset", "fold", "seed", "run_id", "protocol", "level", "split"]
-    ordered = ordered.sort_values(keys, kind="stable", ignore_index=True)
-    return ordered[[c for c in (*files.METRIC_COLUMNS, "variant") if c in ordered]]
+    return ordered.sort_values(keys, kind="stable", ignore_index=True)[list(files.METRIC_COLUMNS)]
 
 
 # --- Names of configurations, for printing: nothing reads them back ---------------------------------------------------

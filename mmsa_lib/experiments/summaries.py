@@ -310,10 +310,25 @@ def read_comparison(path: Path | str) -> pd.DataFrame:
 
 
 def _read(path: Path | str, columns: Sequence[str], what: str) -> pd.DataFrame:
-    texts = {*NAMES, *REFERENCE, *DATA, *CELL, "metric", "verdict", "note", "runs", "reference_runs"}
+    texts = {
+        "variant",
+        "reference_variant",
+        *NAMES,
+        *REFERENCE,
+        *DATA,
+        *CELL,
+        "metric",
+        "verdict",
+        "note",
+        "runs",
+        "reference_runs",
+    }
     types = dict.fromkeys(texts, str) | dict.fromkeys(COUNTS, "Int64") | {"constant": bool}
     empty = {name: [""] for name in columns if name not in texts}
-    return files.read_csv(path, columns, f"{what} of results", dtype=types, keep_default_na=False, na_values=empty)
+    table = files.read_csv(path, (), f"{what} of results", dtype=types, keep_default_na=False, na_values=empty)
+    table = files.described(table, Path(path))
+    files.check_columns(path, table, columns, f"{what} of results")
+    return table[list(columns)]
 
 
 def is_summary(frame: pd.DataFrame) -> bool:

@@ -266,6 +266,12 @@ def test_the_curated_file_is_always_the_same_and_reads_back(folder, tmp_path):
     back = read_comparison(tmp_path / "a.csv")
     pd.testing.assert_frame_equal(back, written, check_dtype=False)
     assert repr(comparison_table(back)) == repr(comparison_table(written))
+    names = ["label", "changes", "data_options"]  # as version 0.1.0 wrote them
+    old = written.drop(columns=[*names, *(f"reference_{name}" for name in names)]).assign(
+        variant="x=1", reference_variant=""
+    )
+    old.to_csv(tmp_path / "old.csv", index=False)
+    assert "self_mm (x=1)" in repr(comparison_table(read_comparison(tmp_path / "old.csv")))
     curate(folder, tmp_path / "rows.csv")
     with pytest.raises(DataError, match="no comparison of results"):
         read_comparison(tmp_path / "rows.csv")

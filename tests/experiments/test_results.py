@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 
+import pandas as pd
 import pytest
 from written_runs import result_frame
 from written_runs import result_rows as rows
@@ -50,6 +51,13 @@ class TestCurate:
         with pytest.raises(UnknownNameError, match="did you mean method"):
             curate(frame, tmp_path / "a.csv", metod="a")
         assert not list(tmp_path.iterdir())
+
+    def test_a_table_of_version_0_1_0_keeps_its_configurations_apart(self, frame, tmp_path):
+        old = frame.drop(columns=["label", "changes", "data_options"]).assign(variant="")
+        more = old[old["method"] == "b"].assign(variant="x=1; y=2", run_id="old")
+        pd.concat([old, more]).to_csv(tmp_path / "old.csv", index=False)
+        found = results_table(read_results(tmp_path / "old.csv"))
+        assert [line.cells[0] for line in found.lines] == ["a", "b", "b (x=1; y=2)", "constant_mean"]
 
     def test_a_csv_of_something_else(self, tmp_path):
         (tmp_path / "x.csv").write_text("a,b\n1,2\n")

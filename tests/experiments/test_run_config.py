@@ -6,8 +6,8 @@ import pytest
 
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
 from mmsa_lib.experiments.config import RunConfig
-from mmsa_lib.experiments.files import describe_changes
 from mmsa_lib.experiments.options import parse_assignment, typed_value
+from mmsa_lib.experiments.results import in_words, values_of
 from mmsa_lib.methods import create
 
 
@@ -112,9 +112,8 @@ def test_a_label_is_one_short_line(label):
 
 
 def test_names_for_printing():
-    assert describe_changes('{"b": true, "a": 0.5}', '{"text": null}') == "a=0.5; b=True; text=None"
-    assert describe_changes('{"a": 0.5}', label="no_a") == "no_a"
-    assert describe_changes("{}") == ""
+    assert in_words(values_of('{"b": true, "a": 0.5}', '{"text": null}')) == "a=0.5; b=True; text=None"
+    assert in_words(values_of("{}")) == ""
 
 
 def test_resolved_holds_every_value_that_is_used(small_config):

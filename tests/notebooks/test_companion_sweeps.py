@@ -3,7 +3,7 @@
 import pytest
 
 from mmsa_lib.experiments.config import RunConfig
-from mmsa_lib.experiments.files import describe_changes
+from mmsa_lib.experiments.results import in_words, values_of
 from mmsa_lib.experiments.sweeps.points import read_points
 from mmsa_lib.methods import METHODS
 from mmsa_lib.paths import project_root
@@ -27,7 +27,7 @@ def config(point):
 
 def variant(config):
     names = config.described()
-    return describe_changes(names["changes"], names["data_options"])
+    return in_words(values_of(names["changes"], names["data_options"]))
 
 
 @pytest.mark.parametrize("name", [file.stem for file in FILES])
