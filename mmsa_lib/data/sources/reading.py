@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 _MARKS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_REMEDY = (
+    "save it as UTF-8 ('CSV UTF-8' in a spreadsheet), or convert it by 'iconv -f GB18030 -t UTF-8' where it is "
+    "Chinese, 'iconv -f WINDOWS-1252 -t UTF-8' where it is Western European"
+)
+_Row = tuple[int, list[str]]
 
 
 @dataclass
@@ -54,7 +60,9 @@ def read_cells(path: Path) -> Cells:
     if text[:4] == "sep=" and text[5:6] in ("\r", "\n"):  # how spreadsheets say it
         mark, text = text[4], text[5:]
     else:
-        mark = _separator(text, usual)
+        header = text.strip().partition("\n")[0]
+        others = [mark for mark in _MARKS if mark in header]
+        mark = others[0] if usual not in header and len(others) == 1 else usual
     rows = _rows(text, mark, path, remarks)
     if mark != usual:
         remarks.append(f"{path.name} is separated by {_MARKS.get(mark, repr(mark))}")
@@ -73,94 +81,73 @@ def read_cells(path: Path) -> Cells:
     return Cells(columns, [line for line, _ in rows], remarks)
 
 
+def _unreadable(path: Path, said: str) -> DataError:
+    return DataError(f"{path} is not a readable table: {said}")
+
+
 def _text_of(path: Path) -> tuple[str, list[str]]:
     """The text of a file, and a remark where it is not UTF-8."""
     kind = kind_of(path)
     if kind not in ("", TABLE, TEXT):
-        raise DataError(f"{path} is not a readable table: it seems to be {kind}")
+        raise _unreadable(path, f"it seems to be {kind}")
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}; check the path") from error
     encoding = next((name for mark, name in _ENCODINGS.items() if raw.startswith(mark)), "utf-8")
-    remedy = (
-        "save it as UTF-8 ('CSV UTF-8' in a spreadsheet), or convert it by 'iconv -f GB18030 -t UTF-8' where it is "
-        "Chinese, 'iconv -f WINDOWS-1252 -t UTF-8' where it is Western European"
-    )
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
         line, byte = raw[: error.start].count(b"\n") + 1, raw[error.start]
-        raise DataError(
-            f"{path} is not a readable table: line {line} is not {encoding.removesuffix('-sig').upper()} (byte "
-            f"{byte:#04x}); {remedy}"
-        ) from error
+        what = f"line {line} is not {encoding.removesuffix('-sig').upper()} (byte {byte:#04x}); {_REMEDY}"
+        raise _unreadable(path, what) from error
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise DataError(f"{path} is not a readable table: line {line} holds NUL characters; {remedy}")
+        raise _unreadable(path, f"line {line} holds NUL characters; {_REMEDY}")
     return text, [f"{path.name} is UTF-16"] if encoding == "utf-16" else []
 
 
-def _separator(text: str, usual: str) -> str:
-    """The usual mark, unless the header holds another one and not this."""
-    header = text.strip().partition("\n")[0]
-    others = [mark for mark in _MARKS if mark in header]
-    return others[0] if usual not in header and len(others) == 1 else usual
-
-
-def _rows(text: str, mark: str, path: Path, remarks: list[str]) -> list[tuple[int, list[str]]]:
+def _rows(text: str, mark: str, path: Path, remarks: list[str]) -> list[_Row]:
     """The line number and the cells of the header and of every row.
 
     Tab-separated tables are written with quotation marks that quote, and with such that are text: where both ways give
     rows of equal length, but not equally many, a quotation mark may have swallowed rows.
     """
     plain = _parsed(text, mark, csv.QUOTE_NONE, path)
-    if '"' not in text:
-        return _or_raise(plain)
-    quoted = _parsed(text, mark, csv.QUOTE_MINIMAL, path)
-    if isinstance(plain, list) and isinstance(quoted, list) and len(plain) != len(quoted):
-        line = max(one for (one, _), (other, _) in zip(quoted, plain, strict=False) if one == other)
-        raise DataError(
-            f"{path} is not a readable table: a quotation mark in line {line} may have swallowed the lines below it; "
-            "double it, or remove it"
-        )
-    if isinstance(quoted, DataError) and isinstance(plain, list) and mark == "\t":
+    found = _parsed(text, mark, csv.QUOTE_MINIMAL, path) if '"' in text else plain
+    if isinstance(plain, list) and isinstance(found, list) and len(plain) != len(found):
+        line = max(one for (one, _), (other, _) in zip(found, plain, strict=False) if one == other)
+        swallowed = f"a quotation mark in line {line} may have swallowed the lines below it; double it, or remove it"
+        raise _unreadable(path, swallowed)
+    if isinstance(found, DataError) and isinstance(plain, list) and mark == "\t":
         remarks.append(f"{path.name}: quotation marks are read as text")
         return plain
-    return _or_raise(quoted)
-
-
-def _or_raise(found: list[tuple[int, list[str]]] | DataError) -> list[tuple[int, list[str]]]:
     if isinstance(found, DataError):
         raise found
     return found
 
 
-def _parsed(text: str, mark: str, quoting: int, path: Path) -> list[tuple[int, list[str]]] | DataError:
+def _parsed(text: str, mark: str, quoting: int, path: Path) -> list[_Row] | DataError:
     """The rows, or what is wrong with them."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, quoting=quoting, strict=True)
-    rows: list[tuple[int, list[str]]] = []
+    rows: list[_Row] = []
     line = 1
     try:
         for cells in reader:
-            if cells and len(cells) != len(rows[0][1] if rows else cells):
-                return _wrong_length(path, line, len(cells), len(rows[0][1]), mark)
+            width = len(rows[0][1]) if rows else len(cells)
+            if cells and len(cells) != width:
+                remedy = "the row is cut short; copy or download the file again, or complete the row"
+                if len(cells) > width:
+                    remedy = f"put cells that hold {_MARKS.get(mark, repr(mark))} into quotation marks"
+                    remedy += ", and write decimals with a point" if mark == "," else ""
+                found = f"line {line} has {len(cells)} cells, and the header has {width}"
+                return _unreadable(path, f"{found}; {remedy}")
             if cells:
                 rows.append((line, cells))
             line = reader.line_num + 1
     except csv.Error as error:
-        return DataError(f"{path} is not a readable table: line {line}: {error}; check the quotation marks from there")
-    return rows or DataError(f"{path} is not a readable table: it holds no line; download or write it again")
-
-
-def _wrong_length(path: Path, line: int, found: int, expected: int, mark: str) -> DataError:
-    if found < expected:
-        remedy = "the row is cut short; copy or download the file again, or complete the row"
-    else:
-        remedy = f"put cells that hold {_MARKS.get(mark, repr(mark))} into quotation marks"
-        remedy += ", and write decimals with a point" if mark == "," else ""
-    where = f"{path} is not a readable table: line {line}"
-    return DataError(f"{where} has {found} cells, and the header has {expected}; {remedy}")
+        return _unreadable(path, f"line {line}: {error}; check the quotation marks from there")
+    return rows or _unreadable(path, "it holds no line; download or write it again")
 
 
 def original(files: Mapping[str, Path], name: str) -> Path:
@@ -189,18 +176,10 @@ def read_table(
     """
     import pandas as pd
 
-    try:
-        table = pd.read_csv(
-            path,
-            sep=separator,
-            header=None if columns is None else 0,
-            quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-            keep_default_na=False,
-            encoding="utf-8",
-        )
-    except Exception as error:  # pandas raises nearly anything on a damaged file
-        reason = " ".join(str(error).split())[:160]
-        raise DataError(f"{path}: not a readable table ({reason}); fetch the original again") from error
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    options = {"sep": separator, "header": None if columns is None else 0, "quoting": quoting}
+    with _original_again(path, "not a readable table"):
+        table = pd.read_csv(path, keep_default_na=False, encoding="utf-8", **options)
     missing = [name for name in columns or () if name not in table.columns]
     if missing:
         raise DataError(f"{path}: column {missing[0]!r} is missing; fetch the original again")
@@ -213,11 +192,18 @@ def read_numbers(path: Path) -> np.ndarray:
     Raises:
         DataError: a cell is not a number or rows differ in length.
     """
-    try:
+    with _original_again(path, "not a table of numbers"):
         return np.loadtxt(path, delimiter=",", quotechar='"', ndmin=2)
-    except Exception as error:  # numpy raises nearly anything on a damaged file
+
+
+@contextmanager
+def _original_again(path: Path, what: str) -> Iterator[None]:
+    """Turn what pandas and numpy raise on a damaged file, which is nearly anything, into one line."""
+    try:
+        yield
+    except Exception as error:
         reason = " ".join(str(error).split())[:160]
-        raise DataError(f"{path}: not a table of numbers ({reason}); fetch the original again") from error
+        raise DataError(f"{path}: {what} ({reason}); fetch the original again") from error
 
 
 def read_dataset(path: Path, key: str) -> np.ndarray:

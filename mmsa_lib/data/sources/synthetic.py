@@ -58,6 +58,8 @@ EMOTIONS = ("neutral", "happy", "sad", "angry")
 NEUTRAL_BAND = 0.5
 MINIMUM_WIDTH = 8
 NOTE_PREFIX = "generator settings: "
+LIMITS = {"seed": (0, 2**63 - 1), "length": (1, 10_000), "speaker_size": (1, 10**9), "focus": (0, 1)}
+LIMITS |= {"noise": (1e-3, 1e3), "label_noise": (0, 1e3), "missing": (0, 0.9), "absent": (0, 0.9), "synergy": (0, 1e3)}
 
 
 SPLITS = ("train", "valid", "test")
@@ -100,21 +102,14 @@ class Settings:
     task: Literal["regression", "emotions"] = "regression"
 
     def __post_init__(self):
-        object.__setattr__(self, "samples", _three_integers("samples", self.samples, minimum=1))
-        object.__setattr__(self, "dims", _three_integers("dims", self.dims, minimum=MINIMUM_WIDTH))
-        for name, low, high in (
-            ("seed", 0, 2**63 - 1),
-            ("length", 1, 10_000),
-            ("speaker_size", 1, 10**9),
-            ("noise", 1e-3, 1e3),
-            ("label_noise", 0, 1e3),
-            ("missing", 0, 0.9),
-            ("absent", 0, 0.9),
-            ("synergy", 0, 1e3),
-            ("focus", 0, 1),
-        ):
+        for name, least in (("samples", 1), ("dims", MINIMUM_WIDTH)):
             value = getattr(self, name)
-            integer = name in ("seed", "length", "speaker_size")
+            parts = tuple(value) if isinstance(value, (list, tuple)) else ()
+            if len(parts) != 3 or any(type(part) is not int or part < least for part in parts):
+                raise ConfigError(f"synthetic data: {name}={value!r}; give three integers of at least {least}")
+            object.__setattr__(self, name, parts)
+        for name, (low, high) in LIMITS.items():
+            value, integer = getattr(self, name), name in ("seed", "length", "speaker_size")
             if isinstance(value, bool) or not isinstance(value, int if integer else (int, float)):
                 raise ConfigError(f"synthetic data: {name}={value!r} is not {'an integer' if integer else 'a number'}")
             if not low <= value <= high:
@@ -214,13 +209,6 @@ def rate(u: np.ndarray) -> np.ndarray:
     return (np.round(5 * saturate(u)) / 5 + 0.0).astype(np.float32)  # + 0.0 turns -0 into 0
 
 
-def _three_integers(name: str, value, minimum: int) -> tuple[int, int, int]:
-    parts = tuple(value) if isinstance(value, (list, tuple)) else ()
-    if len(parts) != 3 or any(isinstance(p, bool) or not isinstance(p, int) or p < minimum for p in parts):
-        raise ConfigError(f"synthetic data: {name}={value!r}; give three integers of at least {minimum}")
-    return parts
-
-
 def build(**options) -> DatasetRecord:
     """Generate the data set.
 
@@ -245,16 +233,17 @@ def build(**options) -> DatasetRecord:
     settings = Settings(**options)
     count = sum(settings.samples)
     speaker = _speakers(settings)
-    lengths = _lengths(settings, count)
+    clips = np.arange(count) - np.searchsorted(speaker, speaker)
+    lengths = settings.stream("length").integers(max(1, settings.length // 4), settings.length + 1, size=count)
     factors = {name: settings.stream("factor", name).standard_normal(count) for name in FACTORS}
-    peaks = {name: _peaks(settings, name, lengths) for name in FACTORS}
+    peaks = {name: (settings.stream("peak", name).random(count) * lengths).astype(np.int64) for name in FACTORS}
     nuisance = _nuisance(settings, speaker)
     observed = _observed(settings, lengths)
     errors = settings.stream("label").standard_normal((count, 2))
     return DatasetRecord(
         name="synthetic",
         task=regression((-3, 3)) if settings.task == "regression" else emotions(EMOTIONS),
-        ids=_identifiers(speaker),
+        ids=[f"speaker{s:04d}_{clip}" for s, clip in zip(speaker, clips, strict=True)],
         groups=[f"speaker{s:04d}" for s in speaker],
         labels=respond(settings, factors, errors),
         folds={"standard": np.repeat(np.array(SPLITS), settings.samples)},
@@ -286,22 +275,6 @@ def _speakers(settings: Settings) -> np.ndarray:
         speakers.append(first + np.arange(size) * number // size)
         first += number
     return np.concatenate(speakers)
-
-
-def _identifiers(speaker: np.ndarray) -> list[str]:
-    """``speaker0003_7``: the speaker and a running number, as MOSI writes video and clip."""
-    starts = np.searchsorted(speaker, speaker)
-    return [f"speaker{s:04d}_{clip}" for s, clip in zip(speaker, np.arange(len(speaker)) - starts, strict=True)]
-
-
-def _lengths(settings: Settings, count: int) -> np.ndarray:
-    shortest = max(1, settings.length // 4)
-    return settings.stream("length").integers(shortest, settings.length + 1, size=count)
-
-
-def _peaks(settings: Settings, factor: str, lengths: np.ndarray) -> np.ndarray:
-    """Peak word of one factor in each sample, uniform over its words."""
-    return (settings.stream("peak", factor).random(len(lengths)) * lengths).astype(np.int64)
 
 
 def _nuisance(settings: Settings, speaker: np.ndarray) -> np.ndarray:

@@ -147,7 +147,7 @@ def read(path: Path | str, name: str, *, task: Task | None = None, label_column:
     source = Source(path, {"": table}, own_table=True)
     ids, groups = _ids(table, notes)
     standard = _splits(table, texts(table.need("split", ids), f"{table.where} split", count=len(ids)), ids)
-    source.name_samples({"": ids}, [group or own for group, own in zip(groups, ids, strict=True)], standard)
+    source.name_samples({"": ids}, groups, standard)
     _plain_numbers(table, source.repairs)
     emotion_labels = _emotion_labels(table, task)
     unimodal = {} if emotion_labels else source.unimodal()
@@ -161,7 +161,7 @@ def read(path: Path | str, name: str, *, task: Task | None = None, label_column:
         read_labels = source.labels(task, label_column, parts, sims=bool(unimodal))
     transcripts = _transcripts(source, table, notes)
     sets = {m: found for m in MODALITIES if (found := read_features(m, ids, source.repairs)) is not None}
-    source.notes += [*_remarks_on_groups(groups), *notes]
+    source.notes += notes
     return source.record(name, read_labels, sets, files=[Path(table.where)], transcripts=transcripts, unimodal=unimodal)
 
 
@@ -243,13 +243,11 @@ def _modality_folders(folder: Path, listing: Iterable[str]) -> dict[Modality, st
 
 def _plain_key(name: str) -> str | None:
     """The key of what is no feature."""
-    field = field_of(name)
-    return (
-        name
-        if name.startswith(EMOTION_PREFIX)
-        else _KEYS.get(spelling(name))
-        or (field if field in ("id", "labels", "raw_text") or str(field).startswith("labels_") else None)
-    )
+    if name.startswith(EMOTION_PREFIX):
+        return name
+    field = field_of(name) or ""
+    known = field in ("id", "labels", "raw_text") or field.startswith("labels_")
+    return _KEYS.get(spelling(name)) or (field if known else None)
 
 
 def _cell_key(name: str, _: Any) -> str | None:
@@ -269,7 +267,7 @@ def _array_key(name: str, values: Any) -> str | None:
 
 
 def _ids(table: _Table, notes: list[str]) -> tuple[list[str], list[str]]:
-    """Ids, and the group of each sample: empty where it is not given."""
+    """Ids, and the group of each sample: its id where none is given."""
     path, groups = table.where, None
     if "group" in table:
         key, where = table.called["group"], table.place("group")
@@ -283,18 +281,14 @@ def _ids(table: _Table, notes: list[str]) -> tuple[list[str], list[str]]:
             videos = names_of(groups, where)
             notes.append(f"ids are {key}$_${clip}")
             ids = [f"{video}$_${one}" for video, one in zip(videos, ids, strict=True)]
-    if groups is None:
-        return ids, [""] * len(ids)
-    groups = [name if has_values(name) else "" for name in entries_of(groups, where, len(ids))]
-    given = iter(names_of([name for name in groups if has_values(name)], where))
-    return ids, [next(given) if has_values(name) else "" for name in groups]
-
-
-def _remarks_on_groups(groups: list[str]) -> list[str]:
-    empty = groups.count("")
-    if empty == len(groups):
-        return ["no column 'group': each sample is a group of its own"]
-    return [f"{DOUBT}group: {empty} cells are empty; these samples are groups of their own"] if empty else []
+    given = entries_of(groups, where, len(ids)) if groups is not None else [""] * len(ids)
+    found = iter(names_of([name for name in given if has_values(name)], where if groups is not None else path))
+    empty = sum(not has_values(name) for name in given)
+    if empty == len(given):
+        notes.append("no column 'group': each sample is a group of its own")
+    elif empty:
+        notes.append(f"{DOUBT}group: {empty} cells are empty; these samples are groups of their own")
+    return ids, [next(found) if has_values(name) else own for name, own in zip(given, ids, strict=True)]
 
 
 def _splits(table: _Table, raw: list[str], ids: list[str]) -> np.ndarray:
@@ -319,9 +313,11 @@ def _transcripts(source: Source, table: _Table, notes: list[str]) -> list[str] |
     words = sum(text.strip() in ("None", "NULL", "null", "N/A", "#N/A") for text in found)
     if words:
         notes.append(f"{DOUBT}{words} transcripts are 'None' or the like; empty the cells if they are missing")
-    if found and all(missing):
+    if any(text.strip() for text in found):
+        return found
+    if found:
         table.leave_out("raw_text", "no values")
-    return found if any(text.strip() for text in found) else None
+    return None
 
 
 def _plain_numbers(table: _Table, repairs: Repairs) -> None:
