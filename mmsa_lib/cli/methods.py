@@ -7,8 +7,9 @@ import re
 import sys
 from typing import Any
 
-from mmsa_lib.cli.names import check_method
 from mmsa_lib.cli.output import answer
+from mmsa_lib.errors import ConfigError, unknown_name
+from mmsa_lib.methods import METHODS, create
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -27,9 +28,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def list_methods(args: argparse.Namespace) -> int:
     """``methods list``."""
-    from mmsa_lib.methods import METHODS
-
-    rows = [_facts(name, cls) for name, cls in METHODS.items()]
+    rows = [_facts(name) for name in METHODS]
     lines = [
         f"{r['method']:<19} {r['kind']:<9} {', '.join(r['modalities'])}; {', '.join(r['tasks'])}\n"
         f"{'':<19} {r['description']}"
@@ -40,19 +39,20 @@ def list_methods(args: argparse.Namespace) -> int:
 
 def info_of(args: argparse.Namespace) -> int:
     """``methods info``."""
-    check_method(args.method, constant=False)
-    from mmsa_lib.methods import METHODS, provenance
+    if args.method not in METHODS:
+        raise unknown_name("method", args.method, METHODS)
+    from mmsa_lib.methods import provenance
 
-    cls = METHODS[args.method]
-    values = provenance(cls.Config, args.dataset or "").astype(object).to_dict("records")
+    values = provenance(METHODS[args.method].Config, args.dataset or "").astype(object).to_dict("records")
     lines = [
         f"{v['setting']}={v['value']}{v['unit'] and ' '}{v['unit']}: {v['meaning']} [{v['tag']}: {v['source']}]"
         for v in values
     ]
-    return answer(args, {**_facts(args.method, cls), "values": values}, lines)
+    return answer(args, {**_facts(args.method), "values": values}, lines)
 
 
-def _facts(name: str, cls: type) -> dict[str, Any]:
+def _facts(name: str) -> dict[str, Any]:
+    cls = METHODS[name]
     origin = _words(sys.modules[cls.__module__].__doc__)
     kind = "baseline" if origin.startswith("Plain baselines") else "paper"
     title = origin.partition(": ")[2].rstrip(".") if kind == "paper" else ""
@@ -71,8 +71,6 @@ def _words(text: str | None) -> str:
 def _tasks(name: str) -> list[str]:
     """The kinds of tasks that a method can be built for."""
     from mmsa_lib.data.task import classes, emotions, regression
-    from mmsa_lib.errors import ConfigError
-    from mmsa_lib.methods import create
 
     found = []
     for task in (regression(), emotions(["happy", "sad"]), classes(["happy", "sad"])):

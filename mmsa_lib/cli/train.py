@@ -9,14 +9,16 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsa_lib.cli.names import CONSTANT, check_method
-from mmsa_lib.cli.output import print_json, say, say_undefined
+from mmsa_lib.cli.output import answer, print_json, say, say_undefined
 from mmsa_lib.errors import ConfigError, MMSAError, unknown_name
+from mmsa_lib.methods import METHODS
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mmsa_lib.experiments import RunConfig, RunResult
+
+CONSTANT = "constant"
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -26,42 +28,41 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         help="train a method, one run per seed, and show its test metrics",
         description="Train a method, one run per seed. A finished run is not repeated; an interrupted one is resumed.",
     )
-    parser.add_argument("method", metavar="METHOD", help="a method, or 'constant' for the constant baselines alone")
-    parser.add_argument("--dataset", default="synthetic", metavar="D", help="a data set (default: synthetic)")
-    parser.add_argument("--fold", default="standard", metavar="F", help="a fold of it (default: standard)")
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[1111], metavar="S", help="one run each (default: 1111)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("method", metavar="METHOD", help="a method, or 'constant' for the constant baselines alone")
+    add("--dataset", default="synthetic", metavar="D", help="a data set (default: synthetic)")
+    add("--fold", default="standard", metavar="F", help="a fold of it (default: standard)")
+    add("--seeds", type=int, nargs="+", default=[1111], metavar="S", help="one run each (default: 1111)")
+    add(
         "--set", nargs="+", action="extend", default=[], metavar="key=value", dest="assignments",
         help="values of the method, the training settings or the data; config., settings. or data. may precede the key",
     )  # fmt: skip
-    parser.add_argument(
+    add(
         "--missing", default="none", metavar="RECIPE",
         help="how training and validation samples are made incomplete: none or stochastic (default: none)",
     )  # fmt: skip
-    parser.add_argument(
+    add(
         "--protocols", nargs="+", default=["complete"], metavar="P",
         help="also test on incomplete samples: frames, subsets, rate, … ('mmsa-lib data masks' lists them)",
     )  # fmt: skip
-    parser.add_argument("--runs", type=Path, metavar="DIR", help="folder of runs (default: MMSA_LIB_RUNS or runs/)")
-    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:<number> (default: auto)")
-    parser.add_argument(
+    add("--runs", type=Path, metavar="DIR", help="folder of runs (default: MMSA_LIB_RUNS or runs/)")
+    add("--device", metavar="NAME", help="auto, cpu, cuda or cuda:<number> (default: auto)")
+    add(
         "--oracle", action="store_true",
         help="also record test metrics after every epoch, to show what selection on the test set would claim",
     )  # fmt: skip
-    parser.add_argument(
-        "--metrics", nargs="+", metavar="KEY", help="which metrics to show (default: all but macro averages)"
-    )
-    parser.add_argument("--force", action="store_true", help="repeat finished runs from the start")
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add("--metrics", nargs="+", metavar="KEY", help="which metrics to show (default: all but macro averages)")
+    add("--force", action="store_true", help="repeat finished runs from the start")
+    add("--quiet", action="store_true", help="show no progress")
+    add("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(handler=train)
 
 
 def train(args: argparse.Namespace) -> int:
     """Check everything that can be checked without data, then run seed after seed."""
-    check_method(args.method)
+    known = [*METHODS, CONSTANT]
+    if args.method not in known:
+        raise unknown_name("method", args.method, known)
     from mmsa_lib.data.registry import SYNTHETIC, store_path
 
     if args.dataset != SYNTHETIC:
@@ -134,19 +135,17 @@ def _check_metrics(asked: Sequence[str], known: Collection[str]) -> None:
             raise unknown_name("metric", key, known)
 
 
-def _only(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFrame:
-    return frame[frame["metric"].isin(metrics)] if metrics else frame
-
-
 def _report(args: argparse.Namespace, finished: dict[int, RunResult], failed: dict[int, Exception]) -> None:
     import pandas as pd
 
     from mmsa_lib.experiments.tables import results_table
 
-    frame = pd.concat([part for r in finished.values() for part in (r.metrics, r.constants)]) if finished else None
-    frame = None if frame is None else frame.drop_duplicates(ignore_index=True)
-    table = None if frame is None else results_table(frame, args.metrics)
-    say_undefined(() if table is None else table.undefined)
+    frame, table = None, None
+    if finished:
+        frame = pd.concat([part for r in finished.values() for part in (r.metrics, r.constants)])
+        frame = frame.drop_duplicates(ignore_index=True)
+        table = results_table(frame, args.metrics)
+        say_undefined(table.undefined)
     if args.json:
         runs = [_run_facts(seed, result, args.metrics) for seed, result in finished.items()]
         runs += [
@@ -175,65 +174,60 @@ def _print_incomplete(frame: pd.DataFrame, metrics: Sequence[str] | None) -> Non
     for (protocol, name), part in own.groupby(["protocol", "level"], sort=False):
         print(f"\n{protocol}: {name.replace('_', ', ')}, mean over seeds")
         for method, rows in summarise(part, items=False).groupby("method", sort=False):
-            print(f"{method:<22} {_metric_line(rows.set_index('metric')['mean'].to_dict(), metrics)}")
+            print(f"{method:<22} {_metric_line(_by_metric(rows, 'mean'), metrics)}")
 
 
 def _run_facts(seed: int, result: RunResult, shown: Sequence[str] | None) -> dict[str, Any]:
+    """What ``--json`` says of a run: its metrics by split, and by protocol and level."""
     frame = _only(result.metrics, shown)
-    complete, others = (frame[(frame["protocol"] == "complete") == wanted] for wanted in (True, False))
-    values = {split: part.set_index("metric")["value"].to_dict() for split, part in complete.groupby("split")}
-    training = result.environment["training"]
+    complete = frame[frame["protocol"] == "complete"]
+    protocols: dict[str, dict[str, dict[str, float]]] = {}
+    others = frame[(frame["protocol"] != "complete") & (frame["split"] == "test")]
+    for (protocol, level), cell in others.groupby(["protocol", "level"], sort=False):
+        protocols.setdefault(protocol, {})[level] = _by_metric(cell)
     return {
         "seed": seed,
         "run_id": result.run_id,
         "folder": str(result.folder),
         "finished_before": result.finished_before,
-        **training,
-        "metrics": values,
-        "protocols": _by_cell(others[others["split"] == "test"]),
-    }
-
-
-def _by_cell(frame: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
-    """Protocol to level to metric to value."""
-    return {
-        protocol: {
-            level: cell.set_index("metric")["value"].to_dict() for level, cell in part.groupby("level", sort=False)
-        }
-        for protocol, part in frame.groupby("protocol", sort=False)
+        **result.environment["training"],
+        "metrics": {split: _by_metric(part) for split, part in complete.groupby("split")},
+        "protocols": protocols,
     }
 
 
 def _summary_facts(summary: pd.DataFrame) -> dict[str, Any]:
     """Test metrics over seeds, and those of the constants."""
     numbers = ["n", "mean", "sd", "low", "high"]
-    own = summary[~summary["constant"]].set_index("metric")[numbers]
-    constants = summary[summary["constant"]]
+    constants = summary[summary["constant"]].groupby("method", sort=True)
     return {
-        "over_seeds": {key: own.loc[key].to_dict() for key in own.index},
-        "constants": {
-            name: part.set_index("metric")["mean"].to_dict() for name, part in constants.groupby("method", sort=True)
-        },
+        "over_seeds": summary[~summary["constant"]].set_index("metric")[numbers].T.to_dict(),
+        "constants": {name: _by_metric(part, "mean") for name, part in constants},
     }
 
 
+def _only(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFrame:
+    return frame[frame["metric"].isin(metrics)] if metrics else frame
+
+
+def _by_metric(rows: pd.DataFrame, column: str = "value") -> dict[str, float]:
+    return rows.set_index("metric")[column].to_dict()
+
+
 def _test_metrics(result: RunResult) -> dict[str, float]:
-    frame = result.metrics
-    chosen = (frame["split"] == "test") & (frame["protocol"] == "complete")
-    return frame[chosen].set_index("metric")["value"].to_dict()
+    return _by_metric(result.metrics.query("split == 'test' and protocol == 'complete'"))
 
 
 def _metric_line(values: dict[str, float], keys: Sequence[str] | None = None) -> str:
     """The values of ``keys`` as far as they are there; without keys, those that are shown first."""
     from mmsa_lib.evaluation.metrics import metric, shown_first
 
+    def number(percent: bool, value: float) -> str:
+        return "–" if math.isnan(value) else f"{100 * value:.2f} %" if percent else f"{value:.3f}"
+
     chosen = shown_first(list(values)) if keys is None else [key for key in keys if key in values]
     shown = {metric(key): values[key] for key in chosen}
-    return "  ".join(f"{m.label} {_number(m.percent, v)}" for m, v in shown.items())
-
-
-def _number(percent: bool, value: float) -> str:
-    return "–" if math.isnan(value) else f"{100 * value:.2f} %" if percent else f"{value:.3f}"
+    return "  ".join(f"{m.label} {number(m.percent, v)}" for m, v in shown.items())
 
 
 def _beats_constants(result: RunResult) -> bool:
@@ -255,6 +249,7 @@ def _beats_constants(result: RunResult) -> bool:
 def _constants(args: argparse.Namespace) -> int:
     """The constant baselines of a data set: nothing is trained, so there are no seeds and no run folders."""
     from mmsa_lib.data.loading import load
+    from mmsa_lib.evaluation.metrics import metric
     from mmsa_lib.experiments.runs import constant_rows
 
     if args.assignments:
@@ -263,24 +258,13 @@ def _constants(args: argparse.Namespace) -> int:
         raise ConfigError("what is missing changes no constant; leave --missing and --protocols out")
     if args.device or args.oracle or args.force or args.seeds != [1111]:
         raise ConfigError("constant baselines are not trained; leave --device, --oracle, --force and --seeds out")
-    data = load(args.dataset, args.fold)
-    rows = constant_rows(data)
+    rows = constant_rows(load(args.dataset, args.fold))
     _check_metrics(args.metrics or (), set(rows["metric"]))
     rows = _only(rows, args.metrics)
-    values = {name: part.set_index("metric")["value"].to_dict() for name, part in rows.groupby("method", sort=False)}
-    if args.json:
-        print_json({"method": CONSTANT, "dataset": args.dataset, "fold": args.fold, "constants": values})
-    else:
-        for name, numbers in values.items():
-            print(f"{name:<22} {_metric_line(numbers, args.metrics)}")
-    say_undefined(_undefined(values))
-    return 0
-
-
-def _undefined(values: dict[str, dict[str, float]]) -> list[str]:
-    """Class metrics that no constant has."""
-    from mmsa_lib.evaluation.metrics import metric
-
-    keys = next(iter(values.values()))
-    empty = [key for key in keys if all(math.isnan(numbers[key]) for numbers in values.values())]
-    return [metric(key).label for key in empty if metric(key).percent]
+    values = {name: _by_metric(part) for name, part in rows.groupby("method", sort=False)}
+    facts = {"method": CONSTANT, "dataset": args.dataset, "fold": args.fold, "constants": values}
+    lines = [f"{name:<22} {_metric_line(numbers, args.metrics)}" for name, numbers in values.items()]
+    empty = [metric(key) for key, part in rows.groupby("metric", sort=False) if part["value"].isna().all()]
+    code = answer(args, facts, lines)
+    say_undefined([described.label for described in empty if described.percent])
+    return code

@@ -43,6 +43,8 @@ PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
 LEFT_OUT = (
     # Lists every method; the run's own method is named as a root instead, so that a new method changes no other run.
     "mmsa_lib.methods",
+    # Lists what the package offers; a run imports the modules that it uses by their own names.
+    "mmsa_lib.experiments",
     # What sources, generator and store build enters through the fingerprint of the loaded data.
     "mmsa_lib.data.sources.*",
     "mmsa_lib.data.download",
@@ -116,14 +118,17 @@ def import_closure(
 ) -> list[str]:
     """Sorted names of all modules that ``roots`` import inside the package, read from their source, not by importing.
 
-    Imports inside functions count too. Modules in ``left_out`` are not entered unless they are roots.
+    Imports inside functions count too, and what a package names that imports when it is asked. Modules in ``left_out``
+    are not entered unless they are roots.
     """
     waiting, found = list(roots), set()
     while waiting:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            imported = imported_modules(_source(name, folder), folder)
+            source = _source(name, folder)
+            lazy = {f"{name}.{text}" for text in _read(source).lazy}
+            imported = imported_modules(source, folder) | {part for part in lazy if _file(part, folder).is_file()}
             waiting.extend(module for module in imported if not _is_left_out(module, left_out))
     return sorted(found)
 
@@ -146,11 +151,13 @@ class _Module(NamedTuple):
         statements: each statement of the module as text, without docstrings and without imports of this package.
         defined: the text behind each name that a statement of the module defines.
         imported: modules of this package that are imported anywhere, each with a name that is taken from it, or none.
+        lazy: of a module with a ``__getattr__`` its texts, which may name modules beside or below it.
     """
 
     statements: tuple[str, ...]
     defined: dict[str, str]
     imported: frozenset[tuple[str, str]]
+    lazy: frozenset[str] = frozenset()
 
 
 @cache
@@ -169,7 +176,9 @@ def _read(source: str) -> _Module:
         targets = getattr(node, "targets", [getattr(node, "target", None)])
         names = [getattr(node, "name", None), *(getattr(target, "id", None) for target in targets)]
         defined |= {name: text for name in names if isinstance(name, str)}
-    return _Module(tuple(statements), defined, frozenset(ours))
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    lazy = {text for text in texts if "__getattr__" in defined and text.replace(".", "").isidentifier()}
+    return _Module(tuple(statements), defined, frozenset(ours), frozenset(lazy))
 
 
 class _Cleaner(ast.NodeTransformer):

@@ -2,39 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from mmsa_lib.data.batch import Modality
-from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError, UnknownNameError, unknown_name
-from mmsa_lib.methods.base import Method, MethodConfig, Output
-from mmsa_lib.methods.collaborative_mmcl import CollaborativeMMCL
-from mmsa_lib.methods.contrastive_mmcl import ContrastiveMMCL
-from mmsa_lib.methods.evidence import provenance
-from mmsa_lib.methods.fusion_baselines import EarlyFusion, LateFusion, TextOnly
-from mmsa_lib.methods.hrlf import HRLF
-from mmsa_lib.methods.modal_alignment import ModalAlignment
-from mmsa_lib.methods.self_mm import SelfMM
+
+if TYPE_CHECKING:
+    from mmsa_lib.data.record import Modality
+    from mmsa_lib.data.task import Task
+    from mmsa_lib.methods.base import Method, MethodConfig, Output
+    from mmsa_lib.methods.evidence import provenance
 
 __all__ = ["METHODS", "Method", "MethodConfig", "Output", "create", "method_class", "provenance"]
 
-METHODS: dict[str, type[Method]] = {
-    method.id: method
-    for method in (
-        ContrastiveMMCL,
-        CollaborativeMMCL,
-        SelfMM,
-        ModalAlignment,
-        HRLF,
-        TextOnly,
-        EarlyFusion,
-        LateFusion,
-    )
+_OURS = {
+    "contrastive_mmcl": ("contrastive_mmcl", "ContrastiveMMCL"),
+    "collaborative_mmcl": ("collaborative_mmcl", "CollaborativeMMCL"),
+    "self_mm": ("self_mm", "SelfMM"),
+    "modal_alignment": ("modal_alignment", "ModalAlignment"),
+    "hrlf": ("hrlf", "HRLF"),
+    "text_only": ("fusion_baselines", "TextOnly"),
+    "early_fusion": ("fusion_baselines", "EarlyFusion"),
+    "late_fusion": ("fusion_baselines", "LateFusion"),
 }
+"""Module and class of each method of this package; the names alone are known without waiting for torch."""
+
+
+class _Registry(dict):
+    """Classes by id. One of this package is imported when it is first asked for."""
+
+    def __getitem__(self, name: str) -> type[Method]:
+        if (cls := super().__getitem__(name)) is None:
+            module, class_name = _OURS[name]
+            cls = self[name] = getattr(import_module(f"{__name__}.{module}"), class_name)
+        return cls
+
+    def __iter__(self) -> Iterator[str]:  # with it, dict(METHODS) asks for the classes too
+        return super().__iter__()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else default  # noqa: SIM401
+
+    def values(self) -> ValuesView:
+        return ValuesView(self)
+
+    def items(self) -> ItemsView:
+        return ItemsView(self)
+
+
+METHODS: dict[str, type[Method]] = _Registry(dict.fromkeys(_OURS))
 """Every trainable method by its id. A method of one's own joins with ``METHODS["mine"] = Mine``."""
 
-_OURS = dict(METHODS)
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{'evidence' if name == 'provenance' else 'base'}"), name)
 
 
 def method_class(method_id: str) -> type[Method]:
@@ -47,6 +71,8 @@ def method_class(method_id: str) -> type[Method]:
     if method_id not in METHODS:
         unknown = unknown_name("method", method_id, METHODS)
         raise UnknownNameError(f"{unknown} (a method of your own is registered with METHODS[name] = class)")
+    from mmsa_lib.methods.base import Method, MethodConfig
+
     cls = METHODS[method_id]
     if not (isinstance(cls, type) and issubclass(cls, Method)):
         raise ConfigError(f"METHODS[{method_id!r}] is {cls!r}; register a class that extends mmsa_lib.methods.Method")
@@ -79,8 +105,8 @@ def create(method_id: str, dims: Mapping[Modality, int], task: Task, *, dataset:
             f"{method_id!r} is not trained; its metrics come from mmsa_lib.evaluation.baselines.constant_metrics"
         )
     cls = method_class(method_id)
-    ours = _OURS.get(method_id)
-    if ours is not None and (cls.__module__, cls.__qualname__) != (ours.__module__, ours.__qualname__):
+    module, class_name = _OURS.get(method_id, ("", ""))
+    if module and (cls.__module__, cls.__qualname__) != (f"{__name__}.{module}", class_name):
         raise ConfigError(
             f"{method_id!r} is a method of mmsa_lib, and tables could not tell {cls.__qualname__} from it; register it "
             "under another name"

@@ -11,7 +11,6 @@ import pytest
 
 from mmsa_lib import cli
 from mmsa_lib.cli import main
-from mmsa_lib.cli.names import method_ids
 from mmsa_lib.cli.output import print_json
 from mmsa_lib.errors import DataError, RunError
 
@@ -24,10 +23,19 @@ def one_line(capsys):
     return err
 
 
-def test_the_light_list_of_methods_is_the_real_one():
-    from mmsa_lib.methods import METHODS
+LIGHT = """
+import sys
+from mmsa_lib.cli import main
+main(sys.argv[1:])
+assert "torch" not in sys.modules and "pandas" not in sys.modules, "slow"
+"""
 
-    assert sorted(method_ids()) == sorted(METHODS)
+
+@pytest.mark.parametrize("words", ["--help", "train --help", "train self_m", "methods info self_m", "train constat"])
+def test_help_and_a_misspelt_method_do_not_wait_for_torch(words):
+    done = subprocess.run([sys.executable, "-c", LIGHT, *words.split()], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

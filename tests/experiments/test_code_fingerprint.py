@@ -66,6 +66,15 @@ def test_only_code_that_the_run_uses_changes_the_fingerprint(package, file, text
     assert (code_fingerprint(ROOTS, package) != before) is changes
 
 
+def test_a_package_that_imports_when_it_is_asked_reaches_what_it_names(package):
+    lazy = "HOME = {'A': 'first', 'B': 'second', 'C': 'nothing'}\ndef __getattr__(name):\n    return HOME[name]\n"
+    (package / "methods" / "__init__.py").write_text(lazy)
+    reached = {"mmsa_lib.methods", "mmsa_lib.methods.base", "mmsa_lib.methods.first", "mmsa_lib.methods.second"}
+    assert set(import_closure(["mmsa_lib.methods"], package)) == reached
+    everything = import_closure(["mmsa_lib.methods", "mmsa_lib.experiments"], left_out=())
+    assert {"mmsa_lib.methods.hrlf", "mmsa_lib.experiments.runs", "mmsa_lib.data.loading"} <= set(everything)
+
+
 def test_a_loaded_module_counts_as_it_was_loaded_until_it_is_loaded_again(package, monkeypatch):
     """Whoever edits a file and does not load it again runs the old code."""
     module = ModuleType("mmsa_lib.loop")
