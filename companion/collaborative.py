@@ -658,16 +658,12 @@ def distance_from_uniform(frame: pd.DataFrame) -> Figure:
 
 
 def word_gates(
-    frame: pd.DataFrame,
-    words: Sequence[str] = (),
-    missing: Mapping[str, Sequence[int]] | None = None,
-    marks: Mapping[str, Mapping[str, int]] | None = None,
+    frame: pd.DataFrame, missing: Mapping[str, Sequence[int]], marks: Mapping[str, Mapping[str, int]]
 ) -> Figure:
     """Gates over the words of one utterance, one panel per modality, one line per variant.
 
     Args:
         frame: tidy ``variant, modality, row, value``, the valid positions.
-        words: labels of the positions, where they are words.
         missing: modality to positions that were not observed; shaded.
         marks: modality to named positions; dotted lines.
     """
@@ -676,12 +672,10 @@ def word_gates(
     figure = curves(drawn, styles, "word", "gate", columns=1, width=7, height=1.45, integer=True)
     for axis in figure.axes:
         modality = axis.get_title()
-        for position in (missing or {}).get(modality, ()):
+        for position in missing[modality]:
             axis.axvspan(position - 0.5, position + 0.5, color=palette.GREY, alpha=0.25, lw=0)
-        mark_words(axis, (marks or {}).get(modality, {}))
+        mark_words(axis, marks[modality])
         axis.set(title="", ylabel=f"{modality}\ngate")
-        if words:
-            axis.set_xticks(range(len(words)), words, rotation=60, ha="right", fontsize="x-small")
     return figure
 
 

@@ -233,15 +233,12 @@ def pair_masks(panels: Mapping[str, np.ndarray], labels: Sequence[str], blocks: 
     return figure
 
 
-def routing_coefficients(
-    coupling: Mapping[str, np.ndarray], marks: Mapping[str, Mapping[str, int]] | None = None, words: Sequence[str] = ()
-) -> Figure:
+def routing_coefficients(coupling: Mapping[str, np.ndarray], marks: Mapping[str, Mapping[str, int]]) -> Figure:
     """Coupling coefficients of one utterance, words across and capsules down, one panel per modality.
 
     Args:
         coupling: modality to ``(T, K)``, the valid steps only; each step sums to 1.
         marks: modality to named steps.
-        words: labels of the steps, where they are words.
     """
     figure, axes = grid(len(coupling), 1, 7.6, 1.6, margin=0, foot=0.5)
     top = max(values.max() for values in coupling.values())
@@ -249,14 +246,11 @@ def routing_coefficients(
         image = axis.imshow(values.T, aspect="auto", cmap=palette.SEQUENTIAL, vmin=0, vmax=top, interpolation="nearest")
         steps, capsules = values.shape
         axis.set_yticks(range(capsules), [str(k + 1) if k % 2 == 0 else "" for k in range(capsules)])
-        if words:
-            axis.set_xticks(range(steps), words[:steps], rotation=60, ha="right", fontsize="x-small")
-        else:
-            axis.set_xticks(range(0, steps, max(1, steps // 10)))
+        axis.set_xticks(range(0, steps, max(1, steps // 10)))
         axis.set(ylabel=f"{modality}\ncapsule")
         axis.grid(False)
-        mark_words(axis, (marks or {}).get(modality, {}))
-    axes[-1].set_xlabel("word" if words else "step (word)")
+        mark_words(axis, marks[modality])
+    axes[-1].set_xlabel("step (word)")
     figure.colorbar(image, ax=axes, label="coupling coefficient", shrink=0.9)
     return figure
 

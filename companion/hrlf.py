@@ -14,7 +14,6 @@ import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ from companion import names
 from companion.names import CHOSEN, PRINTED
 from companion.shared import RESULTS, of_run, run_folders, write_table
 from mmsa_lib.data.batch import MODALITIES, Batch, Utterances
-from mmsa_lib.data.loading import load
 from mmsa_lib.data.missing import stochastic_validation
 from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.evaluation.baselines import constant_values
@@ -614,7 +612,7 @@ def spread_trace(run: HRLFRun) -> pd.DataFrame:
 
     The start itself is epoch 0. A failed run ends before its last epoch.
     """
-    start, history = start_spreads(run.config, data_of(run)["train"]), run.history
+    start, history = start_spreads(run.config, run.result.load_data()["train"]), run.history
     rows = history[(history["split"] == "train") & (history["name"] == "z_sd")]
     rows = rows.assign(share=rows["value"] / rows["phase"].map(start))
     first = pd.DataFrame([{"phase": phase, "epoch": 0, "share": 1.0} for phase in start])
@@ -632,7 +630,7 @@ def weights(run: HRLFRun) -> pd.DataFrame:
         start; missing where the phase was not reached) and ``error``. A failed run has its error and no metrics; those
         that predict a constant have no correlation.
     """
-    data, trace = data_of(run), spread_trace(run)
+    data, trace = run.result.load_data(), spread_trace(run)
     kinds = [(kind, metric) for kind in (STOCHASTIC, COMPLETE) for metric in ("mae", "corr")]
     found = {}
     if not run.error:
@@ -706,7 +704,7 @@ def inside(base: list[HRLFRun], switched: list[HRLFRun], tried: list[HRLFRun]) -
     for name, runs in plan.items():
         parts = []
         for run in runs:
-            data = data_of(run)
+            data = run.result.load_data()
             method = run.result.load_method(data["test"])
             if method.teacher is not None:
                 partners.setdefault(run.config.seed, method)
@@ -762,16 +760,6 @@ def write(runs: Path, target: Path) -> list[str]:
     return list(tables)
 
 
-def data_of(run: HRLFRun) -> dict[str, Utterances]:
-    """The data of a run; most runs of a set share them."""
-    return _load(run.config.dataset, run.config.fold, json.dumps(run.config.load_options))
-
-
-@lru_cache(maxsize=2)
-def _load(dataset: str, fold: str, options: str) -> dict[str, Utterances]:
-    return load(dataset, fold, **json.loads(options))
-
-
 def called(rows: pd.DataFrame) -> pd.Series:
     """What each configuration of the grid over weights is called: its label, or the weights that it changes."""
     short = [
@@ -804,16 +792,15 @@ def weights_grid(frame: pd.DataFrame) -> Figure:
         "complete_mae": {"color": palette.SKY, "mfc": "white", "offset": 0.17, "label": "complete validation"},
         "failed": {"color": palette.VERMILLION, "marker": "X", "ms": 7, "label": "run failed: states collapsed"},
     }
-    done = frame[frame["error"] == ""]
-    keys = ["dataset", "weights"]
-    values = {kind: done[[*keys, kind]].rename(columns={kind: "value"}) for kind in ("stochastic_mae", "complete_mae")}
-    means = {f"{kind} mean": rows.groupby(keys, sort=False).mean().reset_index() for kind, rows in values.items()}
-    for kind in values:
+    bad, keys = frame["error"] != "", ["dataset", "weights"]
+    runs = frame[~bad].melt(keys, ["stochastic_mae", "complete_mae"], "mark")
+    means = runs.groupby([*keys, "mark"], sort=False)["value"].mean().reset_index()
+    failed = frame[bad].assign(mark="failed", value=frame["constant"])
+    drawn = pd.concat([runs, means.assign(mark=means["mark"] + " mean"), failed], ignore_index=True)
+    drawn = drawn.rename(columns={"dataset": "panel", "weights": "name"})
+    for kind in ("stochastic_mae", "complete_mae"):
         style = {key: value for key, value in marks[kind].items() if key in ("color", "offset")}
         marks[f"{kind} mean"] = {**style, "marker": "|", "ms": 11, "mew": 1.8}
-    values["failed"] = frame.loc[frame["error"] != "", [*keys, "constant"]].rename(columns={"constant": "value"})
-    drawn = pd.concat([rows.assign(mark=kind) for kind, rows in (values | means).items()], ignore_index=True)
-    drawn = drawn.rename(columns={"dataset": "panel", "weights": "name"})
     floors = frame.drop_duplicates("dataset").assign(baseline="constant")[["dataset", "baseline", "constant"]]
     floors = floors.set_axis(["panel", "baseline", "value"], axis=1)
     order = {"lines": frame["weights"].unique(), "panels": frame["dataset"].unique()}

@@ -302,12 +302,11 @@ def control_effects(summaries: pd.DataFrame, control: str = CONTROL) -> pd.DataF
     return compare_seeds(rows, control, by=keys, column="name", family=["data", "summary"])
 
 
-def best_constants(results: pd.DataFrame, metric: str = METRIC, higher_is_better: bool = False) -> dict[str, float]:
-    """Data set to the score of the best constant that was fitted to training labels (draws from them don't count)."""
-    rows = results[is_constant(results) & (results["metric"] == metric)].dropna(subset=["value"])
+def best_constants(results: pd.DataFrame) -> dict[str, float]:
+    """Data set to the error of the best constant that was fitted to training labels (draws from them don't count)."""
+    rows = results[is_constant(results) & (results["metric"] == METRIC)].dropna(subset=["value"])
     rows = rows[rows["method"].str.startswith("constant_") & (rows["method"] != "constant_prior")]
-    found = rows.groupby(rows["dataset"].map(names.DATA), sort=False)["value"]
-    return (found.max() if higher_is_better else found.min()).to_dict()
+    return rows.groupby(rows["dataset"].map(names.DATA), sort=False)["value"].min().to_dict()
 
 
 def by_data(rows: pd.DataFrame) -> pd.DataFrame:

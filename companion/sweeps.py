@@ -202,13 +202,12 @@ def first_places(rows: pd.DataFrame, column: str, metric: str = "mae") -> pd.Dat
     return table.sort_values("mean", ascending=not describe(metric).higher_is_better, kind="stable")
 
 
-def chosen_on_validation(points: pd.DataFrame, default: str = "default") -> pd.DataFrame:
+def chosen_on_validation(points: pd.DataFrame) -> pd.DataFrame:
     """For each hyper-parameter the value that validation data choose, and what that gives on test data.
 
     Args:
         points: columns ``panel``, ``value``, ``split`` (``valid`` and ``test``), ``mean`` (lower is better) and
             ``default``, a mark of the default value.
-        default: name of that column.
 
     Returns:
         Index ``panel``: ``default``, ``chosen`` (lowest validation mean), ``test_default``, ``test_chosen``,
@@ -222,7 +221,7 @@ def chosen_on_validation(points: pd.DataFrame, default: str = "default") -> pd.D
         wide = part.pivot(index="value", columns="split", values="mean").astype(float)  # noqa: PD010
         if not {"valid", "test"} <= set(wide) or wide[["valid", "test"]].isna().any(axis=None):
             raise DataError(f"{panel!r}: each value needs a validation and a test result")
-        marked = part.loc[part[default].astype(bool), "value"].unique()
+        marked = part.loc[part["default"].astype(bool), "value"].unique()
         if len(marked) != 1:
             raise DataError(f"{panel!r}: exactly one value must be the default, found {len(marked)}")
         chosen = wide["valid"].idxmin()

@@ -121,9 +121,8 @@ def redraw(
     for name in chosen:
         if name not in known:
             raise unknown_name("figure", name, known)
-    base = _base(root)
     for name in chosen:
-        _redraw_one(known[name], base, folder, formats)
+        _redraw_one(known[name], Path(root or project_root()), folder, formats)
     return chosen
 
 
@@ -176,15 +175,6 @@ def read_source(path: Path, name: str) -> pd.DataFrame:
         raise DataError(f"figure {name} needs {path}, which does not exist; run the sweep that produces it") from None
     except ValueError as error:  # pandas' parser errors are ValueErrors
         raise DataError(f"figure {name}: {path} is no CSV table: {str(error).splitlines()[0]}") from None
-
-
-def _base(root: Path | str | None) -> Path:
-    base = Path(root) if root is not None else project_root()
-    if base is None:
-        raise ConfigError(
-            "figures are drawn from the tables of a checkout, and there is none; run from one (or give root= in Python)"
-        )
-    return base
 
 
 def _version_hint(path: Path) -> str:

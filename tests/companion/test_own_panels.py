@@ -110,7 +110,7 @@ def test_pair_masks_draw_their_codes_and_name_those_used():
 
 def test_routing_and_modulation_show_what_they_are_given():
     coupling = np.array([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]])
-    axis = contrastive.routing_coefficients({"text": coupling}, {"text": {"shared": 1}}, ["a", "b", "c"]).axes[0]
+    axis = contrastive.routing_coefficients({"text": coupling}, {"text": {"shared": 1}}).axes[0]
     np.testing.assert_allclose(axis.get_images()[0].get_array(), coupling.T)
     assert [text.get_text() for text in axis.texts] == ["shared"]
     weights = pd.DataFrame({"formula": "f", "cosine": [-1.0, 1.0], "weight": [2.0, 0.0]})
@@ -138,7 +138,7 @@ def test_terms_and_cosines_have_a_panel_each():
 def test_gates_are_drawn_over_words_with_gaps_and_marks():
     frame = pd.DataFrame({"variant": ["reference"] * 2 + ["corrected"] * 2, "modality": "text", "row": [0, 1] * 2,
                           "value": [0.1, 0.2, 0.3, 0.4]})  # fmt: skip
-    axis = collaborative.word_gates(frame, ["a", "b"], {"text": [1]}, {"text": {"peak": 0}}).axes[0]
+    axis = collaborative.word_gates(frame, {"text": [1]}, {"text": {"peak": 0}}).axes[0]
     drawn = [line.get_ydata().tolist() for line in axis.get_lines() if line.get_marker() == "o"]
     assert drawn == [[0.1, 0.2], [0.3, 0.4]]
     assert axis.patches[0].get_x() == 0.5

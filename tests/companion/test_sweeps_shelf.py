@@ -1,12 +1,17 @@
-"""Curated tables of sweeps, from run folders with made-up predictions, and the command that writes them."""
+"""Curated tables of sweeps from made-up runs, what few seeds can show, and which method comes first."""
+
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from written_runs import SEEDS, write_run
 
 from companion import names, sweeps
 from companion.__main__ import main
+from companion.sweeps import chosen_on_validation, detectable_difference, first_places, paired_power
+from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.experiments.results import collect, read_results
 from mmsa_lib.experiments.summaries import read_comparison, read_summary
 
@@ -131,3 +136,97 @@ def test_the_command_names_what_it_wrote_and_what_is_missing(runs, tables, tmp_p
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("effect", "n"), [(0.5, 5), (1.5, 5), (2.0, 3), (0.8, 20)])
+def test_power_is_the_share_of_simulated_tests_that_find_the_difference(effect, n):
+    draws = np.random.default_rng(0).normal(effect, 1.0, size=(40_000, n))
+    p = stats.ttest_1samp(draws, 0.0, axis=1).pvalue
+    assert paired_power(effect, 1.0, n) == pytest.approx((p < 0.05).mean(), abs=0.008)
+
+
+def test_without_a_difference_power_is_the_level_of_the_test():
+    assert paired_power(0.0, 2.0, 5, alpha=0.01) == pytest.approx(0.01)
+
+
+def test_power_depends_on_the_ratio_alone_and_on_neither_sign():
+    assert paired_power(0.3, 0.2, 5) == pytest.approx(paired_power(-3.0, 2.0, 5))
+
+
+@pytest.mark.parametrize("power", [0.5, 0.8, 0.95])
+def test_the_detectable_difference_has_that_power(power):
+    found = detectable_difference(0.02, 5, power=power)
+    assert paired_power(found, 0.02, 5) == pytest.approx(power, abs=1e-6)
+
+
+def test_more_seeds_detect_smaller_differences_about_with_their_square_root():
+    few, many = detectable_difference(1.0, 50), detectable_difference(1.0, 200)
+    assert few / many == pytest.approx(2.0, rel=0.03)
+    normal = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
+    assert many * math.sqrt(200) == pytest.approx(normal, rel=0.02)
+
+
+@pytest.mark.parametrize(("sd", "n", "alpha"), [(1.0, 1, 0.05), (0.0, 5, 0.05), (math.nan, 5, 0.05), (1.0, 5, 0.0)])
+def test_what_cannot_be_tested_is_refused(sd, n, alpha):
+    with pytest.raises(ConfigError, match="paired t-test needs"):
+        paired_power(1.0, sd, n, alpha)
+    with pytest.raises(ConfigError, match="power must lie"):
+        detectable_difference(1.0, 5, power=0.01)
+
+
+def by_seed(**values):
+    return pd.DataFrame(
+        [{"method": m, "seed": seed, "value": v} for m, own in values.items() for seed, v in enumerate(own)]
+    )
+
+
+def test_first_places_count_the_seeds_in_which_a_method_is_best():
+    found = first_places(by_seed(a=[1.0, 2.0, 3.0], b=[2.0, 1.0, 4.0], c=[3.0, 3.0, 3.0]), "method")
+    assert list(found.index) == ["a", "b", "c"]
+    assert found["first"].to_dict() == {"a": 2, "b": 1, "c": 1}  # a and c tie for the last seed
+    assert found["worst_rank"].to_dict() == {"a": 2, "b": 3, "c": 3}
+    assert set(found["seeds"]) == {3}
+    assert found["mean"].to_dict() == {"a": 2.0, "b": pytest.approx(7 / 3), "c": 3.0}
+
+
+def test_the_direction_of_the_metric_counts():
+    found = first_places(by_seed(a=[0.1, 0.2], b=[0.3, 0.1]), "method", "corr")
+    assert list(found.index) == ["b", "a"]
+    assert found["first"].to_dict() == {"a": 1, "b": 1}
+
+
+def test_a_lacking_seed_is_refused():
+    with pytest.raises(DataError, match="a has no defined value"):
+        first_places(by_seed(a=[1.0], b=[1.0, 2.0]), "method")
+
+
+def points(values, default=1.0):
+    return pd.DataFrame(
+        [
+            {"panel": "p", "value": value, "split": split, "mean": mean, "default": value == default}
+            for value, pair in values.items()
+            for split, mean in zip(("valid", "test"), pair, strict=True)
+        ]
+    )
+
+
+def test_validation_chooses_and_test_tells():
+    found = chosen_on_validation(points({0.1: (0.9, 1.2), 1.0: (1.0, 1.0), 10.0: (1.1, 0.8)})).loc["p"]
+    assert (found["default"], found["chosen"]) == (1.0, 0.1)
+    assert (found["test_default"], found["test_chosen"], found["test_best"]) == (1.0, 1.2, 0.8)
+    assert found["range"] == pytest.approx(0.4)
+
+
+def test_panels_keep_their_order():
+    one = points({1.0: (1.0, 1.0), 2.0: (2.0, 2.0)})
+    found = chosen_on_validation(pd.concat([one.assign(panel="q"), one.assign(panel="p")]))
+    assert list(found.index) == ["q", "p"]
+
+
+def test_a_panel_without_default_or_without_a_split_is_refused():
+    with pytest.raises(DataError, match="exactly one value must be the default"):
+        chosen_on_validation(points({0.1: (1, 1)}))
+    with pytest.raises(DataError, match="needs a validation and a test result"):
+        chosen_on_validation(points({1.0: (1, 1)}).query("split == 'test'"))
+    with pytest.raises(DataError, match="needs a validation and a test result"):
+        chosen_on_validation(points({0.1: (1, 1), 1.0: (1, 1)}).iloc[1:])
