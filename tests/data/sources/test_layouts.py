@@ -4,9 +4,9 @@ import pickle
 
 import numpy as np
 import pytest
+from layout_files import READERS as ALL_READERS
 from layout_files import write
 
-from mmsa_lib.data.sources import mag_pickle, mmsa_pickle, mult_pickle
 from mmsa_lib.data.sources.importing import distinct_ids
 from mmsa_lib.data.sources.layouts import (
     FIELDS,
@@ -17,7 +17,7 @@ from mmsa_lib.data.sources.layouts import (
 )
 from mmsa_lib.errors import DataError
 
-READERS = {"mmsa": mmsa_pickle.read, "mult": mult_pickle.read, "mag": mag_pickle.read}
+READERS = {name: ALL_READERS[name] for name in ("mmsa", "mult", "mag")}
 SPLITS = ("train", "valid", "test")
 TREES = {
     "mmsa": {s: {"id": [s], "regression_labels": [i / 2], "raw_text": ["x"]} for i, s in enumerate(SPLITS)},
@@ -99,7 +99,7 @@ def test_the_names_that_people_use(name, field):
 def test_two_names_for_one_split_and_keys_that_read_alike_are_refused(tmp_path):
     tree = {**TREES["mult"], "dev": TREES["mult"]["test"]}
     with pytest.raises(DataError, match="has both 'valid' and 'dev' for valid"):
-        mult_pickle.read(write(tmp_path, tree), "mine")
+        READERS["mult"](write(tmp_path, tree), "mine")
     with pytest.raises(DataError, match="f: has two keys 'id'"):
         Fields({"id": 1, b"id": 2}, "f")
 
@@ -140,12 +140,12 @@ def test_two_splits_that_are_one_are_named(tmp_path, name):
 
 
 def test_a_split_alone_and_a_single_sample_are_told_the_way_out(tmp_path):
-    for part, reader in ((TREES["mag"]["dev"] * 2, mag_pickle.read), ({"labels": np.ones(3)}, mult_pickle.read)):
+    for part, reader in ((TREES["mag"]["dev"] * 2, READERS["mag"]), ({"labels": np.ones(3)}, READERS["mult"])):
         with pytest.raises(DataError, match=r"one split alone.*put the three into one file: pickle.dump"):
             reader(write(tmp_path, part), "mine")
     single = {"audio": np.ones((4, 3)), "vision": np.ones((5, 2)), "text": np.ones((6, 7)), "raw_text": "good"}
     with pytest.raises(DataError, match=r"a single sample .*run_single of MMSA-FET.*run_dataset"):
-        mmsa_pickle.read(write(tmp_path, single), "mine")
+        READERS["mmsa"](write(tmp_path, single), "mine")
 
 
 @pytest.mark.parametrize("name", READERS)

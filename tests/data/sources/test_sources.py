@@ -3,9 +3,9 @@
 import hashlib
 import pickle
 
-import h5py
 import numpy as np
 import pytest
+from layout_files import write_array
 
 from mmsa_lib.data import download
 from mmsa_lib.data.download import SourceFile, manifest
@@ -58,22 +58,16 @@ def test_unknown_name_is_answered_with_the_nearest():
         build("mosy")
 
 
+def array(values):
+    return lambda path: write_array(path, values, "d1")
+
+
 def small_mmmo(monkeypatch, local, training_text):
     monkeypatch.setattr(mmmo, "SIZES", {"train": 2, "valid": 3, "test": 3})
-    generator = np.random.default_rng(0)
-
-    def array(shape):
-        def write(path):
-            with h5py.File(path, "w") as file:
-                file["d1"] = generator.uniform(1, 2, shape)
-
-        return write
-
     for split, size in mmmo.SIZES.items():
-        local(f"ict-mmmo/y_{split}.h5", array((size,)))
-        local(f"ict-mmmo/audio_{split}.h5", array((size, 20, 74)))
-        local(f"ict-mmmo/video_{split}.h5", array((size, 20, 36)))
-        local(f"ict-mmmo/text_{split}_emb.h5", array((size, 20, 300)))
+        shapes = {f"y_{split}": (), f"audio_{split}": (20, 74), f"video_{split}": (20, 36)}
+        for name, shape in (shapes | {f"text_{split}_emb": (20, 300)}).items():
+            local(f"ict-mmmo/{name}.h5", array(np.random.default_rng(0).uniform(1, 2, (size, *shape))))
     if not training_text:
         (local.folder / "ict-mmmo" / mmmo.TRAINING_TEXT).unlink()
 
@@ -96,14 +90,6 @@ def test_optional_file_can_be_demanded(monkeypatch, local):
         fetch_originals("mmmo", local.folder, optional=True)
 
 
-def write_array(values):
-    def write(path):
-        with h5py.File(path, "w") as file:
-            file["data"] = values
-
-    return write
-
-
 def test_mfn_files_are_verified_and_read_as_word_aligned_mosi(local):
     """Two samples per split; the second is padded on the left."""
     generator = np.random.default_rng(0)
@@ -111,16 +97,12 @@ def test_mfn_files_are_verified_and_read_as_word_aligned_mosi(local):
     for split in ("train", "valid", "test"):
         inputs[split] = generator.uniform(1, 2, (2, 20, 325))
         inputs[split][1, :15] = 0
-        local(f"mosi-mfn/X_{split}.h5", write_array(inputs[split]))
-        local(f"mosi-mfn/y_{split}.h5", write_array(np.array([-2.4, 3.0])))
+        local(f"mosi-mfn/X_{split}.h5", array(inputs[split]))
+        local(f"mosi-mfn/y_{split}.h5", array(np.array([-2.4, 3.0])))
     record = build("mosi_mfn", local.folder)
     assert record.name == "mosi_mfn"
     assert record.task.range == (-3, 3)
-    assert {features.modality: features.width for features in record.features.values()} == {
-        "text": 300,
-        "audio": 5,
-        "vision": 20,
-    }
+    assert {f.modality: f.width for f in record.features.values()} == {"text": 300, "audio": 5, "vision": 20}
     assert all(features.lengths.tolist() == [20, 5] * 3 for features in record.features.values())
     audio = record.features["audio"]
     np.testing.assert_array_equal(audio.values[20:25], inputs["train"][1, 15:, 300:305].astype("f4"))
@@ -132,9 +114,9 @@ def test_mfn_files_are_verified_and_read_as_word_aligned_mosi(local):
 
 def test_mfn_file_that_changed_is_refused(local):
     for split in ("train", "valid", "test"):
-        local(f"mosi-mfn/X_{split}.h5", write_array(np.ones((2, 20, 325))))
-        local(f"mosi-mfn/y_{split}.h5", write_array(np.array([-2.4, 3.0])))
-    write_array(np.zeros((2, 20, 325)))(local.folder / "mosi-mfn" / "X_test.h5")
+        local(f"mosi-mfn/X_{split}.h5", array(np.ones((2, 20, 325))))
+        local(f"mosi-mfn/y_{split}.h5", array(np.array([-2.4, 3.0])))
+    write_array(local.folder / "mosi-mfn" / "X_test.h5", np.zeros((2, 20, 325)))
     with pytest.raises(DataError, match=r"X_test\.h5: wrong checksum, expected git-blob:"):
         build("mosi_mfn", local.folder)
 

@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy.linalg import block_diag
 
 from mmsa_lib.data.batch import MODALITIES
 from mmsa_lib.data.sources import synthetic as model
@@ -29,21 +30,13 @@ def same(one, other):
 
 
 def test_default_shapes(default):
-    assert len(default) == 1200
-    assert {s: int((default.folds["standard"] == s).sum()) for s in ("train", "valid", "test")} == {
-        "train": 600,
-        "valid": 200,
-        "test": 400,
-    }
-    assert len(set(default.ids)) == 1200
-    assert {name: f.width for name, f in default.features.items()} == {
-        "planted_text": 300,
-        "planted_audio": 74,
-        "planted_vision": 35,
-    }
+    splits, counts = np.unique(default.folds["standard"], return_counts=True)
+    assert dict(zip(splits.tolist(), counts.tolist(), strict=True)) == {"train": 600, "valid": 200, "test": 400}
+    assert len(default) == len(set(default.ids)) == 1200
+    widths = {"planted_text": 300, "planted_audio": 74, "planted_vision": 35}
+    assert {name: f.width for name, f in default.features.items()} == widths
     lengths = default.features["planted_text"].lengths
-    assert lengths.min() == 5
-    assert lengths.max() == 20
+    assert (lengths.min(), lengths.max()) == (5, 20)
     for feature in default.features.values():
         assert feature.values.dtype == np.float32
         assert feature.values.shape[0] == feature.observed.shape[0] == lengths.sum()
@@ -51,12 +44,17 @@ def test_default_shapes(default):
         assert np.isfinite(feature.values).all()
         assert not feature.values[~feature.observed].any()
         assert feature.values[feature.observed].any(axis=1).all()
+        scaled = feature.values * 4096  # no bit depends on the rounding of the machine
+        assert np.array_equal(scaled, np.round(scaled))
 
 
-def test_speakers_are_disjoint_across_splits(default):
-    split = default.folds["standard"]
-    by_split = [{g for g, s in zip(default.groups, split, strict=True) if s == name} for name in set(split)]
-    assert sum(len(groups) for groups in by_split) == len(set(default.groups)) == 80
+def test_speakers_are_disjoint_across_splits_and_nuisance_is_constant_within_its_unit(default):
+    groups, split = np.array(default.groups), default.folds["standard"]
+    assert sum(len(set(groups[split == name])) for name in set(split)) == len(set(groups)) == 80
+    for speaker in np.unique(groups)[:10]:
+        rows = groups == speaker
+        assert len(np.unique(default.factors["speaker"][rows], axis=0)) == 1
+        assert len(np.unique(default.factors["recording"][rows])) <= 2
 
 
 def test_labels_look_like_ratings(default):
@@ -120,11 +118,6 @@ def test_reproducible_and_independent_of_the_global_stream():
     assert not same(first, build(**SMALL, seed=1))
 
 
-def test_features_do_not_depend_on_rounding_of_the_machine(default):
-    scaled = default.features["planted_text"].values * 4096
-    assert np.array_equal(scaled, np.round(scaled))
-
-
 @pytest.mark.parametrize(
     ("option", "value", "features_change", "labels_change"),
     [
@@ -156,14 +149,6 @@ def test_missingness_rates():
     assert abs(text - 0.8 * 0.8) < 0.03
 
 
-def test_recordings_and_speakers_are_constant_within_their_unit(default):
-    groups = np.array(default.groups)
-    for speaker in np.unique(groups)[:10]:
-        rows = groups == speaker
-        assert len(np.unique(default.factors["speaker"][rows], axis=0)) == 1
-        assert len(np.unique(default.factors["recording"][rows])) <= 2
-
-
 def test_emotions_variant():
     record = build(samples=(2000, 10, 10), dims=(8, 8, 8), task="emotions", label_noise=0.0)
     assert record.task.names == ("neutral", "happy", "sad", "angry")
@@ -180,37 +165,26 @@ def test_emotions_variant():
 
 def brute_force_posterior_mean(record, settings, modalities, sample, factor):
     """E[factor | frames] by conditioning the joint normal of all raw features, for every combination of peaks."""
-    offsets = record.features["planted_text"].offsets
-    length = int(record.features["planted_text"].lengths[sample])
-    names = sorted({name for m in modalities for name in model.GAINS[m]})
-    shape = model.envelopes(settings)
+    first, last = record.features["planted_text"].offsets[sample : sample + 2]
+    names, shape = sorted({name for m in modalities for name in model.GAINS[m]}), model.envelopes(settings)
     total, mean = 0.0, 0.0
-    for peaks in product(range(length), repeat=len(names)):
-        peak = dict(zip(names, peaks, strict=True))
-        blocks_loading, blocks_noise, values = [], [], []
+    for peaks in product(range(last - first), repeat=len(names)):
+        loadings, noises, values = [], [], []
         for m in modalities:
-            feature = record.features[f"planted_{m}"]
-            mix, scale = model.mixing(settings, m), model.content_scale(settings, m)
-            noise = mix @ np.diag(scale**2) @ mix.T
-            for t in range(length):
-                frame = offsets[sample] + t
+            feature, mix = record.features[f"planted_{m}"], model.mixing(settings, m)
+            for t, frame in enumerate(range(first, last)):
                 if not feature.observed[frame]:
                     continue
                 loading = np.zeros((mix.shape[0], len(names) + 3))
                 for column, (name, gain) in enumerate(model.GAINS[m].items()):
-                    loading[:, names.index(name)] = gain * shape[peak[name], t] * mix[:, column]
-                for n in range(3):
-                    loading[:, len(names) + n] = 2.0 * mix[:, len(model.GAINS[m]) + n]
-                blocks_loading.append(loading)
-                blocks_noise.append(noise)
+                    place = names.index(name)
+                    loading[:, place] = gain * shape[peaks[place], t] * mix[:, column]
+                loading[:, len(names) :] = 2.0 * mix[:, len(model.GAINS[m]) :][:, :3]
+                loadings.append(loading)
+                noises.append(mix @ np.diag(model.content_scale(settings, m) ** 2) @ mix.T)
                 values.append(feature.values[frame].astype(np.float64))
-        loading, x = np.concatenate(blocks_loading), np.concatenate(values)
-        covariance = loading @ loading.T
-        width_start = 0
-        for block in blocks_noise:
-            width = block.shape[0]
-            covariance[width_start : width_start + width, width_start : width_start + width] += block
-            width_start += width
+        loading, x = np.concatenate(loadings), np.concatenate(values)
+        covariance = loading @ loading.T + block_diag(*noises)
         solved = np.linalg.solve(covariance, x)
         likelihood = np.exp(-0.5 * (x @ solved + np.linalg.slogdet(covariance)[1]))
         total += likelihood
@@ -228,12 +202,8 @@ def test_posterior_agrees_with_brute_force_on_raw_features(modalities, factor):
     posterior = factor_posteriors(record, modalities)[factor]
     assert np.allclose(posterior.weight.sum(axis=1), 1)
     for sample in range(4):
-        observed = any(
-            record.features[f"planted_{m}"]
-            .observed[slice(*record.features[f"planted_{m}"].offsets[sample : sample + 2])]
-            .any()
-            for m in modalities
-        )
+        span = slice(*record.features["planted_text"].offsets[sample : sample + 2])
+        observed = any(record.features[f"planted_{m}"].observed[span].any() for m in modalities)
         fast = float((posterior.weight * posterior.mean)[sample].sum())
         slow = brute_force_posterior_mean(record, settings, modalities, sample, factor) if observed else 0.0
         assert fast == pytest.approx(slow, abs=2e-3)  # features are rounded to 1/4096
