@@ -8,8 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from mmsa_lib.data.record import MODALITIES, DatasetRecord, FeatureSet, Modality, TokenIds
-from mmsa_lib.data.sources.columns import Repairs, Unusable, check_ids, is_missing, joined, numbers_of, texts
+from mmsa_lib.data.record import MODALITIES, DatasetRecord, FeatureSet, Level, Modality, TokenIds
+from mmsa_lib.data.sources.columns import (
+    Repairs,
+    Unusable,
+    check_ids,
+    features_of,
+    is_missing,
+    joined,
+    numbers_of,
+    texts,
+)
 from mmsa_lib.data.sources.folds import with_valid
 from mmsa_lib.data.sources.labels import Part, Read, read_labels
 from mmsa_lib.data.sources.layouts import CUT_VALID, SPLIT_NAMES, Fields, remarks_on, splits_of
@@ -179,6 +188,19 @@ class Source:
                         f"{self.path} [{split}]: field {modality!r} is missing, and present in another split"
                     )
         return {m: joined([part[m] for part in parts], f"{self.path}: {m}") for m in carried}
+
+    def feature_set(
+        self,
+        fields: Fields,
+        ids: Sequence[str],
+        modality: Modality,
+        frames: np.ndarray | list[np.ndarray],
+        level: Level,
+        **options: Any,
+    ) -> FeatureSet:
+        """The feature set of some frames of a split; options of :func:`.columns.features_of`."""
+        options = {"repairs": self.repairs, "description": f"{modality} features of the file"} | options
+        return features_of(frames, ids, fields.place(modality), modality=modality, level=level, **options)
 
     def record(
         self,

@@ -23,7 +23,6 @@ from mmsa_lib.data.record import DatasetRecord
 from mmsa_lib.data.sources.columns import (
     Repairs,
     entries_of,
-    features_of,
     frames_of_one,
     is_missing,
     names_of,
@@ -66,19 +65,8 @@ def read(
     labels = [label for fields, _ in source.parts() for label in fields.take("labels")]
     columns = {key: [row for f, _ in source.parts() for row in f.take(key)] for key in ("audio", "vision", "raw_text")}
     aligned = not any(_LENGTHS in fields.part for fields in source.splits.values())
-    sets = {
-        modality: features_of(
-            columns[modality],
-            source.all_ids,
-            str(path),
-            modality=modality,
-            level="word" if aligned else "frame",
-            repairs=repairs,
-            description=f"{max(row.shape[1] for row in columns[modality])} features per "
-            + ("word" if aligned else "frame"),
-        )
-        for modality in ("audio", "vision")
-    }
+    first, level = next(iter(source.splits.values())), "word" if aligned else "frame"
+    sets = {m: source.feature_set(first, source.all_ids, m, columns[m], level) for m in ("audio", "vision")}
     if aligned:
         source.notes.append("one audio and vision row per word of the transcript; the file gives no word times")
     read_labels = source.labels(task, label_column, [(f"{path} labels", labels, source.all_ids)])

@@ -26,7 +26,6 @@ from mmsa_lib.data.sources.columns import (
     MIXED_UP,
     Repairs,
     Unusable,
-    features_of,
     frames_of,
     has_values,
     is_missing,
@@ -122,17 +121,9 @@ def _read_split(fields: Fields, ids: list[str], tokens: _Tokens | None, source: 
         frames = frames_of(fields.take(modality), ids, place)
         own = _lengths(fields, key, len(ids))
         aligned = isinstance(frames, np.ndarray) and lengths is not None and own is None and frames.shape[1] == steps
-        found[modality] = features_of(
-            frames,
-            ids,
-            place,
-            modality=modality,
-            level="token" if aligned or modality == "text" else "frame",
-            repairs=source.repairs,
-            lengths=lengths if aligned else own,
-            description=f"{modality} features of the file"
-            + (" (BERT states in the official files)" if modality == "text" else ""),
-        )
+        level = "token" if aligned or modality == "text" else "frame"
+        chosen = lengths if aligned else own
+        found[modality] = source.feature_set(fields, ids, modality, frames, level, lengths=chosen)
         if modality == "text" and lengths is None and isinstance(frames, np.ndarray) and frames.shape[1] > 1:
             lengths, steps = found["text"].lengths, frames.shape[1]  # aligned files without token ids
     return found

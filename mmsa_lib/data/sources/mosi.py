@@ -25,6 +25,7 @@ import numpy as np
 from mmsa_lib.data.hdf5 import read_hdf5
 from mmsa_lib.data.record import DatasetRecord, FeatureSet, Modality, Words
 from mmsa_lib.data.sources.folds import cross_validation, hold_out
+from mmsa_lib.data.sources.official import KNOWN_SETS
 from mmsa_lib.data.sources.reading import original, read_numbers, read_table
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import DataError
@@ -95,10 +96,7 @@ TERMS = (
     "label file and the segment tables have no licence file. " + OWNER_TERMS
 )
 PUBLIC_TERMS = "The repository's licence is MIT. " + OWNER_TERMS
-_MOSI = (
-    "Zadeh, Zellers, Pincus, Morency: Multimodal sentiment intensity analysis in videos: facial gestures and verbal "
-    "messages. IEEE Intelligent Systems 31(6), 2016."
-)
+_MOSI = KNOWN_SETS[0].citation
 CITATION = (
     f"{_MOSI} For audio73, vision100 and textcnn100: Poria, Cambria, Hazarika, Majumder, Zadeh, Morency: "
     "Context-dependent sentiment analysis in user-generated videos. ACL 2017."

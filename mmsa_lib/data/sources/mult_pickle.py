@@ -16,9 +16,7 @@ import numpy as np
 
 from mmsa_lib.data.record import MODALITIES, DatasetRecord
 from mmsa_lib.data.sources.columns import (
-    Repairs,
     entries_of,
-    features_of,
     frames_of,
     names_of,
     present_frames,
@@ -69,7 +67,7 @@ def read(
     parts = [(place, values, source.ids[split]) for split, (values, place) in labels.items()]
     read_labels = source.labels(task, label_column, parts, pairs_of=IEMOCAP_EMOTIONS)
     times = [of_split for _, _, of_split in named.values()]
-    sets = source.features(lambda fields, ids: _read_split(fields, ids, source.repairs))
+    sets = source.features(lambda fields, ids: _read_split(fields, ids, source))
     return source.record(
         name, read_labels, sets, times=None if any(t is None for t in times) else np.concatenate(times)
     )
@@ -110,7 +108,7 @@ def _dialogue(name: str) -> str:
     return head if head.startswith("Ses") and turn[:1] in ("F", "M") and turn[1:].isdigit() else name
 
 
-def _read_split(fields: Fields, ids: list[str], repairs: Repairs) -> Sets:
+def _read_split(fields: Fields, ids: list[str], source: Source) -> Sets:
     """The feature sets that one split has; samples that come unpadded have their own lengths."""
     frames = {m: frames_of(fields.take(m), ids, fields.place(m)) for m in MODALITIES if m in fields}
     present = {m: present_frames(array) for m, array in frames.items() if isinstance(array, np.ndarray)}
@@ -120,14 +118,8 @@ def _read_split(fields: Fields, ids: list[str], repairs: Repairs) -> Sets:
     for modality in list(frames):
         array, mask = frames.pop(modality), present.get(modality)  # the array can go once its frames are copied
         word = modality == "text" or (aligned and mask is not None)
-        found[modality] = features_of(
-            array,
-            ids,
-            fields.place(modality),
-            modality=modality,
-            level="utterance" if mask is not None and mask.shape[1] == 1 else "word" if word else "frame",
-            repairs=repairs,
-            description=f"{modality} features of the file",
-            valid=None if mask is None else valid_frames(together if aligned else mask, None, modality, repairs),
-        )
+        level = "utterance" if mask is not None and mask.shape[1] == 1 else "word" if word else "frame"
+        if mask is not None:
+            mask = valid_frames(together if aligned else mask, None, modality, source.repairs)
+        found[modality] = source.feature_set(fields, ids, modality, array, level, valid=mask)
     return found
