@@ -48,7 +48,7 @@ from mmsa_lib.losses.factorization import translate
 from mmsa_lib.losses.mutual_information import derangement
 from mmsa_lib.methods import METHODS, create
 from mmsa_lib.methods.base import evaluation_mode
-from mmsa_lib.methods.hrlf import HRLF, CollapseGuard, Encoding, HRLFConfig, HRLFNetwork, spread
+from mmsa_lib.methods.hrlf import HRLF, CollapseGuard, Encoding, HRLFConfig, HRLFNetwork, state_std
 from mmsa_lib.training import seed_everything
 from mmsa_lib.training.checkpoint import read_history
 from mmsa_lib.training.fit import HISTORY_COLUMNS
@@ -162,8 +162,8 @@ def _facts(encoding: Encoding) -> dict[str, float]:
     states, sentiment = list(encoding.states.values()), list(encoding.sentiment.values())
     return {
         "z_norm": torch.stack([z.norm(dim=-1).mean() for z in states]).mean().item(),
-        "z_sd": sum(map(spread, states)) / len(states),
-        "q_sd": sum(map(spread, sentiment)) / len(sentiment),
+        "z_sd": sum(map(state_std, states)) / len(states),
+        "q_sd": sum(map(state_std, sentiment)) / len(sentiment),
     }
 
 

@@ -20,7 +20,7 @@ from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -32,8 +32,8 @@ from mmsa_lib.errors import ConfigError, RunError
 from mmsa_lib.losses.adversarial import discriminator_loss, hierarchical_adversarial, nonsaturating_adversarial
 from mmsa_lib.losses.factorization import reconstruction_loss, translate, translation_loss
 from mmsa_lib.losses.mutual_information import derangement, jsd_mutual_information
-from mmsa_lib.methods.base import Method, MethodConfig, Output, finite_log, sum_terms
-from mmsa_lib.methods.evidence import Sourced, evidence
+from mmsa_lib.methods.base import Losses, Method, MethodConfig, Output, backward, evaluation_mode
+from mmsa_lib.methods.evidence import P, R, Sourced
 from mmsa_lib.nn.adam import Adam
 from mmsa_lib.nn.encoders import sinusoidal_positions
 from mmsa_lib.nn.heads import mlp, to_label_scale
@@ -54,76 +54,71 @@ _PAPER: dict[str, tuple[Any, Any, Any]] = {
 def _stated(name: str, meaning: str, unit: str = "", **constraints: Any) -> Any:
     """A field that the paper states per data set; elsewhere its value for MOSI is our choice."""
     source = "the paper's value for MOSI [P], on data sets that it has no values for"
-    return evidence(_PAPER[name][0], tag="R", source=source, meaning=meaning, unit=unit, **constraints)
+    return R(_PAPER[name][0], source, meaning, unit=unit, **constraints)
 
 
 class HRLFConfig(MethodConfig):
     """Values of ``hrlf``; the ``no_…`` switches are its ablations."""
 
-    text_encoder: Literal["precomputed"] = evidence(
-        "precomputed", tag="P", source="GloVe features",
-        meaning="text features come from the data set; teacher and student would each need an encoder of their own",
-    )  # fmt: skip
+    # fmt: off
+    text_encoder: Literal["precomputed"] = P(
+        "precomputed", "GloVe features",
+        "text features come from the data set; teacher and student would each need an encoder of their own",
+    )
     batch_size: int = _stated("batch_size", "samples per step", "samples", ge=1)
     learning_rate: float = _stated("learning_rate", "learning rate of all networks (Adam)", "per step", gt=0)
-    weight_decay: float = evidence(0.0, tag="R", source="the paper mentions none", meaning="weight decay", ge=0)
+    weight_decay: float = R(0.0, "the paper mentions none", "weight decay", ge=0)
     max_epochs: int = _stated("max_epochs", "limit of epochs of the teacher, and of the student", "epochs", ge=1)
-    patience: int = evidence(
-        50, tag="R", source="the paper states epochs and no early stop, so all of them are run",
-        meaning="epochs without a better validation loss before a phase stops", unit="epochs", ge=1,
-    )  # fmt: skip
-    width: int = evidence(40, tag="P", source="HRLF", meaning="d, width of states Z", unit="features", ge=1)
+    patience: int = R(
+        50, "the paper states epochs and no early stop, so all of them are run",
+        "epochs without a better validation loss before a phase stops", unit="epochs", ge=1,
+    )
+    width: int = P(40, "HRLF", "d, width of states Z", unit="features", ge=1)
     heads: int = _stated("heads", "attention heads", ge=1)
-    layers: int = evidence(2, tag="R", source="ours; the paper gives no depth", meaning="Transformer layers", ge=1)
-    feedforward: int = evidence(
-        160, tag="R", source="ours, 4 d", meaning="hidden width inside Transformer layers", ge=1
+    layers: int = R(2, "ours; the paper gives no depth", "Transformer layers", ge=1)
+    feedforward: int = R(160, "ours, 4 d", "hidden width inside Transformer layers", ge=1)
+    dropout: float = R(0.1, "ours", "dropout in Transformer layers", ge=0, lt=1)
+    qu_dim: int = R(
+        20, "d/2: the only width for which H, joined from Q and U, is 3 d wide as the paper says",
+        "width of Q and of U; with another one a first layer brings H to n d", unit="features", ge=1,
     )
-    dropout: float = evidence(0.1, tag="R", source="ours", meaning="dropout in Transformer layers", ge=0, lt=1)
-    qu_dim: int = evidence(
-        20, tag="R", source="d/2: the only width for which H, joined from Q and U, is 3 d wide as the paper says",
-        meaning="width of Q and of U; with another one a first layer brings H to n d", unit="features", ge=1,
-    )  # fmt: skip
-    scale_merge: ScaleMerge = evidence(
-        "concat", tag="R", source="the paper says concatenated, but prints the widths (3d, 2d, d) of means",
-        meaning="how features of one scale are joined: widths (2nd, 4d, d), or (nd, 2d, d) with mean",
-    )  # fmt: skip
-    critic_hidden: int = evidence(
-        64, tag="R", source="ours", meaning="hidden width of statistics networks and discriminators", ge=1
+    scale_merge: ScaleMerge = R(
+        "concat", "the paper says concatenated, but prints the widths (3d, 2d, d) of means",
+        "how features of one scale are joined: widths (2nd, 4d, d), or (nd, 2d, d) with mean",
     )
-    msm: Literal["stochastic", "none"] = evidence(
-        "stochastic", tag="R", source="the strategy is the paper's, its distribution ours",
-        meaning="what the student sees: incomplete copies of the samples, or the samples; validation sees the same",
-    )  # fmt: skip
-    hal: Literal["saturating", "nonsaturating"] = evidence(
-        "saturating", tag="P", source="HRLF, equation 9",
-        meaning="what the student minimises: equation 9, or -log D of itself",
-    )  # fmt: skip
-    frf_detach: bool = evidence(
-        False, tag="P", source="HRLF prints no stopped gradient", meaning="no gradient through the targets of FRF"
+    critic_hidden: int = R(64, "ours", "hidden width of statistics networks and discriminators", ge=1)
+    msm: Literal["stochastic", "none"] = R(
+        "stochastic", "the strategy is the paper's, its distribution ours",
+        "what the student sees: incomplete copies of the samples, or the samples; validation sees the same",
     )
-    frf_warmup: int = evidence(
-        0, tag="R", source="the paper has no schedule; with one for the teacher alone the student still collapses [T]",
-        meaning="epochs of each phase over which lambda_frf rises from 0 to its value", unit="epochs", ge=0,
-    )  # fmt: skip
-    lambda_frf: float = evidence(1.0, tag="P", source="HRLF prints no coefficient", meaning="weight of FRF", ge=0)
-    lambda_hmi: float = evidence(1.0, tag="P", source="HRLF prints no coefficient", meaning="weight of HMI", ge=0)
-    lambda_hal: float = evidence(1.0, tag="P", source="HRLF prints no coefficient", meaning="weight of HAL", ge=0)
-    lambda_kl: float = evidence(1.0, tag="P", source="HRLF prints no coefficient", meaning="weight of KL", ge=0)
-    collapse_guard: float = evidence(
-        0.01, tag="R", source="ours; FRF alone makes Z a constant [T]",
-        meaning="a run fails when the spread of Z over samples is below this share of its start; 0 never", ge=0, lt=1,
-    )  # fmt: skip
-    no_frf: bool = evidence(
-        False, tag="P", source="HRLF, Table 3; two plain projections in its place are ours [R]",
-        meaning="lambda_frf = 0, no decoder, Q and U are linear in Z",
-    )  # fmt: skip
-    no_hmi: bool = evidence(False, tag="P", source="HRLF, Table 3", meaning="lambda_hmi = 0")
-    no_hal: bool = evidence(False, tag="P", source="HRLF, Table 3", meaning="lambda_hal = 0, no discriminator")
-    no_kl: bool = evidence(False, tag="R", source="ours", meaning="lambda_kl = 0")
-    no_teacher: bool = evidence(
-        False, tag="R", source="ours: what the method adds over training with missing data",
-        meaning="train the student alone: no teacher phase, no HMI, HAL and KL",
-    )  # fmt: skip
+    hal: Literal["saturating", "nonsaturating"] = P(
+        "saturating", "HRLF, equation 9", "what the student minimises: equation 9, or -log D of itself",
+    )
+    frf_detach: bool = P(False, "HRLF prints no stopped gradient", "no gradient through the targets of FRF")
+    frf_warmup: int = R(
+        0, "the paper has no schedule; with one for the teacher alone the student still collapses [T]",
+        "epochs of each phase over which lambda_frf rises from 0 to its value", unit="epochs", ge=0,
+    )
+    lambda_frf: float = P(1.0, "HRLF prints no coefficient", "weight of FRF", ge=0)
+    lambda_hmi: float = P(1.0, "HRLF prints no coefficient", "weight of HMI", ge=0)
+    lambda_hal: float = P(1.0, "HRLF prints no coefficient", "weight of HAL", ge=0)
+    lambda_kl: float = P(1.0, "HRLF prints no coefficient", "weight of KL", ge=0)
+    collapse_guard: float = R(
+        0.01, "ours; FRF alone makes Z a constant [T]",
+        "a run fails when the spread of Z over samples is below this share of its start; 0 never", ge=0, lt=1,
+    )
+    no_frf: bool = P(
+        False, "HRLF, Table 3; two plain projections in its place are ours [R]",
+        "lambda_frf = 0, no decoder, Q and U are linear in Z",
+    )
+    no_hmi: bool = P(False, "HRLF, Table 3", "lambda_hmi = 0")
+    no_hal: bool = P(False, "HRLF, Table 3", "lambda_hal = 0, no discriminator")
+    no_kl: bool = R(False, "ours", "lambda_kl = 0")
+    no_teacher: bool = R(
+        False, "ours: what the method adds over training with missing data",
+        "train the student alone: no teacher phase, no HMI, HAL and KL",
+    )
+    # fmt: on
 
     per_dataset = {
         dataset: {
@@ -140,6 +135,21 @@ class HRLFConfig(MethodConfig):
             raise ConfigError("hrlf reads precomputed text features; leave text_encoder='bert' out")
         return value
 
+    @model_validator(mode="after")
+    def _without_contradiction(self) -> HRLFConfig:
+        alone = [name for name in ("no_hmi", "no_hal", "no_kl") if getattr(self, name)]
+        if self.width % self.heads:
+            raise ConfigError(f"width={self.width} can't have heads={self.heads}; choose a divisor of the width")
+        if self.no_teacher and alone:
+            raise ConfigError(f"no_teacher leaves nothing to compare the student with; leave {', '.join(alone)} out")
+        if self.no_frf and self.frf_detach:
+            raise ConfigError("no_frf has no targets; leave frf_detach out")
+        if self.no_frf and self.frf_warmup:
+            raise ConfigError("no_frf has no weight to raise; leave frf_warmup out")
+        return self
+
+
+# --- the network of teacher and student ---
 
 KERNEL = 3
 """Frames under the convolution; the paper prints 3 x 3 though it is one-dimensional [P]."""
@@ -241,15 +251,10 @@ class HRLFNetwork(nn.Module):
         dims: feature width per modality, two or more.
         outputs: width of the prediction.
         config: sizes; ``no_frf`` makes ``Q`` and ``U`` plain projections and leaves out the decoder.
-
-    Raises:
-        ConfigError: the width is no multiple of the heads.
     """
 
     def __init__(self, dims: Mapping[Modality, int], outputs: int, config: HRLFConfig):
         super().__init__()
-        if config.width % config.heads:
-            raise ConfigError(f"width={config.width} can't have heads={config.heads}; choose a divisor of the width")
         width, top = config.width, len(dims) * config.width
         self.encoders = nn.ModuleDict({m: LastStateEncoder(dim, config) for m, dim in dims.items()})
         self.sentiment = nn.ModuleDict({m: _factor(config) for m in dims})
@@ -263,14 +268,14 @@ class HRLFNetwork(nn.Module):
 
     def forward(self, batch: Batch) -> Encoding:
         """Encode the observed frames of ``batch``; missing ones are zero vectors."""
-        states = {m: encoder(batch.features[m], batch.valid[m]) for m, encoder in self.encoders.items()}
-        sentiment = {m: self.sentiment[m](z) for m, z in states.items()}
-        specific = {m: self.specific[m](z) for m, z in states.items()}
-        joint = self.join(torch.cat([part[m] for m in states for part in (sentiment, specific)], dim=-1))
-        down = self.stack[0](joint).relu()
-        middle = self.stack[1](down).relu()
-        up = self.stack[2](middle).relu()
-        fused = self.stack[3](up)
+        states = {m: encoder(batch.features[m], batch.valid[m]) for m, encoder in self.encoders.items()}  # Z (B, d)
+        sentiment = {m: self.sentiment[m](z) for m, z in states.items()}  # Q = E^S(Z)
+        specific = {m: self.specific[m](z) for m, z in states.items()}  # U = E^M(Z)
+        joint = self.join(torch.cat([part[m] for m in states for part in (sentiment, specific)], dim=-1))  # H (B, n d)
+        down = self.stack[0](joint).relu()  # I_1 (B, 2d)
+        middle = self.stack[1](down).relu()  # I_2 (B, d)
+        up = self.stack[2](middle).relu()  # I_3 (B, 2d)
+        fused = self.stack[3](up)  # H~ (B, n d)
         return Encoding(states, sentiment, specific, joint, (down, middle, up), fused, self.predict(fused))
 
     def factorization(
@@ -313,68 +318,7 @@ def _factor(config: HRLFConfig) -> nn.Module:
     return mlp(config.width, config.width, config.qu_dim)
 
 
-WATCHED = 256
-"""Training samples, evenly spread over the split, on which the guard measures."""
-
-
-def spread(vectors: Tensor) -> float:
-    """Standard deviation over samples of ``(B, d)``, averaged over the features."""
-    return float(vectors.detach().float().std(dim=0, correction=0).mean())
-
-
-class CollapseGuard:
-    """Watches how far the states Z of different samples differ, and fails a run in which they no longer do.
-
-    It measures without dropout on complete training samples, per modality on those that have any observed frame of it.
-
-    Args:
-        share: of the spread at the start, below which a run fails; 0 never.
-
-    Attributes:
-        first: the mean spread over modalities at the start of the phase, a scalar tensor.
-    """
-
-    def __init__(self, share: float):
-        self.share = share
-        self.first = torch.zeros(())
-        self.samples: Batch | None = None
-
-    def start(self, network: HRLFNetwork, train: Utterances) -> None:
-        """Choose the samples and note the spread before the first step."""
-        rows = torch.arange(0, len(train), -(-len(train) // WATCHED))
-        self.samples = next(train.select(rows).batches(len(rows)))
-        self.first = torch.tensor(self._mean(self.measure(network)))
-
-    def measure(self, network: HRLFNetwork) -> dict[str, float]:
-        """Spread of Z per modality; modalities with fewer than two observed samples are left out."""
-        training = network.training
-        network.eval()
-        with torch.no_grad():
-            states = network(self.samples).states
-        network.train(training)
-        seen = {m: self.samples.observed[m].any(dim=1) for m in states}
-        return {m: spread(z[seen[m]]) for m, z in states.items() if int(seen[m].sum()) > 1}
-
-    def check(self, network: HRLFNetwork, where: str) -> dict[str, float]:
-        """Spread per modality (``z_sd/<modality>``) and their mean (``z_sd``), for the history.
-
-        Raises:
-            RunError: the mean is below ``share`` of the start; ``where`` names the run.
-        """
-        if self.samples is None:
-            return {}
-        found = self.measure(network)
-        now, first = self._mean(found), float(self.first)
-        if now < self.share * first:
-            raise RunError(
-                f"the states Z collapsed: their spread over samples fell from {first:.3g} to {now:.3g}, under "
-                f"{self.share:.0%} of its start; lower lambda_frf or lambda_hal, or set frf_warmup ({where})"
-            )
-        return {**{f"z_sd/{m}": value for m, value in found.items()}, "z_sd": now}
-
-    @staticmethod
-    def _mean(by_modality: Mapping[str, float]) -> float:
-        return sum(by_modality.values()) / max(1, len(by_modality))
+# --- the method ---
 
 
 class HRLF(Method):
@@ -406,7 +350,8 @@ class HRLF(Method):
 
     def __init__(self, dims: Mapping[Modality, int], task: Task, config: HRLFConfig):
         super().__init__(dims, task, config)
-        self._check_settings()
+        if len(self.modalities) < 2:
+            raise ConfigError(f"{self.id} translates between modalities; the data has only {self.modalities[0]}")
         if config.no_teacher:
             self.phases = ("student",)
         self.phase = "student"
@@ -415,10 +360,9 @@ class HRLF(Method):
         self.guard = CollapseGuard(config.collapse_guard)
         self.teacher = None if config.no_teacher else HRLFNetwork(self.dims, task.outputs, config)
         self.student = HRLFNetwork(self.dims, task.outputs, config)
-        widths = scale_widths(len(self.dims), config)
-        weights = self.loss_weights()
-        self.statistics = ScaleCritics((2 * w for w in widths), config.critic_hidden) if weights["hmi"] else None
-        self.discriminators = ScaleCritics(widths, config.critic_hidden) if weights["hal"] else None
+        widths, hidden, lambdas = scale_widths(len(self.dims), config), config.critic_hidden, self.lambdas()
+        self.statistics = ScaleCritics((2 * w for w in widths), hidden) if lambdas["hmi"] else None
+        self.discriminators = ScaleCritics(widths, hidden) if lambdas["hal"] else None
         self._release(self.phase)
 
     @property
@@ -433,143 +377,63 @@ class HRLF(Method):
         representations |= {f"{m}/sentiment": q for m, q in encoding.sentiment.items()}
         representations |= {f"{m}/specific": u for m, u in encoding.specific.items()}
         representations["fusion"] = encoding.fused
-        auxiliary = {}
-        if self.training:
-            auxiliary = {f"scale/{i}": e for i, e in enumerate(encoding.scales(self.config.scale_merge), start=1)}
+        auxiliary = self._named_scales(encoding) if self.training else {}
         return Output(to_label_scale(self.task, encoding.raw), representations, auxiliary)
 
-    def taught(self, complete: Batch, output: Output) -> Output:
+    def with_teacher(self, complete: Batch, output: Output) -> Output:
         """``output`` of the student with what the teacher makes of the ``complete`` samples as further auxiliaries."""
         if self.phase == "teacher" or self.teacher is None or "teacher/prediction" in output.auxiliary:
             return output
         with torch.no_grad():
             encoding = self.teacher(complete)
-        scales = enumerate(encoding.scales(self.config.scale_merge), start=1)
-        taught = {f"teacher/scale/{i}": e for i, e in scales}
-        taught["teacher/prediction"] = to_label_scale(self.task, encoding.raw)
-        return replace(output, auxiliary={**output.auxiliary, **taught})
+        auxiliary = output.auxiliary | self._named_scales(encoding, "teacher/")
+        return replace(output, auxiliary={**auxiliary, "teacher/prediction": to_label_scale(self.task, encoding.raw)})
 
-    def loss_terms(self, batch: Batch, output: Output) -> dict[str, Tensor]:
-        """``task``; in training also the terms whose weights are not 0.
+    def _named_scales(self, encoding: Encoding, whose: str = "") -> dict[str, Tensor]:
+        return {f"{whose}scale/{i}": e for i, e in enumerate(encoding.scales(self.config.scale_merge), start=1)}
 
-        These are ``translation`` and ``reconstruction`` (together FRF), and in the student phase ``hmi``, ``hal`` and
-        ``kl``. A single sample has no other to be shuffled with: such a batch has no ``hmi``.
+    # --- the objective ---
+
+    def lambdas(self) -> dict[str, float]:
+        """The coefficients ``frf``, ``hmi``, ``hal`` and ``kl``; 0 where switched off and in a phase without the term.
+
+        With ``frf_warmup`` FRF has weight 0 in the first epoch of each phase and rises by equal steps.
+        """
+        config = self.config
+        compared = self.phase == "student" and not config.no_teacher
+        frf = 0.0 if config.no_frf else config.lambda_frf
+        if config.frf_warmup:
+            frf *= min(1.0, max(0, self.epoch - 1) / config.frf_warmup)
+        return {
+            "frf": frf,
+            "hmi": config.lambda_hmi if compared and not config.no_hmi else 0.0,
+            "hal": config.lambda_hal if compared and not config.no_hal else 0.0,
+            "kl": config.lambda_kl if compared and not config.no_kl else 0.0,
+        }
+
+    def losses(self, batch: Batch, output: Output) -> Losses:
+        """``loss = task + lambda_frf FRF + lambda_hmi HMI + lambda_hal HAL + lambda_kl KL``; in evaluation the task's.
+
+        FRF is ``translation`` plus ``reconstruction``, of the network of this phase; the student factorizes its own
+        states, as printed. The others are the student's: in the teacher's phase they have weight 0. A single sample has
+        no other to be shuffled with: such a batch has no ``hmi``.
 
         Args:
             batch: the complete samples; the teacher reads them.
             output: of the same samples, in the student phase of their incomplete copies.
         """
         if not self.training:
-            return super().loss_terms(batch, output)
-        terms = {"task": self._task_loss(output.prediction, batch.labels)}
-        weights = self.loss_weights()
-        if weights["translation"]:
-            terms |= self._factorization(output)
-        output = self.taught(batch, output)
-        if weights["hmi"] and len(batch) > 1:
-            terms["hmi"] = self._mutual_information(output)
-        if weights["hal"]:
-            terms["hal"] = self._adversarial(output)
-        if weights["kl"]:
-            terms["kl"] = self._divergence(output)
-        return terms
-
-    def loss_weights(self) -> dict[str, float]:
-        """The four coefficients; 0 where switched off and in a phase without the term. Both parts of FRF weigh alike.
-
-        With ``frf_warmup`` FRF has weight 0 in the first epoch of each phase and rises by equal steps.
-        """
-        config, taught = self.config, self.phase == "student" and not self.config.no_teacher
-        frf = 0.0 if config.no_frf else config.lambda_frf
-        if config.frf_warmup:
-            frf *= min(1.0, max(0, self.epoch - 1) / config.frf_warmup)
-        return {
-            "translation": frf,
-            "reconstruction": frf,
-            "hmi": config.lambda_hmi if taught and not config.no_hmi else 0.0,
-            "hal": config.lambda_hal if taught and not config.no_hal else 0.0,
-            "kl": config.lambda_kl if taught and not config.no_kl else 0.0,
-        }
-
-    def optimizers(self) -> dict[str, Optimizer]:
-        """``network``: the network of this phase, with the student also the statistics networks; ``discriminators``."""
-        networks = [self.network]
-        if self.phase == "student" and self.statistics is not None:
-            networks.append(self.statistics)
-        optimizers: dict[str, Optimizer] = {"network": self._adam(*networks)}
-        if self.phase == "student" and self.discriminators is not None:
-            optimizers["discriminators"] = self._adam(self.discriminators)
-        return optimizers
-
-    def training_step(self, batch: Batch, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
-        """One step of the teacher; or one of the discriminators, then one of the student on incomplete copies."""
-        if self.phase == "teacher":
-            return super().training_step(batch, optimizers)
-        output = self.taught(batch, self(self._incomplete(batch)))
-        apart = {}
-        if "discriminators" in optimizers:
-            apart["discriminators"] = self.discriminator_step(output, optimizers["discriminators"])
-        optimizers["network"].zero_grad(set_to_none=True)
-        raw = self.loss_terms(batch, output)
-        weighted = self.weigh(raw)
-        log = finite_log({**raw, **apart}, weighted)
-        sum_terms(weighted).backward()
-        optimizers["network"].step()
-        return log
-
-    def discriminator_step(self, output: Output, optimizer: Optimizer) -> Tensor:
-        """Let the discriminators tell student from teacher better; returns their cross-entropy before the step."""
-        optimizer.zero_grad(set_to_none=True)  # the student's step left gradients behind
-        loss = discriminator_loss(*self._judge([e.detach() for e in _scales(output)], _scales(output, "teacher/")))
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    def start_phase(self, phase: str, train: Utterances) -> None:
-        """Turn to the teacher or the student: release its networks, freeze the others, note the spread of its Z."""
-        self.phase = phase
-        self._release(phase)
-        self.train(self.training)
-        # Drawn from the seeded source: each run has gaps of its own, equal seeds have equal ones.
-        self.gaps.manual_seed(int(torch.randint(2**62, ())))
-        self.guard.start(self.network, train)
-
-    def start_epoch(self, epoch: int) -> None:
-        """Note the epoch; the warm-up of FRF depends on it."""
-        self.epoch = epoch
-
-    def end_epoch(self, epoch: int, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
-        """Spread of Z over samples: ``z_sd/<modality>`` and their mean ``z_sd``.
-
-        Raises:
-            RunError: the mean is below ``collapse_guard`` of its start.
-        """
-        return self.guard.check(self.network, f"{self.id}, {self.phase}, epoch {epoch}")
-
-    def train(self, mode: bool = True) -> HRLF:
-        """Training or evaluation mode; the frozen teacher stays in evaluation mode, without dropout."""
-        super().train(mode)
-        if self.teacher is not None and self.phase == "student":
-            self.teacher.eval()
-        return self
-
-    def prepare_validation(self, phase: str, valid: Utterances) -> Utterances:
-        """The teacher is validated on complete samples, the student on those with fixed gaps that all methods share."""
-        if phase == "teacher" or self.config.msm == "none":
-            return valid
-        return stochastic_validation(valid)
-
-    def training_state(self) -> dict[str, Tensor]:
-        """Where the source of the gaps is, and the spread of Z at the start of this phase."""
-        return {"gaps": self.gaps.get_state(), "z_sd": self.guard.first}
-
-    def load_training_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on with the same gaps and the same reference for the guard."""
-        self.gaps.set_state(state["gaps"].cpu())
-        self.guard.first = state["z_sd"].cpu()
-
-    def _incomplete(self, batch: Batch) -> Batch:
-        return batch if self.config.msm == "none" else stochastic_missing(batch, self.gaps)
+            return super().losses(batch, output)
+        weights, output = self.lambdas(), self.with_teacher(batch, output)
+        frf = self._factorization(output) if weights["frf"] else {}
+        return Losses(
+            task=(1.0, self._task_loss(output.prediction, batch.labels)),
+            translation=(weights["frf"], lambda: frf["translation"]),
+            reconstruction=(weights["frf"], lambda: frf["reconstruction"]),
+            hmi=(weights["hmi"] if len(batch) > 1 else 0.0, lambda: self._mutual_information(output)),
+            hal=(weights["hal"], lambda: self._adversarial(output)),
+            kl=(weights["kl"], lambda: self._divergence(output)),
+        )
 
     def _task_loss(self, prediction: Tensor, labels: Tensor) -> Tensor:
         """Mean squared error of a sentiment value [P]; selection is by the absolute error, as for all methods."""
@@ -578,19 +442,17 @@ class HRLF(Method):
         return self.task.loss(prediction, labels)
 
     def _factorization(self, output: Output) -> dict[str, Tensor]:
-        """FRF in the network of this phase; the student factorizes its own states, as printed."""
-        parts = (
-            {m: output.representations[f"{m}/{name}"] for m in self.modalities}
-            for name in ("state", "sentiment", "specific")
-        )
-        return self.network.factorization(*parts, detach_targets=self.config.frf_detach)
+        """Equations 1 to 4."""
+        named = output.representations
+        z, q, u = ({m: named[f"{m}/{part}"] for m in self.modalities} for part in ("state", "sentiment", "specific"))
+        return self.network.factorization(z, q, u, detach_targets=self.config.frf_detach)
 
     def _mutual_information(self, output: Output) -> Tensor:
         """Equation 8: minus the bound between teacher and student, summed over scales; other pairs by a shuffle."""
         student, teacher = _scales(output), _scales(output, "teacher/")
         count = len(student[0])
         other = derangement(count, device=student[0].device)
-        pairs = [
+        pairs = [  # (2 B, 2 width): E^t_i beside E^s_i of the same sample, then of another one
             torch.cat([t.repeat(2, 1), torch.cat([s, s[other]])], dim=-1) for t, s in zip(teacher, student, strict=True)
         ]
         bounds = [jsd_mutual_information(x[:count], x[count:]) for x in self.statistics(pairs)]
@@ -598,12 +460,12 @@ class HRLF(Method):
 
     def _adversarial(self, output: Output) -> Tensor:
         """Equation 9, or the student's non-saturating form of it."""
-        judged = self._judge(_scales(output), _scales(output, "teacher/"))
+        student, teacher = self.discriminate(_scales(output), _scales(output, "teacher/"))
         if self.config.hal == "nonsaturating":
-            return nonsaturating_adversarial(judged[0])
-        return hierarchical_adversarial(*judged)
+            return nonsaturating_adversarial(student)
+        return hierarchical_adversarial(student, teacher)
 
-    def _judge(self, student: list[Tensor], teacher: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def discriminate(self, student: list[Tensor], teacher: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Logits of the discriminators for student and teacher, per scale ``(B,)``, in one call."""
         both = self.discriminators([torch.cat(pair) for pair in zip(student, teacher, strict=True)])
         count = len(student[0])
@@ -621,9 +483,56 @@ class HRLF(Method):
         log_t, log_s = teacher.log_softmax(dim=-1).flatten(0, -2), student.log_softmax(dim=-1).flatten(0, -2)
         return F.kl_div(log_s, log_t, log_target=True, reduction="batchmean")
 
-    def _adam(self, *modules: nn.Module) -> Adam:
-        parameters = [p for module in modules for p in module.parameters()]
+    # --- the step ---
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """``network``: the network of this phase, with the student also the statistics networks; ``discriminators``."""
+        if self.phase == "teacher":
+            return {"network": self._adam(self.teacher)}
+        optimizers = {"network": self._adam(self.student, self.statistics)}
+        if self.discriminators is not None:
+            optimizers["discriminators"] = self._adam(self.discriminators)
+        return optimizers
+
+    def _adam(self, *modules: nn.Module | None) -> Optimizer:
+        parameters = [p for module in modules if module is not None for p in module.parameters()]
         return Adam(parameters, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True)
+
+    def training_step(self, batch: Batch, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
+        """One step of the teacher; or one of the discriminators, then one of the student on incomplete copies."""
+        if self.phase == "teacher":
+            return super().training_step(batch, optimizers)
+        output = self.with_teacher(batch, self(self._incomplete(batch)))
+        apart = {}
+        if "discriminators" in optimizers:
+            apart["discriminators"] = self.discriminator_step(output, optimizers["discriminators"])
+        optimizers["network"].zero_grad(set_to_none=True)
+        log = backward(self.losses(batch, output), **apart)
+        optimizers["network"].step()
+        return log
+
+    def discriminator_step(self, output: Output, optimizer: Optimizer) -> Tensor:
+        """Let the discriminators tell student from teacher better; returns their cross-entropy before the step."""
+        optimizer.zero_grad(set_to_none=True)  # the student's step left gradients behind
+        logits = self.discriminate([e.detach() for e in _scales(output)], _scales(output, "teacher/"))
+        loss = discriminator_loss(*logits)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    def _incomplete(self, batch: Batch) -> Batch:
+        return batch if self.config.msm == "none" else stochastic_missing(batch, self.gaps)
+
+    # --- the phases ---
+
+    def start_phase(self, phase: str, train: Utterances) -> None:
+        """Turn to the teacher or the student: release its networks, freeze the others, note the spread of its Z."""
+        self.phase = phase
+        self._release(phase)
+        self.train(self.training)
+        # Drawn from the seeded source: each run has gaps of its own, equal seeds have equal ones.
+        self.gaps.manual_seed(int(torch.randint(2**62, ())))
+        self.guard.start(self.network, train)
 
     def _release(self, phase: str) -> None:
         """Only what this phase trains takes gradients."""
@@ -631,23 +540,104 @@ class HRLF(Method):
             if module is not None:
                 module.requires_grad_((module is self.teacher) == (phase == "teacher"))
 
-    def _check_settings(self) -> None:
-        config = self.config
-        alone = [name for name in ("no_hmi", "no_hal", "no_kl") if getattr(config, name)]
-        contradictions = {
-            f"{self.id} translates between modalities; the data has only {self.modalities[0]}": len(self.modalities)
-            < 2,
-            f"no_teacher leaves nothing to compare the student with; leave {', '.join(alone)} out": (
-                config.no_teacher and bool(alone)
-            ),
-            "no_frf has no targets; leave frf_detach out": config.no_frf and config.frf_detach,
-            "no_frf has no weight to raise; leave frf_warmup out": config.no_frf and config.frf_warmup > 0,
-        }
-        for message, found in contradictions.items():
-            if found:
-                raise ConfigError(message)
+    def train(self, mode: bool = True) -> HRLF:
+        """Training or evaluation mode; the frozen teacher stays in evaluation mode, without dropout."""
+        super().train(mode)
+        if self.teacher is not None and self.phase == "student":
+            self.teacher.eval()
+        return self
+
+    def start_epoch(self, epoch: int) -> None:
+        """Note the epoch; the warm-up of FRF depends on it."""
+        self.epoch = epoch
+
+    def end_epoch(self, epoch: int, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
+        """Spread of Z over samples: ``z_sd/<modality>`` and their mean ``z_sd``.
+
+        Raises:
+            RunError: the mean is below ``collapse_guard`` of its start.
+        """
+        return self.guard.check(self.network, f"{self.id}, {self.phase}, epoch {epoch}")
+
+    def prepare_validation(self, phase: str, valid: Utterances) -> Utterances:
+        """The teacher is validated on complete samples, the student on those with fixed gaps that all methods share."""
+        if phase == "teacher" or self.config.msm == "none":
+            return valid
+        return stochastic_validation(valid)
+
+    def training_state(self) -> dict[str, Tensor]:
+        """Where the source of the gaps is, and the spread of Z at the start of this phase."""
+        return {"gaps": self.gaps.get_state(), "z_sd": self.guard.first}
+
+    def load_training_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on with the same gaps and the same reference for the guard."""
+        self.gaps.set_state(state["gaps"].cpu())
+        self.guard.first = state["z_sd"].cpu()
 
 
 def _scales(output: Output, whose: str = "") -> list[Tensor]:
     """``E_1`` to ``E_3`` of the student, or with ``"teacher/"`` of the teacher."""
     return [output.auxiliary[f"{whose}scale/{i}"] for i in (1, 2, 3)]
+
+
+# --- not in the paper: a guard against collapse ---
+
+WATCHED = 256
+"""Training samples, evenly spread over the split, on which the guard measures."""
+
+
+def state_std(vectors: Tensor) -> float:
+    """Standard deviation over samples of ``(B, d)``, averaged over the features."""
+    return float(vectors.detach().float().std(dim=0, correction=0).mean())
+
+
+class CollapseGuard:
+    """Watches how far the states Z of different samples differ, and fails a run in which they no longer do.
+
+    It measures without dropout on complete training samples, per modality on those that have any observed frame of it.
+
+    Args:
+        share: of the spread at the start, below which a run fails; 0 never.
+
+    Attributes:
+        first: the mean spread over modalities at the start of the phase, a scalar tensor.
+    """
+
+    def __init__(self, share: float):
+        self.share = share
+        self.first = torch.zeros(())
+        self.samples: Batch | None = None
+
+    def start(self, network: HRLFNetwork, train: Utterances) -> None:
+        """Choose the samples and note the spread before the first step."""
+        rows = torch.arange(0, len(train), -(-len(train) // WATCHED))
+        self.samples = next(train.select(rows).batches(len(rows)))
+        self.first = torch.tensor(self._mean(self.measure(network)))
+
+    def measure(self, network: HRLFNetwork) -> dict[str, float]:
+        """Spread of Z per modality; modalities with fewer than two observed samples are left out."""
+        with evaluation_mode(network):
+            states = network(self.samples).states
+        seen = {m: self.samples.observed[m].any(dim=1) for m in states}
+        return {m: state_std(z[seen[m]]) for m, z in states.items() if int(seen[m].sum()) > 1}
+
+    def check(self, network: HRLFNetwork, where: str) -> dict[str, float]:
+        """Spread per modality (``z_sd/<modality>``) and their mean (``z_sd``), for the history.
+
+        Raises:
+            RunError: the mean is below ``share`` of the start; ``where`` names the run.
+        """
+        if self.samples is None:
+            return {}
+        found = self.measure(network)
+        now, first = self._mean(found), float(self.first)
+        if now < self.share * first:
+            raise RunError(
+                f"the states Z collapsed: their spread over samples fell from {first:.3g} to {now:.3g}, under "
+                f"{self.share:.0%} of its start; lower lambda_frf or lambda_hal, or set frf_warmup ({where})"
+            )
+        return {**{f"z_sd/{m}": value for m, value in found.items()}, "z_sd": now}
+
+    @staticmethod
+    def _mean(by_modality: Mapping[str, float]) -> float:
+        return sum(by_modality.values()) / max(1, len(by_modality))

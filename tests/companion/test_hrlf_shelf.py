@@ -18,7 +18,7 @@ from mmsa_lib.experiments.config import RunConfig
 from mmsa_lib.experiments.results import collect
 from mmsa_lib.experiments.runs import find_run, run
 from mmsa_lib.methods import create
-from mmsa_lib.methods.hrlf import spread
+from mmsa_lib.methods.hrlf import state_std
 from mmsa_lib.training import predict
 
 CHOICE = {"lambda_frf": 0.1, "lambda_hal": 0.1}
@@ -129,7 +129,9 @@ def test_spread_is_relative_to_the_start(runs):
         history = found.history.query("phase == @phase and name == 'z_sd'")["value"].iloc[-1]
         assert own["share"].iloc[-1] == pytest.approx(history / starts[phase])
     best = found.history.query("phase == 'teacher' and split == 'valid'").set_index("epoch")["value"].idxmin()
-    kept = np.mean([spread(z[train.data.observed[m].any(1)]) for m, z in encode(method.teacher, train).states.items()])
+    kept = np.mean(
+        [state_std(z[train.data.observed[m].any(1)]) for m, z in encode(method.teacher, train).states.items()]
+    )
     by_epoch = trace.query("phase == 'teacher'").set_index("epoch")["share"]
     assert kept / starts["teacher"] == pytest.approx(by_epoch[best], rel=1e-4)
     failed = next(f for f in ended_runs(runs / "tune", CHOICE) if f.error)

@@ -19,7 +19,7 @@ def small(train, phase=None, **config):
 def terms_of(train, phase=None, **config):
     """A method in training mode and the raw terms of one step on the samples as they are."""
     method = small(train, phase, **config)
-    return method, method.loss_terms(train.data, method(train.data))
+    return method, method.losses(train.data, method(train.data)).raw
 
 
 def reached(loss, method):

@@ -61,7 +61,7 @@ def test_hmi_and_hal_and_kl_sample_by_sample(train, cyclic):
     """The student sees the samples without text, the teacher sees them whole."""
     method = small(train)
     hidden = incomplete(train)
-    terms = method.loss_terms(train.data, method(hidden))
+    terms = method.losses(train.data, method(hidden)).raw
     t, s = scales(method, method.teacher.eval(), train.data), scales(method, method.student, hidden)
     pairs, judges = arrays(method.statistics), arrays(method.discriminators)
     hmi = hal = 0.0
@@ -86,7 +86,7 @@ def test_kl_of_classes():
         network.predict.weight.data.mul_(20)
     p, q = (n(split.data).raw.double().softmax(-1) for n in (method.teacher, method.student))
     expected = sum(p[b, c] * (p[b, c].log() - q[b, c].log()) for b in range(6) for c in range(3)) / 6
-    terms = method.loss_terms(split.data, method(split.data))
+    terms = method.losses(split.data, method(split.data)).raw
     assert terms["kl"].item() == pytest.approx(expected.item(), rel=1e-4)
     cross_entropy = -sum(q[b, int(split.labels[b])].log() for b in range(6)) / 6
     assert terms["task"].item() == pytest.approx(cross_entropy.item(), rel=1e-4)
@@ -102,7 +102,7 @@ def test_kl_of_emotions():
     expected = sum(
         p[b, k, c] * (p[b, k, c].log() - q[b, k, c].log()) for b in range(6) for k in range(2) for c in range(2)
     )
-    terms = method.loss_terms(split.data, method(split.data))
+    terms = method.losses(split.data, method(split.data)).raw
     assert terms["kl"].item() == pytest.approx(expected.item() / 12, rel=1e-4)
     cross_entropy = -sum(q[b, k, int(split.labels[b, k])].log() for b in range(6) for k in range(2)) / 12
     assert terms["task"].item() == pytest.approx(cross_entropy.item(), rel=1e-4)
@@ -113,7 +113,7 @@ def test_values_of_undecided_critics(train):
     for critic in (*method.statistics, *method.discriminators):
         torch.nn.init.zeros_(critic[-1].weight)
         torch.nn.init.zeros_(critic[-1].bias)
-    terms = method.loss_terms(train.data, method(train.data))
+    terms = method.losses(train.data, method(train.data)).raw
     assert terms["hmi"].item() == pytest.approx(6 * math.log(2), rel=1e-6)
     assert terms["hal"].item() == pytest.approx(-6 * math.log(2), rel=1e-6)
 
@@ -145,7 +145,7 @@ def test_the_frozen_teacher_runs_without_dropout(train):
     for module_ in (method.train(), method.eval().train()):
         assert module_.student.training
         assert not any(part.training for part in method.teacher.modules())
-    one, two = (method.taught(train.data, method(train.data)).auxiliary for _ in range(2))
+    one, two = (method.with_teacher(train.data, method(train.data)).auxiliary for _ in range(2))
     assert torch.equal(one["teacher/prediction"], two["teacher/prediction"])
     assert not torch.equal(one["scale/1"], two["scale/1"])
     assert not any(p.requires_grad for p in method.teacher.parameters())
@@ -192,11 +192,11 @@ def test_evaluation_runs_the_student_alone(train, monkeypatch):
     output = method(train.data)
     torch.testing.assert_close(output.prediction, expected)
     assert output.auxiliary == {}
-    assert list(method.loss_terms(train.data, output)) == ["task"]
+    assert list(method.losses(train.data, output).raw) == ["task"]
     names = {f"{m}/{part}" for m in MODALITIES for part in ("state", "sentiment", "specific")}
     assert set(output.representations) == {*names, "fusion"}
     with pytest.raises(AssertionError, match="training-only"):
-        method.train().loss_terms(train.data, method(train.data))
+        method.train().losses(train.data, method(train.data))
 
 
 def test_the_teacher_predicts_in_its_own_phase(train):
@@ -210,17 +210,17 @@ def test_on_a_fixed_batch_discriminators_raise_equation_9_and_the_student_lowers
     optimizers = method.optimizers()
 
     def equation_9():
-        return method.loss_terms(train.data, method(train.data))["hal"].item()
+        return method.losses(train.data, method(train.data)).raw["hal"].item()
 
     values = [equation_9()]
     for _ in range(20):
-        method.discriminator_step(method.taught(train.data, method(train.data)), optimizers["discriminators"])
+        method.discriminator_step(method.with_teacher(train.data, method(train.data)), optimizers["discriminators"])
         values.append(equation_9())
     assert values[1] > values[0]
     assert values[-1] > values[0] + 0.1
     for _ in range(20):
         optimizers["network"].zero_grad()
-        method.loss_terms(train.data, method(train.data))["hal"].backward()
+        method.losses(train.data, method(train.data)).raw["hal"].backward()
         optimizers["network"].step()
         values.append(equation_9())
     assert values[21] < values[20]
@@ -231,18 +231,18 @@ def test_the_discriminators_step_leaves_the_student_alone(train):
     method = small(train)
     before = state(method)
     loss = method.discriminator_step(
-        method.taught(train.data, method(train.data)), method.optimizers()["discriminators"]
+        method.with_teacher(train.data, method(train.data)), method.optimizers()["discriminators"]
     )
     assert {name.split(".")[0] for name in changed(method, before)} == {"discriminators"}
     method.load_state_dict(before)
-    assert loss.item() == pytest.approx(-method.loss_terms(train.data, method(train.data))["hal"].item(), rel=1e-6)
+    assert loss.item() == pytest.approx(-method.losses(train.data, method(train.data)).raw["hal"].item(), rel=1e-6)
 
 
 def test_one_student_step_by_hand(train, cyclic):
     """Plain Adam on the sum of the weighted terms, after the discriminators' step, from the same state."""
     fast, slow = (small(train, msm="none", lambda_frf=0.5, lambda_kl=2.0) for _ in range(2))
     log = fast.training_step(train.data, fast.optimizers())
-    output = slow.taught(train.data, slow(train.data))
+    output = slow.with_teacher(train.data, slow(train.data))
     first = torch.optim.Adam(slow.discriminators.parameters(), lr=1e-3)
     fooled, known = (
         [d(output.auxiliary[f"{who}scale/{i}"].detach()) for i, d in enumerate(slow.discriminators, start=1)]
@@ -251,7 +251,7 @@ def test_one_student_step_by_hand(train, cyclic):
     sum(-(-x).sigmoid().log().mean() - y.sigmoid().log().mean() for x, y in zip(fooled, known, strict=True)).backward()
     first.step()
     second = torch.optim.Adam([*slow.student.parameters(), *slow.statistics.parameters()], lr=1e-3)
-    t = slow.loss_terms(train.data, slow(train.data))
+    t = slow.losses(train.data, slow(train.data)).raw
     total = t["task"] + 0.5 * (t["translation"] + t["reconstruction"]) + t["hmi"] + t["hal"] + 2 * t["kl"]
     total.backward()
     second.step()

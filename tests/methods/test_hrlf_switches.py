@@ -76,8 +76,9 @@ def test_msm(train):
 
 @pytest.mark.parametrize("name", ["frf", "hmi", "hal", "kl"])
 def test_weights(train, name):
-    method, terms = terms_of(train, **{f"lambda_{name}": 0.25})
-    weighted = method.weigh(terms)
+    method = small(train, **{f"lambda_{name}": 0.25})
+    weighted = method.losses(train.data, method(train.data))
+    terms = weighted.raw
     own = FRF if name == "frf" else [name]
     for term in STUDENT_TERMS:
         assert weighted[term].item() == pytest.approx((0.25 if term in own else 1) * terms[term].item(), rel=1e-6)
@@ -89,7 +90,7 @@ def test_warm_up_of_frf(train, phase):
     weights = []
     for epoch in range(1, 8):
         method.start_epoch(epoch)
-        weights.append(method.loss_weights()["translation"])
+        weights.append(method.lambdas()["frf"])
     assert weights == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
     steps, _ = train_epochs(method, train, epochs=2, size=10)
     assert "raw/translation" not in steps[0]
@@ -99,7 +100,7 @@ def test_warm_up_of_frf(train, phase):
 @pytest.mark.parametrize("merge", ["concat", "mean"])
 def test_scale_merge(train, merge):
     method = small(train, scale_merge=merge)
-    output = method.taught(train.data, method(train.data))
+    output = method.with_teacher(train.data, method(train.data))
     widths = [48, 32, 8] if merge == "concat" else [24, 16, 8]
     for who in ("", "teacher/"):
         assert [output.auxiliary[f"{who}scale/{i}"].shape[1] for i in (1, 2, 3)] == widths
