@@ -10,7 +10,7 @@ import math
 import mmap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +109,11 @@ def load(
         splits = {split: np.flatnonzero(record.folds[fold] == split) for split in SPLITS}
         streamed = source.path is not None and not _fits(sets, splits, in_memory)
         scaling = {m: fit_scaling(sets[m], splits["train"]) for m in _SCALED if standardise and m in sets}
-        padded = {} if streamed else {m: pad(x, splits, scaling.get(m), source) for m, x in sets.items()}
+        padded = {}
+        for modality, features in sets.items() if not streamed else ():
+            padded[modality] = pad(features, splits, scaling.get(modality), source)
+            if not source.kept:
+                features.values = np.broadcast_to(np.float32("nan"), features.values.shape)
     stored = {m: chosen[m] for m in sets} if streamed else {}
     tokens, text_origin = None, []
     if "text" in chosen and "text" not in sets:
@@ -175,6 +179,7 @@ class _Source:
     record: DatasetRecord
     fingerprint: str
     path: Path | None = None
+    kept: bool = True  # for the next load; else its values are given up as soon as they are copied
 
 
 @contextmanager
@@ -201,7 +206,7 @@ def _synthetic(options: Mapping[str, Any]) -> _Source:
         record = synthetic.build(**options)
         source = _Source(record, fingerprint(record))
         if sum(features.values.nbytes for features in record.features.values()) > _KEPT:
-            return source
+            return replace(source, kept=False)
         while len(_generated) >= 4:
             del _generated[next(iter(_generated))]
         _generated[key] = source

@@ -8,7 +8,7 @@ import pytest
 import torch
 from records import COUNT, small_record
 
-from mmsa_lib.data import load, summary
+from mmsa_lib.data import load, loading, summary
 from mmsa_lib.data.loading import fit_scaling
 from mmsa_lib.data.record import FeatureSet, Words
 from mmsa_lib.data.store import write_store
@@ -297,6 +297,21 @@ def test_loading_twice_does_not_share_tensors():
     again = load("synthetic", samples=(30, 10, 10))
     assert again["train"].data.features["text"].any()
     assert again["train"].labels.any()
+
+
+def test_large_generated_data_are_not_kept_and_are_the_same(monkeypatch):
+    monkeypatch.setattr(loading, "_generated", {})
+    options = {"samples": (30, 10, 10), "seed": 9}
+    first = load("synthetic", **options)
+    assert len(loading._generated) == 1
+    monkeypatch.setattr(loading, "_generated", {})
+    monkeypatch.setattr(loading, "_KEPT", 0)
+    again = load("synthetic", **options)
+    assert loading._generated == {}
+    for split in first:
+        assert first[split].fingerprint == again[split].fingerprint
+        for m in first[split].modalities:
+            assert first[split].data.features[m].equal(again[split].data.features[m])
 
 
 def test_the_summary_counts_what_is_there(small):

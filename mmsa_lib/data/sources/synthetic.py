@@ -51,6 +51,7 @@ GAINS: dict[Modality, dict[str, float]] = {
 }
 NUISANCE_GAIN = 2.0
 SPEAKER_WIDTH, RECORDING_WIDTH = 2, 1
+FRAMES_AT_ONCE = 2**12
 CONTENT_SCALE = 1.5
 WINDOW = np.array([0.5, 1.0, 0.5])
 RESPONSE_SLOPE = 0.7
@@ -250,7 +251,7 @@ def build(**options) -> DatasetRecord:
         features={
             f"planted_{m}": FeatureSet(
                 modality=m,
-                values=_frames(settings, m, lengths, factors, peaks, nuisance) * observed[m][:, None],
+                values=_frames(settings, m, lengths, factors, peaks, nuisance, observed[m]),
                 lengths=lengths,
                 observed=observed[m],
                 level="word",
@@ -295,19 +296,23 @@ def _observed(settings: Settings, lengths: np.ndarray) -> dict[Modality, np.ndar
     return {m: observed[:, column].copy() for column, m in enumerate(MODALITIES)}
 
 
-def _frames(settings: Settings, modality: Modality, lengths, factors, peaks, nuisance) -> np.ndarray:
-    """All frames of one modality, ``(sum of lengths, d)`` float32, before any goes missing."""
+def _frames(settings: Settings, modality: Modality, lengths, factors, peaks, nuisance, observed) -> np.ndarray:
+    """All frames of one modality, ``(sum of lengths, d)`` float32, zeros where they are not ``observed``."""
     scale = content_scale(settings, modality)
     sample = np.repeat(np.arange(len(lengths)), lengths)
     word = np.arange(len(sample)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    hidden = settings.stream("noise", modality).standard_normal((len(sample), len(scale))) * scale
-    shape = envelopes(settings)
-    for column, (name, gain) in enumerate(GAINS[modality].items()):
-        hidden[:, column] += gain * shape[peaks[name][sample], word] * factors[name][sample]
-    first = len(GAINS[modality])
-    hidden[:, first : first + SPEAKER_WIDTH + RECORDING_WIDTH] += NUISANCE_GAIN * nuisance[sample]
-    features = hidden @ mixing(settings, modality).T
-    return (np.round(features * RESOLUTION) / RESOLUTION).astype(np.float32)
+    noise, shape, mixed = settings.stream("noise", modality), envelopes(settings), mixing(settings, modality).T
+    features, first = np.empty((len(sample), len(scale)), np.float32), len(GAINS[modality])
+    for start in range(0, len(sample), FRAMES_AT_ONCE):
+        rows = slice(start, start + FRAMES_AT_ONCE)
+        samples = sample[rows]
+        hidden = noise.standard_normal((len(samples), len(scale))) * scale
+        for column, (name, gain) in enumerate(GAINS[modality].items()):
+            hidden[:, column] += gain * shape[peaks[name][samples], word[rows]] * factors[name][samples]
+        hidden[:, first : first + SPEAKER_WIDTH + RECORDING_WIDTH] += NUISANCE_GAIN * nuisance[samples]
+        features[rows] = np.round(hidden @ mixed * RESOLUTION) / RESOLUTION
+    features *= observed[:, None]
+    return features
 
 
 def _unimodal_labels(settings: Settings, factors) -> dict[Modality, np.ndarray]:
