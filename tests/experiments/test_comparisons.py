@@ -12,6 +12,7 @@ from written_runs import result_rows as rows
 
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
+from mmsa_lib.evaluation.bootstrap import interval_over_runs, score_resamples
 from mmsa_lib.evaluation.statistics import holm
 from mmsa_lib.experiments.results import collect, curate
 from mmsa_lib.experiments.summaries import compare, protocol_summaries, read_comparison, write_numbers
@@ -196,26 +197,16 @@ def test_summaries_of_protocols_are_compared_like_results():
     assert found["reference"] == pytest.approx(BASE.mean() + 0.1)
 
 
-def test_item_intervals_agree_with_a_loop(folder):
+def test_item_intervals_are_paired_by_seed_and_item(folder):
     found = compare(folder, "text_only", ["mae", "corr"], resamples=25).set_index("metric")
-    labels, task = labels_of(regression()), regression()
-    names = np.unique([f"v{i // 4}" for i in range(ITEMS)])
-    items = np.random.default_rng(0).multinomial(10, np.full(10, 0.1), size=25)
-    weights = np.random.default_rng([0, 3]).multinomial(3, np.full(3, 1 / 3), size=25)
-    scores = {"mae": lambda p, y: np.abs(p - y).mean(), "corr": lambda p, y: np.corrcoef(p, y)[0, 1]}
-    for key, score in scores.items():
-        draws = []
-        for count, weight in zip(items, weights, strict=True):
-            chosen = [i for name, n in zip(names, count, strict=True) for _ in range(n) for i in range(ITEMS)
-                      if f"v{i // 4}" == name]  # fmt: skip
-            gaps = [
-                score(predictions_of(labels, s, 1.0, task)[chosen], labels[chosen])
-                - score(predictions_of(labels, s, 1.3, task)[chosen], labels[chosen])
-                for s, n in zip(SEEDS, weight, strict=True) for _ in range(n)
-            ]  # fmt: skip
-            draws.append(np.mean(gaps))
-        own = found.loc[key]
-        assert (own["item_low"], own["item_high"]) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])))
+    labels, videos, task = labels_of(regression()), [f"v{i // 4}" for i in range(ITEMS)], regression()
+    own, base = (
+        score_resamples({s: predictions_of(labels, s, noise, task) for s in SEEDS}, labels, videos, ["mae", "corr"],
+                        resamples=25) for noise in (1.0, 1.3)
+    )  # fmt: skip
+    for key in ("mae", "corr"):
+        interval = interval_over_runs(own, key, base)
+        assert tuple(found.loc[key, ["item_low", "item_high"]]) == pytest.approx((interval.low, interval.high))
     assert found.loc["mae", "runs"] == "self_mm-1111 self_mm-1112 self_mm-1113"
     assert found.loc["mae", "reference_runs"] == "text_only-1111 text_only-1112 text_only-1113"
 

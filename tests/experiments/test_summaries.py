@@ -13,6 +13,7 @@ from written_runs import ITEMS, SEEDS, labels_of, predictions_of, result_frame, 
 
 from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
+from mmsa_lib.evaluation.bootstrap import interval_over_runs, score_resamples
 from mmsa_lib.evaluation.metrics import task_metrics
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.results import collect, curate, failures
@@ -38,43 +39,25 @@ def row(table, **wanted):
     return found.iloc[0]
 
 
-def loop(task, key, noise, resamples, seed=0):
-    """The means of hierarchical resamples, built item by item and run by run."""
-    labels = labels_of(task)
-    runs = [predictions_of(labels, s, noise, task) for s in SEEDS]
-    member = np.arange(ITEMS) // 4
-    # groups are numbered by the order of their names: v0, v1, v10, v2, …
-    names = np.unique([f"v{g}" for g in member])
-    items = np.random.default_rng(seed).multinomial(10, np.full(10, 0.1), size=resamples)
-    weights = np.random.default_rng([seed, 3]).multinomial(3, np.full(3, 1 / 3), size=resamples)
-    draws = []
-    for count, weight in zip(items, weights, strict=True):
-        chosen = [i for name, times in zip(names, count, strict=True) for _ in range(times)
-                  for i in range(ITEMS) if f"v{member[i]}" == name]  # fmt: skip
-        values = [task_metrics(task, run[chosen], labels[chosen])[key] for run, n in zip(runs, weight, strict=True)
-                  for _ in range(n)]  # fmt: skip
-        values = [v for v in values if not np.isnan(v)]
-        draws.append(np.mean(values) if values else np.nan)
-    return np.nanquantile(draws, [0.025, 0.975])
-
-
 @pytest.mark.parametrize("task", TASKS, ids=lambda t: t.metrics)
 def test_every_metric_of_a_task_over_seeds_and_items(task, tmp_path):
+    """Videos are resampled, runs by their seeds; the bootstrap itself is tested against loops."""
     for seed in SEEDS:
         write_run(tmp_path, "self_mm", seed, 0.7, task=task)
     table = summarise(tmp_path, resamples=25)
-    labels = labels_of(task)
-    keys = list(task_metrics(task, labels if task.kind != "emotions" else np.stack([1 - labels, labels], -1), labels))
-    assert sorted(table.loc[~table["constant"], "metric"]) == sorted(keys)
+    labels, videos = labels_of(task), [f"v{i // 4}" for i in range(ITEMS)]
+    runs = {seed: predictions_of(labels, seed, 0.7, task) for seed in SEEDS}
+    keys = list(task_metrics(task, runs[1111], labels))
+    assert set(table.loc[~table["constant"], "metric"]) == set(keys)
+    scores = score_resamples(runs, labels, videos, keys, resamples=25, task=task)
     for key in keys:
-        values = [task_metrics(task, predictions_of(labels, s, 0.7, task), labels)[key] for s in SEEDS]
-        found = row(table, metric=key, constant=False)
-        assert (found["n"], found["groups"], found["failed"]) == (3, 10, 0)
-        assert (found["mean"], found["sd"]) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
-        if found["sd"] > 0:
-            low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
-            assert (found["low"], found["high"]) == pytest.approx((low, high))
-        assert (found["item_low"], found["item_high"]) == pytest.approx(tuple(loop(task, key, 0.7, 25)))
+        found, own = row(table, method="self_mm", metric=key), interval_over_runs(scores, key)
+        assert (found["n"], found["undefined"], found["groups"]) == (3, 0, ITEMS // 4)
+        by_seed = [task_metrics(task, guess, labels)[key] for guess in runs.values()]
+        half = stats.t.ppf(0.975, 2) * stats.sem(by_seed)
+        assert found["mean"] == pytest.approx(np.mean(by_seed))
+        assert (found["low"], found["high"]) == pytest.approx((found["mean"] - half, found["mean"] + half))
+        assert (found["item_low"], found["item_high"]) == pytest.approx((own.low, own.high))
 
 
 def test_columns_name_runs_cells_and_constants(folder):
