@@ -27,7 +27,8 @@ LIGHT = """
 import sys
 from mmsa_lib.cli import main
 main(sys.argv[1:])
-assert "torch" not in sys.modules and "pandas" not in sys.modules, "slow"
+heavy = {"torch", "pandas", "transformers", "matplotlib", "pydantic"} & set(sys.modules)
+assert not heavy, heavy
 """
 
 
@@ -38,31 +39,9 @@ def test_help_and_a_misspelt_method_do_not_wait_for_torch(words):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "COMMAND"),
-        (["trian"], "invalid choice: 'trian'"),
-        (["train"], "METHOD"),
-        (["train", "self_m"], "unknown method 'self_m'; did you mean self_mm?"),
-        (["train", "self_mm", "--seeds", "x"], "invalid int value"),
-        (["train", "self_mm", "--dataset", "mosy"], "unknown data set 'mosy'; did you mean"),
-        (["train", "self_mm", "--set", "lerning_rate=1"], "did you mean learning_rate"),
-        (["train", "self_mm", "--set", "patience=never"], "config.patience='never'"),
-        (["train", "self_mm", "--seeds", "-1"], "seed=-1"),
-        (["train", "self_mm", "--device", "gpu"], "device='gpu'"),
-        (["train", "self_mm", "--device", "cpu", "--set", "device=cpu"], "given twice"),
-        (["train", "self_mm", "--fold", "standrad"], "unknown fold of synthetic 'standrad'; did you mean standard"),
-        (["train", "constant", "--set", "a=1"], "no settings"),
-        (["predict", "no-such-run"], "no finished run"),
-        (["results", "table", "no-such-folder"], "no finished run in no-such-folder"),
-        (["figures", "--check", "x"], "leave the names out"),
-        (["notebooks", "run", "no-such-notebook"], "unknown notebook"),
-    ],
-)
-def test_mistakes_are_one_line_and_exit_code_2(arguments, message, capsys):
-    assert main(arguments) == 2
-    assert message in one_line(capsys)
+def test_no_command_is_answered_with_the_usage(capsys):
+    assert main([]) == 2
+    assert "COMMAND" in one_line(capsys)
 
 
 def test_help_and_version(capsys):
@@ -82,14 +61,8 @@ def test_help_and_version(capsys):
         (KeyboardInterrupt(), 130, "interrupted; repeat the command to resume\n"),
     ],
 )
-def test_errors_become_exit_codes(error, code, text, monkeypatch, capsys):
-    from mmsa_lib.cli import doctor
-
-    def fail(args):
-        raise error
-
-    monkeypatch.setattr(doctor, "doctor", fail)
-    assert main(["doctor"]) == code
+def test_errors_become_exit_codes(error, code, text, fail, capsys):
+    assert fail(error) == code
     assert capsys.readouterr().err == text
 
 
@@ -185,17 +158,6 @@ def test_closed_streams_are_no_error(closed):
     )
     assert done.stdout.splitlines()[-1] == "2 0"
     assert "Traceback" not in done.stderr
-
-
-def test_what_needs_no_torch_does_not_wait_for_it():
-    code = (
-        "import sys; from mmsa_lib.cli import main; "
-        "codes = main(['--help']), main(['train', 'bogus']); "
-        "assert codes == (0, 2), codes; "
-        "heavy = {'torch', 'pandas', 'transformers', 'matplotlib', 'pydantic'} & set(sys.modules); "
-        "assert not heavy, heavy"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
 
 def test_python_m_is_the_same_command():
@@ -296,12 +258,6 @@ def test_figures_are_listed_with_their_sources(capsys):
     assert all(row["title"] and row["sources"] for row in rows)
     assert main(["figures", "list"]) == 0
     assert "from data/results/" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("words", ["--format pdf", "--check --format pdf --out x", "--format svg", "x --json"])
-def test_other_formats_of_figures_need_a_folder(words, capsys):
-    assert main(["figures", *words.split()]) == 2
-    one_line(capsys)
 
 
 def test_a_figure_as_pdf_has_the_same_bytes_each_time(tmp_path, capsys):

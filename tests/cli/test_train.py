@@ -112,21 +112,6 @@ class TestIncompleteSamples:
         assert main(["results", "table", str(tmp_path), "--protocol", "subsets", "--level", "audio"]) == 0
         assert "protocol subsets at audio" in capsys.readouterr().out
 
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            (("--missing", "stochastik"), "unknown missing recipe 'stochastik'; did you mean stochastic?"),
-            (("--protocols", "frames", "subset"), "unknown protocol 'subset'; did you mean subsets"),
-        ],
-    )
-    def test_wrong_names_are_answered_with_near_ones(self, train, capsys, options, message):
-        assert train("text_only", *options) == 2
-        assert message in capsys.readouterr().err
-
-    def test_constants_have_nothing_to_miss(self, capsys):
-        assert main(["train", "constant", "--protocols", "frames"]) == 2
-        assert "changes no constant" in capsys.readouterr().err
-
     def test_masks_are_listed_and_shown(self, tmp_path, capsys):
         assert main(["data", "masks"]) == 0
         assert "subsets" in capsys.readouterr().out
@@ -202,25 +187,3 @@ class TestMetrics:
         assert "Corr" not in capsys.readouterr().out
         assert main(["train", "constant", "--metrics", "mae"]) == 0
         assert "Acc" not in capsys.readouterr().out
-
-    @pytest.mark.parametrize(
-        ("more", "message"),
-        [
-            (["--metrics", "mea"], "unknown metric 'mea'; did you mean mae?"),
-            (["--metrics", "mae", "--set", "task=emotions"], "unknown metric 'mae'"),
-            (["--metrics"], "expected at least one argument"),
-            (["--metrics", ""], "is empty"),
-        ],
-    )
-    def test_unknown_ones_are_refused_before_training(self, train, capsys, tmp_path, more, message):
-        assert train("early_fusion", *more) == 2
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert message in err
-        assert err.count("\n") == 1
-        assert not list(tmp_path.iterdir())
-
-    def test_constants_have_no_options_of_training(self, capsys):
-        for words in (["--seeds", "3"], ["--device", "cpu"], ["--oracle"], ["--metrics", "mea"]):
-            assert main(["train", "constant", *words]) == 2
-            assert capsys.readouterr().err.count("\n") == 1
