@@ -1,4 +1,4 @@
-"""Constant baselines: what a model scores that has not looked at its input (docs/evaluation.md, constants).
+"""Constant baselines: what a model scores that has not looked at its input (docs/evaluation.md, Constant baselines).
 
 Two kinds must be told apart. Baselines fitted to the **training** labels are honest. ``oracle_test_majority`` reads the
 **test** labels and is no baseline; it is the floor that published majority values often mean.

@@ -12,7 +12,7 @@ COMPLETE = "complete"
 """The protocol that hides nothing; its one level is 0.0."""
 
 STOCHASTIC = "stochastic"
-"""The recipe that methods are trained and validated with (hrlf, section 6); its one level is ``msm``."""
+"""The recipe that methods are trained and validated with (docs/methods/hrlf.md); its one level is ``msm``."""
 
 LEVEL_SEPARATOR = "+"
 """Between the modalities that a level of the protocol ``subsets`` leaves."""

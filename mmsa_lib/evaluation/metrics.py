@@ -1,4 +1,4 @@
-"""Metrics as the field computes them (docs/evaluation.md, metrics), with macro averages beside every weighted F1.
+"""Metrics as the field computes them (docs/evaluation.md, Metrics), with macro averages beside every weighted F1.
 
 All accuracies and F1 scores are fractions. Predictions are never clipped unless the definition says so. A metric that
 is undefined (the correlation of a constant, an accuracy over no sample) is NaN, never 0; bad input is an error.

@@ -1,7 +1,7 @@
-"""Missing-modality protocols: what is hidden from a trained method, at which levels (evaluation.md, sections 3 and 5).
+"""Missing-modality protocols: what is hidden from a trained method, at which levels.
 
-A is frames at a common rate, B fixed subsets of modalities, C a rate of missing modalities. Every method meets the same
-frozen masks (:mod:`mmsa_lib.data.missing`).
+A is frames at a common rate, B fixed subsets of modalities, C a rate of missing modalities (docs/evaluation.md,
+Missing-modality protocols). Every method meets the same frozen masks (:mod:`mmsa_lib.data.missing`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Statistics over runs: mean, spread and interval over random seeds, and paired comparisons (docs/evaluation.md).
+"""Statistics over runs: mean, spread and interval over random seeds, and paired comparisons.
 
-Intervals over seeds and test items at once are in :mod:`mmsa_lib.evaluation.bootstrap`.
+They follow docs/evaluation.md, Statistics. Intervals over seeds and test items are in
+:mod:`mmsa_lib.evaluation.bootstrap`.
 """
 
 from __future__ import annotations

@@ -236,7 +236,7 @@ def compare(
 def protocol_summaries(
     results: pd.DataFrame, protocols: Sequence[str] | None = None, upto: float = 0.9
 ) -> pd.DataFrame:
-    """Each protocol in one number per run (docs/evaluation.md, summaries of protocols), and per constant baseline.
+    """Each protocol in one number per run (docs/evaluation.md, AUILC), and per constant baseline.
 
     Args:
         results: rows of :func:`mmsa_lib.experiments.results.collect` or of a curated table; test rows count.

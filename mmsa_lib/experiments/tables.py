@@ -404,7 +404,7 @@ UNQUOTED = {
     "contrastive_mmcl": NOT_ACCESSIBLE,
     "modal_alignment": NOT_ACCESSIBLE,
 }
-"""Methods whose published numbers could not be verified (README of the specification, section 3): none is printed."""
+"""Methods whose published numbers could not be verified: none is printed."""
 
 LETTERS = {"text": "l", "audio": "a", "vision": "v"}
 
