@@ -155,41 +155,6 @@ class DatasetRecord:
         return len(self.ids)
 
 
-def ragged(
-    padded: np.ndarray,
-    valid: np.ndarray,
-    *,
-    modality: Modality,
-    level: Level,
-    observed: np.ndarray | None = None,
-    label_trained_on: str = "",
-    description: str = "",
-) -> FeatureSet:
-    """Turn a padded array into a :class:`FeatureSet`, whichever side the padding is on.
-
-    Args:
-        padded: ``(N, T, d)``.
-        valid: ``(N, T)`` bool; the valid frames of a sample are kept in order. A sample with no valid frame gets one
-            frame that is not observed.
-        observed: ``(N, T)`` bool, by default all valid frames.
-    """
-    valid = valid.copy()
-    observed = valid.copy() if observed is None else observed & valid
-    empty = ~valid.any(axis=1)
-    valid[empty, 0] = True
-    observed[empty] = False
-    values = np.where(observed[..., None], padded, 0).astype(np.float32)[valid]
-    return FeatureSet(
-        modality=modality,
-        values=np.ascontiguousarray(values),
-        lengths=valid.sum(axis=1).astype(np.int64),
-        observed=observed[valid],
-        level=level,
-        label_trained_on=label_trained_on,
-        description=description,
-    )
-
-
 DTYPES = {
     "labels": "<f4",
     "values": "<f4",

@@ -177,10 +177,14 @@ class _Pieces(_Inert):
         self.kind, self.items = kind, list(items)
 
     def __setitem__(self, key: Any, value: Any) -> None:
+        if self.kind is not dict:
+            raise Damaged("a set has keys")
         self.items.append((key, value))
 
     def add(self, item: Any) -> None:
         """What the unpickler calls for a set."""
+        if self.kind is dict:
+            raise Damaged("a dict has items without keys")
         self.items.append(item)
 
 

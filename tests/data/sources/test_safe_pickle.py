@@ -349,6 +349,12 @@ def test_what_honest_files_share_is_read(tmp_path):
     assert loaded["test"] is loaded["train"]
 
 
+@pytest.mark.parametrize("content", [b"\x80\x04}(K\x01\x90.", b"\x80\x04\x8fK\x01K\x02s."])
+def test_items_of_a_set_in_a_dict_and_keys_in_a_set_are_refused(tmp_path, content):
+    with pytest.raises(DataError, match="keys"):
+        _read(tmp_path, content)
+
+
 @pytest.mark.parametrize("rest", [b".", b"\0" * 100, pickle.dumps([1])])
 def test_bytes_behind_the_end_are_refused(tmp_path, rest):
     for protocol in (2, 5):
