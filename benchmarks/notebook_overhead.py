@@ -18,8 +18,9 @@ from pathlib import Path
 
 import nbformat
 
+from mmsa_lib.experiments.kernels import Launcher
 from mmsa_lib.experiments.notebooks import execute
-from mmsa_lib.experiments.warm_process import WarmLauncher
+from mmsa_lib.experiments.warm import DEFAULT_IMPORTS
 
 # Read by the last cell: what the kernel and the process that runs the notebook have used so far.
 USED = (
@@ -46,7 +47,7 @@ def write(path: Path, cells: tuple[str, ...]) -> Path:
     return path
 
 
-def measure(path: Path, launcher: WarmLauncher | None) -> tuple[float, float]:
+def measure(path: Path, launcher: Launcher) -> tuple[float, float]:
     """Seconds of one run: wall clock, and processor up to the last cell."""
     output = path.with_name("executed.ipynb")
     result = execute(path, {}, output, launcher=launcher)
@@ -61,17 +62,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with tempfile.TemporaryDirectory() as folder, WarmLauncher() as launcher:
+    with tempfile.TemporaryDirectory() as folder, Launcher() as cold, Launcher(DEFAULT_IMPORTS) as launcher:
         started = time.monotonic()
-        if not launcher.warm:
-            raise SystemExit(f"kernels start cold here: {launcher.reason}")
+        if reason := launcher.reason:
+            raise SystemExit(f"kernels start cold here: {reason}")
         start = time.monotonic() - started
         seconds = {}
         for title, cells in NOTEBOOKS.items():
             path = write(Path(folder) / "notebook.ipynb", cells)
             rows = {"new process": [], "forked kernel": []}
             for _ in range(options.rounds + 1):
-                rows["new process"].append(measure(path, None))
+                rows["new process"].append(measure(path, cold))
                 rows["forked kernel"].append(measure(path, launcher))
             seconds |= {(title, kind): values[1:] for kind, values in rows.items()}  # the first meets a cold disk
         report(seconds, start, options)

@@ -12,7 +12,7 @@ from companion import missing, names, sweeps
 from mmsa_lib.evaluation.statistics import summarise_seeds
 from mmsa_lib.experiments.results import is_constant, read_results
 from mmsa_lib.experiments.summaries import read_comparison
-from mmsa_lib.experiments.sweeps.definition import choices, read_sweep
+from mmsa_lib.experiments.sweep_file import choices, read_sweep
 from mmsa_lib.files import write_text
 from mmsa_lib.paths import project_root
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsa_lib.cli.output import print_json, say
+from mmsa_lib.cli.output import answer, say
 from mmsa_lib.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mmsa_lib.experiments.sweeps.driver import SweepResult
-    from mmsa_lib.experiments.sweeps.points import Point
+    from mmsa_lib.experiments.sweep_file import Point
 
 EXECUTORS = ("local", "dask", "slurm-script")
 
@@ -72,38 +72,42 @@ def run(args: argparse.Namespace) -> int:
         return _show(args)
     if args.emit_slurm is not None or args.executor == "slurm-script":
         return _emit(args)
-    from mmsa_lib.experiments.sweeps.driver import sweep
+    from mmsa_lib.experiments.sweeps import sweep
 
     report = (lambda line: None) if args.quiet else say
     result = sweep(
         args.file, args.executor, runs=args.runs, only=args.only, shard=_shard(args.shard),
         retry_failed=args.retry_failed, keep_going=args.keep_going, report=report, **_options(args),
     )  # fmt: skip
-    if args.json:
-        print_json(_facts(result))
-    else:
-        print(result.summary())
+    names = ("seconds", "runs", "cell", "error", "message")
+    points = [
+        {**_facts(r.point), "outcome": r.outcome, **{name: getattr(r.state, name) for name in names}}
+        for r in result.points
+    ]
+    document = {"file": str(result.file), "runs": str(result.runs), "ok": result.ok, "points": points}
+    answer(args, document, [result.summary()])
     return 0 if result.ok else 1
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
     """Options of the executor; those of another executor are an error."""
     common = {"workers": args.workers, "threads": args.threads, "warm": not args.cold}
-    if args.executor == "dask":
-        return {
-            **common, "scheduler": args.scheduler or "", "cluster": args.cluster,
-            "cluster_options": _pairs("--cluster-option", args.cluster_option),
-            "resources": _amounts(args.resources),
-        }  # fmt: skip
-    given = {"--scheduler": args.scheduler, "--cluster-option": args.cluster_option, "--resources": args.resources}
-    given["--cluster"] = args.cluster != "local"
-    for name, value in given.items():
-        if value:
-            raise ConfigError(f"{name} belongs to --executor dask")
-    for name, value in {"--tasks": args.tasks, "--at-once": args.at_once, "--sbatch": args.sbatch}.items():
-        if value:
-            raise ConfigError(f"{name} belongs to --executor slurm-script (or --emit-slurm PATH)")
-    return common
+    dask = {"--scheduler": args.scheduler, "--cluster": args.cluster != "local"}
+    dask |= {"--cluster-option": args.cluster_option, "--resources": args.resources}
+    slurm = {"--tasks": args.tasks, "--at-once": args.at_once, "--sbatch": args.sbatch}
+    elsewhere = {} if args.executor == "dask" else dict.fromkeys((name for name in dask if dask[name]), "dask")
+    elsewhere |= dict.fromkeys((name for name in slurm if slurm[name]), "slurm-script (or --emit-slurm PATH)")
+    for name, owner in elsewhere.items():
+        raise ConfigError(f"{name} belongs to --executor {owner}")
+    if args.executor != "dask":
+        return common
+    resources = _pairs("--resources", args.resources)
+    for name, amount in resources.items():
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount > 0:
+            raise ConfigError(f"--resources: {name}={amount} must be a positive number")
+    options = _pairs("--cluster-option", args.cluster_option)
+    dask = {"scheduler": args.scheduler or "", "cluster": args.cluster, "cluster_options": options}
+    return {**common, **dask, "resources": resources}
 
 
 def _pairs(name: str, items: list[str]) -> dict[str, Any]:
@@ -113,14 +117,6 @@ def _pairs(name: str, items: list[str]) -> dict[str, Any]:
         return {key: literal(raw) for key, raw in map(parse_assignment, items)}
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
-
-
-def _amounts(items: list[str]) -> dict[str, float]:
-    amounts = _pairs("--resources", items)
-    for name, amount in amounts.items():
-        if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount > 0:
-            raise ConfigError(f"--resources: {name}={amount} must be a positive number")
-    return amounts
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:
@@ -134,36 +130,27 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 
 def _show(args: argparse.Namespace) -> int:
     """``--dry-run``."""
-    from mmsa_lib.experiments.sweeps.driver import select, to_do
-    from mmsa_lib.experiments.sweeps.points import read_points
-    from mmsa_lib.experiments.sweeps.store import read_state
+    from mmsa_lib.experiments.sweep_file import read_points
+    from mmsa_lib.experiments.sweeps import read_state, select
     from mmsa_lib.paths import runs_folder
 
     runs = Path(args.runs or runs_folder())
     points = select(read_points(args.file), args.only, _shard(args.shard))
     states = [read_state(runs, point) for point in points]
-    count = sum(to_do(state, args.retry_failed) for state in states)
-    if args.json:
-        rows = [
-            {**_point_facts(p), "state": s.state, "unbuilt": p.unbuilt} for p, s in zip(points, states, strict=True)
-        ]
-        print_json({"file": str(args.file), "runs": str(runs), "to_run": count, "points": rows})
-        return 0
-    for point, state in zip(points, states, strict=True):
-        print(f"{point.id}  {state.state:<8}  {point.label}")
-    print(f"{len(points)} points, {count} to run")
-    for reason in dict.fromkeys(point.unbuilt for point in points if point.unbuilt):
-        print(f"needed first: {reason}")
-    return 0
+    count = sum(state.to_do(args.retry_failed) for state in states)
+    both = list(zip(points, states, strict=True))
+    rows = [{**_facts(point), "state": state.state, "unbuilt": point.unbuilt} for point, state in both]
+    lines = [f"{point.id}  {state.state:<8}  {point.label}" for point, state in both]
+    needed = dict.fromkeys(f"needed first: {point.unbuilt}" for point in points if point.unbuilt)
+    document = {"file": str(args.file), "runs": str(runs), "to_run": count, "points": rows}
+    return answer(args, document, [*lines, f"{len(points)} points, {count} to run", *needed])
 
 
 def _emit(args: argparse.Namespace) -> int:
     """``--emit-slurm``, ``--executor slurm-script``."""
-    import os
-
-    from mmsa_lib.experiments.sweeps.driver import refuse_unbuilt, select
-    from mmsa_lib.experiments.sweeps.points import read_points
-    from mmsa_lib.experiments.sweeps.slurm import slurm_script, write_slurm
+    from mmsa_lib.experiments.clusters import slurm_script, write_slurm
+    from mmsa_lib.experiments.sweep_file import read_points
+    from mmsa_lib.experiments.sweeps import refuse_unbuilt, select
     from mmsa_lib.paths import runs_folder
 
     runs = Path(args.runs or runs_folder()).resolve()
@@ -178,26 +165,9 @@ def _emit(args: argparse.Namespace) -> int:
         arguments=arguments, environment={name: os.environ[name] for name in kept if os.environ.get(name)},
     )  # fmt: skip
     path = write_slurm(args.emit_slurm or runs / f"{args.file.stem}.slurm.sh", text, runs)
-    if args.json:
-        print_json({"script": str(path), "points": len(points)})
-    else:
-        print(f"{path}: {len(points)} points; submit with: sbatch {path}")
-    return 0
+    line = f"{path}: {len(points)} points; submit with: sbatch {path}"
+    return answer(args, {"script": str(path), "points": len(points)}, [line])
 
 
-def _facts(result: SweepResult) -> dict[str, Any]:
-    rows = [
-        {
-            **_point_facts(r.point), "outcome": r.outcome, "seconds": r.state.seconds, "runs": list(r.state.runs),
-            "cell": r.state.cell, "error": r.state.error, "message": r.state.message,
-        }
-        for r in result.points
-    ]  # fmt: skip
-    return {"file": str(result.file), "runs": str(result.runs), "ok": result.ok, "points": rows}
-
-
-def _point_facts(point: Point) -> dict[str, Any]:
-    return {
-        "id": point.id, "block": point.block, "ablation": point.ablation, "label": point.label,
-        "parameters": point.parameters,
-    }  # fmt: skip
+def _facts(point: Point) -> dict[str, Any]:
+    return {name: getattr(point, name) for name in ("id", "block", "ablation", "label", "parameters")}

@@ -8,7 +8,7 @@ _HOME = {
     "results": ["collect", "curate", "failures"],
     "runs": ["RunResult", "find_run", "run"],
     "summaries": ["compare", "curate_summary", "protocol_summaries", "read_comparison", "read_summary", "summarise"],
-    "sweeps.driver": ["SweepResult", "sweep"],
+    "sweeps": ["SweepResult", "sweep"],
     "tables": ["Table", "comparison_table", "results_table"],
 }
 """Module and what it gives; nobody who starts a command or a notebook should pay for torch."""

@@ -6,25 +6,41 @@ IPython settings. Whether it succeeded is read from the journal of that process,
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsa_lib.errors import ConfigError, RunError, unknown_name
-from mmsa_lib.experiments.notebook_cleaning import clean
-from mmsa_lib.experiments.notebook_process import Launcher, by_signal, private_folder, remove_leftovers, run_worker
-from mmsa_lib.experiments.notebook_worker import FAILED, FINISHED, REPLIED, STARTED
-from mmsa_lib.experiments.parameters import PARAMETERS_TAG, merge, parameters_model, read_notebook, resolve_parameters
+from mmsa_lib.experiments.kernels import (
+    EXECUTED,
+    FAILED,
+    FINISHED,
+    REPLIED,
+    STARTED,
+    WORK,
+    Launcher,
+    by_signal,
+    private_folder,
+    remove_leftovers,
+)
+from mmsa_lib.experiments.parameters import PARAMETERS_TAG, merge, parameters_model, read_notebook, typed_parameters
 from mmsa_lib.files import write_text
 from mmsa_lib.paths import project_root, runs_folder
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
+
+_INJECTED_TAG, _MARKER_TAG = "injected-parameters", "papermill-error-cell-tag"
+_WIDGETS = "application/vnd.jupyter.widget"
+_ENCODED = ("image/png", "image/jpeg", "application/pdf")
 
 
 @dataclass(frozen=True)
@@ -38,7 +54,7 @@ class CellFailure:
         message: what the exception says, in one line.
         traceback: the kernel's traceback without colours, empty where there is none.
         killed: the kernel or its worker was ended from outside: by a signal, as its exit status tells, or before a
-            cell had started. An exception of a cell is never that, whatever its name.
+            cell had started. An exception of a cell is never that, whatever its name, and no timeout is.
     """
 
     cell: int | None
@@ -102,8 +118,7 @@ def execute(
             beside it instead, and an older ``output`` stays as it was.
         timeout: seconds for the whole notebook.
         environment: variables to set for the kernel, beside those of this process.
-        launcher: starts the run, for instance a :class:`~mmsa_lib.experiments.warm_process.WarmLauncher`; by default
-            a new process that imports everything itself.
+        launcher: starts the run, by default in a new process that imports everything itself.
 
     Returns:
         The outcome; a failing notebook is reported there, not raised.
@@ -111,18 +126,19 @@ def execute(
     Raises:
         ConfigError: no such notebook, or unknown or ill-typed parameters, before a kernel starts; or a timeout that
             is not positive.
+        RunError: the launcher was closed before the end.
     """
     if not timeout > 0:
         raise ConfigError(f"timeout must be a positive number of seconds, not {timeout}")
     notebook = Path(notebook)
     source = read_notebook(notebook)
-    values = resolve_parameters(source, parameters or {}, notebook.name)
-    defaults = parameters_model(source, notebook.name)().model_dump()
+    model = parameters_model(source, notebook.name)
+    values, defaults = typed_parameters(model, parameters or {}, notebook.name), model().model_dump()
     changed = {name: value for name, value in values.items() if value != defaults[name]}
     started = time.monotonic()
-    with private_folder() as folder:
-        start = run_worker if launcher is None else launcher.run_worker
-        events, end = start(notebook.resolve(), changed, folder, timeout, environment or {})
+    with private_folder() as folder, ExitStack() as own:
+        run = (launcher or own.enter_context(Launcher())).run_worker
+        events, end = run(notebook.resolve(), changed, folder, timeout, environment or {})
         seconds = time.monotonic() - started
         failure = _judge(events, end, source, injected=bool(changed))
         copy, machine_paths = _keep_copy(folder, output, failure)
@@ -142,25 +158,20 @@ def notebook_paths(names: Sequence[str] = (), folder: Path | None = None) -> lis
     for path in own.values():
         if not path.is_file():
             raise ConfigError(f"no notebook {path}; give the path of an .ipynb file")
-    if folder is None and names and len(own) == len(set(names)):
-        return [own[name] for name in dict.fromkeys(names)]
-    if folder is None:
+    found: dict[str, Path] = {}
+    if not names or len(own) < len(set(names)):
         root = project_root()
-        if root is None:
+        if folder is None and root is None:
             raise ConfigError("no notebooks here; run from a checkout of the project, or give the path of a notebook")
-        folder = root / "notebooks"
-    found = {path.stem: path for path in sorted(folder.glob("[0-9]*.ipynb"))}
-    chosen = []
-    for name in dict.fromkeys(names):
-        if name in own:
-            chosen.append(own[name])
-            continue
+        found = {path.stem: path for path in sorted((folder or root / "notebooks").glob("[0-9]*.ipynb"))}
+    chosen = [] if names else list(found.values())
+    for name in names:
         stem = name.removesuffix(".ipynb")
-        fits = [stem] if stem in found else [known for known in found if known.split("_")[0] == stem]
-        if len(fits) != 1:
+        fits = [known for known in found if stem in (known, known.split("_")[0])]
+        if name not in own and len(fits) != 1 and stem not in found:
             raise unknown_name("notebook", name, found)
-        chosen.append(found[fits[0]])
-    return list(dict.fromkeys(chosen)) if names else list(found.values())
+        chosen.append(own.get(name) or found.get(stem) or found[fits[0]])
+    return list(dict.fromkeys(chosen))
 
 
 def run_all(
@@ -179,7 +190,7 @@ def run_all(
 
     Args:
         names: which ones, all in order by default.
-        profile: ``smoke``, ``cpu`` or ``full``; every notebook has this parameter.
+        profile: ``smoke``, ``cpu`` or ``full``; every notebook of the project has this parameter.
         parameters: further values by name, which all the chosen notebooks must know; ``config.max_epochs`` sets a key
             of the mapping ``config``.
         output: folder of the executed copies, ``runs/notebooks`` by default.
@@ -202,11 +213,10 @@ def run_all(
     for path in paths:
         if (target / path.name).resolve() in (path.resolve(), *((target / other.name).resolve() for other in chosen)):
             raise ConfigError(f"{target / path.name} would be written over; give another folder with --out")
-        source = read_notebook(path)
-        has_profile = "profile" in parameters_model(source, path.name).model_fields  # one's own need not
+        model = parameters_model(read_notebook(path), path.name)
+        has_profile = "profile" in model.model_fields  # one's own need not
         chosen[path] = given = merge({"profile": profile} if has_profile else {}, parameters or {})
-        values = resolve_parameters(source, given, path.name)
-        if update and values != resolve_parameters(source, {}, path.name):
+        if typed_parameters(model, given, path.name) != model().model_dump() and update:
             raise ConfigError(f"only default parameters can update {path.name}; leave out --profile and other values")
     if jobs < 1:
         raise ConfigError(f"jobs must be at least 1, not {jobs}")
@@ -222,71 +232,52 @@ def run_all(
     remove_leftovers()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         results = list(pool.map(one, paths))
-    if update:
-        _update(results)
-    return results
-
-
-def _update(results: Sequence[ExecutedNotebook]) -> None:
-    """Put good executed copies in the place of their notebooks, unless one shows folders of this machine."""
-    for result in results:
-        if result.ok and result.machine_paths:
+    good = [result for result in results if result.ok] if update else []
+    for result in good:
+        if result.machine_paths:
             cells = ", ".join(map(str, result.machine_paths))
             remedy = "print it relative to mmsa_lib.paths.project_root()"
             raise RunError(f"{result.notebook.name}: an output of cell {cells} shows a path of this machine; {remedy}")
-    for result in results:
-        if result.ok:
-            write_text(result.notebook, result.output.read_text(encoding="utf-8"))
+    for result in good:
+        write_text(result.notebook, result.output.read_text(encoding="utf-8"))
+    return results
 
 
 def _judge(events: list[dict[str, Any]], end: str, source: NotebookNode, *, injected: bool) -> CellFailure | None:
     """The failure that the journal tells of, or ``None`` if each code cell was executed and nothing went wrong."""
-    runnable = [cell for cell in source.cells if cell.cell_type == "code" and cell.source.strip()]
-    replied = {event["cell"] for event in events if event["event"] == REPLIED}
-    started = [event["cell"] for event in events if event["event"] == STARTED]
-    last = started[-1] if started else None
+
+    def failure(index: int | None, error: str, message: str, traceback: str = "", killed: bool = False) -> CellFailure:
+        if index is None:
+            return CellFailure(None, "", error, message, traceback, killed=error != "Timeout")
+        tagged = next(i for i, cell in enumerate(source.cells) if PARAMETERS_TAG in cell.metadata.get("tags", []))
+        index -= injected and index > tagged  # papermill's cell stands right after the parameters cell
+        first_line = (source.cells[index].source.strip().splitlines() or [""])[0]
+        return CellFailure(index + 1, first_line, error, message, traceback, killed)
+
     for event in events:
         if event["event"] == FAILED:
             message = " ".join(event["message"].split())
-            killed = event["cell"] is None or by_signal(event.get("ending"))
-            return _failure(event["cell"], source, injected, event["error"], message, event["traceback"], killed)
+            return failure(event["cell"], event["error"], message, event["traceback"], by_signal(event.get("ending")))
         if event["event"] == REPLIED and event["exited"]:
             message = "the cell ended its kernel; the cells after it were not executed"
-            return _failure(event["cell"], source, injected, "SystemExit", message)
+            return failure(event["cell"], "SystemExit", message)
+    last = next((event["cell"] for event in reversed(events) if event["event"] == STARTED), None)
     if end.startswith("Timeout"):
-        return _failure(last, source, injected, *end.split(": ", 1))
+        return failure(last, *end.split(": ", 1))
     if end or not events or events[-1]["event"] != FINISHED:
-        message = end or "the process ended without a word"
-        return _failure(last, source, injected, "WorkerDied", message, killed=True)
-    if len(replied) != len(runnable) + injected:
-        return _failure(last, source, injected, "Incomplete", f"{len(replied)} of {len(runnable)} code cells executed")
+        return failure(last, "WorkerDied", end or "the process ended without a word", killed=True)
+    runnable = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in source.cells)
+    replied = len({event["cell"] for event in events if event["event"] == REPLIED})
+    if replied != runnable + injected:
+        return failure(last, "Incomplete", f"{replied} of {runnable} code cells executed")
     return None
-
-
-def _failure(
-    index: int | None,
-    source: NotebookNode,
-    injected: bool,
-    error: str,
-    message: str,
-    traceback: str = "",
-    killed: bool = False,
-) -> CellFailure:
-    """A :class:`CellFailure` for cell ``index`` of the executed notebook, told as a cell of ``source``."""
-    if index is None:
-        return CellFailure(None, "", error, message, traceback, killed=True)
-    tagged = next(i for i, cell in enumerate(source.cells) if PARAMETERS_TAG in cell.metadata.get("tags", []))
-    if injected and index > tagged:
-        index -= 1  # papermill's cell stands right after the parameters cell
-    first_line = (source.cells[index].source.strip().splitlines() or [""])[0]
-    return CellFailure(index + 1, first_line, error, message, traceback, killed)
 
 
 def _keep_copy(
     folder: Path, output: Path | str | None, failure: CellFailure | None
 ) -> tuple[Path | None, tuple[int, ...]]:
     """Write the normalised executed notebook to its place; where it is, and which cells named this machine."""
-    executed = folder / "executed.ipynb"
+    executed = folder / EXECUTED
     if output is None or not executed.exists():
         return None, ()
     import nbformat
@@ -309,7 +300,90 @@ def _keep_copy(
 
 def _machine_folders(folder: Path) -> dict[str, str]:
     """Folders of this machine and what to write in their place."""
-    folders = {folder / "work": ".", folder: "<run>", Path.home(): "~", Path(sys.prefix): "<environment>"}
+    folders = {folder / WORK: ".", folder: "<run>", Path.home(): "~", Path(sys.prefix): "<environment>"}
     root = project_root()
     folders |= {root: "<project>"} if root else {}
     return {str(path): name for path, name in folders.items() if path != path.parent}  # never the root of the disk
+
+
+def clean(
+    notebook: NotebookNode, replacements: Mapping[str, str] | None = None, *, keep_stderr: bool = False
+) -> list[int]:
+    """Bring ``notebook`` to its normal form, in place, so that two runs of one notebook give the same bytes.
+
+    Cells keep their ids and tags and lose other metadata; papermill's error banners, widget views and (unless
+    ``keep_stderr``) standard error go; PNG pictures are stored with 256 colours, in about a third of the space;
+    execution counts become 1, 2, ... in the order of the cells; the kernel is called ``python3``.
+
+    Args:
+        notebook: an nbformat 4 notebook.
+        replacements: text to replace in outputs, such as folders of this machine; longer keys are replaced first.
+        keep_stderr: keep what cells wrote to standard error, which helps to understand a failure.
+
+    Returns:
+        Positions, from 1, of the cells in whose outputs something was replaced.
+    """
+    from nbformat import from_dict
+
+    pairs = sorted((replacements or {}).items(), key=lambda pair: -len(pair[0]))
+    replaced, executed = [], 0
+    notebook.cells = [cell for cell in notebook.cells if _MARKER_TAG not in cell.metadata.get("tags", [])]
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    notebook.metadata = from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for position, cell in enumerate(notebook.cells, 1):
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = from_dict({"tags": list(tags)} if tags else {})
+        cell.id = _INJECTED_TAG if _INJECTED_TAG in tags else cell.get("id", f"cell-{position:02d}")
+        if cell.cell_type != "code":
+            continue
+        outputs = [output for output in cell.outputs if not _is_dropped(output, keep_stderr)]
+        for output in outputs:
+            if "metadata" in output:
+                output.metadata = from_dict({})
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = _small_png(output.data["image/png"])
+        cell.outputs = [from_dict(_replace(output, pairs)) for output in outputs]
+        if cell.outputs != outputs:
+            replaced.append(position)
+        if cell.get("execution_count") is not None:
+            executed += 1
+            cell.execution_count = executed
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = cell.execution_count
+    return replaced
+
+
+def _is_dropped(output: Any, keep_stderr: bool) -> bool:
+    stderr = output.output_type == "stream" and output.name == "stderr" and not keep_stderr
+    return stderr or any(kind.startswith(_WIDGETS) for kind in output.get("data", {}))
+
+
+def _small_png(encoded: str) -> str:
+    """A base64 PNG with at most 256 colours, or as it was where that is no smaller or it is no picture that opens."""
+    from PIL import Image
+
+    small = io.BytesIO()
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
+            if picture.mode == "P":
+                return encoded
+            picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    except (OSError, ValueError):
+        return encoded
+    shorter = base64.b64encode(small.getvalue()).decode("ascii") + "\n"
+    return min(encoded, shorter, key=len)
+
+
+def _replace(value: Any, pairs: list[tuple[str, str]]) -> Any:
+    """``value`` with the replacements made in every text in it; encoded images are not text."""
+    if isinstance(value, str):
+        for old, new in pairs:
+            value = value.replace(old, new)
+        return value
+    if isinstance(value, list):
+        return [_replace(part, pairs) for part in value]
+    if isinstance(value, dict):
+        return {key: part if key in _ENCODED else _replace(part, pairs) for key, part in value.items()}
+    return value

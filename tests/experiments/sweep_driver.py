@@ -6,9 +6,9 @@ It is a preload of Dask workers as well.
 import signal
 import sys
 
-from mmsa_lib.experiments import warm_process
+from mmsa_lib.experiments import sweeps
 
-warm_process.WarmLauncher.__init__.__defaults__ = ((), None)
+sweeps.DEFAULT_IMPORTS = ()
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background ignore it

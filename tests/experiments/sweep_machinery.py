@@ -7,20 +7,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from shutil import copyfile
 
 import psutil
-from sweep_files import executions, write_notebook, write_sweep
+from sweep_files import executions, wait_for, write_notebook, write_sweep
 
 from mmsa_lib.experiments.files import RUN_LOG
-from mmsa_lib.experiments.notebook_worker import FAILED, FINISHED, REPLIED, STARTED
+from mmsa_lib.experiments.kernels import FAILED, FINISHED, REPLIED, STARTED
 from mmsa_lib.experiments.parameters import read_notebook, resolve_parameters
-from mmsa_lib.experiments.sweeps.driver import sweep
-from mmsa_lib.experiments.sweeps.executors import LocalExecutor
+from mmsa_lib.experiments.sweeps import LocalExecutor, sweep
 from mmsa_lib.paths import project_root
 
 SWEEP_DRIVER = Path(__file__).with_name("sweep_driver.py")
@@ -32,7 +30,7 @@ BEHAVIOUR = """
 import os, pathlib, sys, time
 folder = pathlib.Path(marks).parent
 written = folder / f".pids-{seed}-{os.getpid()}"
-written.write_text(f"{os.getppid()} {os.getpid()}")
+written.write_text(f"{os.environ['JPY_PARENT_PID']} {os.getpid()}")
 written.rename(folder / f"pids-{seed}")
 worker = os.environ.get("MMSA_LIB_TEST_WORKER", "")
 with (folder / "events").open("a") as events:
@@ -151,11 +149,10 @@ class SharedLauncher(LocalExecutor):
 
     def __init__(self, launcher, workers: int = 2) -> None:
         super().__init__(workers)
-        self.launcher = launcher
+        self.shared = launcher
 
-    @contextmanager
-    def _launcher(self):
-        yield self.launcher
+    def launcher(self):
+        return nullcontext(self.shared)
 
 
 class WithoutKernel:
@@ -204,12 +201,3 @@ def write_training(path: Path, seeds) -> Path:
 def quiet_sweep(file: Path, executor, runs: Path, **options):
     """A sweep whose progress nobody reads."""
     return sweep(file, executor, runs=runs, report=lambda line: None, **options)
-
-
-def wait_for(condition, seconds: float = 300, interval: float = 0.05):
-    """Wait until ``condition()`` holds; what it returned."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(interval)
-    return value

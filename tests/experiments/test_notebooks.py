@@ -1,47 +1,37 @@
-"""The strict runner against each way in which papermill was seen to hide a failure."""
+"""The strict runner against each way in which papermill was seen to hide a failure, and what it leaves of outputs."""
 
+import base64
+import io
 import json
 import os
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
+from sweep_files import gone, printed, wait_for, write_book
 
 from mmsa_lib.cli import main
 from mmsa_lib.errors import ConfigError, RunError, UnknownNameError
 from mmsa_lib.experiments import notebooks
-from mmsa_lib.experiments.notebook_cleaning import clean
-from mmsa_lib.experiments.notebook_process import private_folder
-from mmsa_lib.experiments.notebooks import ExecutedNotebook, execute, notebook_paths, run_all
+from mmsa_lib.experiments.kernels import private_folder
+from mmsa_lib.experiments.notebooks import ExecutedNotebook, clean, execute, notebook_paths, run_all
 
 PARAMETERS = 'profile: str = "smoke"\nseed: int | None = None'
 
 
-def write(path, *cells, kernel="mmsa"):
-    """A notebook with a title, a parameters cell and ``cells``, saved under a kernel that exists nowhere."""
-    book = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": kernel, "display_name": kernel}})
-    book.cells = [
-        nbformat.v4.new_markdown_cell("# Title"),
-        nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
-        *[nbformat.v4.new_code_cell(source) for source in cells],
-    ]
-    nbformat.write(book, path)
-    return path
-
-
-def printed(path):
-    book = nbformat.read(path, as_version=4)
-    return ["".join(output.get("text", "") for output in cell.get("outputs", [])).strip() for cell in book.cells]
+def write(path, *cells):
+    return write_book(path, *cells, parameters=PARAMETERS)
 
 
 @pytest.fixture
 def no_kernel(monkeypatch):
     """Any attempt to start a kernel fails the test."""
-    monkeypatch.setattr(notebooks, "run_worker", lambda *_: pytest.fail("a kernel was started"))
+    monkeypatch.setattr(notebooks.Launcher, "run_worker", lambda *_: pytest.fail("a kernel was started"))
 
 
 def test_wrong_parameters_are_refused_before_a_kernel_starts(tmp_path, no_kernel):
@@ -134,7 +124,7 @@ def test_a_notebook_that_takes_too_long_is_stopped_with_its_kernel(tmp_path):
     assert result.failure.message == f"not finished after {seconds} s"
     assert result.seconds < seconds + 20
     assert not (tmp_path / "out.ipynb").exists()
-    assert _gone(int(pid.read_text()))
+    assert gone(pid.read_text())
 
 
 def test_the_kernel_ends_with_whoever_started_it(tmp_path):
@@ -143,10 +133,10 @@ def test_the_kernel_ends_with_whoever_started_it(tmp_path):
     path = write(tmp_path / "a.ipynb", cell)
     code = f"from mmsa_lib.experiments.notebooks import execute; execute({str(path)!r})"
     driver = subprocess.Popen([sys.executable, "-c", code])
-    _wait_for(lambda: pid.exists() and pid.read_text())
+    wait_for(lambda: pid.exists() and pid.read_text())
     driver.kill()
     driver.wait()
-    assert _gone(int(pid.read_text()))
+    assert gone(pid.read_text())
 
 
 def test_a_long_temporary_folder_leaves_room_for_sockets(tmp_path, monkeypatch):
@@ -277,25 +267,35 @@ def test_cleaning_removes_what_changes_between_runs():
     assert set(book.metadata) == {"kernelspec", "language_info"}
 
 
-def _wait_for(condition, seconds=300):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.1)
+def picture() -> str:
+    ramp = np.linspace(0, 255, 200, dtype=np.uint8)
+    image = Image.fromarray(np.stack([np.tile(ramp, (80, 1))] * 3, axis=-1)).convert("RGBA")
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=0)
+    return base64.b64encode(file.getvalue()).decode()
 
 
-def _gone(pid):
-    """Whether process ``pid`` ends (a zombie has ended)."""
+def executed(png: str) -> nbformat.NotebookNode:
+    output = nbformat.v4.new_output("display_data", data={"image/png": png, "text/plain": "<Figure>"})
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("draw()", execution_count=7, outputs=[output])])
 
-    def ended():
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        state = subprocess.run(
-            ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
-        ).stdout
-        return state.strip().startswith("Z")
 
-    _wait_for(ended)
-    return True
+def decoded(png: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), dtype=int)
+
+
+def test_pictures_shrink_and_keep_their_colours_within_a_step():
+    original = picture()
+    notebook = executed(original)
+    clean(notebook)
+    small = notebook.cells[0].outputs[0].data["image/png"]
+    assert len(small) < len(original) / 3
+    assert np.abs(decoded(small) - decoded(original)).max() <= 4
+
+
+def test_a_small_picture_is_left_as_it_is():
+    notebook = executed(picture())
+    clean(notebook)
+    once = notebook.cells[0].outputs[0].data["image/png"]
+    clean(notebook)
+    assert notebook.cells[0].outputs[0].data["image/png"] == once

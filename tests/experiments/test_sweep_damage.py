@@ -17,9 +17,9 @@ from sweep_machinery import SharedLauncher, WithoutKernel, quiet_sweep, write_tr
 
 from mmsa_lib.cli import main
 from mmsa_lib.experiments import collect, files, runs, sweep
+from mmsa_lib.experiments import sweeps as store
 from mmsa_lib.experiments.files import MANIFEST
-from mmsa_lib.experiments.sweeps import store
-from mmsa_lib.experiments.sweeps.executors import LocalExecutor
+from mmsa_lib.experiments.sweeps import LocalExecutor
 
 IN_POINT = (store.DONE, MANIFEST, store.NOTEBOOK, store.POINT, store.RESULT)
 IN_RUN = (files.DONE, MANIFEST, store.NOTEBOOK, *files.RESULTS)
@@ -226,7 +226,7 @@ def whole(folder, name):
 def test_a_full_disk_is_said_in_one_line_and_a_rerun_completes(small_disk, tmp_path, expected, monkeypatch, capsys):
     sweep = Sweep(tmp_path / "full", [0, 1])
     sweep.runs = small_disk / "runs"
-    monkeypatch.setattr(LocalExecutor, "_launcher", SharedLauncher(WithoutKernel())._launcher)
+    monkeypatch.setattr(LocalExecutor, "launcher", SharedLauncher(WithoutKernel()).launcher)
     command = ["sweep", str(sweep.file), "--runs", str(sweep.runs), "--workers", "1"]
     met = set()
     for room in (0, 8, 24, 64):  # a point with its run needs about 230

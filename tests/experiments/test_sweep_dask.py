@@ -20,10 +20,9 @@ from sweep_machinery import (
 
 from mmsa_lib.cli import main
 from mmsa_lib.errors import ConfigError
-from mmsa_lib.experiments import collect
-from mmsa_lib.experiments.notebook_process import remove_leftovers
-from mmsa_lib.experiments.sweeps import dask_executor
-from mmsa_lib.experiments.sweeps.dask_executor import DaskExecutor
+from mmsa_lib.experiments import clusters, collect
+from mmsa_lib.experiments.clusters import DaskExecutor
+from mmsa_lib.experiments.kernels import remove_leftovers
 
 pytest.importorskip("distributed")
 
@@ -85,9 +84,10 @@ def test_a_killed_worker_costs_no_point(lab):
         sweep = thread.submit(quiet_sweep, lab.file, executor, lab.runs)
         victim = lab.started_seeds(2)[0]
         _, kernel = lab.pids(victim)
-        worker = psutil.Process(kernel).parents()[2]  # behind the job and the server of kernels
+        worker = psutil.Process(kernel).parents()[2]  # behind the server of kernels and its worker
         worker.kill()
         wait_for(lambda: not psutil.pid_exists(kernel))
+        wait_for(lambda: len(lab.executed) == 3)  # the other worker is busy, so this one is back
         lab.open_gate()
         result = sweep.result(600)
     assert [r.outcome for r in result.points] == ["ran"] * 8, result.summary()
@@ -156,7 +156,7 @@ def test_points_with_a_resource_go_one_at_a_time_to_workers_that_have_it(lab, ru
 
 def test_a_resource_that_no_worker_has_is_waited_for_and_then_an_error(lab, running, monkeypatch, capsys):
     lab.write([0], name="good")
-    monkeypatch.setattr(dask_executor, "WAIT_FOR_WORKERS", 1)
+    monkeypatch.setattr(clusters, "WAIT_FOR_WORKERS", 1)
     with pytest.raises(ConfigError, match=r"no worker with GPU=2 came within 1 s"):
         quiet_sweep(lab.file, on(running, resources={"GPU": 2}), lab.runs)
     assert capsys.readouterr().err.count("waiting for a worker with GPU=2") == 1
@@ -232,7 +232,7 @@ def refused(lab, capsys, *arguments):
 
 
 def test_a_scheduler_that_is_not_there_is_one_line(lab, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(dask_executor, "WAIT_FOR_SCHEDULER", 0.3)
+    monkeypatch.setattr(clusters, "WAIT_FOR_SCHEDULER", 0.3)
     said = refused(lab, capsys, "--scheduler", "tcp://127.0.0.1:9")
     assert said.startswith("Dask, scheduler tcp://127.0.0.1:9: [Errno 111] Connection refused")
     assert "missing port" in refused(lab, capsys, "--scheduler", "somewhere")

@@ -6,7 +6,7 @@ import pytest
 from sweep_files import write_notebook, write_sweep
 
 from mmsa_lib.errors import ConfigError
-from mmsa_lib.experiments.sweeps.definition import choices, find_notebook, merge, read_sweep
+from mmsa_lib.experiments.sweep_file import choices, find_notebook, merge, read_sweep
 from mmsa_lib.files import read_yaml
 
 

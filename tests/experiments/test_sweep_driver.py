@@ -16,15 +16,22 @@ from sweep_files import executions, write_notebook, write_sweep
 from sweep_machinery import SharedLauncher, quiet_sweep
 
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
-from mmsa_lib.experiments import collect, sweep
+from mmsa_lib.experiments import collect, sweep, sweeps
 from mmsa_lib.experiments.notebooks import CellFailure
 from mmsa_lib.experiments.runs import RunConfig, run
-from mmsa_lib.experiments.sweeps import execution
-from mmsa_lib.experiments.sweeps.driver import select
-from mmsa_lib.experiments.sweeps.executors import LocalExecutor, Outcome
-from mmsa_lib.experiments.sweeps.points import Point
-from mmsa_lib.experiments.sweeps.progress import Progress, duration
-from mmsa_lib.experiments.sweeps.store import FAILED, FINISHED, State, point_folder, read_state
+from mmsa_lib.experiments.sweep_file import Point
+from mmsa_lib.experiments.sweeps import (
+    FAILED,
+    FINISHED,
+    LocalExecutor,
+    Outcome,
+    Progress,
+    State,
+    duration,
+    point_folder,
+    read_state,
+    select,
+)
 
 COLD = {"workers": 2, "warm": False}
 
@@ -284,8 +291,8 @@ def test_durations_read_well(seconds, text):
 def test_a_point_that_another_process_holds_comes_last_and_counts_as_finished(folder, monkeypatch):
     marks = folder / "marks"
     file = write_sweep(folder / "s.yaml", parameters={"marks": str(marks)}, seeds=[1, 2, 3])
-    from mmsa_lib.experiments.sweeps.points import read_points
-    from mmsa_lib.experiments.sweeps.store import point_lock
+    from mmsa_lib.experiments.sweep_file import read_points
+    from mmsa_lib.experiments.sweeps import point_lock
 
     points, runs = read_points(file), (folder / "runs").resolve()
     lock = FileLock(point_lock(runs, points[0]).lock_file, thread_local=False)
@@ -298,8 +305,8 @@ def test_a_point_that_another_process_holds_comes_last_and_counts_as_finished(fo
             lock.release()
         return original(point, *args, **options)
 
-    original = execution.execute_point
-    monkeypatch.setattr("mmsa_lib.experiments.sweeps.executors.execute_point", first_others)
+    original = sweeps.execute_point
+    monkeypatch.setattr("mmsa_lib.experiments.sweeps.execute_point", first_others)
     result = go(folder, file, workers=1)
     assert seen == [(1, False), (2, False), (3, False), (1, True)]
     assert result.ok
@@ -384,7 +391,7 @@ def test_a_kernel_that_dies_always_is_not_repeated_for_ever(folder):
     assert "killed 5 times, it is repeated only with --retry-failed" in outcomes[-1].summary()
     again = quiet_sweep(file, SharedLauncher(Dies(), 1), folder / "runs", retry_failed=True)
     assert again.points[0].state.times == 6
-    assert execution.failed_state(replace(killed, killed=False), times=6).times == 0
+    assert sweeps.failed_state(replace(killed, killed=False), times=6).times == 0
 
 
 def test_the_local_executor_fits_the_cores_to_the_threads(monkeypatch):

@@ -14,12 +14,19 @@ import pytest
 from sweep_machinery import Lab, SharedLauncher, quiet_sweep, wait_for
 
 from mmsa_lib.cli import main
-from mmsa_lib.experiments.notebook_process import private_folder, read_journal, remove_leftovers
-from mmsa_lib.experiments.sweeps.execution import execute_point
-from mmsa_lib.experiments.sweeps.executors import LocalExecutor
-from mmsa_lib.experiments.sweeps.points import read_points
-from mmsa_lib.experiments.sweeps.store import FAILED, FINISHED, MISSING, State, point_folder, point_lock, read_state
-from mmsa_lib.experiments.warm_process import WarmLauncher
+from mmsa_lib.experiments.kernels import Launcher, private_folder, read_journal, remove_leftovers
+from mmsa_lib.experiments.sweep_file import read_points
+from mmsa_lib.experiments.sweeps import (
+    FAILED,
+    FINISHED,
+    MISSING,
+    LocalExecutor,
+    State,
+    execute_point,
+    point_folder,
+    point_lock,
+    read_state,
+)
 
 
 @pytest.fixture
@@ -32,7 +39,7 @@ def lab(tmp_path):
 @pytest.fixture(scope="module")
 def light():
     """A launcher of warm kernels that import nothing in advance."""
-    with WarmLauncher(()) as launcher:
+    with Launcher(()) as launcher:
         yield launcher
 
 
@@ -76,17 +83,17 @@ def test_a_killed_worker_and_a_killed_kernel_cost_only_their_points(lab, light, 
 
 @pytest.mark.slow
 def test_a_killed_server_of_kernels_is_replaced(lab):
+    """Each of the two workers has one."""
     lab.write([0, 1, 2])
-    with WarmLauncher(()) as launcher, ThreadPoolExecutor(1) as thread:
+    with Launcher(()) as launcher, ThreadPoolExecutor(1) as thread:
         running = thread.submit(quiet_sweep, lab.file, SharedLauncher(launcher), lab.runs)
-        worker, _ = lab.pids(0)
-        lab.pids(1)
-        psutil.Process(worker).parent().kill()
+        for seed in (0, 1):
+            psutil.Process(lab.pids(seed)[1]).parent().kill()
         lab.open_gate()
         result = running.result(300)
         assert [r.state.state for r in result.points] == [FAILED, FAILED, FINISHED]
-        assert {r.state.error for r in result.failed} == {"WorkerDied"}
-        assert launcher.warm
+        assert {(r.state.error, r.state.passing) for r in result.failed} == {("DeadKernelError", True)}
+        assert launcher.reason == ""
         finish(lab, launcher, [0, 1])
 
 
@@ -132,7 +139,7 @@ def test_ctrl_c_ends_the_sweep_at_once(lab, light, options):
 def test_failures_are_told_with_their_cell_and_repeated_only_when_asked(lab, light, monkeypatch, capsys):
     grid = {"name": ["raise", "exit", "good"]}
     lab.write([7], name="good", grid=grid)
-    monkeypatch.setattr(LocalExecutor, "_launcher", SharedLauncher(light)._launcher)
+    monkeypatch.setattr(LocalExecutor, "launcher", SharedLauncher(light).launcher)
     command = ["sweep", str(lab.file), "--runs", str(lab.runs), "--workers", "3"]
     assert main(command) == 1
     out, err = capsys.readouterr()

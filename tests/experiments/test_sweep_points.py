@@ -6,7 +6,7 @@ import pytest
 from sweep_files import write_notebook, write_sweep
 
 from mmsa_lib.errors import ConfigError, UnknownNameError
-from mmsa_lib.experiments.sweeps.points import Point, choose, read_points
+from mmsa_lib.experiments.sweep_file import Point, choose, read_points
 
 TINY_RUN = {"method": "text_only", "data": {"samples": [48, 24, 32], "dims": [12, 8, 8], "length": 6}}
 
@@ -37,22 +37,22 @@ def test_whatever_can_change_the_outcome_changes_the_name(ids):
 
 
 def test_the_library_code_that_a_notebook_imports_counts(ids, monkeypatch):
-    from mmsa_lib.experiments.sweeps import points
+    from mmsa_lib.experiments import sweep_file
 
     asked = []
-    monkeypatch.setattr(points, "_modules", lambda roots: asked.append(roots) or "code 1")
+    monkeypatch.setattr(sweep_file, "_modules", lambda roots: asked.append(roots) or "code 1")
     cell = "import numpy\nfrom mmsa_lib.losses import coral"
     first = ids(cell)
     assert asked[-1] == ("mmsa_lib.losses", "mmsa_lib.losses.coral")
-    monkeypatch.setattr(points, "_modules", lambda roots: "code 2")
+    monkeypatch.setattr(sweep_file, "_modules", lambda roots: "code 2")
     assert ids(cell) != first
 
 
 def test_cells_with_magics_are_read_and_cells_that_are_no_python_count_with_all_of_the_library(ids, monkeypatch):
-    from mmsa_lib.experiments.sweeps import points
+    from mmsa_lib.experiments import sweep_file
 
     asked = []
-    monkeypatch.setattr(points, "_modules", lambda roots: asked.append(roots) or "")
+    monkeypatch.setattr(sweep_file, "_modules", lambda roots: asked.append(roots) or "")
     ids("%matplotlib inline\n!ls\nimport mmsa_lib.paths")
     assert asked[-1] == ("mmsa_lib.paths",)
     ids("%%bash\nif then fi (")

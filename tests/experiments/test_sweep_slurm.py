@@ -12,10 +12,9 @@ from sweep_machinery import Lab, quiet_sweep, wait_for
 
 from mmsa_lib.cli import main
 from mmsa_lib.errors import ConfigError, DataError
-from mmsa_lib.experiments.sweeps.driver import select
-from mmsa_lib.experiments.sweeps.points import read_points
-from mmsa_lib.experiments.sweeps.slurm import slurm_script, write_slurm
-from mmsa_lib.experiments.sweeps.store import FINISHED, MISSING, read_state
+from mmsa_lib.experiments.clusters import slurm_script, write_slurm
+from mmsa_lib.experiments.sweep_file import read_points
+from mmsa_lib.experiments.sweeps import FINISHED, MISSING, read_state, select
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from mmsa_lib.errors import ConfigError
-from mmsa_lib.experiments.notebook_cleaning import clean
+from mmsa_lib.experiments.notebooks import clean
 from mmsa_lib.experiments.parameters import PARAMETERS_TAG, parameters_model
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"

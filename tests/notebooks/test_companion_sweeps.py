@@ -4,7 +4,7 @@ import pytest
 
 from mmsa_lib.experiments.config import RunConfig
 from mmsa_lib.experiments.results import in_words, values_of
-from mmsa_lib.experiments.sweeps.points import read_points
+from mmsa_lib.experiments.sweep_file import read_points
 from mmsa_lib.methods import METHODS
 from mmsa_lib.paths import project_root
 

@@ -1,15 +1,15 @@
-"""Points on a Dask cluster: on this machine, at a scheduler's address, or in a batch system's jobs.
+"""Sweeps beyond one machine: points on a Dask cluster, or in a batch array of SLURM that needs no Dask.
 
-Needs the extra ``cluster`` (``pip install "mmsa-lib[cluster]"``). Every worker must see the same files: the checkout,
-the data and the folder of runs. Dask only hands out work; what is finished is read from the files, so a scheduler that
-is lost costs no more than the notebooks that it was executing.
+Dask needs the extra ``cluster`` (``pip install "mmsa-lib[cluster]"``). Every worker must see the same files: the
+checkout, the data and the folder of runs. Both only hand out work; what is finished is read from the files, so a
+scheduler that is lost costs no more than the notebooks that it was executing.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
+import shlex
 import shutil
 import signal
 import socket
@@ -24,11 +24,19 @@ from pathlib import Path
 from typing import Any
 
 from mmsa_lib.errors import ConfigError, MMSAError, unknown_name
-from mmsa_lib.experiments.notebook_process import private_folder
-from mmsa_lib.experiments.sweeps.execution import execute_point, thread_variables
-from mmsa_lib.experiments.sweeps.executors import Outcome
-from mmsa_lib.experiments.sweeps.points import Point
-from mmsa_lib.experiments.sweeps.store import FAILED, FINISHED, State, read_state
+from mmsa_lib.experiments.kernels import Launcher, private_folder
+from mmsa_lib.experiments.sweep_file import Point
+from mmsa_lib.experiments.sweeps import (
+    FAILED,
+    FINISHED,
+    LocalExecutor,
+    Outcome,
+    State,
+    execute_point,
+    make_runs_folder,
+    read_state,
+)
+from mmsa_lib.files import write_text
 
 CLUSTERS = {
     "local": ("", ""),
@@ -40,11 +48,12 @@ CLUSTERS = {
 """Name to the class of ``dask_jobqueue`` and the program that submits its jobs; further settings of the class may stand
 in ``~/.config/dask/jobqueue.yaml``."""
 
-WAIT_FOR_SCHEDULER = 10.0
-WAIT_FOR_WORKERS = 600.0
+EXTRA = 'run: pip install "mmsa-lib[cluster]"'
+WAIT_FOR_SCHEDULER, WAIT_FOR_WORKERS = 10.0, 600.0
 """Seconds until the scheduler answers, and until it has a worker; a batch system may let jobs wait."""
 
-_warm = threading.local()
+_launchers: dict[tuple[int, int, bool], Launcher] = {}
+"""Of a worker's threads, kept from point to point; they end with the worker."""
 
 
 def run_point(
@@ -58,20 +67,12 @@ def run_point(
 
     if Event(stop).is_set():
         return None
-    launcher = _launcher(threads) if warm else None
-    state, executed = execute_point(
-        Point(**content), Path(runs), threads=threads, launcher=launcher, known=_state(known)
-    )
+    key = threading.get_ident(), threads, warm
+    if key not in _launchers:
+        _launchers[key] = LocalExecutor(1, threads, warm=warm).launcher()
+    point, launcher = Point(**content), _launchers[key]
+    state, executed = execute_point(point, Path(runs), threads=threads, launcher=launcher, known=_state(known))
     return vars(state), executed
-
-
-def _launcher(threads: int) -> Any:
-    """One warm process per thread of a worker, kept from point to point; it ends with the worker."""
-    if getattr(_warm, "threads", None) != threads:
-        from mmsa_lib.experiments.warm_process import WarmLauncher
-
-        _warm.launcher, _warm.threads = WarmLauncher(environment=thread_variables(threads)), threads
-    return _warm.launcher
 
 
 def _state(facts: Mapping[str, Any]) -> State:
@@ -91,7 +92,7 @@ class DaskExecutor:
         cluster_options: keyword arguments of the cluster's class, such as ``{"queue": "gpu", "walltime": "02:00:00"}``.
         resources: what each point takes of a worker that was started with ``--resources``, such as ``{"GPU": 1}``; a
             cluster that is started here gives each of its workers as much as one point takes.
-        warm: as for :class:`~mmsa_lib.experiments.sweeps.executors.LocalExecutor`.
+        warm: as for :class:`~mmsa_lib.experiments.sweeps.LocalExecutor`.
 
     Raises:
         ConfigError: Dask is not installed, or options contradict each other.
@@ -111,20 +112,19 @@ class DaskExecutor:
         try:
             import distributed  # noqa: F401
         except ImportError:
-            raise ConfigError('executor dask needs dask[distributed]; run: pip install "mmsa-lib[cluster]"') from None
+            raise ConfigError(f"executor dask needs dask[distributed]; {EXTRA}") from None
         if cluster not in CLUSTERS:
             raise unknown_name("cluster", cluster, CLUSTERS)
         if scheduler and (cluster != "local" or cluster_options):
             raise ConfigError("a scheduler's address and a cluster to start are given; choose one")
-        if (workers is not None and workers < 1) or threads < 1:
-            raise ConfigError(f"workers and threads must be at least 1, not {workers} and {threads}")
-        fitting = max(1, (os.cpu_count() or 1) // threads) if cluster == "local" else 1
-        self.workers = 0 if scheduler else workers or fitting  # of a scheduler it is known once it answers
+        fitting = LocalExecutor(workers, threads).workers
+        # Those of a scheduler are known once it answers.
+        self.workers = 0 if scheduler else fitting if cluster == "local" else workers or 1
         self.threads, self.scheduler, self.cluster = threads, scheduler, cluster
         self.cluster_options, self.resources, self.warm = dict(cluster_options or {}), dict(resources or {}), warm
 
     def outcomes(self, points: Sequence[Point], runs: Path, stop: threading.Event) -> Iterator[Outcome]:
-        """As :class:`~mmsa_lib.experiments.sweeps.executors.Executor`."""
+        """As :class:`~mmsa_lib.experiments.sweeps.Executor`."""
         from distributed import Event, as_completed
 
         with ExitStack() as stack:
@@ -133,15 +133,14 @@ class DaskExecutor:
             # Several sweeps may share a scheduler, which would take points of one name for one point.
             sweep = f"mmsa-sweep-{uuid.uuid4().hex[:12]}"
             stopped = Event(sweep, client=client)
-            of = {}
-            for priority, point in enumerate(points):
-                known = vars(read_state(runs, point))
-                future = client.submit(
-                    run_point, point.to_plain(), str(runs), self.threads, self.warm, known, sweep,
-                    key=f"{sweep}-{point.id}", pure=False, retries=1, priority=-priority,
+            of = {
+                client.submit(
+                    run_point, point.to_plain(), str(runs), self.threads, self.warm, vars(read_state(runs, point)),
+                    sweep, key=f"{sweep}-{point.id}", pure=False, retries=1, priority=-position,
                     resources=self.resources or None,
-                )  # fmt: skip
-                of[future] = point
+                ): point
+                for position, point in enumerate(points)
+            }  # fmt: skip
             lost = False
             for future in as_completed(of):
                 if future.status == "cancelled" or (future.status == "finished" and future.result() is None):
@@ -170,7 +169,7 @@ class DaskExecutor:
         import dask
         from distributed import Client
 
-        place = f"scheduler {self.scheduler}" if self.scheduler else f"{self.cluster} cluster"
+        place = f"Dask, {f'scheduler {self.scheduler}' if self.scheduler else f'{self.cluster} cluster'}"
         try:
             if self.scheduler:
                 client = Client(_address(self.scheduler), timeout=WAIT_FOR_SCHEDULER)
@@ -178,37 +177,34 @@ class DaskExecutor:
                 start = self._local_cluster if self.cluster == "local" else self._batch_cluster
                 # A point waits at the scheduler, not behind another one at a worker, so that they start in their order.
                 with dask.config.set({"distributed.scheduler.worker-saturation": 1.0}):
-                    cluster = stack.enter_context(start())
-                client = Client(cluster)
+                    client = Client(stack.enter_context(start()))
             stack.enter_context(client)
         except MMSAError:
             raise
         except (OSError, TimeoutError, TypeError, ValueError, RuntimeError) as error:
             cause = error.__cause__ or error  # Dask tells that a worker failed, and with it why
-            raise ConfigError(f"Dask, {place}: {' '.join(str(cause).split())}") from error
-        self.workers = self._wait_for_workers(client, place)
-        return client
-
-    def _wait_for_workers(self, client: Any, place: str) -> int:
-        """How many points the workers can execute at a time, as soon as it is one."""
+            raise ConfigError(f"{place}: {' '.join(str(cause).split())}") from error
         wanted = "".join(f" with {name}={amount:g}" for name, amount in self.resources.items())
-        started, told = time.monotonic(), False
-        while not (count := self._count_workers(client)):
-            if time.monotonic() > started + WAIT_FOR_WORKERS:
-                raise ConfigError(f"Dask, {place}: no worker{wanted} came within {WAIT_FOR_WORKERS:g} s")
+        end, told = time.monotonic() + WAIT_FOR_WORKERS, False
+        while not self._count_workers(client):
+            if time.monotonic() > end:
+                raise ConfigError(f"{place}: no worker{wanted} came within {WAIT_FOR_WORKERS:g} s")
             if not told:
-                print(f"Dask, {place}: waiting for a worker{wanted}", file=sys.stderr)
+                print(f"{place}: waiting for a worker{wanted}", file=sys.stderr)
                 told = True
             time.sleep(0.2)
-        return count
+        self.workers = self._count_workers(client)
+        return client
 
     def _count_workers(self, client: Any) -> int:
         """How many points the workers can execute at a time."""
-        return sum(map(self._fits, client.scheduler_info(n_workers=-1)["workers"].values()))
 
-    def _fits(self, worker: Mapping[str, Any]) -> int:
-        has = worker["resources"]
-        return min([worker["nthreads"], *(int(has.get(name, 0) / amount) for name, amount in self.resources.items())])
+        def fitting(worker: Mapping[str, Any]) -> int:
+            has = worker["resources"]
+            amounts = (int(has.get(name, 0) / amount) for name, amount in self.resources.items())
+            return min([worker["nthreads"], *amounts])
+
+        return sum(map(fitting, client.scheduler_info(n_workers=-1)["workers"].values()))
 
     @contextmanager
     def _local_cluster(self) -> Iterator[Any]:
@@ -239,9 +235,7 @@ class DaskExecutor:
         try:
             import dask_jobqueue
         except ImportError:
-            raise ConfigError(
-                f'cluster {self.cluster} needs dask-jobqueue; run: pip install "mmsa-lib[cluster]"'
-            ) from None
+            raise ConfigError(f"cluster {self.cluster} needs dask-jobqueue; {EXTRA}") from None
         if shutil.which(program) is None:
             raise ConfigError(f"cluster {self.cluster} submits jobs with {program}, which is not on this machine")
         # A job gets a core for each thread of its one notebook.
@@ -296,10 +290,10 @@ def _uninterrupted_loop() -> Iterator[Any]:
 @contextmanager
 def _terse() -> Iterator[None]:
     """Keep Dask from logging tracebacks when it loses its scheduler or is interrupted; that is said in one line."""
-    logs = [logging.getLogger(name) for name in ("distributed", "distributed.client", "tornado.application", "asyncio")]
-    levels = [log.level for log in logs]
     from distributed.utils import silence_logging_cmgr
 
+    logs = [logging.getLogger(name) for name in ("distributed", "distributed.client", "tornado.application", "asyncio")]
+    levels = [log.level for log in logs]
     try:
         for log in logs:
             log.setLevel(logging.CRITICAL)
@@ -328,14 +322,93 @@ def _address(scheduler: str) -> str:
         except (ValueError, KeyError, TypeError):
             raise ValueError("it is no scheduler file, which `dask scheduler --scheduler-file` writes") from None
     scheme, rest = parse_address(scheduler)
-    if scheme in ("tcp", "tls"):
-        end = time.monotonic() + WAIT_FOR_SCHEDULER
-        while True:
-            try:
-                socket.create_connection(parse_host_port(rest), timeout=WAIT_FOR_SCHEDULER).close()
-                break
-            except ConnectionRefusedError:  # it may be about to start
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.2)
+    end = time.monotonic() + WAIT_FOR_SCHEDULER
+    while scheme in ("tcp", "tls"):
+        try:
+            socket.create_connection(parse_host_port(rest), timeout=WAIT_FOR_SCHEDULER).close()
+            break
+        except ConnectionRefusedError:  # it may be about to start
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
     return scheduler
+
+
+MOST_TASKS = 1000
+"""Of an array: SLURM's ``MaxArraySize`` is 1001 unless an administrator changed it."""
+
+
+TEMPLATE = """#!/bin/bash
+#SBATCH --job-name={name}
+#SBATCH --array=0-{last}{limit}
+#SBATCH --cpus-per-task={threads}
+#SBATCH --output={log}
+{extra}
+# {points} points of {file} in {tasks} tasks. Submit it again to run what is missing: what is finished is skipped, and a
+# task that was killed or ran out of time repeats only the point that it was working on.
+# Written by `mmsa-lib sweep --emit-slurm`; every node must see these folders.
+set -euo pipefail
+cd {folder}
+{environment}exec {python} -m mmsa_lib sweep {file} --runs {runs} --workers 1 --threads {threads} \\
+  --shard "$SLURM_ARRAY_TASK_ID/{tasks}"{arguments}
+"""
+
+
+def slurm_script(
+    file: Path,
+    runs: Path,
+    points: int,
+    *,
+    tasks: int | None = None,
+    at_once: int | None = None,
+    threads: int = 1,
+    sbatch: Sequence[str] = (),
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """The text of an array script, each task of which runs its share of a sweep and skips what is finished.
+
+    Args:
+        file: the sweep's file.
+        runs: the folder of runs, which all nodes share.
+        points: how many points there are.
+        tasks: of the array; by default one for each point, at most 1000. A task with several pays for its start once.
+        at_once: how many tasks may run at the same time.
+        threads: cores of a task, and threads of PyTorch.
+        sbatch: further options, for instance ``--partition=gpu``.
+        arguments: further options of ``mmsa-lib sweep``.
+        environment: variables to set.
+
+    Raises:
+        ConfigError: nothing to run, or a number that is not positive.
+    """
+    if points < 1:
+        raise ConfigError(f"{file} leaves no point to run")
+    tasks = min(points, MOST_TASKS if tasks is None else tasks)
+    for name, value in (("tasks", tasks), ("threads", threads), ("at_once", 1 if at_once is None else at_once)):
+        if value < 1:
+            raise ConfigError(f"{name} must be at least 1, not {value}")
+    for option in sbatch:
+        if not option.startswith("-"):
+            raise ConfigError(f"{option!r} is no option of sbatch; write for instance --partition=gpu")
+    exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in (environment or {}).items())
+    paths = {"folder": Path.cwd(), "python": sys.executable, "file": file.resolve(), "runs": runs.resolve()}
+    return TEMPLATE.format(
+        name=shlex.quote(f"mmsa-{file.stem}"), last=tasks - 1, limit=f"%{at_once}" if at_once else "", threads=threads,
+        log=shlex.quote(f"{str(runs.resolve()).replace('%', '%%')}/slurm-%A_%a.log"),
+        extra="".join(f"#SBATCH {option}\n" for option in sbatch), points=points, tasks=tasks, environment=exports,
+        arguments="".join(f" {shlex.quote(argument)}" for argument in arguments),
+        **{name: shlex.quote(str(path)) for name, path in paths.items()},
+    )  # fmt: skip
+
+
+def write_slurm(path: Path, text: str, runs: Path) -> Path:
+    """Write the script to ``path``, to be given to ``sbatch``.
+
+    Raises:
+        DataError: it can't be written, or the folder of runs can't be created.
+    """
+    make_runs_folder(runs)  # else SLURM can't write its logs there, and fails without a word
+    write_text(path, text)
+    path.chmod(0o755)
+    return path

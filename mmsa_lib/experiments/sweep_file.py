@@ -1,0 +1,515 @@
+"""A sweep's YAML file, and its points: a notebook with all its parameters, named by what can change what comes out.
+
+notebook: 06_train            # a notebook of the project, or a path seen from the YAML file
+parameters:                   # the same for every run; a dot reaches into a parameter that is a mapping
+  dataset: synthetic
+  config.max_epochs: 30
+grid:                         # every combination
+  method: [early_fusion, late_fusion]
+ablations:                    # each a name and the parameters that it changes
+  full: {}
+  no_cmc: {config.no_cmc: true}
+seeds: [1111, 1112, 1113]     # values of the notebook's parameter `seed`
+blocks:                       # optional: parts that add to what stands above
+  - name: mosi
+    parameters: {dataset: mosi}
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+import math
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from hashlib import sha256
+from importlib.machinery import PathFinder
+from importlib.metadata import PackageNotFoundError, requires
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mmsa_lib.errors import ConfigError, DataError, MMSAError, UnknownNameError, unknown_name
+from mmsa_lib.experiments.fingerprint import PACKAGE, PACKAGE_FOLDER, code_fingerprint, digest, imported_modules, parse
+from mmsa_lib.experiments.notebooks import notebook_paths
+from mmsa_lib.experiments.parameters import PARAMETERS_TAG, merge, parameters_model, read_notebook, typed_parameters
+from mmsa_lib.files import read_yaml
+
+SEED, LABEL = "seed", "label"
+"""Parameters of a notebook: the seed, and what its run is called. A name changes no number, and no point."""
+
+RUN_PARAMETERS = frozenset({"method", "dataset", "config", "data", "settings", SEED})
+"""A notebook with these parameters makes one run of the library from them; they are checked as a ``RunConfig``."""
+
+MOST_POINTS = 10_000
+"""Of one sweep; each is a notebook, so that even this many take days."""
+
+REGISTRIES = ("METHODS", "RECIPES", "PROTOCOLS")
+ONLY_EXECUTE = (
+    *(f"mmsa_lib.experiments.{name}" for name in ("sweep_file", "sweeps", "clusters", "notebooks", "kernels")),
+    "mmsa_lib.errors", "mmsa_lib.files", "mmsa_lib.paths",
+)  # fmt: skip
+"""Modules that decide how something is executed or where it lies, not what comes out."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    ablations: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    seeds: list[Annotated[int, Field(strict=True, ge=0, lt=2**32)]] | None = None
+
+    def added(self, block: _Part | None) -> _Part:
+        """This part with what ``block`` adds; equal names are replaced, mappings among the parameters merged."""
+        if block is None:
+            return self
+        return _Part(
+            parameters=merge(merge({}, self.parameters), block.parameters),
+            grid={**self.grid, **block.grid},
+            ablations={**self.ablations, **block.ablations},
+            seeds=self.seeds if block.seeds is None else block.seeds,
+        )
+
+
+class Block(_Part):
+    """A part of a sweep. What it gives is added to what the file gives for all."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
+
+
+class SweepFile(_Part):
+    """The content of a sweep's YAML file.
+
+    Attributes:
+        notebook: name of a notebook of the project, or a path seen from the file.
+        description: what the sweep is for, in one line.
+        timeout: seconds after which a run is ended and counts as failed.
+        parameters, grid, ablations, seeds, blocks: see above.
+    """
+
+    notebook: str
+    description: str = ""
+    timeout: float = Field(default=3600, gt=0, le=10_000_000, strict=True)
+    blocks: list[Block] = Field(default_factory=list)
+
+    @property
+    def parts(self) -> list[tuple[str, _Part]]:
+        """Name and whole content of each block; the file itself where there are none."""
+        return [(block.name if block else "", self.added(block)) for block in self.blocks or [None]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One run as the file asks for it, before its parameters are checked.
+
+    Attributes:
+        block, ablation: names, empty where the file gives none.
+        parameters: what is given to the notebook, mappings merged.
+        varied: those parameters that the grid, the ablation or the seeds vary, as the file spells them.
+    """
+
+    block: str
+    ablation: str
+    parameters: dict[str, Any]
+    varied: dict[str, Any] = field(default_factory=dict)
+
+
+def read_sweep(path: Path | str) -> SweepFile:
+    """The content of a sweep's YAML file.
+
+    Raises:
+        ConfigError: not readable, an unknown key (answered with the nearest), an empty list, a seed twice, two blocks
+            of one name, too many runs; names the file and the key.
+    """
+    path = Path(path)
+    content = read_yaml(path)
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{path} holds no sweep; it must be a mapping with at least `notebook`")
+    try:
+        sweep = SweepFile(**content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        *parents, key = problem["loc"]
+        if problem["type"] == "extra_forbidden":
+            known = Block.model_fields if parents[:1] == ["blocks"] else SweepFile.model_fields
+            raise ConfigError(f"{path}: {unknown_name('key', str(key), known)}") from None
+        place, words = ".".join(map(str, problem["loc"])), problem["msg"]
+        raise ConfigError(f"{path}: {place}: {words[0].lower()}{words[1:]}") from None
+    try:
+        _check(sweep)
+    except ConfigError as error:
+        raise ConfigError(f"{path}{error}") from None
+    return sweep
+
+
+def _check(sweep: SweepFile) -> None:
+    """Raise a :class:`ConfigError` for what no field alone can see."""
+    for name, times in Counter(block.name for block in sweep.blocks).items():
+        if times > 1:
+            raise ConfigError(f": two blocks are named {name!r}; give each a name of its own")
+    for where, part in [("", sweep), *((f"block {block.name}: ", block) for block in sweep.blocks)]:
+        for key, values in part.grid.items():
+            if not values:
+                raise ConfigError(f": {where}grid.{key} is empty; give at least one value or leave it out")
+            if len(set(map(_spelled, values))) < len(values):
+                raise ConfigError(f": {where}grid.{key} has a value twice")
+        if part.seeds is not None and (not part.seeds or len(set(part.seeds)) < len(part.seeds)):
+            raise ConfigError(f": {where}seeds must be one or more different numbers, not {part.seeds}")
+    count = 0
+    for block in sweep.blocks or [None]:  # counted before anything is built
+        whole = sweep.model_copy(update={"parameters": {}}).added(block and block.model_copy(update={"parameters": {}}))
+        seeds = 1 if whole.seeds is None else len(whole.seeds)
+        count += max(1, len(whole.ablations)) * math.prod(map(len, whole.grid.values())) * seeds
+        if whole.seeds is not None and any(SEED in part for part in (whole.grid, *whole.ablations.values())):
+            raise ConfigError(f": {SEED} stands in seeds and in grid or ablations; keep one")
+    if count > MOST_POINTS:
+        raise ConfigError(f" asks for {count:,} runs; one sweep makes at most {MOST_POINTS:,}")
+
+
+def _spelled(value: Any) -> str:
+    """Equal text for equal values; 1 and 1.0 are equal."""
+    whole = isinstance(value, float) and value.is_integer()
+    return json.dumps(int(value) if whole else value, sort_keys=True)
+
+
+def find_notebook(sweep: SweepFile, path: Path | str) -> Path:
+    """The notebook that the sweep in file ``path`` executes.
+
+    Raises:
+        ConfigError: there is no such notebook.
+    """
+    beside = Path(path).resolve().parent / sweep.notebook
+    if beside.suffix == ".ipynb" and beside.is_file():
+        return beside
+    if Path(sweep.notebook).name != sweep.notebook:
+        raise ConfigError(f"{path}: no notebook {beside}; give a path seen from the sweep's file, ending in .ipynb")
+    try:
+        (found,) = notebook_paths([sweep.notebook])
+    except UnknownNameError as error:
+        raise ConfigError(f"{path}: {error} Or give a path seen from the sweep's file, ending in .ipynb") from None
+    return found
+
+
+def choices(sweep: SweepFile) -> Iterator[Choice]:
+    """Every run of the sweep, seed after seed innermost, in the order of the file.
+
+    Raises:
+        ConfigError: a dotted key reaches into something that is no mapping.
+    """
+    for name, part in sweep.parts:
+        steps = [{}] if part.seeds is None else [{SEED: seed} for seed in part.seeds]
+        combinations = [dict(zip(part.grid, values, strict=True)) for values in itertools.product(*part.grid.values())]
+        ablations = (part.ablations or {"": {}}).items()
+        for (ablation, changes), combination, seed in itertools.product(ablations, combinations, steps):
+            varied = {**combination, **changes, **seed}
+            yield Choice(name, ablation, merge(merge({}, part.parameters), varied), varied)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One execution of one notebook. All fields are plain JSON values, so that a point can go to another machine.
+
+    What was executed stays valid as long as the identifier is the same. That covers the notebook's code, its
+    parameters, the modules of this library and of one's own that it imports, and the data set that it names.
+
+    Attributes:
+        id: identifier, 12 hexadecimal digits.
+        notebook: absolute path.
+        parameters: what is given to the notebook, typed; the others keep their defaults.
+        block, ablation: where it stands in the sweep's file; empty without names.
+        varied: what tells it apart from the others.
+        timeout: seconds.
+        unbuilt: why its data set can't be read yet, and what to do; empty if it is there.
+    """
+
+    id: str
+    notebook: str
+    parameters: dict[str, Any]
+    block: str = ""
+    ablation: str = ""
+    varied: dict[str, Any] = field(default_factory=dict)
+    timeout: float = 3600
+    unbuilt: str = ""
+
+    @property
+    def label(self) -> str:
+        """Block, ablation and varied parameters, for people."""
+        shown = {key: value for key, value in self.varied.items() if not self.ablation or not key.startswith("config.")}
+        words = [self.block, self.ablation, *(f"{key.rpartition('.')[2]}={_short(v)}" for key, v in shown.items())]
+        return " ".join(word for word in words if word) or Path(self.notebook).stem
+
+    @property
+    def group(self) -> str:
+        """What points share that differ in their seed alone; they take about the same time."""
+        return digest([self.notebook, {k: v for k, v in self.parameters.items() if k not in (SEED, LABEL)}])
+
+    def to_plain(self) -> dict[str, Any]:
+        """As plain values; ``Point(**values)`` is the point again."""
+        return asdict(self)
+
+
+def read_points(path: Path | str) -> list[Point]:
+    """All points of the sweep in file ``path``, each once, in the order of the file, checked before anything runs.
+
+    Raises:
+        ConfigError, UnknownNameError: the file is no sweep, a parameter is unknown or ill-typed, or a run that it asks
+            for can't exist (unknown method, setting or data option); names the point.
+    """
+    sweep = read_sweep(path)
+    notebook = find_notebook(sweep, path)
+    source = read_notebook(notebook)
+    model = parameters_model(source, notebook.name)
+    labelled = model.model_fields.keys() >= RUN_PARAMETERS | {LABEL}
+    defaults, code, brought = model().model_dump(), _code_of(source), _brought(source)
+    if brought.files:
+        code = digest([code, brought.files])
+    points: dict[str, Point] = {}
+    data_sets: dict[str, tuple[str, str]] = {}
+    where = f"{path}: "
+    try:
+        for choice in choices(sweep):
+            names = {"block": choice.block, "ablation": choice.ablation}
+            told = ", ".join(f"{kind} {name}" for kind, name in names.items() if name)
+            where = f"{path}: {told}{': ' if told else ''}"
+            given = {LABEL: choice.ablation} if labelled and choice.ablation else {}
+            values = typed_parameters(model, {**given, **choice.parameters}, notebook.name)
+            _check_run(values, brought)
+            data, unbuilt = _data_identity(values.get("dataset"), data_sets, brought)
+            decisive = {key: value for key, value in values.items() if not (labelled and key == LABEL)}
+            point_id = digest({"notebook": code, "parameters": decisive, "data": data})[:12]
+            changed = {key: value for key, value in values.items() if value != defaults[key]}
+            points.setdefault(point_id, Point(
+                point_id, str(notebook), changed, **names, varied=choice.varied, timeout=sweep.timeout, unbuilt=unbuilt,
+            ))  # fmt: skip
+            where = f"{path}: "
+    except MMSAError as error:
+        raise type(error)(f"{where}{error}") from None
+    return list(points.values())
+
+
+def choose(points: Sequence[Point], only: Sequence[str]) -> list[Point]:
+    """Those of ``points`` that fit ``only``: names of blocks or ablations, ``key=value``, or the start of an id.
+
+    Several values of one kind (two blocks, two values of one key) are alternatives; different kinds must all fit.
+
+    Raises:
+        UnknownNameError: something fits no point.
+    """
+    wanted: dict[str, set[str]] = {}
+    for item in only:
+        key, equals, value = item.partition("=")
+        kind = next((kind for kind in ("block", "ablation") if item in {getattr(p, kind) for p in points}), "id")
+        kind, value = (f"={key}", value) if equals else (kind, item)
+        if not any(_fits(point, kind, {value}) for point in points):
+            known = {name for p in points for name in (p.block, p.ablation) if name}
+            known |= {f"{key}={_short(value)}" for p in points for key, value in p.varied.items()}
+            raise unknown_name("part of this sweep", item, known or {points[0].id})
+        wanted.setdefault(kind, set()).add(value)
+    return [point for point in points if all(_fits(point, kind, values) for kind, values in wanted.items())]
+
+
+def _fits(point: Point, kind: str, values: set[str]) -> bool:
+    if kind.startswith("="):
+        return _short(_reach({**point.parameters, **point.varied}, kind[1:])) in values
+    if kind == "id":
+        return any(point.id.startswith(value) for value in values if value)
+    return getattr(point, kind) in values
+
+
+def _reach(values: Mapping[str, Any], key: str) -> Any:
+    """``values["a"]["b"]`` for ``a.b``; a plain name is also looked for inside the mappings."""
+    if key in values:
+        return values[key]
+    name, _, inner = key.partition(".")
+    if inner:
+        return values[name].get(inner) if isinstance(values.get(name), Mapping) else None
+    return next((part[key] for part in values.values() if isinstance(part, Mapping) and key in part), None)
+
+
+def _short(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def check_run(values: Mapping[str, Any]) -> None:
+    """Check the parameters of a notebook that makes one run, so that a misspelt setting is refused before a kernel.
+
+    Raises:
+        ConfigError: the run can't exist.
+    """
+    if values.keys() >= RUN_PARAMETERS:
+        from mmsa_lib.experiments.config import RunConfig
+
+        known = {key: value for key, value in values.items() if key in RunConfig.model_fields}
+        RunConfig(**known).method_config  # noqa: B018 (checks the method's values)
+
+
+class _Brought(NamedTuple):
+    """What a notebook adds to the library itself, read from its code.
+
+    Attributes:
+        names: registered by name, as in ``METHODS["mine"] = Mine``.
+        unseen: whether it may register others, whose names can't be read here.
+        files: modules of one's own that it imports, directly or not, with their hashes.
+        lost: modules that it imports and that are not found.
+    """
+
+    names: frozenset[str]
+    unseen: bool
+    files: dict[str, str]
+    lost: tuple[str, ...]
+
+
+def _check_run(values: Mapping[str, Any], brought: _Brought) -> None:
+    """As :func:`check_run`, except that names which the notebook brings are known."""
+    method = values.get("method")
+    if isinstance(method, str) and method in brought.names:
+        return
+    try:
+        check_run(values)
+    except UnknownNameError as error:
+        asked = {value for value in values.values() if isinstance(value, str)} | set(values.get("protocols") or ())
+        if brought.unseen or asked & brought.names:
+            return
+        if brought.lost:
+            lost = f"the notebook imports {brought.lost[0]}, which is not found"
+            raise ConfigError(f"{error}; {lost}; see that it is installed or on PYTHONPATH") from None
+        if brought.names and str(method) in str(error):
+            from mmsa_lib.methods import METHODS
+
+            raise unknown_name("method", str(method), {*METHODS, *brought.names}) from None
+        raise
+
+
+def _brought(source: Any) -> _Brought:
+    """What the code of a notebook registers and imports."""
+    try:
+        tree = parse(_python(source))
+    except SyntaxError:  # a cell magic, say
+        return _Brought(frozenset(), True, {}, ())
+    nodes = list(ast.walk(tree))
+    aliases = {a.asname: a.name for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names if a.asname}
+    keys = [key for node in nodes for key in _registered(node, aliases)]
+    names = frozenset(key.value for key in keys if isinstance(key, ast.Constant))
+    files, lost = _own_modules(tree)
+    return _Brought(names, bool(files) or any(not isinstance(key, ast.Constant) for key in keys), files, lost)
+
+
+def _registered(node: ast.AST, aliases: Mapping[str, str]) -> list[Any]:
+    """Keys that a statement puts into one of :data:`REGISTRIES`; ``None`` for those that can't be read."""
+
+    def is_registry(part: ast.AST) -> bool:
+        name = getattr(part, "attr", None) or getattr(part, "id", "")
+        return aliases.get(name, name) in REGISTRIES
+
+    given: list[ast.AST] = []
+    if isinstance(node, ast.Assign):
+        return [part.slice for part in node.targets if isinstance(part, ast.Subscript) and is_registry(part.value)]
+    if isinstance(node, ast.AugAssign) and is_registry(node.target):
+        given = [node.value]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and is_registry(node.func.value):
+        if node.func.attr in ("setdefault", "__setitem__"):
+            return node.args[:1]
+        if node.func.attr == "update":
+            given = [*node.args, *(ast.Dict([ast.Constant(k.arg) if k.arg else None], [k]) for k in node.keywords)]
+    return [key for part in given for key in (part.keys if isinstance(part, ast.Dict) else [None])]
+
+
+def _own_modules(tree: ast.AST) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Source files, with their hashes, of modules that are neither Python's, ours nor installed; and what is lost."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    places = [node.args[-1] for node in calls if ast.unparse(node.func) in ("sys.path.insert", "sys.path.append")]
+    search = [place.value for place in places if isinstance(place, ast.Constant) and isinstance(place.value, str)]
+    files: dict[str, str] = {}
+    lost, waiting, seen = [], sorted(_tops(tree)), {PACKAGE, *sys.stdlib_module_names}
+    while waiting:
+        top = waiting.pop()
+        if top in seen:
+            continue
+        seen.add(top)
+        spec = None
+        with suppress(ImportError, ValueError):
+            spec = PathFinder.find_spec(top, search) or find_spec(top)
+        if spec is None:
+            lost.append(top)
+            continue
+        roots = [Path(place) for place in spec.submodule_search_locations or [spec.origin or ""]]
+        installed = {"site-packages", "dist-packages"} & {part for root in roots for part in root.parts}
+        if installed and not _extends_us(top):
+            continue
+        for root in roots:
+            for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+                with suppress(OSError, SyntaxError, ValueError):
+                    content = path.read_bytes()
+                    files[f"{top}/{path.relative_to(root) if root.is_dir() else ''}"] = sha256(content).hexdigest()
+                    waiting.extend(_tops(parse(content.decode("utf-8"))))
+    return dict(sorted(files.items())), tuple(lost)
+
+
+def _tops(tree: ast.AST) -> set[str]:
+    """First parts of the modules that ``tree`` imports by absolute names."""
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.partition(".")[0] for name in names} - {""}
+
+
+def _extends_us(top: str) -> bool:
+    """Whether an installed package needs this library, as one that brings methods does."""
+    try:
+        return any(re.match(r"mmsa[-_.]lib\b", line, re.IGNORECASE) for line in requires(top) or ())
+    except PackageNotFoundError:
+        return False
+
+
+def _code_of(source: Any) -> str:
+    """Hash of the notebook's code, the parameters cell left out, and of the library modules that it imports."""
+    try:
+        roots = imported_modules(_python(source))
+    except SyntaxError:  # a cell magic, say; then all of the library counts
+        files = [path for path in PACKAGE_FOLDER.rglob("*.py") if path.name != "__init__.py"]
+        roots = {".".join([PACKAGE, *path.relative_to(PACKAGE_FOLDER).with_suffix("").parts]) for path in files}
+    return digest([_cells(source), _modules(tuple(sorted(roots)))])
+
+
+@cache
+def _modules(roots: tuple[str, ...]) -> str:
+    # Read once per process: what is edited afterwards is not what this process executes.
+    return code_fingerprint(roots, left_out=ONLY_EXECUTE)
+
+
+def _cells(source: Any) -> list[str]:
+    """The notebook's code, the parameters cell left out."""
+    cells = [cell for cell in source.cells if cell.cell_type == "code"]
+    return [cell.source for cell in cells if PARAMETERS_TAG not in cell.metadata.get("tags", [])]
+
+
+def _python(source: Any) -> str:
+    """The same as one text, without magics of IPython."""
+    return "\n".join(re.sub(r"^\s*[%!].*$", "pass", cell, flags=re.MULTILINE) for cell in _cells(source))
+
+
+def _data_identity(name: Any, known: dict[str, tuple[str, str]], brought: _Brought) -> tuple[str, str]:
+    """Fingerprint of the data set ``name``, and why it can't be read; looked up once per sweep."""
+    if not isinstance(name, str):
+        return "", ""
+    if name not in known:
+        from mmsa_lib.data.registry import SYNTHETIC, store_path
+        from mmsa_lib.data.store import read_header
+
+        try:
+            known[name] = read_header(store_path(name))["fingerprint"], ""
+        except DataError as error:
+            known[name] = "", str(error)
+        except ConfigError:
+            if name != SYNTHETIC and not brought.unseen:
+                raise
+            known[name] = "", ""  # generated by code, of the library or one's own
+    return known[name]

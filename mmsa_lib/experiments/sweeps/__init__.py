@@ -1,1 +1,0 @@
-"""Many runs from one YAML file: what to run, where it stands, who executes it."""
