@@ -131,11 +131,9 @@ def forest(effects: pd.DataFrame, label: str, *, higher_is_better: bool = False,
     shown = effects["verdict"].where(effects["verdict"].isin(VERDICTS), "no difference shown")
     left, right = ("worse", "better") if higher_is_better else ("better", "worse")
     drawn = effects.assign(value=effects["difference"], mark=shown)
-    narrow = layout.get("shared", True) and "panel" in effects  # the label is written once, below all panels
-    figure = dots(drawn, VERDICTS, f"← {left}    {'' if narrow else f'{label}    '}{right} →", zero=True, **layout)
-    if narrow:
-        figure.supxlabel(label, fontsize="medium")
-    return figure
+    narrow = layout.get("shared", True) and "panel" in effects
+    words = f"{label}\n← {left}    {right} →" if narrow else f"← {left}    {label}    {right} →"
+    return dots(drawn, VERDICTS, words, zero=True, **layout)
 
 
 def curves(
