@@ -23,7 +23,7 @@ from mmsa_lib.training.checkpoint import Checkpoint, Optimizers, Progress
 from mmsa_lib.training.evaluate import predict
 from mmsa_lib.training.progress import Reporter, Show
 from mmsa_lib.training.seeding import derived_seed, seed_everything
-from mmsa_lib.training.settings import TrainSettings, as_settings
+from mmsa_lib.training.settings import TrainSettings
 
 HISTORY_COLUMNS = ("phase", "epoch", "split", "name", "value")
 
@@ -94,22 +94,12 @@ def fit(
     for split in (train, valid):
         if len(split) == 0:
             raise ConfigError(f"the {split.split or 'given'} split is empty; training needs samples in train and valid")
-    settings = as_settings(settings).resolve(method)
-    loop = _Loop(
-        method=method,
-        train=train,
-        valid=valid,
-        task=task or train.task,
-        settings=settings,
-        seed=seed,
-        checkpoint=None if checkpoint is None else Path(checkpoint),
-        augment=augment,
-        observe=observe,
-        on_epoch=on_epoch,
-        reporter=Reporter(progress, f"{method.id} seed {seed}"),
-    )
-    with cpu_threads(settings.threads):
-        return loop.run()
+    chosen = settings if isinstance(settings, TrainSettings) else TrainSettings(**(settings or {}))
+    chosen = chosen.resolve(method)
+    with cpu_threads(chosen.threads):
+        reporter = Reporter(progress, f"{method.id} seed {seed}")
+        loop = _Loop(method, train, valid, task or train.task, chosen, seed, augment, observe, on_epoch, reporter)
+        return loop.run(None if checkpoint is None else Path(checkpoint))
 
 
 @dataclass
@@ -122,14 +112,13 @@ class _Loop:
     task: Task
     settings: TrainSettings
     seed: int
-    checkpoint: Path | None
     augment: Augment | None
     observe: Callable[[Method], Mapping[str, float]] | None
     on_epoch: Callable[[Progress], None] | None
     reporter: Reporter
     state: Progress = field(default_factory=Progress)
 
-    def run(self) -> FitResult:
+    def run(self, checkpoint: Path | None) -> FitResult:
         seed_everything(self.seed)
         self.device = torch.device(self.settings.device)
         self.generators = {
@@ -138,7 +127,7 @@ class _Loop:
         }
         self.method.to(self.device)
         self.train, self.valid = self.train.to(self.device), self.valid.to(self.device)
-        self.files = Checkpoint(self.checkpoint, self.identity())
+        self.files = Checkpoint(checkpoint, self.identity())
         found, note = self.files.read()
         if found is not None:
             self.state, note = found, f"resuming after epoch {found.epoch}"
@@ -157,14 +146,8 @@ class _Loop:
             elif position > self.state.phase:
                 self.state = Progress(phase=position, history=self.state.history, seconds=self.state.seconds)
             self.run_phase(phase, optimizers)
-        return FitResult(
-            history=pd.DataFrame(self.state.history, columns=list(HISTORY_COLUMNS)),
-            best_epoch=self.state.best_epoch,
-            best_value=self.state.best_value,
-            stopped=self.state.stopped,
-            seconds=self.state.seconds,
-            resumed_after=resumed_after,
-        )
+        history, last = pd.DataFrame(self.state.history, columns=list(HISTORY_COLUMNS)), self.state
+        return FitResult(history, last.best_epoch, last.best_value, last.stopped, last.seconds, resumed_after)
 
     def run_phase(self, phase: str, optimizers: Optimizers) -> None:
         state, limit = self.state, self.settings.max_epochs

@@ -37,11 +37,11 @@ class Reporter:
     def epoch(self, epoch: int, train: float, valid: float, best: bool) -> None:
         """An epoch ended with these losses; ``best`` says whether it is the best one so far."""
         text = f"train {train:.4f} valid {valid:.4f}{' *' if best else ''}"
-        if self.bar is not None:
+        if self.bar is None:
+            self.note(f"{self.phase} {epoch}/{self.total} {text}")
+        else:
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update()
-        elif self.show != "none":
-            self.note(f"{self.phase} {epoch}/{self.total} {text}")
 
     def close(self) -> None:
         """The phase ended."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal
 
@@ -74,27 +74,15 @@ class TrainSettings(BaseModel):
         Raises:
             ConfigError: a CUDA device is asked for and there is none, or bfloat16 where an LSTM can't be trained in it.
         """
-        own = method.config
         _refuse_bfloat16(self, method)
-        return TrainSettings(
-            **{
-                **self.model_dump(),
-                "device": str(resolve_device(self.device)),
-                "batch_size": self.batch_size or own.batch_size,
-                "max_epochs": self.max_epochs or own.max_epochs,
-                "patience": self.patience or own.patience,
-                "bucket": method.text_encoder is not None if self.bucket == "auto" else self.bucket,
-            }
-        )
+        named = ("batch_size", "max_epochs", "patience")
+        used = {name: getattr(self, name) or getattr(method.config, name) for name in named}
+        used["bucket"] = method.text_encoder is not None if self.bucket == "auto" else self.bucket
+        return TrainSettings(**{**self.model_dump(), **used, "device": str(resolve_device(self.device))})
 
     def identity(self) -> dict[str, Any]:
         """The settings that can change a number."""
         return self.model_dump(exclude=set(IN_EFFECT_ONLY))
-
-
-def as_settings(settings: TrainSettings | Mapping[str, Any] | None) -> TrainSettings:
-    """Accept settings, a mapping of some of them, or ``None`` for the defaults."""
-    return settings if isinstance(settings, TrainSettings) else TrainSettings(**(settings or {}))
 
 
 def resolve_device(name: str) -> torch.device:

@@ -10,7 +10,7 @@ import torch
 
 from mmsa_lib.data.missing import stochastic_missing
 from mmsa_lib.errors import ConfigError, RunError
-from mmsa_lib.training import fit, predict, represent
+from mmsa_lib.training import TrainSettings, fit, predict, represent
 from mmsa_lib.training.tensors import save_tensors
 
 
@@ -71,9 +71,10 @@ def test_patience_ends_training(splits, new_method):
 
 def test_settings_overrule_the_config_and_none_means_the_config(splits, new_method):
     own = fit(new_method(max_epochs=2), *splits, seed=3, progress="none")
-    overruled = fit(new_method(max_epochs=2), *splits, seed=3, settings={"max_epochs": 4}, progress="none")
     assert own.history["epoch"].max() == 2
-    assert overruled.history["epoch"].max() == 4
+    for settings in ({"max_epochs": 4}, TrainSettings(max_epochs=4)):
+        overruled = fit(new_method(max_epochs=2), *splits, seed=3, settings=settings, progress="none")
+        assert overruled.history["epoch"].max() == 4
 
 
 @pytest.mark.parametrize("bucket", [False, True])

@@ -14,7 +14,6 @@ from mmsa_lib.errors import ConfigError, UnknownNameError
 from mmsa_lib.training import TrainSettings, seed_everything
 from mmsa_lib.training import settings as settings_module
 from mmsa_lib.training.seeding import random_states, restore_random_states
-from mmsa_lib.training.settings import as_settings
 
 
 def test_unknown_setting_names_the_nearest():
@@ -49,11 +48,6 @@ def test_resolve_takes_the_methods_values_where_none_are_given(new_method):
 def test_identity_leaves_out_what_changes_no_number():
     assert TrainSettings(checkpoint_every=1).identity() == TrainSettings(checkpoint_every=5).identity()
     assert TrainSettings(batch_size=1).identity() != TrainSettings(batch_size=5).identity()
-
-
-def test_as_settings_accepts_all_forms():
-    assert as_settings(None) == TrainSettings()
-    assert as_settings({"patience": 3}) == as_settings(TrainSettings(patience=3))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
