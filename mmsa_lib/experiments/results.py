@@ -52,22 +52,23 @@ def collect(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
     Raises:
         DataError: there is no finished run.
     """
-    found, metrics = [], []
+    found, tables = [], []
     for path in finished_runs(folder):
         try:
-            metrics.append(_read_run(path))
+            tables.append(_read_run(path).assign(_age=len(found)))
             found.append(path)
         except DataError as error:
             files.warn_once(f"left out: {error}; {files.REPEAT}")
     if not found:
         raise DataError(f"no run in {folder} can be read; {files.REPEAT}")
+    metrics = pd.concat(tables, ignore_index=True)
     if not superseded:
-        metrics = _newest(metrics)
-    counted = [path for path, table in zip(found, metrics, strict=True) if len(table)]
+        newest = metrics.groupby([*SAME_RUN, "protocol"])["_age"].transform("max")
+        metrics = metrics[metrics["_age"] == newest]
+    counted = [found[age] for age in metrics["_age"].unique()]
     warn_of_mixed_machines(counted)
     constants = [files.read_table(path) for path in _different([path / files.CONSTANTS for path in counted])]
-    frame = pd.concat([*metrics, *constants], ignore_index=True).drop_duplicates(ignore_index=True)
-    return _sorted(frame)
+    return _sorted(pd.concat([metrics, *constants], ignore_index=True).drop_duplicates(list(files.METRIC_COLUMNS)))
 
 
 def _read_run(path: Path) -> pd.DataFrame:
@@ -112,18 +113,6 @@ def warn_of_mixed_machines(runs: Iterable[Path]) -> None:
 def _different(paths: list[Path]) -> list[Path]:
     """The first file of each content; all runs on the same data write the same constants."""
     return list({path.read_bytes() if path.is_file() else path: path for path in reversed(paths)}.values())[::-1]
-
-
-def _newest(metrics: list[pd.DataFrame]) -> list[pd.DataFrame]:
-    """Each table, the oldest first, without the protocols that a later table of the same run has."""
-    answered: set[tuple] = set()
-    kept = []
-    for table in reversed(metrics):
-        run = tuple(table[list(SAME_RUN)].iloc[0])
-        own = {protocol: (*run, protocol) for protocol in table["protocol"].unique()}
-        kept.append(table[[own[protocol] not in answered for protocol in table["protocol"]]])
-        answered |= set(own.values())
-    return kept[::-1]
 
 
 def finished_runs(folder: Path | str) -> list[Path]:
@@ -262,10 +251,7 @@ def choose(frame: pd.DataFrame, **chosen: Any) -> pd.DataFrame:
     for column, values in chosen.items():
         if column not in files.METRIC_COLUMNS:
             raise unknown_name("column", column, files.METRIC_COLUMNS)
-        wanted = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
-        if column == "level":
-            wanted = [level_name(level) for level in wanted]
-        keep = frame[column].isin(wanted)
+        keep = frame[column].isin(listed(column, values))
         if column in ("protocol", "level"):  # no mask changes a constant, which is told once
             keep |= is_constant(frame) & (frame["protocol"] == COMPLETE)
         elif column not in ("dataset", "fold", "split", "metric", "value"):
@@ -282,10 +268,15 @@ def check_names(frame: pd.DataFrame, **chosen: Any) -> None:
     """
     for column, values in chosen.items():
         known = [str(value) for value in frame[column].map(level_name if column == "level" else str).unique()]
-        for value in values if isinstance(values, Sequence) and not isinstance(values, str) else [values]:
-            text = level_name(value) if column == "level" else str(value)
+        for text in map(str, listed(column, values)):
             if text not in known:
                 raise unknown_name(column, text, known)
+
+
+def listed(column: str, values: Any) -> list[Any]:
+    """One value or several of a column as a list, levels as tables spell them."""
+    found = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+    return [level_name(level) for level in found] if column == "level" else found
 
 
 def check_seeds(rows: pd.DataFrame) -> None:

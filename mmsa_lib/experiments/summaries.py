@@ -42,6 +42,7 @@ from mmsa_lib.experiments.results import (
     first_label,
     in_words,
     is_constant,
+    listed,
     read_results,
     rounded,
     shared_values,
@@ -219,7 +220,9 @@ def compare(
             continue
         wanted = (*key[:-3], *base)
         found = cells.get(wanted, constants.get(_without_cell(wanted)))
-        if found is not None and all(part[name].isin(_listed(chosen.get(name, part[name]))).any() for name in NAMES):
+        if found is not None and all(
+            part[name].isin(listed(name, chosen.get(name, part[name]))).any() for name in NAMES
+        ):
             table.append(_comparison(part, found, alpha))
     if not table:
         raise DataError(f"there is nothing to compare with {reference!r}; it needs a second method or configuration")
@@ -310,19 +313,10 @@ def read_comparison(path: Path | str) -> pd.DataFrame:
 
 
 def _read(path: Path | str, columns: Sequence[str], what: str) -> pd.DataFrame:
-    texts = {
-        "variant",
+    texts = (
+        *NAMES, *REFERENCE, *DATA, *CELL, "metric", "verdict", "note", "runs", "reference_runs", "variant",
         "reference_variant",
-        *NAMES,
-        *REFERENCE,
-        *DATA,
-        *CELL,
-        "metric",
-        "verdict",
-        "note",
-        "runs",
-        "reference_runs",
-    }
+    )  # fmt: skip
     types = dict.fromkeys(texts, str) | dict.fromkeys(COUNTS, "Int64") | {"constant": bool}
     empty = {name: [""] for name in columns if name not in texts}
     table = files.read_csv(path, (), f"{what} of results", dtype=types, keep_default_na=False, na_values=empty)
@@ -523,19 +517,13 @@ def _key(row: Mapping[str, Any], prefix: str = "") -> tuple:
 # --- Notes, failed runs and order -----------------------------------------------------------------------------------
 
 
-def _listed(values: Any) -> Sequence[Any]:
-    return [values] if isinstance(values, str) else list(values)
-
-
 def _identifiers(run_ids: pd.Series) -> str:
     return " ".join(sorted(set(run_ids) - {""}))
 
 
 def _chosen_failures(failed: pd.DataFrame, chosen: dict[str, Any]) -> pd.DataFrame:
     for column in set(chosen) & {*NAMES, *DATA, "seed", "run_id"}:
-        wanted = chosen[column]
-        keep = failed[column].isin(wanted if isinstance(wanted, list | tuple) else [wanted])
-        failed = failed[keep | (failed["method"] == UNKNOWN)]
+        failed = failed[failed[column].isin(listed(column, chosen[column])) | (failed["method"] == UNKNOWN)]
     return failed
 
 
