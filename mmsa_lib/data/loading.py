@@ -10,7 +10,7 @@ import math
 import mmap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FOLD_ALIASES = {"A": "standard", "B": "bc_lstm", "C": "bc_lstm_test_cv"}
-"""Letters of data.md, section 2.4."""
+"""Letters of docs/data.md."""
 
 _SCALED: tuple[Modality, ...] = ("audio", "vision")
 _MEMORY_SHARE = 0.5  # of the memory that is free, for padded features; training needs room too
@@ -122,7 +122,7 @@ def load(
     origin = [source.fingerprint, fold, chosen, sorted(scaling), text_origin]
     found = {}
     for split, rows in splits.items():
-        features = {m: padded[m][split] if m in padded else _on_disk(sets[m], rows) for m in chosen}
+        features = {m: padded[m][split] if m in padded else placeholder(*_padded_shape(sets[m], rows)) for m in chosen}
         found[split] = Utterances(
             data=_batch(record, rows, sets, features, tokens),
             task=record.task,
@@ -185,10 +185,9 @@ class _Source:
 @contextmanager
 def _open(name: str | Path, folder: Path | str | None, options: Mapping[str, Any]) -> Iterator[_Source]:
     if str(name) == SYNTHETIC:
-        _check_options(options, _generator_options())
-        yield _synthetic({key: _hashable(key, value) for key, value in options.items()})
+        yield _synthetic(options)
         return
-    _check_options(options, ())
+    _check_options(options)
     path = store_path(str(name), Path(folder) if folder is not None else None)
     with open_store(path) as store:
         refuse_problems(store.record, str(path), values=False)
@@ -201,9 +200,15 @@ _generated: dict[str, _Source] = {}  # by their options; notebooks load the same
 def _synthetic(options: Mapping[str, Any]) -> _Source:
     from mmsa_lib.data.sources import synthetic
 
+    _check_options(options, synthetic.Settings.__dataclass_fields__)
+    for option, value in options.items():
+        if not isinstance(value, int | float | str | tuple | list):
+            raise ConfigError(
+                f"option {option} of the synthetic data must be a number, a text or a list, got {value!r}"
+            )
     key = json.dumps(options, sort_keys=True)
     if key not in _generated:
-        record = synthetic.build(**options)
+        record = synthetic.build(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
         source = _Source(record, fingerprint(record))
         if sum(features.values.nbytes for features in record.features.values()) > _KEPT:
             return replace(source, kept=False)
@@ -213,24 +218,11 @@ def _synthetic(options: Mapping[str, Any]) -> _Source:
     return _generated[key]
 
 
-def _generator_options() -> list[str]:
-    from mmsa_lib.data.sources import synthetic
-
-    return [field.name for field in fields(synthetic.Settings)]
-
-
-def _check_options(options: Mapping[str, Any], more: Iterable[str]) -> None:
+def _check_options(options: Mapping[str, Any], more: Iterable[str] = ()) -> None:
     known = [p.name for p in inspect.signature(load).parameters.values() if p.kind is not p.VAR_KEYWORD]
     for option in options:
         if option not in more:
             raise unknown_name("option of load", option, {*known, *more} - {"name"})
-
-
-def _hashable(key: str, value: Any) -> Any:
-    value = tuple(value) if isinstance(value, list) else value
-    if not isinstance(value, int | float | str | tuple):
-        raise ConfigError(f"option {key} of the synthetic data must be a number, a text or a list, got {value!r}")
-    return value
 
 
 def _fits(sets: Mapping[Modality, FeatureSet], splits: Mapping[str, np.ndarray], in_memory: bool | None) -> bool:
@@ -301,8 +293,13 @@ def choose_features(record: DatasetRecord, fold: str, asked: Mapping[Modality, s
             continue
         known = [other for other, features in record.features.items() if features.modality == modality]
         known += COMPUTED_TEXT if modality == "text" else ()
+        if not known:
+            raise DataError(
+                f"{record.name} has no {modality} features, got {modality}={name!r}; leave it out with "
+                f"{modality}=None (--set data.{modality}=null)"
+            )
         if name not in known:
-            raise _unknown_features(record, modality, name, known)
+            raise unknown_name(f"{modality} features of {record.name}", name, known)
         chosen[modality] = name
     if not chosen:
         raise DataError(f"nothing of {record.name} is left to load; name a feature set for text, audio or vision")
@@ -357,15 +354,6 @@ def _seen_by_extractor(record: DatasetRecord, features: FeatureSet) -> np.ndarra
     return np.isin(record.folds[fold], ("train", "valid") if split == "train" else (split,))
 
 
-def _unknown_features(record: DatasetRecord, modality: Modality, name: str, known: list[str]) -> Exception:
-    if not known:
-        return DataError(
-            f"{record.name} has no {modality} features, got {modality}={name!r}; leave it out with "
-            f"{modality}=None (--set data.{modality}=null)"
-        )
-    return unknown_name(f"{modality} features of {record.name}", name, known)
-
-
 # Tensors
 
 
@@ -391,10 +379,6 @@ def _batch(
         unknown_token=BERT_UNKNOWN if tokens is None else tokens.unknown,
         unimodal_labels={m: _tensor(values, rows) for m, values in record.unimodal_labels.items()},
     )
-
-
-def _on_disk(features: FeatureSet, rows: np.ndarray) -> Tensor:
-    return placeholder(*_padded_shape(features, rows))
 
 
 def _tensor(values: np.ndarray, rows: np.ndarray) -> Tensor:

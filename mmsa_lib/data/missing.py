@@ -14,8 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -200,10 +199,10 @@ def rate_available(
 def stochastic_missing(batch: Batch, generator: torch.Generator) -> Batch:
     """Make a batch incomplete by HRLF's stochastic missing strategy, which drops modalities and frames at once.
 
-    The paper says no more than that both kinds happen together [P]; the distribution is ours [R] (hrlf, section 6):
-    per sample a set of available modalities, uniform over the non-empty subsets of what it has; per available modality
-    a drop ratio, uniform over 0, .1, … .9; frames drop independently. A sample that would lose everything keeps one
-    random frame of its available modalities.
+    The paper says no more than that both kinds happen together [P]; the distribution is ours [R]
+    (docs/methods/hrlf.md): per sample a set of available modalities, uniform over the non-empty subsets of what it has;
+    per available modality a drop ratio, uniform over 0, .1, … .9; frames drop independently. A sample that would lose
+    everything keeps one random frame of its available modalities.
 
     Args:
         batch: any batch; its natural gaps stay.
@@ -356,7 +355,12 @@ def frozen_masks(
     """
     path = mask_path(data, protocol, mask_seed, folder)
     if not path.is_file():
-        with _locked(path):
+        try:
+            (path.parent / ".locks").mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path.parent / ".locks" / f"{path.name}.lock").acquire()
+        except OSError as error:
+            raise DataError(f"cannot write masks to {path.parent}: {error.strerror}; set MMSA_LIB_MASKS") from error
+        with lock:
             if not path.is_file():
                 drawn = {level: draw(data, level, _generator(data, protocol, level, mask_seed)) for level in levels}
                 write_masks(path, data, MaskSet(protocol, mask_seed, drawn))
@@ -374,7 +378,7 @@ def stochastic_validation(valid: Utterances, mask_seed: int = MASK_SEED) -> Utte
     """A validation split made incomplete once by :func:`mmsa_lib.data.missing.stochastic_missing`.
 
     The masks are those of protocol ``stochastic``. They depend on the split and ``mask_seed`` alone: all methods
-    that train on incomplete samples are selected on the same validation samples (evaluation.md, 5.1).
+    that train on incomplete samples are selected on the same validation samples (docs/evaluation.md).
     """
     generator = _generator(valid, "stochastic", "msm", mask_seed)
     return valid.hide(stochastic_masks(valid.data.observed, generator))
@@ -420,7 +424,11 @@ def read_masks(
                 here = f"{data.name}/{data.fold}/{data.split}"
                 raise DataError(f"{path} was drawn for other samples ({of}) than those of {here}; {again}")
             mask = {key: torch.from_numpy(group[key][:].astype(bool)) for key in group}
-            _check_shapes(path, name, mask, data, again)
+            expected = {m: tuple(data.data.valid[m].shape) for m in data.modalities}
+            expected = {AVAILABLE: (len(data), len(MODALITIES))} if AVAILABLE in mask else expected
+            shapes = {key: tuple(values.shape) for key, values in mask.items()}
+            if shapes != expected:
+                raise DataError(f"{path} {name} has arrays {shapes}, the data need {expected}; {again}")
             found[level] = mask.get(AVAILABLE, {m: mask[m] for m in MODALITIES if m in mask})
     return MaskSet(protocol, mask_seed, found)
 
@@ -428,16 +436,6 @@ def read_masks(
 def ids_digest(ids: Sequence[str]) -> str:
     """SHA-256 of sample identifiers in their order."""
     return hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest()
-
-
-def _check_shapes(path: Path | str, name: str, mask: dict[str, Tensor], data: Utterances, remedy: str) -> None:
-    if AVAILABLE in mask:
-        expected = {AVAILABLE: (len(data), len(MODALITIES))}
-    else:
-        expected = {m: tuple(data.data.valid[m].shape) for m in data.modalities}
-    found = {key: tuple(values.shape) for key, values in mask.items()}
-    if found != expected:
-        raise DataError(f"{path} {name} has arrays {found}, the data need {expected}; {remedy}")
 
 
 def _layout(data: Utterances) -> str:
@@ -457,17 +455,3 @@ def _generator(data: Utterances, protocol: str, level: str, mask_seed: int) -> t
 def _arrays(mask: Mask) -> dict[str, np.ndarray]:
     by_name = {AVAILABLE: mask} if isinstance(mask, Tensor) else mask
     return {name: values.cpu().numpy().astype(bool) for name, values in by_name.items()}
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    try:
-        (path.parent / ".locks").mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.parent / ".locks" / f"{path.name}.lock")
-        lock.acquire()
-    except OSError as error:
-        raise DataError(f"cannot write masks to {path.parent}: {error.strerror}; set MMSA_LIB_MASKS") from error
-    try:
-        yield
-    finally:
-        lock.release()

@@ -252,7 +252,12 @@ def describe(record: DatasetRecord) -> dict[str, Any]:
         "task": asdict(record.task),
         "folds": {fold: _splits(record, fold) for fold in record.folds},
         "features": {name: _features(features) for name, features in record.features.items()},
-        "texts": _texts(record),
+        "texts": {
+            "transcripts": record.transcripts is not None,
+            "other_languages": sorted(record.other_transcripts),
+            "timed_words": 0 if record.words is None else len(record.words.word),
+            "token_ids": "" if record.token_ids is None else record.token_ids.model,
+        },
         "unimodal_labels": list(record.unimodal_labels),
         "factors": {name: int(values.shape[1]) for name, values in record.factors.items()},
         "defaults": record.defaults,
@@ -302,13 +307,4 @@ def _features(features: FeatureSet) -> dict[str, Any]:
         "absent_samples": int((~features.any_frame(features.observed)).sum()),
         "label_trained_on": features.label_trained_on,
         "description": features.description,
-    }
-
-
-def _texts(record: DatasetRecord) -> dict[str, Any]:
-    return {
-        "transcripts": record.transcripts is not None,
-        "other_languages": sorted(record.other_transcripts),
-        "timed_words": 0 if record.words is None else len(record.words.word),
-        "token_ids": "" if record.token_ids is None else record.token_ids.model,
     }

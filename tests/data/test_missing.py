@@ -26,7 +26,6 @@ from mmsa_lib.data.missing import (
     frame_masks,
     frozen_masks,
     ids_digest,
-    level_name,
     mask_path,
     presence,
     rate_available,
@@ -37,6 +36,7 @@ from mmsa_lib.data.missing import (
     subset_mask,
 )
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
+from mmsa_lib.files import level_name
 
 RATES = [step / 10 for step in range(11)]
 
