@@ -80,6 +80,8 @@ def method_class(method_id: str) -> type[Method]:
         raise ConfigError(f"{cls.__qualname__}.Config must be a class that extends mmsa_lib.methods.MethodConfig")
     if not isinstance(getattr(cls, "id", None), str):
         raise ConfigError(f"{cls.__qualname__} has no id; write id = {method_id!r} into the class")
+    if hasattr(cls, "loss_terms"):
+        raise ConfigError(f"{cls.__qualname__} defines loss_terms, which nothing calls; define losses(batch, output)")
     if cls.__abstractmethods__:
         raise ConfigError(f"{cls.__qualname__} must define {', '.join(sorted(cls.__abstractmethods__))}")
     return cls

@@ -50,11 +50,11 @@ class Losses(dict[str, Tensor]):
         self.raw = {name: term if isinstance(term, Tensor) else term() for name, (_, term) in kept.items()}
         super().__init__({name: weight * self.raw[name] for name, (weight, _) in kept.items()})
 
-    def __or__(self, other: Losses) -> Losses:
-        """Both sums together."""
+    def __or__(self, other: Mapping[str, Tensor]) -> Losses:
+        """Both sums together; terms of a plain mapping weigh 1."""
         joint = Losses()
+        joint.raw = {**self.raw, **getattr(other, "raw", other)}
         joint.update({**self, **other})
-        joint.raw = self.raw | other.raw
         return joint
 
 
@@ -196,22 +196,7 @@ class Method(nn.Module, ABC):
 
         A method of one's own returns a dict, or :class:`Losses` where the log is to hold the raw terms as well.
         """
-        weights = self.loss_weights()
-        terms = self.loss_terms(batch, output)
-        return Losses(**{name: (weights.get(name, 1.0), term) for name, term in terms.items()})
-
-    def loss_terms(self, batch: Batch, output: Output) -> dict[str, Tensor]:
-        """Named scalar terms before weighting; by default the task loss alone."""
-        return {"task": self.task.loss(output.prediction, batch.labels)}
-
-    def loss_weights(self) -> dict[str, float]:
-        """Weight of each term; terms that are not named weigh 1."""
-        return {}
-
-    def weigh(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Multiply raw terms by :meth:`loss_weights`."""
-        weights = self.loss_weights()
-        return {name: weights.get(name, 1.0) * term for name, term in terms.items()}
+        return Losses(task=(1.0, self.task.loss(output.prediction, batch.labels)))
 
     def parameter_groups(self) -> list[dict]:
         """Groups for one optimiser: text encoder with and without decay, then everything else."""
@@ -300,26 +285,3 @@ def split_by_decay(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[list[nn.P
     for _, parameter in named:
         (decayed if parameter.ndim > 1 else plain).append(parameter)
     return decayed, plain
-
-
-def sum_terms(terms: Mapping[str, Tensor]) -> Tensor:
-    """Sum of scalar terms."""
-    return torch.stack(list(terms.values())).sum()
-
-
-def finite_log(raw: Mapping[str, Tensor], weighted: Mapping[str, Tensor]) -> dict[str, float]:
-    """Terms as floats for the history, with one transfer from the device.
-
-    Raises:
-        RunError: a term is not finite; names it.
-    """
-    names = [f"raw/{name}" for name in raw] + [f"loss/{name}" for name in weighted]
-    values = torch.stack([t.detach().float() for t in (*raw.values(), *weighted.values())])
-    log = dict(zip(names, values.tolist(), strict=True))
-    broken = [name for name, good in zip(names, values.isfinite().tolist(), strict=True) if not good]
-    if broken:
-        raise RunError(
-            f"loss term {broken[0]} is {log[broken[0]]}; lower the learning rate or look at the input features"
-        )
-    log["loss/total"] = sum(log[f"loss/{name}"] for name in weighted)
-    return log

@@ -32,12 +32,10 @@ class TwoStages(Method):
         high = self.parts["above"](low.detach())
         return Output(high.squeeze(-1), auxiliary={"low": low})
 
-    def loss_terms(self, batch, output):
+    def losses(self, batch, output):
         assert self.training
-        return {"task": output.prediction.sum(), "low": output.auxiliary["low"].sum(), "constant": torch.tensor(1.0)}
-
-    def loss_weights(self):
-        return {"low": 0.5}
+        low = output.auxiliary["low"].sum()
+        return {"task": output.prediction.sum(), "low": 0.5 * low, "constant": torch.tensor(1.0)}
 
 
 @pytest.fixture

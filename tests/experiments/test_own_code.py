@@ -23,8 +23,8 @@ from mmsa_lib.methods.fusion_baselines import TextOnly
 class Mine(TextOnly):
     id = "mine"
 
-    def loss_terms(self, batch, output):
-        return {name: weigh(term) for name, term in super().loss_terms(batch, output).items()}
+    def losses(self, batch, output):
+        return {name: weigh(term) for name, term in super().losses(batch, output).items()}
 """
 
 WEIGH = """
@@ -78,7 +78,7 @@ class TestCells:
             (WEIGH, "LAMBDA = 0.25", METHOD),
             (WEIGH.replace("LAMBDA *", "2 * LAMBDA *"), "LAMBDA = 0.5", METHOD),
             (WEIGH, "LAMBDA = 0.5", METHOD.replace("weigh(term)", "weigh(-term)")),
-            (WEIGH, "LAMBDA = 0.5", METHOD.replace("super().loss_terms", "self.other_terms")),
+            (WEIGH, "LAMBDA = 0.5", METHOD.replace("super().losses", "self.other_terms")),
             (WEIGH, "LAMBDA = 0.5", METHOD + "    factor = 2\n"),
             (WEIGH, "LAMBDA = 0.5", METHOD + "    def forward(self, batch):\n        return super().forward(batch)\n"),
             (WEIGH, "import torch\nLAMBDA = torch.tensor(0.5)", METHOD),
@@ -285,7 +285,12 @@ class TestRegistration:
         class WrongConfig(TextOnly):
             Config = dict
 
+        class OldHook(TextOnly):
+            def loss_terms(self, batch, output):
+                return {}
+
         cases = {
+            OldHook: "defines loss_terms, which nothing calls; define losses",
             "text": "extends mmsa_lib.methods.Method", str: "extends mmsa_lib.methods.Method", NoId: "has no id",
             WrongConfig: "Config must be a class", METHODS["hrlf"].__mro__[-2]: "extends mmsa_lib.methods.Method",
         }  # fmt: skip

@@ -345,8 +345,8 @@ def test_leftovers_of_anything_else_are_removed_first(small_config, tmp_path, mo
 
 def test_a_failed_run_says_why_and_can_be_repeated(small_config, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        original = TextOnly.loss_terms
-        patch.setattr(TextOnly, "loss_terms", lambda s, b, o: {k: v * math.nan for k, v in original(s, b, o).items()})
+        original = TextOnly.losses
+        patch.setattr(TextOnly, "losses", lambda s, b, o: {k: v * math.nan for k, v in original(s, b, o).items()})
         with pytest.raises(RunError, match=r"raw/task is nan.*epoch 1, step 1"):
             run(small_config(), tmp_path, progress="none")
     (folder,) = [path for path in tmp_path.iterdir() if not path.name.startswith(".")]

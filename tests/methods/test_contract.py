@@ -8,8 +8,9 @@ import torch
 from method_data import TinyTextEncoder, build, make_split, pad, train_epochs
 
 from mmsa_lib.data.task import emotions, regression
-from mmsa_lib.errors import ConfigError, UnknownNameError
+from mmsa_lib.errors import ConfigError, RunError, UnknownNameError
 from mmsa_lib.methods import METHODS, create, provenance
+from mmsa_lib.methods.base import Losses, backward
 from mmsa_lib.training import TrainSettings
 from mmsa_lib.training.settings import bfloat16_lstm
 
@@ -235,3 +236,17 @@ def test_unknown_names_are_answered_with_near_ones():
 def test_constants_are_no_methods(name):
     with pytest.raises(ConfigError, match="constant_metrics"):
         create(name, {"text": 3}, regression())
+
+
+def test_a_loss_is_the_weighted_sum_of_its_terms():
+    x = torch.tensor(2.0, requires_grad=True)
+    losses = Losses(task=(1.0, x), twice=(3.0, lambda: x * x), zero=(0.0, x + 1), off=(0.0, lambda: 1 / 0))
+    assert {name: term.item() for name, term in losses.raw.items()} == {"task": 2, "twice": 4, "zero": 3}
+    assert {name: term.item() for name, term in losses.items()} == {"task": 2, "twice": 12, "zero": 0}
+    joint = losses | {"side": x / 2} | Losses(more=(0.5, x))
+    log = backward(joint, apart=torch.tensor(7.0))
+    assert x.grad == 1 + 3 * 2 * 2 + 0.5 + 0.5
+    assert log["loss/total"] == 2 + 12 + 0 + 1 + 1
+    assert (log["raw/more"], log["loss/more"], log["raw/side"], log["raw/apart"]) == (2, 1, 1, 7)
+    with pytest.raises(RunError, match="raw/task is nan"):
+        backward(Losses(task=(1.0, x * float("nan"))))

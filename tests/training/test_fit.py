@@ -306,9 +306,9 @@ def test_the_best_state_of_the_last_checkpoint_stays_until_the_next_one(splits, 
 
 def test_a_loss_that_is_not_finite_names_term_epoch_and_step(splits, new_method, tiny_method):
     class Breaking(tiny_method):
-        def loss_terms(self, batch, output):
+        def losses(self, batch, output):
             scale = math.nan if self.steps == 7 else 1.0
-            return super().loss_terms(batch, output) | {"side": scale * output.prediction.sum()}
+            return super().losses(batch, output) | {"side": scale * output.prediction.sum()}
 
     with pytest.raises(RunError, match=r"raw/side is nan.*tiny, seed 3, train, epoch 2, step 2"):
         fit(new_method(Breaking), *splits, seed=3, progress="none")
