@@ -45,6 +45,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "--protocols", nargs="+", default=["complete"], metavar="P",
         help="also test on incomplete samples: frames, subsets, rate, … ('mmsa-lib data masks' lists them)",
     )  # fmt: skip
+    add("--label", default="", metavar="TEXT", help="what tables call this configuration (default: its changes)")
     add("--runs", type=Path, metavar="DIR", help="folder of runs (default: MMSA_LIB_RUNS or runs/)")
     add("--device", metavar="NAME", help="auto, cpu, cuda or cuda:<number> (default: auto)")
     add(
@@ -104,7 +105,7 @@ def _configs(args: argparse.Namespace) -> list[RunConfig]:
         if "device" in sections["settings"]:
             raise ConfigError("the device is given twice; use --device alone")
         sections["settings"]["device"] = args.device
-    named = ("method", "dataset", "fold", "missing", "protocols", "oracle")
+    named = ("method", "dataset", "fold", "missing", "protocols", "oracle", "label")
     base = {name: getattr(args, name) for name in named}
     return [RunConfig(**base, **sections, seed=seed) for seed in dict.fromkeys(args.seeds)]
 
@@ -256,8 +257,8 @@ def _constants(args: argparse.Namespace) -> int:
         raise ConfigError("the constant baselines have no settings; leave --set out")
     if args.missing != "none" or args.protocols != ["complete"]:
         raise ConfigError("what is missing changes no constant; leave --missing and --protocols out")
-    if args.device or args.oracle or args.force or args.seeds != [1111]:
-        raise ConfigError("constant baselines are not trained; leave --device, --oracle, --force and --seeds out")
+    if args.device or args.oracle or args.force or args.label or args.seeds != [1111]:
+        raise ConfigError("constant baselines are not trained; leave --device, --oracle, --force, --label, --seeds out")
     rows = constant_rows(load(args.dataset, args.fold))
     _check_metrics(args.metrics or (), set(rows["metric"]))
     rows = _only(rows, args.metrics)

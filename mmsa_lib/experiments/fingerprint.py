@@ -33,7 +33,6 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel
 
 from mmsa_lib.errors import ConfigError
 
@@ -367,6 +366,8 @@ class _Walk:
 
     def type(self, cls: type) -> Any:
         """A class: its bases, and what is defined in it."""
+        from pydantic import BaseModel
+
         foreign = self.library(cls.__module__)
         if foreign and not (cls.__module__ == "abc" and not hasattr(abc, cls.__qualname__)):  # made by calling type()
             return ["class", foreign, cls.__qualname__]

@@ -70,7 +70,7 @@ def fit(
 
     The best epoch has the lowest task loss over all validation samples: one mean over samples, where MMSA [C] takes
     the mean of batch means, which depends on how the samples are cut into batches. An improvement must exceed
-    ``settings.min_delta``; a phase ends after ``patience`` epochs without one (evaluation.md, 5.1).
+    ``settings.min_delta``; a phase ends after ``patience`` epochs without one (docs/evaluation.md).
 
     Args:
         method: a fresh method; it is moved to the device of ``settings``.

@@ -21,7 +21,7 @@ def train(tmp_path):
 
 
 def test_json_is_the_only_output_and_holds_runs_means_and_constants(train, tmp_path, capsys):
-    assert train("text_only", "--seeds", "1", "2", "--json") == 0
+    assert train("text_only", "--seeds", "1", "2", "--label", "tiny", "--json") == 0
     out, err = capsys.readouterr()
     report = json.loads(out)
     assert "text_only seed 1: train 1/2" in err
@@ -30,6 +30,7 @@ def test_json_is_the_only_output_and_holds_runs_means_and_constants(train, tmp_p
     for entry in runs:
         assert (tmp_path / entry["run_id"] / "DONE").is_file()
         assert set(entry["metrics"]) == {"valid", "test"}
+        assert set(pd.read_csv(tmp_path / entry["run_id"] / "metrics.csv")["label"]) == {"tiny"}
     mean = (runs[0]["metrics"]["test"]["mae"] + runs[1]["metrics"]["test"]["mae"]) / 2
     assert report["over_seeds"]["mae"]["mean"] == pytest.approx(mean)
     assert report["over_seeds"]["mae"]["n"] == 2
