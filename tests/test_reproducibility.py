@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_differences_between_machines_are_those_of_the_committed_table():
     script = runpy.run_path(str(ROOT / "benchmarks" / "machine_differences.py"))
     found = script["spread"](pd.read_csv(ROOT / "data" / "results" / "machine_differences.csv"))
-    text = (ROOT / "docs" / "reproducibility.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/reproducibility.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\w+) \| `(\w+)` \| ([\d.]+) \| ([\d.]+) \|$", text, flags=re.MULTILINE)
     assert len(rows) == len(found) / 3
     for dataset, method, processors, seeds in rows:
@@ -22,6 +22,6 @@ def test_differences_between_machines_are_those_of_the_committed_table():
 
 
 def test_the_tolerance_of_notebooks_is_the_one_in_use():
-    text = (ROOT / "docs" / "reproducibility.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/reproducibility.md").read_text(encoding="utf-8")
     for tag, (relative, absolute) in runpy.run_path(str(ROOT / "notebooks" / "conftest.py"))["TOLERANCES"].items():
         assert re.search(rf"^\| `{tag}` \|.*\| {100 * relative:g} % \+ {absolute:g} \|$", text, flags=re.MULTILINE)

@@ -6,7 +6,7 @@ and a modality-specific part ``U``. A decoder ``D_r`` that all pairs share makes
 sentiment of ``a``: ``Z_ab = D_r(Q_a, U_b)``.
 
 Norms are Euclidean and not squared, expectations are means over the batch. Nothing in these losses alone keeps the
-states apart: a constant satisfies both (hrlf.md, section 9).
+states apart: a constant satisfies both (docs/methods/hrlf.md, numerical facts).
 """
 
 from __future__ import annotations

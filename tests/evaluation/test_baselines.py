@@ -1,4 +1,4 @@
-"""Constant baselines: the measured values of the specification, and the exact prior against simulation."""
+"""Constant baselines: the measured values of docs/evaluation.md, and the exact prior against simulation."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""Metrics: golden vectors of the specification, scikit-learn, torchmetrics, and a slow computation by hand."""
+"""Metrics: golden vectors of docs/evaluation.md, scikit-learn, torchmetrics, and a slow computation by hand."""
 
 import math
 from itertools import pairwise

@@ -69,7 +69,7 @@ def test_scales_join_what_they_should(train):
 
 
 def test_number_of_parameters():
-    """The sketch of the specification has 211,601 per network, with the paper's feature widths."""
+    """The sketch in docs/methods/hrlf.md has 211,601 per network, with the paper's feature widths."""
     method = create("hrlf", {"text": 300, "audio": 74, "vision": 35}, regression())
     for network in (method.teacher, method.student):
         assert sum(p.numel() for p in network.parameters()) == 211_601

@@ -1,0 +1,45 @@
+"""Every page that code, notebooks and pages cite is in the repository, and so is every file that a page links to."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+PAGES = [name for name in TRACKED if name.endswith(".md")]
+CITING = [
+    name for name in TRACKED if name.endswith((".py", ".yaml", ".ipynb", ".toml", ".md")) and "test_docs" not in name
+]
+
+
+def text_of(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    if name.endswith(".ipynb"):  # outputs may cite what they ran
+        return "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+    return re.sub(r"```.*?```", "", text, flags=re.S) if name.endswith(".md") else text
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_relative_links_resolve(name):
+    links = re.findall(r"\]\(([^)\s#]+)(?:#[^)]*)?\)", text_of(name))
+    broken = [link for link in links if "://" not in link and not ((ROOT / name).parent / link).exists()]
+    assert not broken
+
+
+@pytest.mark.parametrize("name", CITING)
+def test_cited_pages_exist(name):
+    cited = set(
+        re.findall(
+            r"(?<![\w./@-])((?:(?:docs|data|figures|notebooks|benchmarks)/)?(?:methods/)?[\w-]+\.md)\b", text_of(name)
+        )
+    )
+    own = (ROOT / name).parent
+    assert not [page for page in cited if not (ROOT / page).exists() and not (own / page).exists()]
+
+
+@pytest.mark.parametrize("name", CITING)
+def test_no_document_is_cited_that_a_reader_lacks(name):
+    assert not re.findall(r"(?<!kernel )\bspecification\b", text_of(name))
