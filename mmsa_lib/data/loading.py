@@ -226,11 +226,17 @@ def _check_options(options: Mapping[str, Any], more: Iterable[str] = ()) -> None
 
 
 def _fits(sets: Mapping[Modality, FeatureSet], splits: Mapping[str, np.ndarray], in_memory: bool | None) -> bool:
-    """Whether the padded features shall be kept in memory."""
+    """Whether the padded features shall be kept in memory.
+
+    Raises:
+        MemoryError: they shall, and there is not enough of it.
+    """
+    free, stored = available_memory(), sum(4 * len(x.observed) * x.width for x in sets.values())
+    if in_memory and free is not None and stored > free:
+        raise MemoryError(f"its features take {stored / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
     if in_memory is not None:
         return in_memory
     shapes = [_padded_shape(features, rows) for features in sets.values() for rows in splits.values()]
-    free = available_memory()
     return free is None or sum(4 * n * steps * width for n, steps, width in shapes) <= _MEMORY_SHARE * free
 
 
@@ -404,7 +410,7 @@ def _zeros(shape: tuple[int, ...]) -> np.ndarray:
     size = 4 * math.prod(shape)
     if size < 2**22 or not hasattr(mmap, "MADV_NOHUGEPAGE"):
         return np.zeros(shape, np.float32)
-    pages = mmap.mmap(-1, size)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     pages.madvise(mmap.MADV_NOHUGEPAGE)  # numpy asks for pages of 2 MiB, each of which holds some frame
     return np.frombuffer(pages, np.float32).reshape(shape)
 

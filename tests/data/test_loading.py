@@ -299,6 +299,18 @@ def test_loading_twice_does_not_share_tensors():
     assert again["train"].labels.any()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_large_zeros_are_private_to_a_process():
+    zeros = loading._zeros((2**10, 2**11))
+    child = os.fork()
+    if child == 0:
+        zeros[0, 0] = 1
+        os._exit(0)
+    os.waitpid(child, 0)
+    zeros[1, 0] = 2
+    assert (zeros.shape, zeros.dtype, float(zeros.sum())) == ((2**10, 2**11), np.float32, 2)
+
+
 def test_large_generated_data_are_not_kept_and_are_the_same(monkeypatch):
     monkeypatch.setattr(loading, "_generated", {})
     options = {"samples": (30, 10, 10), "seed": 9}

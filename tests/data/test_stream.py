@@ -107,6 +107,9 @@ def test_disk_is_used_where_memory_is_short(path, monkeypatch):
     monkeypatch.setattr(loading_module, "available_memory", lambda: 2 * needed - 2)
     assert type(load(path)["train"]) is StreamedUtterances
     assert type(load(path, in_memory=True)["train"]) is not StreamedUtterances
+    monkeypatch.setattr(loading_module, "available_memory", lambda: 10)
+    with pytest.raises(DataError, match=r"small\.h5 does not fit in memory \(its features take 0\.0 GB"):
+        load(path, in_memory=True)
     monkeypatch.setattr(loading_module, "available_memory", lambda: None)
     assert type(load(path)["train"]) is not StreamedUtterances
 
