@@ -45,7 +45,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "--protocols", nargs="+", default=["complete"], metavar="P",
         help="also test on incomplete samples: frames, subsets, rate, … ('mmsa-lib data masks' lists them)",
     )  # fmt: skip
-    add("--label", default="", metavar="TEXT", help="what tables call this configuration (default: its changes)")
+    add("--label", metavar="TEXT", help="what tables call this configuration (default: its changes)")
     add("--runs", type=Path, metavar="DIR", help="folder of runs (default: MMSA_LIB_RUNS or runs/)")
     add("--device", metavar="NAME", help="auto, cpu, cuda or cuda:<number> (default: auto)")
     add(
@@ -105,8 +105,9 @@ def _configs(args: argparse.Namespace) -> list[RunConfig]:
         if "device" in sections["settings"]:
             raise ConfigError("the device is given twice; use --device alone")
         sections["settings"]["device"] = args.device
-    named = ("method", "dataset", "fold", "missing", "protocols", "oracle", "label")
+    named = ("method", "dataset", "fold", "missing", "protocols", "oracle")
     base = {name: getattr(args, name) for name in named}
+    base["label"] = args.label or ""
     return [RunConfig(**base, **sections, seed=seed) for seed in dict.fromkeys(args.seeds)]
 
 
