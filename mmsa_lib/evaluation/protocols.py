@@ -6,7 +6,7 @@ Missing-modality protocols). Every method meets the same frozen masks (:mod:`mms
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -32,10 +32,7 @@ from mmsa_lib.errors import ConfigError, unknown_name
 from mmsa_lib.evaluation.levels import COMPLETE, LEVEL_SEPARATOR, STOCHASTIC, auilc
 from mmsa_lib.files import level_name
 
-__all__ = [
-    "COMPLETE", "LEVEL_SEPARATOR", "PROTOCOLS", "STOCHASTIC", "Protocol", "auilc", "available_in", "cells", "levels",
-    "masks", "protocol", "subset_names",
-]  # fmt: skip
+__all__ = ["COMPLETE", "LEVEL_SEPARATOR", "PROTOCOLS", "STOCHASTIC", "Protocol", "auilc", "cells", "masks", "protocol"]
 
 FRAME_RATES = tuple(round(0.1 * step, 1) for step in range(11))
 MODALITY_RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 2 / 3)
@@ -69,15 +66,6 @@ def protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def levels(name: str, data: Utterances) -> list[str]:
-    """The levels of protocol ``name`` for ``data``, as tables spell them.
-
-    Raises:
-        ConfigError: the protocol doesn't suit the modalities of the data.
-    """
-    return protocol(name).levels(data)
-
-
 def masks(data: Utterances, name: str, *, mask_seed: int = MASK_SEED, folder: Path | str | None = None) -> MaskSet:
     """The frozen masks of ``data`` under protocol ``name``; drawn and stored where there are none yet.
 
@@ -101,18 +89,6 @@ def cells(
     drawn = masks(data, name, mask_seed=mask_seed, folder=folder)
     for level in drawn.levels:
         yield level, drawn.apply(data, level)
-
-
-def subset_names(modalities: Sequence[Modality]) -> list[str]:
-    """Names of all non-empty subsets, the single modalities first, for instance ``text+audio``."""
-    ordered = [m for m in MODALITIES if m in modalities]
-    sizes = range(1, len(ordered) + 1)
-    return [LEVEL_SEPARATOR.join(chosen) for size in sizes for chosen in combinations(ordered, size)]
-
-
-def available_in(level: str) -> tuple[Modality, ...]:
-    """The modalities that a level of protocol ``subsets`` leaves."""
-    return tuple(level.split(LEVEL_SEPARATOR))  # type: ignore[return-value]
 
 
 def _frame_levels(data: Utterances) -> list[str]:
@@ -149,12 +125,15 @@ def _frames_of_one(modality: Modality, data: Utterances, level: str, generator: 
 
 
 def _subset_levels(data: Utterances) -> list[str]:
-    return subset_names(data.modalities)
+    """Names of all non-empty subsets, the single modalities first, for instance ``text+audio``."""
+    ordered = [m for m in MODALITIES if m in data.modalities]
+    sizes = range(1, len(ordered) + 1)
+    return [LEVEL_SEPARATOR.join(chosen) for size in sizes for chosen in combinations(ordered, size)]
 
 
 def _subset(data: Utterances, level: str, generator: torch.Generator) -> Mask:
-    left = subset_mask({m: valid.cpu() for m, valid in data.data.valid.items()}, available_in(level))
-    return presence(left)
+    available = level.split(LEVEL_SEPARATOR)
+    return presence(subset_mask({m: valid.cpu() for m, valid in data.data.valid.items()}, available))
 
 
 def _rate_levels(data: Utterances) -> list[str]:

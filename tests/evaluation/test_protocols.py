@@ -10,7 +10,7 @@ import torch
 from mmsa_lib.data import load
 from mmsa_lib.data.missing import presence, stochastic_validation
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
-from mmsa_lib.evaluation.protocols import PROTOCOLS, auilc, cells, levels, masks
+from mmsa_lib.evaluation.protocols import PROTOCOLS, auilc, cells, masks, protocol
 from mmsa_lib.methods import METHODS, create
 from mmsa_lib.training import predict
 
@@ -119,19 +119,19 @@ class TestCells:
         gaps = load("synthetic", **SMALL, absent=0.25)["test"]
         natural = 1 - float(presence(gaps.data.observed).sum()) / (len(gaps) * 3)
         assert 0.1 < natural < 0.4
-        assert all(float(level) >= natural for level in levels("rate", gaps))
+        assert all(float(level) >= natural for level in protocol("rate").levels(gaps))
         one = load("synthetic", audio=None, vision=None, **SMALL)["test"]
         with pytest.raises(ConfigError, match="with one modality none can be missing"):
-            levels("rate", one)
+            protocol("rate").levels(one)
         with pytest.raises(ConfigError, match="frames_vision needs vision"):
-            levels("frames_vision", one)
+            protocol("frames_vision").levels(one)
 
     def test_joint_frames_need_equal_lengths(self, full):
         from dataclasses import replace
 
         valid = {**full.data.valid, "audio": full.data.valid["audio"].roll(1, 0)}
         with pytest.raises(ConfigError, match="different lengths"):
-            levels("frames_joint", replace(full, data=replace(full.data, valid=valid)))
+            protocol("frames_joint").levels(replace(full, data=replace(full.data, valid=valid)))
 
     def test_the_stochastic_protocol_is_the_validation_of_training(self, full, tmp_path):
         (part,) = all_cells(full, "stochastic", tmp_path).values()
@@ -139,7 +139,7 @@ class TestCells:
 
     def test_unknown_names_are_answered_with_near_ones(self, full):
         with pytest.raises(UnknownNameError, match="did you mean frames"):
-            levels("frame", full)
+            protocol("frame").levels(full)
 
 
 @pytest.mark.parametrize("method_id", sorted(METHODS))
@@ -171,5 +171,5 @@ def test_mosi_with_tokens_and_audio_of_whole_segments(mosi, tmp_path):
         assert share == pytest.approx(float(level), abs=1 / len(mosi))
         unknown = (part.data.tokens == mosi.data.unknown_token).sum() / mosi.data.valid["text"].sum()
         assert float(unknown) == pytest.approx(float(level), abs=0.15)  # opening and closing tokens stay
-    assert levels("subsets", mosi) == ["text", "audio", "text+audio"]
-    assert levels("rate", mosi) == ["0.1", "0.2", "0.3", "0.4", "0.5"]
+    assert protocol("subsets").levels(mosi) == ["text", "audio", "text+audio"]
+    assert protocol("rate").levels(mosi) == ["0.1", "0.2", "0.3", "0.4", "0.5"]

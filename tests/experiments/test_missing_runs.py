@@ -212,10 +212,10 @@ class TestTables:
         frame = collect(tmp_path / "runs")
         table = results_table(frame, ["mae"], protocol="subsets", level="text+audio")
         expected = incomplete.metrics.query("protocol == 'subsets' and level == 'text+audio' and metric == 'mae'")
-        assert table.rows[0].cells[0] == f"{expected['value'].item():.3f}"
-        assert {row.label for row in table.rows if row.constant} >= {"constant_mean", "constant_median"}
+        assert table.lines[0].cells[-1] == f"{expected['value'].item():.3f}"
+        assert {line.cells[0] for line in table.lines if line.grey} >= {"constant_mean", "constant_median"}
         assert "protocol subsets at text+audio" in table.title
-        assert results_table(frame, ["mae"], protocol="frames", level=0.5).rows
+        assert results_table(frame, ["mae"], protocol="frames", level=0.5).lines
         assert results_table(frame, ["mae"]).title.startswith("synthetic, fold standard, test samples")
 
     def test_a_later_run_without_protocols_leaves_those_of_an_older_one(self, small_config, tmp_path):
