@@ -4,8 +4,6 @@ import base64
 import io
 import json
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import nbformat
 import numpy as np
 import pytest
 from PIL import Image
-from sweep_files import gone, printed, wait_for, write_book
+from sweep_files import printed, write_book
 
 from mmsa_lib.cli import main
 from mmsa_lib.errors import ConfigError, RunError, UnknownNameError
@@ -86,57 +84,6 @@ def test_an_exception_is_reported_with_its_cell_and_leaves_no_output(tmp_path):
     assert printed(result.output)[-1] == ""
     with pytest.raises(RunError, match=r"a\.ipynb, cell 4 \(`def f\(\):`\): ValueError: no luck"):
         result.raise_for_failure()
-
-
-def test_leaving_the_kernel_early_is_a_failure(tmp_path):
-    path = write(tmp_path / "a.ipynb", "x = 1", "import sys; sys.exit(0)", "y = 2")
-    result = execute(path, {}, tmp_path / "out.ipynb")
-    assert (result.failure.cell, result.failure.error) == (4, "SystemExit")
-    assert not (tmp_path / "out.ipynb").exists()
-
-
-def test_a_killed_kernel_is_a_failure_although_the_notebook_says_completed(tmp_path):
-    path = write(tmp_path / "a.ipynb", "x = 1", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "y = 2")
-    result = execute(path, {}, tmp_path / "out.ipynb")
-    assert (result.failure.cell, result.failure.error) == (4, "DeadKernelError")
-    assert not (tmp_path / "out.ipynb").exists()
-
-
-def test_a_killed_worker_is_a_failure(tmp_path):
-    path = write(
-        tmp_path / "a.ipynb", "import os, signal; os.kill(os.getppid(), signal.SIGKILL)\nimport time; time.sleep(60)"
-    )
-    result = execute(path, {}, tmp_path / "out.ipynb", timeout=60)
-    assert (result.failure.cell, result.failure.error) == (3, "WorkerDied")
-    assert "exit code -9" in result.failure.message
-    assert not (tmp_path / "out.ipynb").exists()
-
-
-def test_a_notebook_that_takes_too_long_is_stopped_with_its_kernel(tmp_path):
-    pid = tmp_path / "pid"
-    cell = f"import os, time, pathlib\npathlib.Path({str(pid)!r}).write_text(str(os.getpid()))\ntime.sleep(300)"
-    path = write(tmp_path / "a.ipynb", cell)
-    for seconds in (6, 12, 24, 60):  # six are enough for a kernel to start, unless the machine is very busy
-        result = execute(path, {}, tmp_path / "out.ipynb", timeout=seconds)
-        if pid.exists():
-            break
-    assert (result.failure.cell, result.failure.error) == (3, "Timeout")
-    assert result.failure.message == f"not finished after {seconds} s"
-    assert result.seconds < seconds + 20
-    assert not (tmp_path / "out.ipynb").exists()
-    assert gone(pid.read_text())
-
-
-def test_the_kernel_ends_with_whoever_started_it(tmp_path):
-    pid = tmp_path / "pid"
-    cell = f"import os, time, pathlib\npathlib.Path({str(pid)!r}).write_text(str(os.getpid()))\ntime.sleep(300)"
-    path = write(tmp_path / "a.ipynb", cell)
-    code = f"from mmsa_lib.experiments.notebooks import execute; execute({str(path)!r})"
-    driver = subprocess.Popen([sys.executable, "-c", code])
-    wait_for(lambda: pid.exists() and pid.read_text())
-    driver.kill()
-    driver.wait()
-    assert gone(pid.read_text())
 
 
 def test_a_long_temporary_folder_leaves_room_for_sockets(tmp_path, monkeypatch):
