@@ -81,60 +81,11 @@ def test_more_seeds_later_execute_only_what_is_new(folder):
     assert [line.split()[0] for line in executions(marks)] == ["1", "2"]
 
 
-def test_failures_are_listed_with_their_cell_and_the_others_go_on(folder):
-    marks = folder / "marks"
-    file = write_sweep(
-        folder / "s.yaml",
-        parameters={"marks": str(marks)},
-        ablations={"worse": {"name": "bad"}, "good": {}},
-        seeds=[1, 2],
-    )
-    result = go(folder, file)
-    assert not result.ok
-    assert [r.outcome for r in result.points] == ["failed", "failed", "ran", "ran"]
-    failed = result.failed[0].state
-    assert (failed.cell, failed.source, failed.error, failed.message) == (
-        4,
-        "if name == 'bad':",
-        "ValueError",
-        "no luck",
-    )
-    text = result.summary()
-    assert "s.yaml: 2 ran, 2 failed" in text
-    assert "cell 4 (`if name == 'bad':`): ValueError: no luck" in text
-    assert "--retry-failed" in text
-    place = point_folder(result.runs, result.failed[0].point)
-    assert {path.name for path in place.iterdir()} >= {"point.json", "error.json", "notebook.failed.ipynb"}
-    assert not (place / "DONE").exists()
-
-    again = go(folder, file)  # a mistake in a notebook does not go away by itself
-    assert [r.outcome for r in again.points] == ["failed", "failed", "finished before", "finished before"]
-    assert len(executions(marks)) == 4
-    go(folder, file, retry_failed=True)
-    assert len(executions(marks)) == 6
-
-
 def test_a_repaired_notebook_is_executed_anew(folder):
     file = write_sweep(folder / "s.yaml", parameters={"name": "bad", "marks": str(folder / "marks")})
     assert not go(folder, file).ok
     write_notebook(folder / "tiny.ipynb", "print('repaired')")
     assert go(folder, file).ok
-
-
-def test_without_keep_going_nothing_new_is_started_after_a_failure(folder):
-    marks = folder / "marks"
-    file = write_sweep(
-        folder / "s.yaml",
-        parameters={"marks": str(marks)},
-        ablations={"worse": {"name": "bad"}, "good": {}},
-        seeds=[1, 2, 3],
-    )
-    lines = []
-    result = go(folder, file, keep_going=False, workers=1, report=lines.append)
-    assert [r.outcome for r in result.points] == ["failed"] + ["not run"] * 5
-    assert len(executions(marks)) == 1
-    assert any("stopping after a failure" in line for line in lines)
-    assert go(folder, file, workers=2).summary().startswith("s.yaml: 3 ran, 3 failed")
 
 
 def test_only_and_shards_execute_their_part(folder):

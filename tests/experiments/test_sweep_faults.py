@@ -26,6 +26,7 @@ from mmsa_lib.experiments.sweeps import (
     point_folder,
     point_lock,
     read_state,
+    sweep,
 )
 
 
@@ -156,7 +157,9 @@ def test_failures_are_told_with_their_cell_and_repeated_only_when_asked(lab, lig
     assert f"          {told}; see {point_folder(lab.runs, points['raise'])}" in out.splitlines()
     assert f"        {told}" in err.splitlines()
     assert "--retry-failed" in out
-    assert (point_folder(lab.runs, points["raise"]) / "notebook.failed.ipynb").is_file()
+    place = {path.name for path in point_folder(lab.runs, points["raise"]).iterdir()}
+    assert place >= {"point.json", "error.json", "notebook.failed.ipynb"}
+    assert "DONE" not in place
     assert len(lab.executed) == 3
 
     assert main(command) == 1
@@ -186,9 +189,11 @@ def test_what_took_too_long_is_repeated_only_when_asked(lab, light):
 
 def test_after_a_failure_nothing_new_is_started_if_so_wished(lab, light):
     lab.write([0, 1, 2], name="raise")
-    result = quiet_sweep(lab.file, SharedLauncher(light, 1), lab.runs, keep_going=False)
+    lines, options = [], {"runs": lab.runs, "keep_going": False}
+    result = sweep(lab.file, SharedLauncher(light, 1), report=lines.append, **options)
     assert [r.outcome for r in result.points] == ["failed", "not run", "not run"]
     assert lab.executed == [0]
+    assert any("stopping after a failure" in line for line in lines)
 
 
 def test_two_sweeps_share_the_work(lab, light):
