@@ -179,9 +179,5 @@ def _number(value: float, factor: int, digits: int) -> str:
 
 
 def _markdown(head: list[str], lines: list[list]) -> str:
-    rows = [head, ["---"] * len(head), *lines]
-    return (
-        "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
-        .replace("| --- ", "|---")
-        .replace("---|---", "---|---")
-    )
+    first, *rest = [f"| {' | '.join(map(str, row))} |" for row in (head, *lines)]
+    return "\n".join([first, "|" + "---|" * len(head), *rest])
