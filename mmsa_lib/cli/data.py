@@ -132,7 +132,7 @@ def check_one(args: argparse.Namespace) -> int:
 def build_one(args: argparse.Namespace) -> int:
     """``data build``."""
     from mmsa_lib.data.registry import SYNTHETIC, buildable, register
-    from mmsa_lib.data.sources import BUILDERS, build, synthetic
+    from mmsa_lib.data.sources import PUBLIC_SETS, build, synthetic
     from mmsa_lib.errors import unknown_name
 
     if args.name not in buildable():
@@ -142,7 +142,7 @@ def build_one(args: argparse.Namespace) -> int:
     if present is not None:
         register(args.name, target)
         return _answer_stored(args, present, target, "is up to date")
-    terms = None if args.name == SYNTHETIC else f"terms of {args.name}: {BUILDERS[args.name].terms}"
+    terms = None if args.name == SYNTHETIC else f"terms of {args.name}: {PUBLIC_SETS[args.name].terms}"
     if terms and _downloads(args):  # before anything is fetched
         say(terms)
     with _one_line(args.name):

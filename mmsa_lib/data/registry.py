@@ -24,10 +24,10 @@ _WINDOWS_DEVICE = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
 
 def buildable() -> dict[str, str]:
     """Name and one-line description of every data set that ``mmsa-lib data build`` knows."""
-    from mmsa_lib.data.sources import BUILDERS  # pandas and h5py, which a mere look-up of a store doesn't need
+    from mmsa_lib.data.sources import PUBLIC_SETS  # h5py, which a mere look-up of a store doesn't need
 
     generated = {SYNTHETIC: "Sequences with planted factors, generated when loaded; no download"}
-    return generated | {name: builder.description for name, builder in BUILDERS.items()}
+    return generated | {name: known.description for name, known in PUBLIC_SETS.items()}
 
 
 def known_names() -> list[str]:

@@ -15,6 +15,7 @@ from mmsa_lib.data.sources.columns import Repairs, joined
 from mmsa_lib.data.sources.folds import cross_validation
 from mmsa_lib.data.sources.mfn_folder import APART_FILES as _FILE
 from mmsa_lib.data.sources.mfn_folder import word_aligned
+from mmsa_lib.data.sources.official import PUBLIC_SETS
 from mmsa_lib.data.sources.reading import original, read_dataset
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import DataError
@@ -25,25 +26,6 @@ WIDTHS: dict[Modality, int] = {"text": 300, "audio": 74, "vision": 36}
 TRAINING_TEXT = "text_train_emb.h5"
 COMPLETE_CV_PARTS = 5
 
-FILES = tuple(
-    name
-    for split in SIZES
-    for name in (*(pattern.format(split) for pattern in _FILE.values()), f"y_{split}.h5")
-    if name != TRAINING_TEXT
-)
-
-TERMS = "Files of pliang279/MFN: MIT. No terms of the data set's owner were found."
-CITATION = (
-    "Zadeh, Liang, Mazumder, Poria, Cambria, Morency: Memory fusion network for multi-view sequential learning. AAAI "
-    "2018 (the files). Wöllmer, Weninger, Knaup, Schuller, Sun, Sagae, Morency: YouTube movie reviews: sentiment "
-    "analysis in an audio-visual context. IEEE Intelligent Systems 28(3), 2013 (the videos)."
-)
-NOTES = [
-    "the repository does not name the extractors; by their widths text is GloVe, audio COVAREP, vision FACET",
-    "audio reaches ±255: standardise it with training statistics",
-    "the originals name no video, so ids are <split>_<row>; each sample is one video",
-    "fold complete_cv-<k>: 5-fold over the 120 videos that have all three modalities",
-]
 _ABSENT_NOTE = (
     f"training text is absent: {TRAINING_TEXT} was not at hand; download it by "
     "mmsa_lib.data.sources.fetch_originals('mmmo', optional=True) and build again"
@@ -54,8 +36,8 @@ def build(files: Mapping[str, Path]) -> DatasetRecord:
     """ICT-MMMO from its original files.
 
     Args:
-        files: file name to path for every name in :data:`FILES`; with :data:`TRAINING_TEXT` the training part gets its
-            text, without it training text is one unobserved frame per valid step.
+        files: file name to path for every file that the set requires; with :data:`TRAINING_TEXT` the training part
+            gets its text, without it training text is one unobserved frame per valid step.
 
     Raises:
         DataError: a file is missing, unreadable, or has another shape than the known one.
@@ -81,9 +63,9 @@ def build(files: Mapping[str, Path]) -> DatasetRecord:
         folds={"standard": standard, **cross_validation(ids, standard != "train", COMPLETE_CV_PARTS, "complete_cv")},
         features={f"{m}{width}": joined([part[m] for part in parts], m) for m, width in WIDTHS.items()},
         defaults={"*": {modality: f"{modality}{width}" for modality, width in WIDTHS.items()}},
-        terms=TERMS,
-        citation=CITATION,
-        notes=[*NOTES, *([] if TRAINING_TEXT in files else [_ABSENT_NOTE])],
+        terms=PUBLIC_SETS["mmmo"].terms,
+        citation=PUBLIC_SETS["mmmo"].citation,
+        notes=[*PUBLIC_SETS["mmmo"].notes, *([] if TRAINING_TEXT in files else [_ABSENT_NOTE])],
     )
 
 

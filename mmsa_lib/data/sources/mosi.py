@@ -25,7 +25,7 @@ import numpy as np
 from mmsa_lib.data.hdf5 import read_hdf5
 from mmsa_lib.data.record import DatasetRecord, FeatureSet, Modality, Words
 from mmsa_lib.data.sources.folds import cross_validation, hold_out
-from mmsa_lib.data.sources.official import KNOWN_SETS
+from mmsa_lib.data.sources.official import MOSI_DIGESTS, PUBLIC_SETS
 from mmsa_lib.data.sources.reading import original, read_numbers, read_table
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import DataError
@@ -57,65 +57,6 @@ FEATURES: dict[str, tuple[Modality, str, str, int, str]] = {
 }
 """Feature set to its modality, the beginning of its files, what its extractor was trained on, its width, what it is."""
 
-FILES = (
-    *TABLES.values(),
-    LABELS,
-    WORDS,
-    "transcripts.csv",
-    *(f"text_{split}.csv" for split in ("train", "test")),
-    *(f"{kind}_{split}0.csv" for _, kind, *_ in FEATURES.values() for split in ("train", "test")),
-)
-MFN_FILES = tuple(f"{kind}_{split}.h5" for split in ("train", "valid", "test") for kind in ("X", "y"))
-MAGBERT_FILES = ("mosi.pkl",)
-
-DIGESTS = {
-    "id": "fc478ebbcf3b9c4c5fb6ff2e0645818898b904c95b3b0fee0852a592085dd21b",
-    "video": "86961023998d269bd5045c72faaaea04ae8240a3126bed3f8aa34b744a4fc3d9",
-    "split": "97dd5e47072746d0be95ad14b99bda7da90d5529e795a560625726cb24b5dac2",
-    "split_poria": "dda08e1db7210c61d67fade7266180ff0d4cec4f9243bf33ffd561bc47d725fe",
-    "label": "972eccdda1e518c04f871eb56dcdb86b9eaf0e37f018771cb3cfa4988dafb213",
-    "start": "1df4d766da07ee809cc32371e4efd5700dd7f8644ae119d2c0a99896f4a7d770",
-    "stop": "936d144b21071d451c22b043280483fbf28d50410c8d1b4700a83de1a53dd47b",
-    "text": "22d8bc71e8ab1659d236c32707b795fbd6f319e704e9d1410e71d714bb61b5fb",
-    "word": "b1fb74d013759be4517568c69bf11f8fc9e88317603c76632272fef4da98b3e6",
-    "word_interval": "dae257577d942da09001ce36d1c9a78199cfe6d95810f6b5d7d3540fd873c5a5",
-    "word_offset": "74370031f9eb21acdf62d13b04061c3c00742cc77335205985993c637e89729b",
-    "audio73": "c0795a50a387d84d3a6645ce70bd69db9ba35b4a9e328d8bcaa1b00fea2f9501",
-    "vision100": "8ab5909cb2c153e20a095c6e4acafc90920ab832b3f455868d2039fd327791eb",
-    "textcnn100": "87dc42ae138e141da15ebea172b80958abe197a5689c1db136b737c45cd291bc",
-}
-"""SHA-256 of each merged array: its bytes, little-endian, C order; of ``text``: the texts joined by newlines."""
-
-OWNER_TERMS = (
-    "The data owner has published no data licence (CMU-MultiComp-Lab/CMU-MultimodalSDK issue 15); one of its members "
-    "says that raw videos may not be shared while processed features are available (s3prl issue 487). Users answer "
-    "for proper use, including the rights of the persons in the videos."
-)
-TERMS = (
-    "Feature and transcript files of declare-lab/multimodal-deep-learning: MIT. The repositories of the word file, the "
-    "label file and the segment tables have no licence file. " + OWNER_TERMS
-)
-PUBLIC_TERMS = "The repository's licence is MIT. " + OWNER_TERMS
-_MOSI = KNOWN_SETS[0].citation
-CITATION = (
-    f"{_MOSI} For audio73, vision100 and textcnn100: Poria, Cambria, Hazarika, Majumder, Zadeh, Morency: "
-    "Context-dependent sentiment analysis in user-generated videos. ACL 2017."
-)
-MFN_CITATION = (
-    "Zadeh, Liang, Mazumder, Poria, Cambria, Morency: Memory fusion network for multi-view sequential learning. AAAI "
-    f"2018 (the files). {_MOSI}"
-)
-MAGBERT_CITATION = (
-    "Rahman, Hasan, Lee, Zadeh, Mao, Morency, Hoque: Integrating multimodal information in large pretrained "
-    f"transformers. ACL 2020 (the layout). {_MOSI}"
-)
-NOTES = [
-    "fold bc_lstm: the test part is clean, but a model over-trusts vision100 on the training part, and its validation "
-    "videos lie in the extractors' training part too",
-    "fold bc_lstm_test_cv-<k>: 5-fold by video over the bc-LSTM test videos, which the extractors never saw: the "
-    "leak-free setting with three modalities",
-    "segment 2WGyTLYerpo_44 has zero length and no word",
-]
 _LEAK = (
     "vision100 and textcnn100 are activations of networks trained on the labels of the bc-LSTM training videos; {} of "
     "the {} test segments of the standard fold lie in that part: never use them there"
@@ -130,7 +71,7 @@ def build(files: Mapping[str, Path]) -> DatasetRecord:
     videos, 9 of 62, the first in the hash order of :mod:`.folds`) and ``bc_lstm_test_cv-0`` … ``-4``.
 
     Args:
-        files: file name to path, for every name in :data:`FILES`.
+        files: file name to path, for every file that the set requires.
 
     Raises:
         DataError: a file is missing, unreadable or not the known one.
@@ -170,9 +111,9 @@ def build(files: Mapping[str, Path]) -> DatasetRecord:
         transcripts=list(arrays["text"]),
         words=words,
         times=times,
-        terms=TERMS,
-        citation=CITATION,
-        notes=[_LEAK.format(leaks.sum(), in_test.sum()), *NOTES],
+        terms=PUBLIC_SETS["mosi"].terms,
+        citation=PUBLIC_SETS["mosi"].citation,
+        notes=[_LEAK.format(leaks.sum(), in_test.sum()), *PUBLIC_SETS["mosi"].notes],
     )
 
 
@@ -180,18 +121,19 @@ def build_mfn(files: Mapping[str, Path]) -> DatasetRecord:
     """CMU-MOSI on the standard fold as MFN's HDF5 files: 20 steps of GloVe 300, COVAREP 5 and FACET 20.
 
     Args:
-        files: file name to path, for every name in :data:`MFN_FILES`; all in one folder.
+        files: file name to path, for every file that the set requires; all in one folder.
 
     Raises:
         DataError: a file is missing, lies elsewhere, or is not in the layout that MFN's code expects.
     """
     from mmsa_lib.data.sources import mfn_folder
 
-    folders = {original(files, name).parent for name in MFN_FILES}
+    known = PUBLIC_SETS["mosi_mfn"]
+    folders = {original(files, name).parent for name in known.required}
     if len(folders) > 1:
         raise DataError(f"the MFN files lie in {len(folders)} folders; put them into one")
     record = mfn_folder.read(folders.pop(), "mosi_mfn")
-    record.terms, record.citation = PUBLIC_TERMS, MFN_CITATION
+    record.terms, record.citation = known.terms, known.citation
     return record
 
 
@@ -206,16 +148,17 @@ def build_magbert(files: Mapping[str, Path]) -> DatasetRecord:
     """
     from mmsa_lib.data.sources import mag_pickle
 
-    record = mag_pickle.read(original(files, *MAGBERT_FILES), "mosi_magbert")
-    record.terms, record.citation = PUBLIC_TERMS, MAGBERT_CITATION
+    known = PUBLIC_SETS["mosi_magbert"]
+    record = mag_pickle.read(original(files, *known.required), "mosi_magbert")
+    record.terms, record.citation = known.terms, known.citation
     return record
 
 
 def merged_arrays(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
-    """Merge the originals of CMU-MOSI into arrays, checked against :data:`DIGESTS`.
+    """Merge the originals of CMU-MOSI into arrays, checked against :data:`~.official.MOSI_DIGESTS`.
 
     Args:
-        files: file name to path, for every name in :data:`FILES`.
+        files: file name to path, for every file that the set requires.
 
     Returns:
         ``id``, ``video``, ``split`` (standard fold), ``split_poria`` (bc-LSTM fold) as bytes ``(2199,)``; ``label``,
@@ -259,12 +202,12 @@ def digest(array: np.ndarray) -> str:
 
 
 def check_digests(arrays: Mapping[str, np.ndarray]) -> None:
-    """Compare merged arrays with :data:`DIGESTS`.
+    """Compare merged arrays with :data:`~.official.MOSI_DIGESTS`.
 
     Raises:
         DataError: names the first array that differs.
     """
-    for name, expected in DIGESTS.items():
+    for name, expected in MOSI_DIGESTS.items():
         if (found := digest(arrays[name])) != expected:
             raise DataError(
                 f"CMU-MOSI: the merged array {name!r} has SHA-256 {found}, expected {expected}; "

@@ -1,46 +1,28 @@
-"""Published files and data sets that are recognised: by checksum, and by the sizes of their three splits."""
+"""Published files and sets (``public_sets.toml``), recognised by checksum and by the sizes of their splits."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import tomllib
+from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from mmsa_lib.data.download import git_blob_sha1, manifest
+from mmsa_lib.data.download import SourceFile, git_blob_sha1, manifest, source
 from mmsa_lib.errors import DataError
 
 log = logging.getLogger(__name__)
 
 
 class OfficialFile(NamedTuple):
-    """An official feature file: its set and path as the owners name them, and its published checksums.
-
-    The two checksums of one line come from two readmes; whether they belong to one release was not checked.
-    """
+    """An official feature file: its set and path as the owners name them, and its two published checksums."""
 
     dataset: str
     path: str
     sha256: str
     sha1: str
-
-
-OFFICIAL_FILES = tuple(
-    OfficialFile(*line.split())
-    for line in """
-CMU-MOSI MOSI/Processed/unaligned_50.pkl 78e0f8b5ef8ff71558e7307848fc1fa929ecb078203f565ab22b9daab2e02524 \
-5da0b8440fc5a7c3a457859af27458beb993e088
-CMU-MOSI MOSI/Processed/aligned_50.pkl d3994fd25681f9c7ad6e9c6596a6fe9b4beb85ff7d478ba978b124139002e5f9 \
-5c62b896619a334a7104c8bef05d82b05272c71c
-CMU-MOSEI MOSEI/Processed/unaligned_50.pkl ad8b23d50557045e7d47959ce6c5b955d8d983f2979c7d9b7b9226f6dd6fec1f \
-db3e2cff4d706a88ee156981c2100975513d4610
-CMU-MOSEI MOSEI/Processed/aligned_50.pkl 45eccfb748a87c80ecab9bfac29582e7b1466bf6605ff29d3b338a75120bf791 \
-ef49589349bc1c2bc252ccc0d4657a755c92a056
-CH-SIMS SIMS/Processed/unaligned_39.pkl c9e20c13ec0454d98bb9c1e520e490c75146bfa2dfeeea78d84de047dbdd442f \
-a00c73e92f66896403c09dbad63e242d5af756f8
-""".strip().splitlines()
-)
-"""SHA-256 of the MMSA readme (commit a94e65d), SHA-1 of the Self-MM readme."""
 
 
 class KnownSet(NamedTuple):
@@ -51,38 +33,35 @@ class KnownSet(NamedTuple):
     citation: str
 
 
-KNOWN_SETS = (
-    KnownSet(
-        "CMU-MOSI",
-        (1284, 229, 686),
-        "Zadeh, Zellers, Pincus, Morency: Multimodal sentiment intensity analysis in videos: facial gestures and "
-        "verbal messages. IEEE Intelligent Systems 31(6), 2016.",
-    ),
-    KnownSet(
-        "CMU-MOSEI",
-        (16326, 1871, 4659),
-        "Zadeh, Liang, Poria, Cambria, Morency: Multimodal language analysis in the wild: CMU-MOSEI dataset and "
-        "interpretable dynamic fusion graph. ACL 2018.",
-    ),
-    KnownSet(
-        "CH-SIMS",
-        (1368, 456, 457),
-        "Yu, Xu, Meng, Zhu, Ma, Wu, Zou, Yang: CH-SIMS: a Chinese multimodal sentiment analysis dataset with "
-        "fine-grained annotation of modality. ACL 2020.",
-    ),
-    KnownSet(
-        "CH-SIMS v2",
-        (2722, 647, 1034),
-        "Liu, Yuan, Mao, Liang, Yang, Qiu, Cheng, Li, Xu, Gao: Make acoustic and visual cues matter: CH-SIMS v2.0 "
-        "dataset and AV-Mixup consistent module. ICMI 2022.",
-    ),
-    KnownSet(
-        "IEMOCAP",
-        (2717, 798, 938),
-        "Busso, Bulut, Lee, Kazemzadeh, Mower, Kim, Chang, Lee, Narayanan: IEMOCAP: interactive emotional dyadic "
-        "motion capture database. Language Resources and Evaluation 42(4), 2008.",
-    ),
-)
+class PublicSet(NamedTuple):
+    """A set that can be built from public files.
+
+    Attributes:
+        description: the data set in one line.
+        folder: folder of the originals, in a mirror and below the downloads folder.
+        required: names of the files that are needed.
+        terms: what is known about the terms of use; citation: what to cite; notes: facts for users.
+        optional: names of files that complete the set.
+    """
+
+    description: str
+    folder: str
+    required: list[str]
+    terms: str
+    citation: str
+    notes: list[str] = []
+    optional: list[str] = []
+
+    def sources(self, names: Iterable[str]) -> list[SourceFile]:
+        """The manifest's entries of some of the files."""
+        return [source(f"{self.folder}/{name}") for name in names]
+
+
+_TABLES = tomllib.loads((resources.files(__package__) / "public_sets.toml").read_text(encoding="utf-8"))
+OFFICIAL_FILES = tuple(OfficialFile(**file) for file in _TABLES["official_files"])
+KNOWN_SETS = tuple(KnownSet(**known | {"sizes": tuple(known["sizes"])}) for known in _TABLES["known_sets"])
+PUBLIC_SETS = {name: PublicSet(**known) for name, known in _TABLES["public_sets"].items()}
+MOSI_DIGESTS: dict[str, str] = _TABLES["digests"]
 
 
 def known_set(sizes: tuple[int, ...]) -> KnownSet | None:

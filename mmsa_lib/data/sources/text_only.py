@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmsa_lib.data.record import DatasetRecord
-from mmsa_lib.data.sources.mosi import OWNER_TERMS
-from mmsa_lib.data.sources.official import KNOWN_SETS
+from mmsa_lib.data.sources.official import PUBLIC_SETS
 from mmsa_lib.data.sources.reading import original, read_table
 from mmsa_lib.data.sources.safe_pickle import load_npz
 from mmsa_lib.data.task import regression
@@ -28,26 +27,6 @@ SIZES = {
     "simsv2_text": {"train": 2722, "valid": 647, "test": 1034},
 }
 LABEL_TABLE = "MOSEI-label.csv"
-MOSEI_FILES = (*(f"mosei_{split}.tsv" for split in SIZES["mosei_text"]), LABEL_TABLE)
-SIMS_FILES = ("label.npz", "transcription-engchi-polish.csv")
-
-MOSEI_TERMS = "The repository of the label and segment tables (LeMei/UniMSE) has no licence file. " + OWNER_TERMS
-SIMS_TERMS = (
-    "The readme of zeroQiaoba/MERTools names Apache 2.0 and restricts use to non-commercial purposes. No terms of the "
-    "data set's owner were found (thuiar/ch-sims-v2 issue 12)."
-)
-_CITED = {known.name: known.citation for known in KNOWN_SETS}
-SIMS_CITATIONS = {"sims_text": _CITED["CH-SIMS"], "simsv2_text": f"{_CITED['CH-SIMS v2']} {_CITED['CH-SIMS']}"}
-MOSEI_NOTES = [
-    "text only: audio and vision of CMU-MOSEI are not public in a form that could be verified",
-    "transcripts are those of the label table; the segment tables have the same texts with doubled quotation marks, "
-    "except for two segments (Q2uHXKA8cq8_9, WaaSYRPwQBw_1) whose transcripts are different sentences",
-]
-SIMS_NOTES = [
-    "transcripts are the English translations (the default text model reads English); the Chinese originals are kept "
-    "as other_transcripts['chinese']; both may have been edited by MERBench",
-    "the labels are the multimodal ones; unimodal labels are not public here",
-]
 _CORPUS = {"train": "train_corpus", "valid": "val_corpus", "test": "test_corpus"}
 
 
@@ -55,7 +34,7 @@ def build_mosei(files: Mapping[str, Path]) -> DatasetRecord:
     """CMU-MOSEI text (22,856 segments) from its original files; fold ``standard`` is the official split.
 
     Args:
-        files: file name to path, for every name in :data:`MOSEI_FILES`.
+        files: file name to path, for every file that the set requires.
 
     Raises:
         DataError: a file is missing or unreadable, sizes are wrong, or the two kinds of table disagree.
@@ -85,9 +64,9 @@ def build_mosei(files: Mapping[str, Path]) -> DatasetRecord:
         defaults={"*": {"text": "words"}},
         transcripts=table["text"].to_list(),
         times=segments[["start", "stop"]].to_numpy(np.float32),
-        terms=MOSEI_TERMS,
-        citation=_CITED["CMU-MOSEI"],
-        notes=list(MOSEI_NOTES),
+        terms=PUBLIC_SETS["mosei_text"].terms,
+        citation=PUBLIC_SETS["mosei_text"].citation,
+        notes=list(PUBLIC_SETS["mosei_text"].notes),
     )
 
 
@@ -111,12 +90,12 @@ def build_sims(files: Mapping[str, Path], name: str = "sims_text") -> DatasetRec
     """CH-SIMS text (2,281 clips), or with ``name`` "simsv2_text" CH-SIMS v2 (4,403 supervised clips).
 
     Args:
-        files: file name to path, for every name in :data:`SIMS_FILES`.
+        files: file name to path, for every file that the set requires.
 
     Raises:
         DataError: a file is missing or unreadable, sizes are wrong, or labels and transcripts name other clips.
     """
-    path, labels = original(files, SIMS_FILES[0]), {}
+    path, labels = original(files, PUBLIC_SETS[name].required[0]), {}
     corpora = load_npz(path)
     for split, key in _CORPUS.items():
         corpus = corpora.get(key)
@@ -129,7 +108,7 @@ def build_sims(files: Mapping[str, Path], name: str = "sims_text") -> DatasetRec
             if clip in labels:
                 raise DataError(f"{path}: clip {clip} is in two splits; fetch the original again")
             labels[clip] = split, float(corpus[clip]["val"])
-    path, ids = original(files, SIMS_FILES[1]), list(labels)
+    path, ids = original(files, PUBLIC_SETS[name].required[1]), list(labels)
     table = read_table(path, ["name", "chinese", "english"]).set_index("name")
     if len(table.index.symmetric_difference(ids)) or not table.index.is_unique:
         raise DataError(f"{path}: transcripts and labels name different clips; fetch both originals again")
@@ -147,7 +126,7 @@ def build_sims(files: Mapping[str, Path], name: str = "sims_text") -> DatasetRec
         defaults={"*": {"text": "words"}},
         transcripts=table["english"].to_list(),
         other_transcripts={"chinese": table["chinese"].to_list()},
-        terms=SIMS_TERMS,
-        citation=SIMS_CITATIONS[name],
-        notes=[*SIMS_NOTES, f"the official split is not video-disjoint: {shared}"],
+        terms=PUBLIC_SETS[name].terms,
+        citation=PUBLIC_SETS[name].citation,
+        notes=[*PUBLIC_SETS[name].notes, f"the official split is not video-disjoint: {shared}"],
     )

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from mmsa_lib.data.sources import build, fetch_originals, mosi
-from mmsa_lib.data.sources.mosi import DIGESTS, check_digests, digest, merged_arrays
+from mmsa_lib.data.sources.mosi import check_digests, digest, merged_arrays
+from mmsa_lib.data.sources.official import MOSI_DIGESTS
 from mmsa_lib.errors import DataError
 
 SEGMENT_TABLE = pd.DataFrame(
@@ -104,7 +105,7 @@ def test_missing_or_damaged_originals_are_named(tmp_path):
 
 def test_another_array_is_named():
     with pytest.raises(DataError, match="merged array 'id' has SHA-256"):
-        check_digests({name: np.zeros(3) for name in DIGESTS})
+        check_digests({name: np.zeros(3) for name in MOSI_DIGESTS})
 
 
 @pytest.fixture(scope="module")
@@ -123,12 +124,12 @@ def record(mirror):
 def test_rebuild_equals_the_merged_file_byte_for_byte(mirror):
     arrays = merged_arrays(fetch_originals("mosi", mirror))
     with h5py.File(mirror / "cmu-mosi" / "mosi_merged.h5") as merged:
-        assert set(merged) == set(arrays) == set(DIGESTS)
+        assert set(merged) == set(arrays) == set(MOSI_DIGESTS)
         for name, array in arrays.items():
             expected = merged[name].asstr()[()] if name == "text" else merged[name][()]
             assert array.dtype == expected.dtype
             assert array.shape == expected.shape
-            assert digest(array) == digest(expected) == DIGESTS[name]
+            assert digest(array) == digest(expected) == MOSI_DIGESTS[name]
 
 
 @pytest.mark.real_data
@@ -187,7 +188,7 @@ def test_class_counts_and_sources(record):
     standard = record.folds["standard"]
     found = [[int((categories[standard == s] == c).sum()) for c in (-1, 0, 1)] for s in ("train", "valid", "test")]
     assert found == [[552, 53, 679], [92, 13, 124], [379, 30, 277]]
-    assert len(record.sources) == len(mosi.FILES) == 14
+    assert len(record.sources) == 14
     assert all("sha256:" in line for line in record.sources)
 
 

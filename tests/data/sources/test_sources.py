@@ -9,7 +9,7 @@ from layout_files import write_array
 
 from mmsa_lib.data import download
 from mmsa_lib.data.download import SourceFile, manifest
-from mmsa_lib.data.sources import BUILDERS, build, fetch_originals, mmmo
+from mmsa_lib.data.sources import BUILDERS, PUBLIC_SETS, build, fetch_originals, mmmo
 from mmsa_lib.errors import DataError, UnknownNameError
 
 
@@ -34,19 +34,21 @@ def local(monkeypatch, tmp_path):
     return add
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", PUBLIC_SETS)
 def test_every_file_is_in_the_manifest_and_every_set_has_terms(name):
-    builder = BUILDERS[name]
-    found = [file.name for file in builder.sources(builder.required + builder.optional)]
-    assert found == [*builder.required, *builder.optional]
+    known = PUBLIC_SETS[name]
+    assert list(BUILDERS) == list(PUBLIC_SETS)
+    found = [file.name for file in known.sources([*known.required, *known.optional])]
+    assert found == [*known.required, *known.optional]
     assert len(set(found)) == len(found)
-    assert builder.terms
-    assert builder.description
+    assert known.terms
+    assert known.citation
+    assert known.description
 
 
 def test_word_aligned_mosi_is_at_the_commits_of_its_repositories():
     repositories = {
-        name: {f"{f.owner}/{f.repo}" for f in BUILDERS[name].sources(BUILDERS[name].required)} for name in BUILDERS
+        name: {f"{f.owner}/{f.repo}" for f in known.sources(known.required)} for name, known in PUBLIC_SETS.items()
     }
     assert repositories["mosi_mfn"] == {"pliang279/MFN"}
     assert repositories["mosi_magbert"] == {"TmacMai/Multimodal-Information-Bottleneck"}
@@ -79,7 +81,7 @@ def test_optional_file_is_used_where_it_is(monkeypatch, local, training_text):
     text = record.features["text300"]
     assert bool(text.observed[: 2 * 20].all()) == training_text
     assert any(line.startswith(mmmo.TRAINING_TEXT) for line in record.sources) == training_text
-    assert len(record.sources) == len(mmmo.FILES) + training_text
+    assert len(record.sources) == 11 + training_text
     assert all("git-blob:" in line and "github.com/owner/repo" in line for line in record.sources)
 
 
@@ -107,7 +109,7 @@ def test_mfn_files_are_verified_and_read_as_word_aligned_mosi(local):
     audio = record.features["audio"]
     np.testing.assert_array_equal(audio.values[20:25], inputs["train"][1, 15:, 300:305].astype("f4"))
     assert record.folds["standard"].tolist() == ["train"] * 2 + ["valid"] * 2 + ["test"] * 2
-    assert [line.split(":")[0] for line in record.sources] == list(BUILDERS["mosi_mfn"].required)
+    assert [line.split(":")[0] for line in record.sources] == PUBLIC_SETS["mosi_mfn"].required
     assert "AAAI 2018" in record.citation
     assert "MIT" in record.terms
 
@@ -122,10 +124,10 @@ def test_mfn_file_that_changed_is_refused(local):
 
 
 def test_mfn_files_in_several_folders_are_refused(tmp_path):
-    names = BUILDERS["mosi_mfn"].required
+    names = PUBLIC_SETS["mosi_mfn"].required
     files = {name: tmp_path / name[0] / name for name in names}
     with pytest.raises(DataError, match="lie in 2 folders"):
-        BUILDERS["mosi_mfn"].assemble(files)
+        BUILDERS["mosi_mfn"](files)
 
 
 def test_magbert_pickle_is_verified_and_read_word_by_word(local):

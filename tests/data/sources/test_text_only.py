@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from mmsa_lib.data.sources import build, fetch_originals, text_only
+from mmsa_lib.data.sources import PUBLIC_SETS, build, fetch_originals, text_only
 from mmsa_lib.data.sources.safe_pickle import UnsafePickleError, load_npz
 from mmsa_lib.data.sources.text_only import build_mosei, build_sims
 from mmsa_lib.errors import DataError
@@ -46,14 +46,14 @@ def mosei(tmp_path):
             table.append(f'{video},{clip},"He said ""{clip}""",{label},x,{split},0')
         (tmp_path / f"mosei_{split}.tsv").write_text("\n".join(lines) + "\n")
     (tmp_path / text_only.LABEL_TABLE).write_text("\n".join(table) + "\n")
-    return {name: tmp_path / name for name in text_only.MOSEI_FILES}
+    return {name: tmp_path / name for name in PUBLIC_SETS["mosei_text"].required}
 
 
 @pytest.fixture
 def sims(tmp_path):
     write_labels(tmp_path / "label.npz", CORPORA)
     (tmp_path / "transcription-engchi-polish.csv").write_text(TABLE, encoding="utf-8")
-    return {name: tmp_path / name for name in text_only.SIMS_FILES}
+    return {name: tmp_path / name for name in PUBLIC_SETS["sims_text"].required}
 
 
 def write_labels(path, corpora):
