@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -211,8 +211,9 @@ class Method(nn.Module, ABC):
         """The text encoder's parameters; biases and norm weights without decay [C: Self-MM]; empty without one."""
         if self.text_encoder is None:
             return []
-        decayed, plain = split_by_decay(self.text_encoder.named_parameters())
-        rate = self.config.learning_rate_text
+        parameters, rate = list(self.text_encoder.parameters()), self.config.learning_rate_text
+        decayed = [p for p in parameters if p.ndim > 1]
+        plain = [p for p in parameters if p.ndim <= 1]
         return [
             {"params": decayed, "lr": rate, "weight_decay": self.config.weight_decay_text, "name": "text"},
             {"params": plain, "lr": rate, "weight_decay": 0.0, "name": "text, no decay"},
@@ -276,12 +277,3 @@ def evaluation_mode(method: Method) -> Iterator[None]:
             yield
     finally:
         method.train(training)
-
-
-def split_by_decay(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Parameters with weight decay, and those without: biases and all one-dimensional weights (norms)."""
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for _, parameter in named:
-        (decayed if parameter.ndim > 1 else plain).append(parameter)
-    return decayed, plain

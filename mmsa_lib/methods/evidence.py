@@ -40,17 +40,14 @@ def numbers_only(given: Any, read: Any) -> Any:
     return read
 
 
-def evidence(default: Any, source: str, meaning: str, *, tag: Tag, unit: str = "", **constraints: Any) -> Any:
-    """A config field with its evidence, meaning and unit; ``constraints`` are pydantic's (``gt``, ``le`` …).
-
-    Written with the tag's own constructor: ``heads: int = R(4, "ours", "attention heads", ge=1)``.
-    """
-    return Field(
-        default, description=meaning, json_schema_extra={"tag": tag, "source": source, "unit": unit}, **constraints
-    )
+def _setting(default: Any, source: str, meaning: str, *, tag: Tag, unit: str = "", **constraints: Any) -> Any:
+    """A config field with its evidence, meaning and unit; ``constraints`` are pydantic's (``gt``, ``le`` …)."""
+    extra = {"tag": tag, "source": source, "unit": unit}
+    return Field(default, description=meaning, json_schema_extra=extra, **constraints)
 
 
-A, P, C, R, T, X = (partial(evidence, tag=tag) for tag in get_args(Tag))
+A, P, C, R, T, X = (partial(_setting, tag=tag) for tag in get_args(Tag))
+"""A setting is written with the constructor of its tag: ``heads: int = R(4, "ours", "attention heads", ge=1)``."""
 
 
 class EvidencedConfig(BaseModel):

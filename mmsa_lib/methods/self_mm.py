@@ -29,7 +29,7 @@ from mmsa_lib.nn.sequence import LSTMEncoder, pool
 
 __all__ = ["Centers", "SelfMM", "SelfMMConfig", "UnimodalLabelBank"]
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 TaskLetter = Literal["M", "T", "A", "V"]
@@ -211,7 +211,7 @@ class AccumulatingMethod(Method):
         if self.config.flush_last_group and self.micro_batches % group:
             self.apply_gradients(optimizers)
         elif epoch == 1 and 0 < self.micro_batches < group:
-            log.warning(
+            logger.warning(
                 f"{self.id} learns nothing: an epoch of {self.micro_batches} micro-batches is no group of "
                 f"update_epochs={group}; set flush_last_group=true, a smaller batch_size or a smaller update_epochs"
             )
