@@ -161,66 +161,51 @@ class _Module(NamedTuple):
 
 @cache
 def _read(source: str) -> _Module:
-    tree = _Cleaner().visit(parse(source))
-    statements, defined, imported = [], {}, set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imported |= {(alias.name, "") for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            imported |= {(node.module, alias.name) for alias in node.names}
-    ours = {(module, name) for module, name in imported if module.partition(".")[0] == PACKAGE}
-    for node in _Placeless().visit(tree).body:
-        text = ast.unparse(ast.fix_missing_locations(node))
-        statements.append(text)
+    statements: list[str] = []
+    defined: dict[str, str] = {}
+    imported: set[tuple[str, str]] = set()
+    lazy: set[str] = set()
+    tree = parse(source)
+    for node in _cleaned(tree.body, imported):
+        if isinstance(node, ast.Import | ast.ImportFrom):  # one by one; of this package only what gets another name
+            ours = isinstance(node, ast.ImportFrom) and node.module == PACKAGE
+            names = [alias for alias in node.names if alias.asname or not ours]
+            statements += [ast.unparse(type(node)(**{**vars(node), "names": [alias]})) for alias in names]
+            continue
         targets = getattr(node, "targets", [getattr(node, "target", None)])
-        names = [getattr(node, "name", None), *(getattr(target, "id", None) for target in targets)]
-        defined |= {name: text for name in names if isinstance(name, str)}
-    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    lazy = {text for text in texts if "__getattr__" in defined and text.replace(".", "").isidentifier()}
-    return _Module(tuple(statements), defined, frozenset(ours), frozenset(lazy))
+        names = {getattr(node, "name", None), *(getattr(target, "id", None) for target in targets)} - {None}
+        if "__all__" not in names:
+            statements.append(ast.unparse(ast.fix_missing_locations(node)))
+            defined |= dict.fromkeys(names, statements[-1])
+    if "__getattr__" in defined:
+        texts = {
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        lazy = {text for text in texts if text.replace(".", "").isidentifier()}
+    return _Module(tuple(statements), defined, frozenset(imported), frozenset(lazy))
 
 
-class _Cleaner(ast.NodeTransformer):
-    """Takes out what never runs: docstrings and other texts that stand alone, and imports for type checkers."""
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        super().generic_visit(node)
-        if getattr(node, "body", None) == []:
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
-        return node
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return None if is_text else self.generic_visit(node)
-
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
-        self.generic_visit(node)
-        return node.orelse if ast.unparse(node.test) == "TYPE_CHECKING" else node
-
-
-class _Placeless(ast.NodeTransformer):
-    """Takes out where names come from inside this package; imports of other packages stand one by one."""
-
-    def visit_Module(self, node: ast.Module) -> ast.Module:
-        body: list[ast.stmt] = []
-        for statement in node.body:
-            if isinstance(statement, ast.Import | ast.ImportFrom):
-                for alias in statement.names:
-                    single = type(statement)(**{**vars(statement), "names": [alias]})
-                    place = self.visit(single)
-                    if not _is_ours(single) or alias.asname:
-                        body.append(place)
-            elif ast.unparse(getattr(statement, "targets", [ast.Pass()])[0]) != "__all__":
-                body.append(self.visit(statement))
-        node.body = body
-        return node
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
-        return ast.ImportFrom(PACKAGE, node.names, 0) if _is_ours(node) else node
-
-
-def _is_ours(node: ast.AST) -> bool:
-    return isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE and node.level == 0
+def _cleaned(body: list[ast.stmt], imported: set[tuple[str, str]]) -> list[ast.stmt]:
+    """Statements without texts that stand alone, without imports for type checkers, and without where imports of this
+    package come from, which are added to ``imported``."""
+    kept: list[ast.stmt] = []
+    for node in body:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            continue
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            kept += _cleaned(node.orelse, imported)
+            continue
+        if isinstance(node, ast.Import):
+            imported |= {(alias.name, "") for alias in node.names if alias.name.partition(".")[0] == PACKAGE}
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module.partition(".")[0] == PACKAGE:
+            imported |= {(node.module, alias.name) for alias in node.names}
+            node.module = PACKAGE
+        for part in (node, *getattr(node, "handlers", ()), *getattr(node, "cases", ())):
+            for name in ("body", "orelse", "finalbody"):
+                if isinstance(inner := getattr(part, name, None), list):
+                    setattr(part, name, _cleaned(inner, imported) or ([ast.Pass()] if name == "body" else []))
+        kept.append(node)
+    return kept
 
 
 def _source(name: str, folder: Path) -> str:
