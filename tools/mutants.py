@@ -30,7 +30,6 @@ ALSO = {  # tests beside tests/FOLDER/test_NAME.py
     "losses/contrastive": ["methods/test_contrastive_mmcl"],
     "data/missing": ["data/test_masks"],
     "data/masks": ["data/test_missing"],
-    "evaluation/bootstrap": ["evaluation/test_statistics", "evaluation/test_hierarchical"],
 }
 FILES = [
     *(f"losses/{name}" for name in ("adversarial", "contrastive", "coral", "factorization")),
