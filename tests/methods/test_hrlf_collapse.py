@@ -5,7 +5,6 @@ import torch
 from hrlf_data import SMALL, small
 from method_data import make_split, train_epochs
 
-from companion.hrlf import frf_alone
 from mmsa_lib.errors import RunError
 from mmsa_lib.methods import create
 from mmsa_lib.methods.hrlf import HRLF, CollapseGuard, state_std
@@ -98,30 +97,3 @@ def test_a_method_that_was_not_started_has_no_spread(train):
 
 def test_spread():
     assert state_std(torch.tensor([[0.0, 1.0], [2.0, 1.0]])) == pytest.approx(0.5)
-
-
-def test_factorization_alone_collapses_and_detached_targets_slow_it():
-    widths = {"text": 6, "audio": 5, "vision": 4}
-    printed, detached = (
-        frf_alone((0, 40, 80), detach_targets=flag, widths=widths, batch_size=32, length=3) for flag in (False, True)
-    )
-    assert printed["step"].tolist() == [0, 40, 80]
-    assert set(printed["targets"]) == {"as printed"}
-    assert set(detached["targets"]) == {"detached"}
-    for name in ("loss", "z_norm", "z_sd", "q_sd"):
-        assert printed[name][0] == pytest.approx(detached[name][0], rel=1e-6)
-    assert printed["z_norm"][0] == pytest.approx(40**0.5, rel=1e-3)  # normalised to unit variance at the start
-    assert printed["loss"].iloc[-1] < 0.05 * printed["loss"][0]
-    assert printed["z_sd"].iloc[-1] < 0.02 * printed["z_sd"][0]
-    assert printed["z_norm"].iloc[-1] > 0.5 * printed["z_norm"][0]  # a constant, and not zero
-    assert detached["z_sd"].iloc[-1] > 2 * printed["z_sd"].iloc[-1]
-
-
-def test_factorization_alone_leaves_the_random_state_alone_and_repeats():
-    torch.manual_seed(3)
-    expected = torch.rand(2)
-    torch.manual_seed(3)
-    one = frf_alone((1,), widths={"text": 3, "audio": 3}, batch_size=4, length=2)
-    assert torch.equal(torch.rand(2), expected)
-    assert one.equals(frf_alone((1,), widths={"text": 3, "audio": 3}, batch_size=4, length=2))
-    assert not one.equals(frf_alone((1,), widths={"text": 3, "audio": 3}, batch_size=4, length=2, seed=1))

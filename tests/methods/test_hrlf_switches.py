@@ -3,10 +3,9 @@
 import pytest
 import torch
 from hrlf_data import FRF, STUDENT_TERMS, small, terms_of
-from method_data import build, make_split, train_epochs
+from method_data import make_split, train_epochs
 from torch import nn
 
-from mmsa_lib.data.batch import MODALITIES
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.losses.adversarial import nonsaturating_adversarial
 from mmsa_lib.methods import METHODS, provenance
@@ -184,14 +183,3 @@ def test_settings_that_do_not_fit(train, config, message):
 def test_one_modality_is_refused():
     with pytest.raises(ConfigError, match="has only audio"):
         small(make_split(modalities=("audio",)))
-
-
-def test_two_modalities_in_both_phases():
-    split = make_split(size=10, modalities=MODALITIES[:2])
-    method = small(split, "teacher")
-    for phase in method.phases:
-        method.start_phase(phase, split)
-        steps, _ = train_epochs(method, split, epochs=2, size=5)
-        assert all(torch.tensor(list(step.values())).isfinite().all() for step in steps)
-    assert method.student.stack[0].in_features == 16
-    assert build("hrlf", split)(split.data).representations["fusion"].shape == (10, 80)
