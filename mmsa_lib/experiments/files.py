@@ -123,18 +123,6 @@ def read_json(path: Path, **expected: type) -> Any:
     return content
 
 
-def read_resolved(folder: Path) -> dict[str, Any]:
-    """The resolved values of a run, its task and feature widths among them.
-
-    Raises:
-        DataError: the file is missing, damaged or something else.
-    """
-    resolved = read_json(folder / CONFIG, resolved=dict)["resolved"]
-    if not all(isinstance(resolved.get(name), dict) for name in ("task", "dims")):
-        raise DataError(f"{folder / CONFIG} does not say what was predicted from what; {REPEAT}")
-    return resolved
-
-
 def run_problem(folder: Path) -> str:
     """What a finished folder claims but does not hold, in words; empty where it is as its run left it.
 

@@ -186,8 +186,10 @@ def _read(source: str) -> _Module:
 
 
 def _cleaned(body: list[ast.stmt], imported: set[tuple[str, str]]) -> list[ast.stmt]:
-    """Statements without texts that stand alone, without imports for type checkers, and without where imports of this
-    package come from, which are added to ``imported``."""
+    """Statements without what never runs (texts, imports for type checkers) and without places inside this package.
+
+    The places from which something is imported are added to ``imported``.
+    """
     kept: list[ast.stmt] = []
     for node in body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):

@@ -467,7 +467,9 @@ def _test_metrics(test: Utterances, batch_size: int, method: Method) -> dict[str
 
 def _check_fits(result: RunResult, data: Utterances) -> None:
     """Refuse data of another task or of other widths than a run was trained on."""
-    trained = files.read_resolved(result.folder)
+    trained = files.read_json(result.folder / files.CONFIG, resolved=dict)["resolved"]
+    if not all(isinstance(trained.get(name), dict) for name in ("task", "dims")):
+        raise DataError(f"{result.folder / files.CONFIG} does not say what was predicted from what; {files.REPEAT}")
     task = json.loads(json.dumps(asdict(data.task)))
     if task != trained["task"]:
         raise DataError(f"{data.name} has task {task}, but run {result.run_id} was trained for {trained['task']}")

@@ -164,26 +164,6 @@ class TestTraining:
         assert json.loads(augmented.metrics["changes"].iloc[0])["missing"] == "stochastic"
         assert find_run(augmented.folder).config.missing == "stochastic"
 
-    def test_an_interrupted_run_equals_an_uninterrupted_one(self, small_config, tmp_path, monkeypatch):
-        changes = {"config": {"max_epochs": 4, "batch_size": 16}, "missing": "stochastic", "protocols": ("rate",)}
-        config = small_config(method="early_fusion", **changes)
-        whole = run(config, tmp_path / "whole", progress="none")
-        original = EarlyFusion.start_epoch
-
-        def stop(self, epoch):
-            if epoch == 3:
-                raise KeyboardInterrupt
-            original(self, epoch)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(EarlyFusion, "start_epoch", stop)
-            with pytest.raises(KeyboardInterrupt):
-                run(config, tmp_path / "broken", progress="none")
-        resumed = run(config, tmp_path / "broken", progress="none")
-        assert resumed.environment["training"]["resumed_after"] == 2
-        for name in ("history.csv", "metrics.csv", "predictions.h5", "spread.csv"):
-            assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
-
     def test_a_method_that_makes_its_own_missing_samples_refuses_it(self, small_config, monkeypatch):
         class Own(EarlyFusion):
             own_missing: ClassVar[bool] = True

@@ -21,6 +21,7 @@ from mmsa_lib.experiments import files, runs
 from mmsa_lib.experiments.files import RUN_LOG, logged_runs, write_manifest
 from mmsa_lib.experiments.results import collect
 from mmsa_lib.experiments.runs import find_run, prediction_table, run
+from mmsa_lib.methods.base import Method
 from mmsa_lib.methods.fusion_baselines import TextOnly
 from mmsa_lib.training import predict
 
@@ -121,11 +122,6 @@ def test_a_finished_run_that_lost_content_is_made_again(finished, small_config, 
     assert run(small_config(), tmp_path, progress="none").finished_before
     if name not in ("environment.json", "manifest.json"):
         assert path.read_bytes() == good
-
-
-def test_a_finished_run_without_a_file_is_made_again(finished, small_config, tmp_path):
-    (finished.folder / "predictions.h5").unlink()
-    assert not run(small_config(), tmp_path, progress="none").finished_before
 
 
 def forge(folder, name, change):
@@ -301,29 +297,35 @@ class Interrupted(BaseException):
 
 
 def interrupt_in_epoch(monkeypatch, epoch, error=Interrupted):
-    original = TextOnly.start_epoch
+    original = Method.start_epoch
 
     def start_epoch(self, number):
         if number == epoch:
             raise error("in the middle")
         original(self, number)
 
-    monkeypatch.setattr(TextOnly, "start_epoch", start_epoch)
+    monkeypatch.setattr(Method, "start_epoch", start_epoch)
 
 
-def test_an_interrupted_run_is_resumed_and_equals_an_uninterrupted_one(small_config, tmp_path, monkeypatch):
-    config = small_config(config={"max_epochs": 4, "batch_size": 16})
+@pytest.mark.parametrize("more", [{}, {"method": "early_fusion", "missing": "stochastic", "protocols": ("rate",)}])
+def test_an_interrupted_run_is_resumed_and_equals_an_uninterrupted_one(small_config, tmp_path, monkeypatch, more):
+    monkeypatch.setenv("MMSA_LIB_MASKS", str(tmp_path / "masks"))
+    config = small_config(config={"max_epochs": 4, "batch_size": 16}, **more)
     whole = run(config, tmp_path / "whole", progress="none")
     with monkeypatch.context() as patch:
         interrupt_in_epoch(patch, 3)
         with pytest.raises(Interrupted):
             run(config, tmp_path / "broken", progress="none")
     folder = tmp_path / "broken" / whole.run_id
-    assert names(folder) == {"config.json", "environment.json", "checkpoint.pt", "checkpoint.best-0-2.pt"}
+    left = names(folder)
+    assert left >= {"config.json", "environment.json", "checkpoint.pt"}
+    assert [name.partition("-")[0] for name in left - {"config.json", "environment.json", "checkpoint.pt"}] == [
+        "checkpoint.best"
+    ]
     resumed = run(config, tmp_path / "broken", progress="none")
     assert resumed.environment["training"]["resumed_after"] == 2
     assert names(folder) == WRITTEN
-    for name in ("history.csv", "metrics.csv", "predictions.h5"):
+    for name in ("history.csv", "metrics.csv", "predictions.h5", "spread.csv"):
         assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
 
 

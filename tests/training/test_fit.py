@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -110,21 +111,30 @@ def test_equal_seeds_give_equal_predictions_and_other_seeds_do_not(splits, new_m
     assert not torch.equal(trained(3), trained(4))
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 6])
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(splits, new_method, tmp_path, stop_after):
-    whole_method = new_method()
-    whole = fit(whole_method, *splits, seed=3, progress="none")
+def interrupted(build, splits, path, stop, **options):
+    """A method that was trained with an interruption where ``stop`` says so of the progress, and its result."""
 
     def interrupt(state):
-        if state.epoch == stop_after:
+        if stop(state):
             raise KeyboardInterrupt
 
-    path = tmp_path / "checkpoint.pt"
     with pytest.raises(KeyboardInterrupt):
-        fit(new_method(), *splits, seed=3, checkpoint=path, on_epoch=interrupt, progress="none")
+        fit(build(), *splits, seed=3, checkpoint=path, on_epoch=interrupt, progress="none", **options)
     torch.rand(7)  # the state of the random sources in between must not matter
-    method = new_method(seed=99)
-    resumed = fit(method, *splits, seed=3, checkpoint=path, progress="none")
+    method = build(seed=99)
+    # How often to save is no part of what is trained: another value still resumes.
+    options.pop("settings", None)
+    return method, fit(method, *splits, seed=3, checkpoint=path, progress="none", **options)
+
+
+@pytest.mark.parametrize("augment", [None, stochastic_missing])
+@pytest.mark.parametrize("stop_after", [1, 3, 6])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(splits, new_method, tmp_path, stop_after, augment):
+    whole_method = new_method()
+    whole = fit(whole_method, *splits, seed=3, augment=augment, progress="none")
+    method, resumed = interrupted(
+        new_method, splits, tmp_path / "checkpoint.pt", lambda state: state.epoch == stop_after, augment=augment
+    )
     assert resumed.resumed_after == stop_after
     pd.testing.assert_frame_equal(resumed.history, whole.history, check_exact=True)
     assert (resumed.best_epoch, resumed.best_value) == (whole.best_epoch, whole.best_value)
@@ -180,24 +190,6 @@ class TestAugmentation:
         assert not first.equal(second)
         assert all(a.equal(b) for a, b in zip((first, second), observed(3), strict=True))
         assert not observed(4)[0].equal(first)
-
-    @pytest.mark.parametrize("stop_after", [1, 4])
-    def test_an_interrupted_run_goes_on_exactly(self, splits, new_method, tmp_path, stop_after):
-        def interrupt(state):
-            if state.epoch == stop_after:
-                raise KeyboardInterrupt
-
-        options = {"seed": 3, "augment": stochastic_missing, "progress": "none"}
-        whole_method = new_method()
-        whole = fit(whole_method, *splits, **options)
-        path = tmp_path / "checkpoint.pt"
-        with pytest.raises(KeyboardInterrupt):
-            fit(new_method(), *splits, **options, checkpoint=path, on_epoch=interrupt)
-        method = new_method(seed=99)
-        resumed = fit(method, *splits, **options, checkpoint=path)
-        assert resumed.resumed_after == stop_after
-        pd.testing.assert_frame_equal(resumed.history, whole.history, check_exact=True)
-        assert torch.equal(predict(method, splits[1]), predict(whole_method, splits[1]))
 
     def test_a_checkpoint_without_it_is_not_resumed_with_it(self, splits, new_method, tmp_path):
         path = tmp_path / "checkpoint.pt"
@@ -352,16 +344,10 @@ class TestPhases:
         whole_method = new_method(two_phases, max_epochs=3)
         whole = fit(whole_method, *splits, seed=3, progress="none")
 
-        def interrupt(state):
-            if (state.phase, state.epoch) == (phase, epoch):
-                raise KeyboardInterrupt
-
-        path = tmp_path / "checkpoint.pt"
-        with pytest.raises(KeyboardInterrupt):
-            fit(new_method(two_phases, max_epochs=3), *splits, seed=3, checkpoint=path, on_epoch=interrupt,
-                progress="none")  # fmt: skip
-        method = new_method(two_phases, max_epochs=3)
-        resumed = fit(method, *splits, seed=3, checkpoint=path, progress="none")
+        method, resumed = interrupted(
+            partial(new_method, two_phases, max_epochs=3), splits, tmp_path / "checkpoint.pt",
+            lambda state: (state.phase, state.epoch) == (phase, epoch),
+        )  # fmt: skip
         pd.testing.assert_frame_equal(resumed.history, whole.history, check_exact=True)
         assert torch.equal(predict(method, splits[1]), predict(whole_method, splits[1]))
 
@@ -369,16 +355,9 @@ class TestPhases:
 def test_resuming_between_two_checkpoints_repeats_only_the_epochs_after_the_last_one(splits, new_method, tmp_path):
     whole = fit(new_method(), *splits, seed=3, progress="none")
 
-    def interrupt(state):
-        if state.epoch == 5:
-            raise KeyboardInterrupt
-
-    path = tmp_path / "checkpoint.pt"
-    with pytest.raises(KeyboardInterrupt):
-        fit(new_method(), *splits, seed=3, checkpoint=path, settings={"checkpoint_every": 2}, on_epoch=interrupt,
-            progress="none")  # fmt: skip
-    # How often to save is no part of what is trained: another value still resumes.
-    resumed = fit(new_method(), *splits, seed=3, checkpoint=path, progress="none")
+    _, resumed = interrupted(
+        new_method, splits, tmp_path / "checkpoint.pt", lambda state: state.epoch == 5, settings={"checkpoint_every": 2}
+    )
     assert resumed.resumed_after == 4
     pd.testing.assert_frame_equal(resumed.history, whole.history, check_exact=True)
 
@@ -433,16 +412,10 @@ def test_a_state_beside_the_parameters_survives_an_interruption(splits, new_meth
         def load_training_state(self, state):
             self.memory, self.validations = state["memory"], state["validations"]
 
-    def interrupt(state):
-        if state.epoch == 3:
-            raise KeyboardInterrupt
-
     straight = new_method(Remembering)
     expected = fit(straight, *splits, seed=3, progress="none")
-    with pytest.raises(KeyboardInterrupt):
-        fit(new_method(Remembering), *splits, seed=3, checkpoint=tmp_path / "c", on_epoch=interrupt, progress="none")
-    resumed = new_method(Remembering)
-    result = fit(resumed, *splits, seed=3, checkpoint=tmp_path / "c", progress="none")
+    build = partial(new_method, Remembering)
+    resumed, result = interrupted(build, splits, tmp_path / "c", lambda state: state.epoch == 3)
     pd.testing.assert_frame_equal(result.history, expected.history)
     assert torch.equal(resumed.validations, straight.validations)
     assert resumed.validations.item() == pytest.approx(sum(values(expected, "valid", "loss/task")))
