@@ -71,23 +71,27 @@ class Source:
         path: Path | str,
         layout: str,
         cut_valid: float,
-        columns: Callable[[Any, str], Mapping[Any, Any]] = lambda part, where: part,
+        columns: Callable[[Any, str, Repairs], Mapping[Any, Any]] = lambda part, *_: part,
     ) -> Source:
         """Open a pickle.
 
         Args:
             layout: key in :data:`~mmsa_lib.data.sources.layouts.LAYOUTS` of the layout that it must have.
-            columns: a split and its place to its fields by name, where a split is no dict.
+            columns: a split, its place and the repairs to its fields by name, where a split is no dict.
 
         Raises:
             UnsafePickleError: the pickle asks for anything but plain data.
             DataError: it has another layout, or a split is missing or given twice.
         """
-        path = Path(path)
+        path, repairs = Path(path), Repairs()
         splits, beside = splits_of(load(path), layout, path, cut_valid)
-        where = {split: f"{path} [{split}]" for split in splits}
-        fields = {split: Fields(columns(part, where[split]), where[split], layout) for split, part in splits.items()}
-        return cls(path, fields, beside, cut_valid)
+        fields = {}
+        for split, part in splits.items():
+            where = f"{path} [{split}]"
+            fields[split] = Fields(columns(part, where, repairs), where, layout)
+        source = cls(path, fields, beside, cut_valid)
+        source.repairs = repairs
+        return source
 
     @property
     def all_ids(self) -> list[str]:

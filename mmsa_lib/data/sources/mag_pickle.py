@@ -57,9 +57,7 @@ def read(
         DataError: another layout (named), a sample whose words and rows differ in number, a missing or empty split, a
             label that is NaN or out of range, or a segment that occurs twice.
     """
-    repairs = Repairs()
-    source = Source.of_pickle(path, "mag", cut_valid, lambda samples, where: _columns(samples, where, repairs))
-    source.repairs = repairs
+    source = Source.of_pickle(path, "mag", cut_valid, _columns)
     ids = {split: fields.take("id") for split, fields in source.splits.items()}
     source.name_samples(ids, [video_of(i) for names in ids.values() for i in names])
     labels = [label for fields, _ in source.parts() for label in fields.take("labels")]
