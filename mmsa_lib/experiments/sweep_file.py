@@ -68,17 +68,6 @@ class _Part(BaseModel):
     ablations: dict[str, dict[str, Any]] = Field(default_factory=dict)
     seeds: list[Annotated[int, Field(strict=True, ge=0, lt=2**32)]] | None = None
 
-    def added(self, block: _Part | None) -> _Part:
-        """This part with what ``block`` adds; equal names are replaced, mappings among the parameters merged."""
-        if block is None:
-            return self
-        return _Part(
-            parameters=merge(merge({}, self.parameters), block.parameters),
-            grid={**self.grid, **block.grid},
-            ablations={**self.ablations, **block.ablations},
-            seeds=self.seeds if block.seeds is None else block.seeds,
-        )
-
 
 class Block(_Part):
     """A part of a sweep. What it gives is added to what the file gives for all."""
@@ -101,10 +90,12 @@ class SweepFile(_Part):
     timeout: float = Field(default=3600, gt=0, le=10_000_000, strict=True)
     blocks: list[Block] = Field(default_factory=list)
 
-    @property
-    def parts(self) -> list[tuple[str, _Part]]:
-        """Name and whole content of each block; the file itself where there are none."""
-        return [(block.name if block else "", self.added(block)) for block in self.blocks or [None]]
+    def varied(self, block: Block | None) -> _Part:
+        """Grid, ablations and seeds of ``block`` added to those of the file; equal names are replaced."""
+        if block is None:
+            return self
+        grid, ablations = {**self.grid, **block.grid}, {**self.ablations, **block.ablations}
+        return _Part(grid=grid, ablations=ablations, seeds=self.seeds if block.seeds is None else block.seeds)
 
 
 @dataclass(frozen=True)
@@ -166,7 +157,7 @@ def _check(sweep: SweepFile) -> None:
             raise ConfigError(f": {where}seeds must be one or more different numbers, not {part.seeds}")
     count = 0
     for block in sweep.blocks or [None]:  # counted before anything is built
-        whole = sweep.model_copy(update={"parameters": {}}).added(block and block.model_copy(update={"parameters": {}}))
+        whole = sweep.varied(block)
         seeds = 1 if whole.seeds is None else len(whole.seeds)
         count += max(1, len(whole.ablations)) * math.prod(map(len, whole.grid.values())) * seeds
         if whole.seeds is not None and any(SEED in part for part in (whole.grid, *whole.ablations.values())):
@@ -205,13 +196,15 @@ def choices(sweep: SweepFile) -> Iterator[Choice]:
     Raises:
         ConfigError: a dotted key reaches into something that is no mapping.
     """
-    for name, part in sweep.parts:
+    for block in sweep.blocks or [None]:
+        part = sweep.varied(block)
+        parameters = merge(merge({}, sweep.parameters), block.parameters if block else {})
         steps = [{}] if part.seeds is None else [{SEED: seed} for seed in part.seeds]
         combinations = [dict(zip(part.grid, values, strict=True)) for values in itertools.product(*part.grid.values())]
         ablations = (part.ablations or {"": {}}).items()
         for (ablation, changes), combination, seed in itertools.product(ablations, combinations, steps):
             varied = {**combination, **changes, **seed}
-            yield Choice(name, ablation, merge(merge({}, part.parameters), varied), varied)
+            yield Choice(block.name if block else "", ablation, merge(parameters, varied), varied)
 
 
 @dataclass(frozen=True)
@@ -339,19 +332,6 @@ def _short(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def check_run(values: Mapping[str, Any]) -> None:
-    """Check the parameters of a notebook that makes one run, so that a misspelt setting is refused before a kernel.
-
-    Raises:
-        ConfigError: the run can't exist.
-    """
-    if values.keys() >= RUN_PARAMETERS:
-        from mmsa_lib.experiments.config import RunConfig
-
-        known = {key: value for key, value in values.items() if key in RunConfig.model_fields}
-        RunConfig(**known).method_config  # noqa: B018 (checks the method's values)
-
-
 class _Brought(NamedTuple):
     """What a notebook adds to the library itself, read from its code.
 
@@ -369,12 +349,21 @@ class _Brought(NamedTuple):
 
 
 def _check_run(values: Mapping[str, Any], brought: _Brought) -> None:
-    """As :func:`check_run`, except that names which the notebook brings are known."""
+    """Check the parameters of a notebook that makes one run, so that a misspelt setting is refused before a kernel.
+
+    Names that the notebook brings are known.
+
+    Raises:
+        ConfigError: the run can't exist.
+    """
     method = values.get("method")
-    if isinstance(method, str) and method in brought.names:
+    if not values.keys() >= RUN_PARAMETERS or (isinstance(method, str) and method in brought.names):
         return
+    from mmsa_lib.experiments.config import RunConfig
+
     try:
-        check_run(values)
+        known = {key: value for key, value in values.items() if key in RunConfig.model_fields}
+        RunConfig(**known).method_config  # noqa: B018 (checks the method's values)
     except UnknownNameError as error:
         asked = {value for value in values.values() if isinstance(value, str)} | set(values.get("protocols") or ())
         if brought.unseen or asked & brought.names:

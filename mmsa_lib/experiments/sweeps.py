@@ -263,9 +263,13 @@ class LocalExecutor:
     def launcher(self) -> Launcher:
         """Starts the notebooks; left when the sweep ends."""
         launcher = Launcher(DEFAULT_IMPORTS if self.warm else None, thread_variables(self.threads))
-        # Asked now, so that the imports in advance do not count as time of the first points.
-        if self.warm and launcher.reason:
-            print(f"every kernel starts cold: {launcher.reason}", file=sys.stderr)
+        try:
+            # Asked now, so that the imports in advance do not count as time of the first points.
+            if self.warm and (reason := launcher.reason):
+                print(f"every kernel starts cold: {reason}", file=sys.stderr)
+        except BaseException:  # Ctrl-C meanwhile
+            launcher.close()
+            raise
         return launcher
 
     def outcomes(self, points: Sequence[Point], runs: Path, stop: threading.Event) -> Iterator[Outcome]:
