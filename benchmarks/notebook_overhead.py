@@ -1,8 +1,8 @@
 """What a run of a notebook costs before and after its cells: in a new process, and in a forked kernel.
 
-Both kinds run in turns, so that whatever else the machine does meets both. Processor time is that of the run's own
-processes, the one that runs the notebook and its kernel; wall-clock time also counts waiting. The start of the server
-that kernels are forked from is paid once and told apart.
+Both kinds run in turns, so that whatever else the machine does meets both. Processor time is that of the kernel;
+wall-clock time also counts waiting, and the worker that runs the notebook, which is kept from one to the next. The
+start of the server that kernels are forked from is paid once and told apart.
 
     python benchmarks/notebook_overhead.py
 """
@@ -22,12 +22,8 @@ from mmsa_lib.experiments.kernels import Launcher
 from mmsa_lib.experiments.notebooks import execute
 from mmsa_lib.experiments.warm import DEFAULT_IMPORTS
 
-# Read by the last cell: what the kernel and the process that runs the notebook have used so far.
-USED = (
-    "import os, time\n"
-    "fields = open(f'/proc/{os.getppid()}/stat').read().rpartition(')')[2].split()\n"
-    "print(time.process_time() + (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK'))"
-)
+# Read by the last cell: what the kernel has used so far.
+USED = "import time\nprint(time.process_time())"
 IMPORTS = (
     "import matplotlib.pyplot, pandas, torch, torch._dynamo, transformers\n"
     "import transformers.models.bert.modeling_bert\n"
