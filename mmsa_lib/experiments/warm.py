@@ -62,7 +62,7 @@ def prepare(imports: Sequence[str], folder: str) -> dict[str, Any]:
             with suppress(EOFError, OSError):
                 reader, writer = _SERVER.Pipe(duplex=False)
                 probe = _SERVER.Process(target=_tell, args=(writer,))
-                probe.start()
+                _start(probe)
                 writer.close()
                 return reader.recv()
     finally:
@@ -78,10 +78,20 @@ def launch(provisioner: Any, command: Sequence[str], **options: Any) -> bool:
         return False
     variables = {**options["env"], "JPY_PARENT_PID": str(os.getpid())}
     kernel = _SERVER.Process(target=_be_kernel, args=(command[3:], options.get("cwd"), variables), name="MainProcess")
-    kernel.start()
+    _start(kernel)
     provisioner.process, provisioner.pid, provisioner.pgid = _Forked(kernel), kernel.pid, kernel.pid
     provisioner.cwd = options.get("cwd", Path.cwd())
     return True
+
+
+def _start(process: Any) -> None:
+    """Start a forked process, in a new server if the last one was killed."""
+    for _ in range(200):
+        try:
+            return process.start()
+        except ConnectionRefusedError:  # it was killed just now, and the system has not told yet
+            time.sleep(0.05)
+    return process.start()
 
 
 class _Forked:
