@@ -44,6 +44,8 @@ DEFAULT_IMPORTS = (
 _SERVER = multiprocessing.get_context("forkserver")
 _WANTED = "MMSA_LIB_IMPORTS_IN_ADVANCE"
 _KERNEL = "ipykernel_launcher"
+_wanted: list[str] = []
+"""In a worker: what its servers import."""
 _told: dict[str, Any] = {}
 """In a server and what it forks: why forking would not be safe, and the files that may be edited, with their states."""
 
@@ -55,8 +57,7 @@ def prepare(imports: Sequence[str], folder: str) -> dict[str, Any]:
     """
     vars(sys.modules["__main__"]).update(__file__=None, __spec__=None)  # else each kernel would first import it
     _SERVER.set_forkserver_preload([__name__])
-    os.environ[_WANTED], usual = json.dumps(imports), tempfile.tempdir
-    tempfile.tempdir = folder
+    _wanted[:], usual, tempfile.tempdir = imports, tempfile.tempdir, folder
     try:
         for _ in range(2):
             with suppress(EOFError, OSError):
@@ -66,7 +67,6 @@ def prepare(imports: Sequence[str], folder: str) -> dict[str, Any]:
                 writer.close()
                 return reader.recv()
     finally:
-        del os.environ[_WANTED]
         tempfile.tempdir = usual
     return {"reason": "the server of kernels ended", "files": {}, "died": True}
 
@@ -85,13 +85,16 @@ def launch(provisioner: Any, command: Sequence[str], **options: Any) -> bool:
 
 
 def _start(process: Any) -> None:
-    """Start a forked process, in a new server if the last one was killed."""
-    for _ in range(200):
-        try:
-            return process.start()
-        except ConnectionRefusedError:  # it was killed just now, and the system has not told yet
-            time.sleep(0.05)
-    return process.start()
+    """Start a forked process, in a new server (which reads the variable) if there is none or it was killed."""
+    os.environ[_WANTED] = json.dumps(_wanted)
+    try:
+        for _ in range(200):
+            with suppress(ConnectionRefusedError):
+                return process.start()
+            time.sleep(0.05)  # the server was killed just now, and the system has not told yet
+        return process.start()
+    finally:
+        del os.environ[_WANTED]
 
 
 class _Forked:
