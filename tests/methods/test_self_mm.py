@@ -3,9 +3,10 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from method_data import TinyTextEncoder, build, make_split, train_epochs
+from method_data import TinyTextEncoder, build, make_split, pad, train_epochs
 
 from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.errors import ConfigError, RunError
@@ -65,6 +66,39 @@ def test_generated_labels(distance, relative):
     expected = naive_labels(bank, features, labels, distance, relative)
     for name, value in bank.generate(features, labels).items():
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-3)
+
+
+def test_closed_form():
+    bank, labels = make_bank()
+    bank = bank.double()
+    features = {name: x.double() for name, x in random_features(3).items()}
+    deltas = bank.relative_distances(torch.cat(list(features.values()), dim=1))
+    delta = dict(zip(WIDTHS, deltas.unbind(dim=1), strict=True))
+    for name, value in bank.generate(features, labels.double()).items():
+        d_s, d_m = delta[name], delta["fusion"]
+        expected = labels + (d_s - d_m) / 2 * (labels + d_m) / d_m
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_clip_rate_of_standard_gaussians():
+    """Relative distances standard Gaussian, labels uniform on -3..3: an independent simulation of the closed form."""
+
+    class GaussianBank(UnimodalLabelBank):
+        def relative_distances(self, joined):
+            return joined
+
+    torch.manual_seed(0)
+    size = 40_000
+    bank = GaussianBank(size, {"fusion": 1, "text": 1}, BOUND)
+    labels = torch.rand(size) * 6 - 3
+    bank.update(2, torch.arange(size), {"fusion": torch.randn(size, 1), "text": torch.randn(size, 1)}, labels)
+
+    generator = np.random.default_rng(0)
+    d_m, d_s = generator.standard_normal((2, 1_000_000))
+    y = generator.uniform(-3, 3, 1_000_000)
+    expected = (np.abs(y + (d_s - d_m) / 2 * (y + d_m) / d_m) > BOUND).mean()
+    assert 0.15 < expected < 0.2
+    assert bank.clip_rate()["text"] == pytest.approx(expected, abs=0.006)
 
 
 def test_momentum_is_the_weighted_mean_over_epochs_and_without_it_the_epoch_counts_alone():
@@ -352,6 +386,20 @@ def test_accumulated_gradients_are_sums(train):
     for name, gradient in summed.items():
         other = method.get_parameter(name).grad
         torch.testing.assert_close(gradient, torch.zeros_like(gradient) if other is None else other)
+
+
+def test_padding_changes_no_step(train):
+    states = []
+    for batch in (train.data, pad(train.data)):
+        method = build("self_mm", train, update_epochs=1)
+        optimizers = method.optimizers()
+        for epoch in (1, 2, 3):
+            method.start_epoch(epoch)
+            torch.manual_seed(epoch)
+            method.training_step(batch, optimizers)
+        states.append(state(method))
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-5)
 
 
 def test_five_parameter_groups(monkeypatch):
