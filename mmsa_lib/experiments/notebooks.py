@@ -361,7 +361,7 @@ def _is_dropped(output: Any, keep_stderr: bool) -> bool:
 
 
 def _small_png(encoded: str) -> str:
-    """A base64 PNG with at most 256 colours, or as it was where that is no smaller or it is no picture that opens."""
+    """A base64 PNG with at most 128 colours, or as it was where that is no smaller or it is no picture that opens."""
     from PIL import Image
 
     small = io.BytesIO()
@@ -369,7 +369,7 @@ def _small_png(encoded: str) -> str:
         with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
             if picture.mode == "P":
                 return encoded
-            picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+            picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     except (OSError, ValueError):
         return encoded
     shorter = base64.b64encode(small.getvalue()).decode("ascii") + "\n"
