@@ -28,13 +28,11 @@ ROOT = Path(__file__).resolve().parent.parent
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.txt")
 ALSO = {  # tests beside tests/FOLDER/test_NAME.py
     "losses/contrastive": ["methods/test_contrastive_mmcl"],
-    "data/missing": ["data/test_masks"],
-    "data/masks": ["data/test_missing"],
 }
 FILES = [
     *(f"losses/{name}" for name in ("adversarial", "contrastive", "coral", "factorization")),
-    *("losses/mutual_information", "data/missing", "data/masks", "data/scaling", "training/fit"),
-    *(f"evaluation/{name}" for name in ("metrics", "statistics", "bootstrap", "selection")),
+    *("losses/mutual_information", "data/missing", "data/loading", "training/fit"),
+    *(f"evaluation/{name}" for name in ("metrics", "statistics", "bootstrap")),
 ]
 TARGETS = {
     f"mmsa_lib/{name}.py": [
