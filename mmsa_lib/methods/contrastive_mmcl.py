@@ -44,32 +44,22 @@ Stage = Literal["specific", "shared"]
 class ContrastiveMMCLConfig(MethodConfig):
     """Values of ``contrastive_mmcl``; the ``no_…`` switches and ``single_stage`` are its ablations."""
 
-    batch_size: int = R(
-        64,
-        "HSCL has 128 [P]; contrast needs negatives, so never below 32",
-        "samples per step; also the samples that are contrasted with each other",
-        unit="samples",
-        ge=1,
-    )
+    batch_size: int = R(64, "HSCL has 128 [P]; contrast needs negatives, so never below 32", unit="samples", ge=1)
+    """samples per step; also the samples that are contrasted with each other"""
     encoder: Literal["transformer", "lstm"] = R(
-        "transformer",
-        "ConFEDE and HSCL have Transformers, Self-MM an LSTM [P]; not available [X]",
-        "encoders of both stages",
+        "transformer", "ConFEDE and HSCL have Transformers, Self-MM an LSTM [P]; not available [X]"
     )
+    """encoders of both stages"""
     width: int = R(
         64,
         "half of HSCL's and Semi-IIN's 128 [P]: about equal validation error in under half the time [T]",
-        "d, width of projections and states",
         unit="features",
         ge=1,
     )
+    """d, width of projections and states"""
     layers_specific: int = R(2, "ConFEDE 2, HSCL 3 [P]", "layers of each modality's own encoder", ge=1)
-    layers_shared: int = R(
-        1,
-        "ours; one encoder for all modalities as in MISA and DMD [P]",
-        "layers of the encoder that modalities share",
-        ge=1,
-    )
+    layers_shared: int = R(1, "ours; one encoder for all modalities as in MISA and DMD [P]", ge=1)
+    """layers of the encoder that modalities share"""
     heads: int = R(4, "ours", "attention heads", ge=1)
     feedforward: int = R(128, "ours, twice the width", "hidden width inside Transformer layers", ge=1)
     dropout: float = R(0.1, "ours", "dropout in Transformer layers", ge=0, lt=1)
@@ -79,64 +69,33 @@ class ContrastiveMMCLConfig(MethodConfig):
     squash: Squash = R("squash", "Sabour et al.; tanh in GraphCAGE [P]", "activation of capsules")
     temperature_cmc: float = R(0.1, "DCL .1, SupCon .07, ConFEDE and HSCL .5 [P]", "temperature of CMC", gt=0)
     temperature_smc: float = R(0.1, "DCL .1 [P]", "temperature of SMC", gt=0)
-    modulation: Modulation = R(
-        "focal",
-        "weights grow with distance [A], formula ours",
-        "formula of the self-modulation factors in both modules",
-    )
-    gamma: float = R(
-        1.0,
-        "ours; larger values cost class separation on toy data [T]",
-        "exponent of the focal factors; 0 is plain SupCon",
-        ge=0,
-    )
-    decoupled_cmc: bool = R(
-        False,
-        "SupCon keeps positives in the denominator [P]",
-        "only samples of other categories in the denominator of CMC",
-    )
-    decouple: Decouple = R(
-        "cross_only",
-        "'decoupling the self-contrast of all modalities' [A], reading ours",
-        "denominator of SMC: other samples of the other modality; all but the anchor itself (self_only); other "
-        "samples of both modalities (keep_intra); cross_only plus a uniformity term inside each modality",
-    )
+    modulation: Modulation = R("focal", "weights grow with distance [A], formula ours")
+    """formula of the self-modulation factors in both modules"""
+    gamma: float = R(1.0, "ours; larger values cost class separation on toy data [T]", ge=0)
+    """exponent of the focal factors; 0 is plain SupCon"""
+    decoupled_cmc: bool = R(False, "SupCon keeps positives in the denominator [P]")
+    """only samples of other categories in the denominator of CMC"""
+    decouple: Decouple = R("cross_only", "'decoupling the self-contrast of all modalities' [A], reading ours")
+    """denominator of SMC: other samples of the other modality; all but the anchor itself (self_only); other samples of
+    both modalities (keep_intra); cross_only plus a uniformity term inside each modality"""
     uniformity_weight: float = R(1.0, "ours", "weight of that term with decouple='uniformity'", ge=0)
-    positives: Positives = R(
-        "instance",
-        "SMC forms pairs by modality, in contrast to category [A]",
-        "positives of SMC: the same sample, or also samples of the same category",
-    )
-    categories: Categories = R(
-        "sign",
-        "classification_labels of the MMSA files [P]; ranked: HSCL's SupConR [P]",
-        "categories of CMC: sign of the label (or emotion pattern), seven bins over the label range, or none "
-        "but a ranking by label distance (then temperature_cmc=0.5 as in HSCL)",
-    )
-    contrast_absent: bool = R(
-        False,
-        "ours: a modality without one observed frame has the same vector in every sample",
-        "contrast wholly missing modalities as well",
-    )
+    positives: Positives = R("instance", "SMC forms pairs by modality, in contrast to category [A]")
+    """positives of SMC: the same sample, or also samples of the same category"""
+    categories: Categories = R("sign", "classification_labels of the MMSA files [P]; ranked: HSCL's SupConR [P]")
+    """categories of CMC: sign of the label (or emotion pattern), seven bins over the label range, or none but a
+    ranking by label distance (then temperature_cmc=0.5 as in HSCL)"""
+    contrast_absent: bool = R(False, "ours: a modality without one observed frame has the same vector in every sample")
+    """contrast wholly missing modalities as well"""
     lambda_cmc: float = R(0.1, "ConFEDE .1, HSCL .01 and .1 [P]", "weight of CMC", ge=0)
     lambda_smc: float = R(0.1, "ConFEDE .1, HSCL .01 and .1 [P]", "weight of SMC", ge=0)
-    task_loss: Literal["l1", "mse"] = R(
-        "l1",
-        "Self-MM, MMSA, HSCL; ConFEDE has the mean squared error [P]",
-        "loss of a sentiment value; emotions have cross-entropy",
-    )
+    task_loss: Literal["l1", "mse"] = R("l1", "Self-MM, MMSA, HSCL; ConFEDE has the mean squared error [P]")
+    """loss of a sentiment value; emotions have cross-entropy"""
     schedule: Literal["T1", "T2"] = R(
-        "T1",
-        "two stages of one network with stopped gradients [A]; T2 as ConFEDE trains [P]",
-        "T1 trains both stages jointly; T2 first the specific stage, then the shared one on top",
+        "T1", "two stages of one network with stopped gradients [A]; T2 as ConFEDE trains [P]"
     )
-    finetune_epoch: int = R(
-        6,
-        "ours; ConFEDE unfreezes at a configured epoch [P]",
-        "first epoch of T2's second phase in which the specific stage is trained again",
-        unit="epoch",
-        ge=1,
-    )
+    """T1 trains both stages jointly; T2 first the specific stage, then the shared one on top"""
+    finetune_epoch: int = R(6, "ours; ConFEDE unfreezes at a configured epoch [P]", unit="epoch", ge=1)
+    """first epoch of T2's second phase in which the specific stage is trained again"""
     no_cmc: bool = R(False, "ablation of a claimed module", "lambda_cmc = 0")
     no_smc: bool = R(False, "ablation of a claimed module", "lambda_smc = 0")
     no_modulation: bool = R(False, "ablation of a claimed part", "all factors 1 (gamma = 0) in both modules")

@@ -40,14 +40,17 @@ def numbers_only(given: Any, read: Any) -> Any:
     return read
 
 
-def _setting(default: Any, source: str, meaning: str, *, tag: Tag, unit: str = "", **constraints: Any) -> Any:
+def _setting(default: Any, source: str, meaning: str = "", *, tag: Tag, unit: str = "", **constraints: Any) -> Any:
     """A config field with its evidence, meaning and unit; ``constraints`` are pydantic's (``gt``, ``le`` …)."""
     extra = {"tag": tag, "source": source, "unit": unit}
-    return Field(default, description=meaning, json_schema_extra=extra, **constraints)
+    return Field(default, description=meaning or None, json_schema_extra=extra, **constraints)
 
 
 A, P, C, R, T, X = (partial(_setting, tag=tag) for tag in get_args(Tag))
-"""A setting is written with the constructor of its tag: ``heads: int = R(4, "ours", "attention heads", ge=1)``."""
+"""A setting is written with the constructor of its tag: ``heads: int = R(4, "ours", "attention heads", ge=1)``.
+
+A longer meaning may stand below it, as the docstring of the setting.
+"""
 
 
 class EvidencedConfig(BaseModel):
@@ -58,7 +61,7 @@ class EvidencedConfig(BaseModel):
     parent's code [C] counts as evidence of a parent [P].
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
 
     per_dataset: ClassVar[Mapping[str, Mapping[str, Sourced]]] = {}
     parent: ClassVar[type[EvidencedConfig] | None] = None
@@ -118,7 +121,7 @@ def provenance(config: type[EvidencedConfig] | EvidencedConfig, dataset: str = "
                 "unit": (field.json_schema_extra or {}).get("unit", ""),  # type: ignore[union-attr]
                 "tag": known.tag,
                 "source": known.source,
-                "meaning": field.description or "",
+                "meaning": " ".join((field.description or "").split()),
             }
         )
     return pd.DataFrame(rows)

@@ -37,22 +37,16 @@ class EarlyFusionConfig(FusionConfig):
     """Values of ``early_fusion``."""
 
     width: int = R(64, "ours", "width of the encoder", unit="features", ge=1)
-    sequence: Sequence = T(
-        "mean",
-        "lower validation error than lstm on CMU-MOSI with MiniLM words, our runs",
-        "how the joint sequence becomes one vector; lstm is the field's EF-LSTM",
-    )
+    sequence: Sequence = T("mean", "lower validation error than lstm on CMU-MOSI with MiniLM words, our runs")
+    """how the joint sequence becomes one vector; lstm is the field's EF-LSTM"""
 
 
 class LateFusionConfig(FusionConfig):
     """Values of ``late_fusion``."""
 
     width: int = R(32, "ours", "width of the audio and of the vision encoder", unit="features", ge=1)
-    sequence: Sequence = T(
-        "mean",
-        "lower validation error than lstm on CMU-MOSI with MiniLM words, our runs",
-        "how audio and vision become one vector each",
-    )
+    sequence: Sequence = T("mean", "lower validation error than lstm on CMU-MOSI with MiniLM words, our runs")
+    """how audio and vision become one vector each"""
 
 
 class MeanEncoder(nn.Module):

@@ -51,7 +51,7 @@ _PAPER: dict[str, tuple[Any, Any, Any]] = {
 }
 
 
-def _stated(name: str, meaning: str, unit: str = "", **constraints: Any) -> Any:
+def _stated(name: str, meaning: str = "", unit: str = "", **constraints: Any) -> Any:
     """A field that the paper states per data set; elsewhere its value for MOSI is our choice."""
     source = "the paper's value for MOSI [P], on data sets that it has no values for"
     return R(_PAPER[name][0], source, meaning, unit=unit, **constraints)
@@ -60,65 +60,51 @@ def _stated(name: str, meaning: str, unit: str = "", **constraints: Any) -> Any:
 class HRLFConfig(MethodConfig):
     """Values of ``hrlf``; the ``no_…`` switches are its ablations."""
 
-    # fmt: off
-    text_encoder: Literal["precomputed"] = P(
-        "precomputed", "GloVe features",
-        "text features come from the data set; teacher and student would each need an encoder of their own",
-    )
+    text_encoder: Literal["precomputed"] = P("precomputed", "GloVe features")
+    """text features come from the data set; teacher and student would each need an encoder of their own"""
     batch_size: int = _stated("batch_size", "samples per step", "samples", ge=1)
     learning_rate: float = _stated("learning_rate", "learning rate of all networks (Adam)", "per step", gt=0)
     weight_decay: float = R(0.0, "the paper mentions none", "weight decay", ge=0)
     max_epochs: int = _stated("max_epochs", "limit of epochs of the teacher, and of the student", "epochs", ge=1)
-    patience: int = R(
-        50, "the paper states epochs and no early stop, so all of them are run",
-        "epochs without a better validation loss before a phase stops", unit="epochs", ge=1,
-    )
+    patience: int = R(50, "the paper states epochs and no early stop, so all of them are run", unit="epochs", ge=1)
+    """epochs without a better validation loss before a phase stops"""
     width: int = P(40, "HRLF", "d, width of states Z", unit="features", ge=1)
     heads: int = _stated("heads", "attention heads", ge=1)
     layers: int = R(2, "ours; the paper gives no depth", "Transformer layers", ge=1)
     feedforward: int = R(160, "ours, 4 d", "hidden width inside Transformer layers", ge=1)
     dropout: float = R(0.1, "ours", "dropout in Transformer layers", ge=0, lt=1)
     qu_dim: int = R(
-        20, "d/2: the only width for which H, joined from Q and U, is 3 d wide as the paper says",
-        "width of Q and of U; with another one a first layer brings H to n d", unit="features", ge=1,
+        20, "d/2: the only width for which H, joined from Q and U, is 3 d wide as the paper says", unit="features", ge=1
     )
-    scale_merge: ScaleMerge = R(
-        "concat", "the paper says concatenated, but prints the widths (3d, 2d, d) of means",
-        "how features of one scale are joined: widths (2nd, 4d, d), or (nd, 2d, d) with mean",
-    )
+    """width of Q and of U; with another one a first layer brings H to n d"""
+    scale_merge: ScaleMerge = R("concat", "the paper says concatenated, but prints the widths (3d, 2d, d) of means")
+    """how features of one scale are joined: widths (2nd, 4d, d), or (nd, 2d, d) with mean"""
     critic_hidden: int = R(64, "ours", "hidden width of statistics networks and discriminators", ge=1)
-    msm: Literal["stochastic", "none"] = R(
-        "stochastic", "the strategy is the paper's, its distribution ours",
-        "what the student sees: incomplete copies of the samples, or the samples; validation sees the same",
-    )
-    hal: Literal["saturating", "nonsaturating"] = P(
-        "saturating", "HRLF, equation 9", "what the student minimises: equation 9, or -log D of itself",
-    )
+    msm: Literal["stochastic", "none"] = R("stochastic", "the strategy is the paper's, its distribution ours")
+    """what the student sees: incomplete copies of the samples, or the samples; validation sees the same"""
+    hal: Literal["saturating", "nonsaturating"] = P("saturating", "HRLF, equation 9")
+    """what the student minimises: equation 9, or -log D of itself"""
     frf_detach: bool = P(False, "HRLF prints no stopped gradient", "no gradient through the targets of FRF")
     frf_warmup: int = R(
-        0, "the paper has no schedule; with one for the teacher alone the student still collapses [T]",
-        "epochs of each phase over which lambda_frf rises from 0 to its value", unit="epochs", ge=0,
+        0,
+        "the paper has no schedule; with one for the teacher alone the student still collapses [T]",
+        "epochs of each phase over which lambda_frf rises from 0 to its value",
+        unit="epochs",
+        ge=0,
     )
     lambda_frf: float = P(1.0, "HRLF prints no coefficient", "weight of FRF", ge=0)
     lambda_hmi: float = P(1.0, "HRLF prints no coefficient", "weight of HMI", ge=0)
     lambda_hal: float = P(1.0, "HRLF prints no coefficient", "weight of HAL", ge=0)
     lambda_kl: float = P(1.0, "HRLF prints no coefficient", "weight of KL", ge=0)
-    collapse_guard: float = R(
-        0.01, "ours; FRF alone makes Z a constant [T]",
-        "a run fails when the spread of Z over samples is below this share of its start; 0 never", ge=0, lt=1,
-    )
-    no_frf: bool = P(
-        False, "HRLF, Table 3; two plain projections in its place are ours [R]",
-        "lambda_frf = 0, no decoder, Q and U are linear in Z",
-    )
+    collapse_guard: float = R(0.01, "ours; FRF alone makes Z a constant [T]", ge=0, lt=1)
+    """a run fails when the spread of Z over samples is below this share of its start; 0 never"""
+    no_frf: bool = P(False, "HRLF, Table 3; two plain projections in its place are ours [R]")
+    """lambda_frf = 0, no decoder, Q and U are linear in Z"""
     no_hmi: bool = P(False, "HRLF, Table 3", "lambda_hmi = 0")
     no_hal: bool = P(False, "HRLF, Table 3", "lambda_hal = 0, no discriminator")
     no_kl: bool = R(False, "ours", "lambda_kl = 0")
-    no_teacher: bool = R(
-        False, "ours: what the method adds over training with missing data",
-        "train the student alone: no teacher phase, no HMI, HAL and KL",
-    )
-    # fmt: on
+    no_teacher: bool = R(False, "ours: what the method adds over training with missing data")
+    """train the student alone: no teacher phase, no HMI, HAL and KL"""
 
     per_dataset = {
         dataset: {

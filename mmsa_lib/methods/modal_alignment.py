@@ -56,45 +56,23 @@ class ModalAlignmentConfig(SelfMMConfig):
 
     no_ulgm: bool = R(False, "ablation of the self-supervised part", "without the private loss L1")
     no_alignment: bool = R(False, "ablation of the shared part", "lambda_cov = 0: what remains is the host")
-    lambda_cov: float = R(
-        1.0,
-        "the figure merges the losses without weights [A]; 1 is the literal sum",
-        "weight of the covariance loss L3; at 1 it is about a thousandth of L1 + L2",
-        ge=0,
-    )
-    pairs: tuple[Pair, ...] | None = A(
-        None,
-        "authors' figure: only M_a and M_v enter L3",
-        "aligned pairs; None: audio-vision, or with two modalities the only pair there is (a declared variant)",
-    )
-    pair_mode: PairModes = R(
-        "shared",
-        "'shared or private information between chosen modalities' [A], form ours",
-        "shared pulls a pair's covariances together, private pushes them apart, off leaves them; or per pair",
-    )
-    cov_batch: Literal["micro", "accumulated", "ema"] = R(
-        "micro",
-        "the plain reading of the parent's loop",
-        "samples behind a covariance: the micro-batch, all of one optimiser step, or a moving average",
-    )
+    lambda_cov: float = R(1.0, "the figure merges the losses without weights [A]; 1 is the literal sum", ge=0)
+    """weight of the covariance loss L3; at 1 it is about a thousandth of L1 + L2"""
+    pairs: tuple[Pair, ...] | None = A(None, "authors' figure: only M_a and M_v enter L3")
+    """aligned pairs; None: audio-vision, or with two modalities the only pair there is (a declared variant)"""
+    pair_mode: PairModes = R("shared", "'shared or private information between chosen modalities' [A], form ours")
+    """shared pulls a pair's covariances together, private pushes them apart, off leaves them; or per pair"""
+    cov_batch: Literal["micro", "accumulated", "ema"] = R("micro", "the plain reading of the parent's loop")
+    """samples behind a covariance: the micro-batch, all of one optimiser step, or a moving average"""
     ema_decay: float = R(0.9, "ours", "weight of the past with cov_batch='ema'", ge=0, lt=1)
-    min_cov_samples: int = R(
-        1,
-        "ours; 8 is worth trying: the noise floor grows as 1/(B-1)",
-        "fewer samples than this give no covariance loss",
-        unit="samples",
-        ge=1,
-    )
+    min_cov_samples: int = R(1, "ours; 8 is worth trying: the noise floor grows as 1/(B-1)", unit="samples", ge=1)
+    """fewer samples than this give no covariance loss"""
     d_M: int = R(32, "ours, grid 16, 32, 64", "common width of M_t, M_a, M_v", unit="features", ge=1)
-    activation: Literal["relu", "tanh"] | None = R(
-        None, "ours; ReLU would confine M to the positive orthant", "activation of M"
-    )
+    activation: Literal["relu", "tanh"] | None = R(None, "ours; ReLU would confine M to the positive orthant")
+    """activation of M"""
     norm: Literal["layernorm"] | None = R(None, "ours; against minimising L3 by shrinking M", "normalisation of M")
-    host: Literal["self_mm", "late_fusion"] = R(
-        "self_mm",
-        "plug-and-play claim of the abstract [A]; late_fusion ours",
-        "network that the covariance branch is plugged into; settings that late_fusion lacks do not reach it",
-    )
+    host: Literal["self_mm", "late_fusion"] = R("self_mm", "plug-and-play claim of the abstract [A]; late_fusion ours")
+    """network that the covariance branch is plugged into; settings that late_fusion lacks do not reach it"""
 
 
 _ACTIVATIONS = {None: nn.Identity, "relu": nn.ReLU, "tanh": nn.Tanh}

@@ -63,7 +63,7 @@ _MMSA: dict[str, tuple[Any, Any, Any, Any]] = {
 }
 
 
-def _tuned(name: str, meaning: str, unit: str = "", **constraints: Any) -> Any:
+def _tuned(name: str, meaning: str = "", unit: str = "", **constraints: Any) -> Any:
     """A field that MMSA tuned per data set; elsewhere its value for MOSI is our choice."""
     source = "MMSA's value for MOSI, on data sets that MMSA has no values for"
     return R(_MMSA[name][0], source, meaning, unit=unit, **constraints)
@@ -72,31 +72,20 @@ def _tuned(name: str, meaning: str, unit: str = "", **constraints: Any) -> Any:
 class SelfMMConfig(MethodConfig):
     """Values of ``self_mm``; the switches are its ablations."""
 
-    update_epochs: int = C(
-        4,
-        "MMSA config_regression.json, the same for all data sets",
-        "micro-batches whose gradients are summed (not averaged) into one optimiser step",
-        unit="micro-batches",
-        ge=1,
-    )
-    flush_last_group: bool = C(
-        False,
-        "MMSA and Self-MM, by reading: an incomplete last group never reaches a step",
-        "step once more at the end of an epoch when micro-batches are left over",
-    )
+    update_epochs: int = C(4, "MMSA config_regression.json, the same for all data sets", unit="micro-batches", ge=1)
+    """micro-batches whose gradients are summed (not averaged) into one optimiser step"""
+    flush_last_group: bool = C(False, "MMSA and Self-MM, by reading: an incomplete last group never reaches a step")
+    """step once more at the end of an epoch when micro-batches are left over"""
     batch_size: int = _tuned("batch_size", "samples per micro-batch", "samples", ge=1)
     learning_rate: float = _tuned("learning_rate", "learning rate of all other parameters", "per step", gt=0)
-    learning_rate_text: float = _tuned(
-        "learning_rate_text", "learning rate of a fine-tuned text encoder", "per step", gt=0
-    )
+    learning_rate_text: float = _tuned("learning_rate_text", unit="per step", gt=0)
+    """learning rate of a fine-tuned text encoder"""
     learning_rate_audio: float = _tuned("learning_rate_audio", "learning rate of the audio encoder", "per step", gt=0)
-    learning_rate_vision: float = _tuned(
-        "learning_rate_vision", "learning rate of the vision encoder", "per step", gt=0
-    )
+    learning_rate_vision: float = _tuned("learning_rate_vision", unit="per step", gt=0)
+    """learning rate of the vision encoder"""
     weight_decay: float = _tuned("weight_decay", "weight decay of all other parameters", ge=0)
-    weight_decay_text: float = _tuned(
-        "weight_decay_text", "weight decay of a fine-tuned text encoder; biases and norms have none", ge=0
-    )
+    weight_decay_text: float = _tuned("weight_decay_text", ge=0)
+    """weight decay of a fine-tuned text encoder; biases and norms have none"""
     weight_decay_audio: float = _tuned("weight_decay_audio", "weight decay of the audio encoder", ge=0)
     weight_decay_vision: float = _tuned("weight_decay_vision", "weight decay of the vision encoder", ge=0)
     audio_hidden: int = _tuned("audio_hidden", "state size of the audio LSTM", ge=1)
@@ -112,41 +101,24 @@ class SelfMMConfig(MethodConfig):
     post_audio_dropout: float = _tuned("post_audio_dropout", "dropout before the audio layer", ge=0, lt=1)
     post_vision_dropout: float = _tuned("post_vision_dropout", "dropout before the vision layer", ge=0, lt=1)
     label_bound: float | None = R(
-        None,
-        "MMSA: 3 on labels -3..3, 1 on -1..1; half the label range gives the same",
-        "H, generated labels are clipped to [-H, H] around neutral; None: half of the task's label range",
-        unit="label units",
-        gt=0,
+        None, "MMSA: 3 on labels -3..3, 1 on -1..1; half the label range gives the same", unit="label units", gt=0
     )
-    tasks: tuple[TaskLetter, ...] = C(
-        ("M", "T", "A", "V"),
-        "MMSA, multi-task heads",
-        "heads that are trained; letters of modalities that the data lacks are left out",
-        min_length=1,
-    )
+    """H, generated labels are clipped to [-H, H] around neutral; None: half of the task's label range"""
+    tasks: tuple[TaskLetter, ...] = C(("M", "T", "A", "V"), "MMSA, multi-task heads", min_length=1)
+    """heads that are trained; letters of modalities that the data lacks are left out"""
     single_task: bool = C(False, "Self-MM, ablation", "train the multimodal head alone (tasks = M)")
-    no_ulgm: bool = C(
-        False,
-        "Self-MM, ablation",
-        "no generated labels: they stay the multimodal label (with weighting, that trains M alone)",
-    )
+    no_ulgm: bool = C(False, "Self-MM, ablation")
+    """no generated labels: they stay the multimodal label (with weighting, that trains M alone)"""
     no_weighting: bool = C(False, "Self-MM, ablation", "weight every unimodal sample with 1, not tanh|y_s - y_m|")
     no_momentum: bool = C(False, "Self-MM, ablation", "use the label of this epoch alone, not the weighted mean")
     distance: Literal["l2", "scaled_sq"] = C(
-        "l2",
-        "Self-MM code; scaled_sq is said to be the paper's form [P, unverified]",
-        "distance to a class centre: L2, or squared L2 over sqrt(width)",
+        "l2", "Self-MM code; scaled_sq is said to be the paper's form [P, unverified]"
     )
-    relative: Literal["pos", "centers"] = C(
-        "pos",
-        "Self-MM code; centers is a commented-out alternative in it",
-        "what divides D_n - D_p: the distance to the positive centre, or between the centres",
-    )
-    exclude_zero: bool = C(
-        True,
-        "MMSA config_regression.json, excludeZero",
-        "samples with generated label 0 count for no centre; otherwise for the positive one",
-    )
+    """distance to a class centre: L2, or squared L2 over sqrt(width)"""
+    relative: Literal["pos", "centers"] = C("pos", "Self-MM code; centers is a commented-out alternative in it")
+    """what divides D_n - D_p: the distance to the positive centre, or between the centres"""
+    exclude_zero: bool = C(True, "MMSA config_regression.json, excludeZero")
+    """samples with generated label 0 count for no centre; otherwise for the positive one"""
 
     per_dataset = {
         dataset: {
