@@ -8,8 +8,9 @@ from pathlib import Path
 
 from mmsa_lib.data.download import fetch
 from mmsa_lib.data.record import DatasetRecord
-from mmsa_lib.data.sources import mmmo, mosi, text_only
+from mmsa_lib.data.sources import mag_pickle, mmmo, mosi, text_only
 from mmsa_lib.data.sources.official import PUBLIC_SETS
+from mmsa_lib.data.sources.reading import original
 from mmsa_lib.errors import DataError, MMSAError, unknown_name
 
 __all__ = ["BUILDERS", "PUBLIC_SETS", "build", "fetch_originals"]
@@ -22,9 +23,9 @@ BUILDERS: dict[str, Callable[[Mapping[str, Path]], DatasetRecord]] = {
     "sims_text": text_only.build_sims,
     "simsv2_text": partial(text_only.build_sims, name="simsv2_text"),
     "mosi_mfn": mosi.build_mfn,
-    "mosi_magbert": mosi.build_magbert,
+    "mosi_magbert": lambda files: mag_pickle.read(original(files, "mosi.pkl"), "mosi_magbert"),
 }
-"""How each of :data:`PUBLIC_SETS` is put together: file name to path, to the data set."""
+"""How each of :data:`PUBLIC_SETS` is put together: file name to path, to the data set without terms and citation."""
 
 
 def fetch_originals(
@@ -66,4 +67,5 @@ def build(name: str, mirror: Path | str | None = None, progress: bool = True, op
     known = PUBLIC_SETS[name]
     used = [entry for entry in known.sources([*known.required, *known.optional]) if entry.name in files]
     record.sources = [entry.line() for entry in used]
+    record.terms, record.citation = known.terms, known.citation
     return record

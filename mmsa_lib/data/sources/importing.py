@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,12 @@ class Source:
                 *remarks_on(self.splits.values(), self.beside),
             ],
         )
+
+
+def group_of(pattern: str, name: str) -> str:
+    """The first group of ``pattern`` in an id of that form; an id of another form is a group of its own."""
+    match = re.fullmatch(pattern, name)
+    return match[1] if match else name
 
 
 def distinct_ids(ids: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], list[str]]:

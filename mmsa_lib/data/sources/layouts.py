@@ -64,7 +64,7 @@ NOT_READ = "not read: "
 DOUBT = "check: "
 """How a note begins on what was read and may be wrong or lost."""
 
-CATEGORIES = ("annotations", "classification_labels")
+CATEGORIES = ("classification_labels", "annotations")
 """Fields of the official files that are left out by default and do no harm."""
 
 

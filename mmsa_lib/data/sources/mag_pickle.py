@@ -13,7 +13,6 @@ up: ``DatasetRecord.words`` stays empty.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,14 @@ from mmsa_lib.data.sources.columns import (
     names_of,
     texts,
 )
-from mmsa_lib.data.sources.importing import Source
+from mmsa_lib.data.sources.importing import Source, group_of
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
 
 UNKNOWN_WORD = "[UNK]"
 """Stands for an empty word, so that words and feature rows stay aligned."""
 
+VIDEO_OF = r"(.+?)(?:\[\d+\]|_\d+)"  # of a segment called video[3] or video_3
 _NUMBERS = "numbers of words (their vocabulary is not in the file)"
 _LENGTHS = "lengths of visual and acoustic (the arrays have them)"
 
@@ -59,7 +59,7 @@ def read(
     """
     source = Source.of_pickle(path, "mag", cut_valid, _columns)
     ids = {split: fields.take("id") for split, fields in source.splits.items()}
-    source.name_samples(ids, [video_of(i) for names in ids.values() for i in names])
+    source.name_samples(ids, [group_of(VIDEO_OF, i) for names in ids.values() for i in names])
     labels = [label for fields, _ in source.parts() for label in fields.take("labels")]
     columns = {key: [row for f, _ in source.parts() for row in f.take(key)] for key in ("audio", "vision", "raw_text")}
     aligned = not any(_LENGTHS in fields.part for fields in source.splits.values())
@@ -69,12 +69,6 @@ def read(
         source.notes.append("one audio and vision row per word of the transcript; the file gives no word times")
     read_labels = source.labels(task, label_column, [(f"{path} labels", labels, source.all_ids)])
     return source.record(name, read_labels, sets, transcripts=columns["raw_text"])
-
-
-def video_of(segment: str) -> str:
-    """The video of a segment called ``video[3]`` or ``video_3``; any other name is a group of its own."""
-    match = re.fullmatch(r"(.+?)(?:\[\d+\]|_\d+)", segment)
-    return match[1] if match else segment
 
 
 def _columns(samples: Any, where: str, repairs: Repairs) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def read(folder: Path | str, name: str, *, task: Task | None = None, label_colum
     look_at_all(files.values())
     keys = ("X",) if any(key == "X" for key, _ in files) else MODALITIES
     arrays = {split: _arrays(files, folder, split, keys, left) for split in SPLIT_NAMES}
-    labels = {split: _one_array(_file(files, folder, "y", split), left) for split in SPLIT_NAMES}
+    labels = {split: _one_array(files.get(("y", split), folder / f"y_{split}.h5"), left) for split in SPLIT_NAMES}
     source = Source(folder, {split: Fields(arrays[split], f"{folder} [{split}]") for split in SPLIT_NAMES}, left)
     source.name_samples({s: [f"{s}_{row}" for row in range(len(values))] for s, values in labels.items()})
     parts = [(str(files["y", split]), labels[split], source.ids[split]) for split in SPLIT_NAMES]
@@ -107,10 +107,6 @@ def _files(folder: Path, left: list[str]) -> _Files:
     return files
 
 
-def _file(files: _Files, folder: Path, key: str, split: str) -> Path:
-    return files.get((key, split), folder / f"{key}_{split}.h5")
-
-
 def _arrays(
     files: _Files, folder: Path, split: str, keys: tuple[str, ...], left: list[str]
 ) -> dict[Modality, np.ndarray]:
@@ -122,7 +118,7 @@ def _arrays(
         kind, some = kind_of(folder), ", ".join(pattern.format(split) for pattern in APART_FILES.values())
         seems = f"; it seems to be {kind}" if kind != MFN_FOLDER else ""
         raise DataError(f"{folder}: no file for split {split}; expected X_{split}.h5, or some of {some}{seems}")
-    path, total = _file(files, folder, "X", split), sum(JOINT_WIDTHS.values())
+    path, total = files.get(("X", split), folder / f"X_{split}.h5"), sum(JOINT_WIDTHS.values())
     values = _frames(path, left)
     if values.shape[2] != total:
         raise DataError(f"{path}: {values.shape[2]} columns, expected {total} (text 300, audio 5, vision 20)")

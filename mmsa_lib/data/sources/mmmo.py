@@ -63,8 +63,6 @@ def build(files: Mapping[str, Path]) -> DatasetRecord:
         folds={"standard": standard, **cross_validation(ids, standard != "train", COMPLETE_CV_PARTS, "complete_cv")},
         features={f"{m}{width}": joined([part[m] for part in parts], m) for m, width in WIDTHS.items()},
         defaults={"*": {modality: f"{modality}{width}" for modality, width in WIDTHS.items()}},
-        terms=PUBLIC_SETS["mmmo"].terms,
-        citation=PUBLIC_SETS["mmmo"].citation,
         notes=[*PUBLIC_SETS["mmmo"].notes, *([] if TRAINING_TEXT in files else [_ABSENT_NOTE])],
     )
 

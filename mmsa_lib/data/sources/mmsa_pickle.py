@@ -32,14 +32,14 @@ from mmsa_lib.data.sources.columns import (
     lengths_of,
     names_of,
 )
-from mmsa_lib.data.sources.importing import Sets, Source
+from mmsa_lib.data.sources.importing import Sets, Source, group_of
 from mmsa_lib.data.sources.labels import Part
-from mmsa_lib.data.sources.layouts import Fields
+from mmsa_lib.data.sources.layouts import CATEGORIES, Fields
 from mmsa_lib.data.sources.official import known_set
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
 
-CLASS_FIELDS = ("classification_labels", "annotations")
+VIDEO_OF = r"(?s)(.+)\$_\$.*"
 VOCABULARY = {"bert-base-uncased": 30_522, "bert-base-chinese": 21_128}
 """Token ids of the models whose ids the official files hold."""
 
@@ -71,12 +71,12 @@ def read(
     """
     source = Source.of_pickle(path, "mmsa", cut_valid)
     ids = {split: names_of(fields.take("id"), fields.place("id")) for split, fields in source.splits.items()}
-    source.name_samples(ids, [video_of(i) for names in ids.values() for i in names])
+    source.name_samples(ids, [group_of(VIDEO_OF, i) for names in ids.values() for i in names])
     labels = [_labels(fields, ids, task) for fields, ids in source.parts()]
     transcripts, unimodal = source.transcripts(), source.unimodal()
     known = known_set(tuple(map(len, ids.values())))
     sims = known is not None and known.name.startswith("CH-SIMS")
-    chinese = _is_chinese(transcripts) if transcripts else sims
+    chinese = sum(bool(_CHINESE.search(text)) for text in transcripts) * 2 > len(transcripts) if transcripts else sims
     model = "bert-base-chinese" if chinese else "bert-base-uncased"
     tokens = _tokens(source, transcripts is not None, model)
     sets = source.features(lambda fields, ids: _read_split(fields, ids, tokens.get(fields.where), source))
@@ -90,14 +90,9 @@ def read(
     )
 
 
-def video_of(name: str) -> str:
-    """The video of ``video$_$clip``; an id of another form is a group of its own."""
-    return name.rpartition("$_$")[0] or name
-
-
 def _labels(fields: Fields, ids: list[str], task: Task | None) -> Part:
     """The labels of one split that go with ``task``, as the file holds them."""
-    others = [key for key in CLASS_FIELDS if key in fields.part]
+    others = [key for key in CATEGORIES if key in fields.part]
     if others and task is not None and task.kind == "classes":
         return f"{fields.where} {others[0]}", fields.part.pop(others[0]), ids
     if others and "labels" not in fields:
@@ -119,7 +114,10 @@ def _read_split(fields: Fields, ids: list[str], tokens: _Tokens | None, source: 
         if modality not in fields:
             continue
         frames = frames_of(fields.take(modality), ids, place)
-        own = _lengths(fields, key, len(ids))
+        given = fields.take(key) if key in fields else None
+        own = lengths_of(given, len(ids), fields.place(key)) if has_values(given) else None
+        if own is None and key in fields:
+            fields.leave_out(key, "no values")
         aligned = isinstance(frames, np.ndarray) and lengths is not None and own is None and frames.shape[1] == steps
         level = "token" if aligned or modality == "text" else "frame"
         chosen = lengths if aligned else own
@@ -127,16 +125,6 @@ def _read_split(fields: Fields, ids: list[str], tokens: _Tokens | None, source: 
         if modality == "text" and lengths is None and isinstance(frames, np.ndarray) and frames.shape[1] > 1:
             lengths, steps = found["text"].lengths, frames.shape[1]  # aligned files without token ids
     return found
-
-
-def _lengths(fields: Fields, key: str, count: int) -> np.ndarray | None:
-    if key not in fields:
-        return None
-    place, values = fields.place(key), fields.take(key)
-    if has_values(values):
-        return lengths_of(values, count, place)
-    fields.leave_out(key, "no values")
-    return None
 
 
 def _tokens(source: Source, has_text: bool, model: str) -> dict[str, _Tokens]:
@@ -201,8 +189,3 @@ def _joined_tokens(parts: list[_Tokens], model: str) -> TokenIds:
         np.concatenate([np.pad(part[i], ((0, 0), (0, longest - part[i].shape[1]))) for part in parts]) for i in (0, 1)
     )
     return TokenIds(ids=ids, valid=valid, model=model)
-
-
-def _is_chinese(transcripts: list[str]) -> bool:
-    """Whether most transcripts hold Chinese characters."""
-    return sum(bool(_CHINESE.search(text)) for text in transcripts) * 2 > len(transcripts)

@@ -19,11 +19,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from mmsa_lib.data.hdf5 import read_hdf5
 from mmsa_lib.data.record import DatasetRecord, FeatureSet, Modality, Words
+from mmsa_lib.data.sources import mfn_folder
 from mmsa_lib.data.sources.folds import cross_validation, hold_out
 from mmsa_lib.data.sources.official import MOSI_DIGESTS, PUBLIC_SETS
 from mmsa_lib.data.sources.reading import original, read_numbers, read_table
@@ -111,8 +111,6 @@ def build(files: Mapping[str, Path]) -> DatasetRecord:
         transcripts=list(arrays["text"]),
         words=words,
         times=times,
-        terms=PUBLIC_SETS["mosi"].terms,
-        citation=PUBLIC_SETS["mosi"].citation,
         notes=[_LEAK.format(leaks.sum(), in_test.sum()), *PUBLIC_SETS["mosi"].notes],
     )
 
@@ -126,32 +124,10 @@ def build_mfn(files: Mapping[str, Path]) -> DatasetRecord:
     Raises:
         DataError: a file is missing, lies elsewhere, or is not in the layout that MFN's code expects.
     """
-    from mmsa_lib.data.sources import mfn_folder
-
-    known = PUBLIC_SETS["mosi_mfn"]
-    folders = {original(files, name).parent for name in known.required}
+    folders = {original(files, name).parent for name in PUBLIC_SETS["mosi_mfn"].required}
     if len(folders) > 1:
         raise DataError(f"the MFN files lie in {len(folders)} folders; put them into one")
-    record = mfn_folder.read(folders.pop(), "mosi_mfn")
-    record.terms, record.citation = known.terms, known.citation
-    return record
-
-
-def build_magbert(files: Mapping[str, Path]) -> DatasetRecord:
-    """CMU-MOSI as MAG-BERT's pickle: words with visual 47 and acoustic 74 features per word.
-
-    Args:
-        files: ``mosi.pkl`` to its path.
-
-    Raises:
-        DataError: the file is missing, is not a harmless pickle, or has another layout.
-    """
-    from mmsa_lib.data.sources import mag_pickle
-
-    known = PUBLIC_SETS["mosi_magbert"]
-    record = mag_pickle.read(original(files, *known.required), "mosi_magbert")
-    record.terms, record.citation = known.terms, known.citation
-    return record
+    return mfn_folder.read(folders.pop(), "mosi_mfn")
 
 
 def merged_arrays(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
@@ -234,29 +210,23 @@ def _labels(path: Path, segments: pd.DataFrame) -> np.ndarray:
 
 def _words(path: Path, segments: pd.DataFrame) -> dict[str, np.ndarray]:
     """Words whose midpoint lies inside the segment, with times from the segment's start; without pauses (``sp``)."""
-    words, intervals, counts = [], [], []
+    words, intervals, spoken = [], [], {}
     with read_hdf5(path, _AGAIN, verified=True) as file:
         videos = file["CMU_MOSI_ModifiedTimestampedWords/data"]
-        spoken = {video: _spoken(videos[video]) for video in segments["vid"].unique()}
+        for video in segments["vid"].unique():
+            token, times = videos[video]["features"][:, 0], videos[video]["intervals"][()]
+            spoken[video] = token[token != b"sp"], times[token != b"sp"]
     for video, start, stop in zip(segments["vid"], segments["start"], segments["stop"], strict=True):
         token, times = spoken[video]
         middle = times.mean(axis=1)
         inside = (middle >= start) & (middle < stop)
         words.append(token[inside])
         intervals.append(times[inside] - start)
-        counts.append(int(inside.sum()))
     return {
         "word": np.concatenate(words).astype("S20"),
         "word_interval": np.concatenate(intervals).astype("<f4"),
-        "word_offset": np.concatenate([[0], np.cumsum(counts)]).astype("<i4"),
+        "word_offset": np.cumsum([0, *map(len, words)]).astype("<i4"),
     }
-
-
-def _spoken(video: h5py.Group) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens ``(n,)`` and times ``(n, 2)`` of a video without its pauses."""
-    token, times = video["features"][:, 0], video["intervals"][()]
-    keep = token != b"sp"
-    return token[keep], times[keep]
 
 
 def _bc_lstm_features(files: Mapping[str, Path], ids: pd.Series) -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ from mmsa_lib.data.sources.columns import (
     texts,
     valid_frames,
 )
-from mmsa_lib.data.sources.importing import Sets, Source
+from mmsa_lib.data.sources.importing import Sets, Source, group_of
 from mmsa_lib.data.sources.layouts import Fields
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
@@ -78,7 +78,7 @@ def sample_names(raw: Any, count: int, split: str, where: str) -> tuple[list[str
 
     Args:
         raw: ``None``; one name per sample; or ``(N, 3)`` of video, start and stop in seconds, as the sentiment files
-            have it. A name ``dialogue_F000`` (IEMOCAP) belongs to the group ``dialogue``.
+            have it. A name ``Ses01F_impro01_F000`` (IEMOCAP) belongs to the group ``Ses01F_impro01``.
     """
     if raw is None:
         ids = [f"{split}_{row}" for row in range(count)]
@@ -88,7 +88,7 @@ def sample_names(raw: Any, count: int, split: str, where: str) -> tuple[list[str
     if count and all(size == (3,) for size in sizes):
         return _segments(rows, where)
     ids = names_of([row[0] if size[:1] == (1,) else row for row, size in zip(rows, sizes, strict=True)], where)
-    return ids, [_dialogue(i) for i in ids], None
+    return ids, [group_of(r"(?s)(Ses.*)_[FM]\d+", i) for i in ids], None
 
 
 def _segments(rows: list[Any], where: str) -> tuple[list[str], list[str], np.ndarray]:
@@ -100,12 +100,6 @@ def _segments(rows: list[Any], where: str) -> tuple[list[str], list[str], np.nda
     if not np.isfinite(times).all():
         raise DataError(f"{where}: a start or stop time is not finite; the file is damaged")
     return [f"{v}[{a}:{b}]" for v, a, b in zip(videos, starts, stops, strict=True)], videos, times
-
-
-def _dialogue(name: str) -> str:
-    """``Ses01F_impro01`` of ``Ses01F_impro01_F000``; any other name is its own group."""
-    head, _, turn = name.rpartition("_")
-    return head if head.startswith("Ses") and turn[:1] in ("F", "M") and turn[1:].isdigit() else name
 
 
 def _read_split(fields: Fields, ids: list[str], source: Source) -> Sets:

@@ -100,22 +100,31 @@ class _Inert:
 
 
 class _Builder(_Inert):
-    """Stands for one allowed name. It is no class and no function: it can be called, and that is all."""
+    """Stands for one allowed name. It is no class and no function: it can be called, and that is all.
 
-    __slots__ = ("_build",)
+    Args:
+        build: what is called.
+        what: the name and its arguments, to say what does not fit.
+        fits: whether these are arguments for it.
+    """
 
-    def __init__(self, build: Callable[..., Any]):
-        self._build = build
+    __slots__ = ("_build", "_fits", "_what")
+
+    def __init__(self, build: Callable[..., Any], what: str = "", fits: Callable[..., bool] = lambda *_: True):
+        self._build, self._what, self._fits = build, what, fits
 
     def __call__(self, *args: Any) -> Any:
+        try:
+            fit = self._fits(*args)
+        except TypeError:
+            fit = False  # another number of arguments
+        if not fit:
+            name, _, expected = self._what.partition(" of ")
+            raise Refused(f"calls {name} with something other than {expected}")
         return self._build(*args)
 
 
-def _no_call(*args: Any) -> NoReturn:
-    raise Refused("calls numpy.ndarray")
-
-
-_NDARRAY = _Builder(_no_call)
+_NDARRAY = _Inert()
 """Stands for ``numpy.ndarray``, which pickles name as an argument and never call."""
 
 
@@ -213,22 +222,6 @@ def _encode(text: Any, encoding: Any = None) -> bytes:
     return text.encode("latin1")
 
 
-def _of(build: Callable[..., Any], what: str, fits: Callable[..., bool]) -> _Builder:
-    """Stands for a type of Python: ``build``, for arguments that fit."""
-    name = what.partition(" ")[0]
-
-    def checked(*args: Any) -> Any:
-        try:
-            fit = fits(*args)
-        except TypeError:
-            fit = False  # another number of arguments
-        if not fit:
-            raise Refused(f"calls {name} with something other than {what.removeprefix(name + ' of ')}")
-        return build(*args)
-
-    return _Builder(checked)
-
-
 def _bytearray(raw: Any = b"", encoding: Any = None) -> bytearray:
     return bytearray(raw if isinstance(raw, bytes) and encoding is None else _encode(raw, encoding))
 
@@ -255,15 +248,15 @@ def call(budget: Budget, function: Any, args: Any) -> Any:
 
 
 _BUILTINS = {
-    "bytes": _of(bytes, "bytes of nothing", lambda: True),
-    "bytearray": _of(_bytearray, "bytearray of bytes", lambda raw=b"", encoding=None: isinstance(raw, bytes | str)),
-    "complex": _of(complex, "complex of two numbers", lambda x, y: type(x) is type(y) is float),
-    "set": _of(partial(_Pieces, set), "set of a list", _is_list),
-    "frozenset": _of(partial(_Pieces, frozenset), "frozenset of a list", _is_list),
+    "bytes": _Builder(bytes, "bytes of nothing", lambda: True),
+    "bytearray": _Builder(_bytearray, "bytearray of bytes", lambda raw=b"", _=None: isinstance(raw, bytes | str)),
+    "complex": _Builder(complex, "complex of two numbers", lambda x, y: type(x) is type(y) is float),
+    "set": _Builder(partial(_Pieces, set), "set of a list", _is_list),
+    "frozenset": _Builder(partial(_Pieces, frozenset), "frozenset of a list", _is_list),
 }
 ALLOWED: dict[tuple[str, str], _Inert] = {
     ("_codecs", "encode"): _Builder(_encode),
-    ("collections", "OrderedDict"): _of(partial(_Pieces, dict), "OrderedDict of pairs", _are_pairs),
+    ("collections", "OrderedDict"): _Builder(partial(_Pieces, dict), "OrderedDict of pairs", _are_pairs),
     ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): _Builder(_Dtype),
     **{
@@ -289,20 +282,20 @@ class PlainCopy:
         self._done: dict[int, tuple[Any, Any, int, int]] = {}
         self._open: set[int] = set()  # containers being copied; meeting one again: the tree contains itself
 
-    def __call__(self, tree: Any) -> Any:
-        """The copy of ``tree``.
+    def copy(self, node: Any, depth: int = 0) -> tuple[Any, int, int]:
+        """The copy of ``node``, with ``depth`` containers around it, and the nodes and bytes that a walk over it meets.
 
         Raises:
             Refused: something in it is no plain data, contains itself, is nested too deep or repeated too often.
             Damaged: array pieces don't fit together.
         """
-        return self._copy(tree, 0)[0]
-
-    def _copy(self, node: Any, depth: int) -> tuple[Any, int, int]:
-        """The copy of ``node``, with ``depth`` containers around it, and what a walk over it meets."""
         self._budget.spend(1)
         if isinstance(node, _PLAIN_LEAVES):
-            return self._leaf(node)
+            if type(node) is int and node.bit_length() > LONGEST_INTEGER:
+                raise Refused(f"holds a whole number of {node.bit_length():,} bits")
+            if isinstance(node, np.generic):
+                return node, 1, node.nbytes
+            return node, 1, len(node) if isinstance(node, str | bytes | bytearray) else 0
         key = id(node)
         if key in self._done:
             return self._done[key][1:]
@@ -317,13 +310,6 @@ class PlainCopy:
             self._budget.refuse()
         self._done[key] = (node, *copied)
         return copied
-
-    def _leaf(self, node: Any) -> tuple[Any, int, int]:
-        if type(node) is int and node.bit_length() > LONGEST_INTEGER:
-            raise Refused(f"holds a whole number of {node.bit_length():,} bits")
-        if isinstance(node, np.generic):
-            return node, 1, node.nbytes
-        return node, 1, len(node) if isinstance(node, str | bytes | bytearray) else 0
 
     def _container(self, node: Any, depth: int) -> tuple[Any, int, int]:
         if isinstance(node, list | tuple):
@@ -344,7 +330,7 @@ class PlainCopy:
         """Copies of some nodes; the nodes and bytes of all of them, and one for what holds them."""
         copies, count, size = [], 1, 0
         for node in nodes:
-            copy, below, in_it = self._copy(node, depth)
+            copy, below, in_it = self.copy(node, depth)
             copies.append(copy)
             count, size = count + below, size + in_it
         return copies, count, size
@@ -364,7 +350,12 @@ class PlainCopy:
             self._budget.spend(size=len(raw))
             array = array_of(raw, dtype, node.shape, bool(node.fortran))
             self._budget.spend(size=array.nbytes if dtype.itemsize == 0 else 0)
-            return (array if node.axes is None else _permuted(array, node.axes)), 1, array.nbytes
+            if node.axes is not None:
+                whole = isinstance(node.axes, list | tuple) and all(type(axis) is int for axis in node.axes)
+                if not whole or sorted(node.axes) != list(range(array.ndim)):
+                    raise Damaged("an array has a wrong order of axes")
+                array = array.transpose(node.axes)
+            return array, 1, array.nbytes
         if not isinstance(raw, list):
             raise Refused("holds an array of objects without its objects")
         items, nodes, size = self._all(raw, depth)
@@ -372,14 +363,6 @@ class PlainCopy:
         array[:] = items if items else []
         _check_size(node.shape, len(items))
         return array.reshape(node.shape), nodes, size  # objects are always written in C order
-
-
-def _permuted(array: np.ndarray, axes: Any) -> np.ndarray:
-    if not isinstance(axes, list | tuple) or not all(type(axis) is int for axis in axes):
-        raise Damaged("an array has no order of axes")
-    if sorted(axes) != list(range(array.ndim)):
-        raise Damaged("an array has a wrong order of axes")
-    return array.transpose(axes)
 
 
 def _as_bytes(raw: Any) -> Any:
@@ -535,7 +518,7 @@ def load_npz(path: Path | str) -> dict[str, Any]:
             for info in members:
                 where = f"{path}[{info.filename}]"
                 with _one_line(where, "is damaged"):
-                    loaded[_name(info)] = _load_member(archive, info, where)
+                    loaded[info.filename.removesuffix(".npy")] = _load_member(archive, info, where)
         return loaded
 
 
@@ -564,16 +547,11 @@ def _one_line(where: str, what: str) -> Iterator[None]:
         raise DataError(f"{where} {what} ({reason}); download it again") from error
 
 
-def _name(info: zipfile.ZipInfo) -> str:
-    return info.filename.removesuffix(".npy")
-
-
 def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
     """Refuse an archive by its table of contents, before anything of it is unpacked."""
-    names = [_name(info) for info in members]
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if twice is not None:
-        raise DataError(f"{path} holds {twice!r} twice; keep one of the two")
+    for name, times in Counter(info.filename.removesuffix(".npy") for info in members).items():
+        if times > 1:
+            raise DataError(f"{path} holds {name!r} twice; keep one of the two")
     for info in members:
         if info.flag_bits & 1:
             raise DataError(f"{path}[{info.filename}] is locked by a password; save it without one")
@@ -614,7 +592,7 @@ def read_npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
 def _load(stream: BinaryIO, size: int) -> Any:
     """Unpickle and check a tree of at most ``size`` bytes."""
     budget = Budget(size)
-    return PlainCopy(budget)(_Unpickler(_Bounded(stream, size), budget).load_all())
+    return PlainCopy(budget).copy(_Unpickler(_Bounded(stream, size), budget).load_all())[0]
 
 
 class _Bounded:

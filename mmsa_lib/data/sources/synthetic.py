@@ -32,7 +32,7 @@ from typing import Literal
 
 import numpy as np
 
-from mmsa_lib.data.record import MODALITIES, DatasetRecord, FeatureSet, Modality
+from mmsa_lib.data.record import MODALITIES, SPLITS, DatasetRecord, FeatureSet, Modality
 from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.errors import ConfigError, unknown_name
 
@@ -61,9 +61,6 @@ MINIMUM_WIDTH = 8
 NOTE_PREFIX = "generator settings: "
 LIMITS = {"seed": (0, 2**63 - 1), "length": (1, 10_000), "speaker_size": (1, 10**9), "focus": (0, 1)}
 LIMITS |= {"noise": (1e-3, 1e3), "label_noise": (0, 1e3), "missing": (0, 0.9), "absent": (0, 0.9), "synergy": (0, 1e3)}
-
-
-SPLITS = ("train", "valid", "test")
 RECORDINGS_PER_SPEAKER = 2
 RESOLUTION = 4096
 """Features are multiples of 1/4096: far below the noise, and the same bits on every machine."""
@@ -214,9 +211,7 @@ def build(**options) -> DatasetRecord:
     """Generate the data set.
 
     Args:
-        **options: fields of :class:`Settings`: ``samples=(600, 200, 400)``, ``seed=0``, ``dims=(300, 74, 35)``,
-            ``length=20``, ``noise=1.0``, ``label_noise=0.3``, ``missing=0.05``, ``absent=0.03``, ``synergy=0.3``,
-            ``focus=0.9``, ``speaker_size=15``, ``task="regression"``.
+        **options: fields of :class:`Settings`, by default as they are there.
 
     Returns:
         A record named ``synthetic`` with word-aligned feature sets ``planted_text``, ``planted_audio`` and

@@ -31,13 +31,14 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmsa_lib.data.formats import ARCHIVE, NPY, is_dangling, kind_of, unread
-from mmsa_lib.data.record import MODALITIES, DatasetRecord, FeatureSet, Modality
+from mmsa_lib.data.record import MODALITIES, DatasetRecord, Modality
 from mmsa_lib.data.sources.columns import (
     Repairs,
     describe,
@@ -88,7 +89,8 @@ _MODALITIES: dict[str, Modality] = {name: m for m, names in MODALITY_NAMES.items
 _FEATURE = re.compile(rf"({'|'.join(_MODALITIES)})(?:_features?|_feats?)?[:_. ]?(\d+)", re.IGNORECASE)
 _MINUS = dict.fromkeys(map(ord, "\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d"), "-")
 _NUMBER = re.compile(r"[+-]?\d*([.,])?\d+(?:[eE][+-]?\d+)?")
-_ReadFeatures = Callable[[Modality, list[str], Repairs], FeatureSet | None]
+_Read = Callable[[Modality, list[str]], dict[str, Any] | None]
+"""A modality and the ids to what :func:`.columns.features_of` needs of a file; ``None`` where there is nothing."""
 
 
 class _Table(Fields):
@@ -99,10 +101,6 @@ class _Table(Fields):
     ):
         super().__init__(columns, str(path), key_of=key_of, own=_OWN)
         self.line, self.names = line, list(columns)
-
-    def see(self, key: str) -> Any:
-        """The column ``key``, which stays."""
-        return self.part[self.called[key]]
 
     def need(self, key: str, ids: list[str] | None = None) -> Any:
         """Take the column ``key``, which must have no empty cell.
@@ -143,7 +141,7 @@ def read(path: Path | str, name: str, *, task: Task | None = None, label_column:
             label is out of range, a file is damaged, or features do not fit together; names the file and the sample.
     """
     notes: list[str] = []
-    table, read_features = _open(Path(path), notes)
+    table, read_frames = _open(Path(path), notes)
     source = Source(path, {"": table}, own_table=True)
     ids, groups = _ids(table, notes)
     standard = _splits(table, texts(table.need("split", ids), f"{table.where} split", count=len(ids)), ids)
@@ -160,12 +158,13 @@ def read(path: Path | str, name: str, *, task: Task | None = None, label_column:
         parts = [(table.place("labels"), values, ids)]
         read_labels = source.labels(task, label_column, parts, sims=bool(unimodal))
     transcripts = _transcripts(source, table, notes)
-    sets = {m: found for m in MODALITIES if (found := read_features(m, ids, source.repairs)) is not None}
+    frames = {m: found for m in MODALITIES if (found := read_frames(m, ids)) is not None}
+    sets = {m: features_of(ids=ids, modality=m, repairs=source.repairs, **found) for m, found in frames.items()}
     source.notes += notes
     return source.record(name, read_labels, sets, files=[Path(table.where)], transcripts=transcripts, unimodal=unimodal)
 
 
-def _open(path: Path, notes: list[str]) -> tuple[_Table, _ReadFeatures]:
+def _open(path: Path, notes: list[str]) -> tuple[_Table, _Read]:
     """The columns, and how features are read, for any of the three forms."""
     kind = kind_of(path)
     if path.is_dir():
@@ -174,16 +173,16 @@ def _open(path: Path, notes: list[str]) -> tuple[_Table, _ReadFeatures]:
         if kind and kind != ARCHIVE:
             raise DataError(f"{path} is not an .npz archive: it seems to be {kind}")
         table = _Table(load_npz(path), path, lambda row: f"row {row}", _array_key)
-        for key, name in table.called.items():
-            if not isinstance(values := table.see(key), np.ndarray) or values.ndim == 0:
+        for name in table.called.values():
+            if not isinstance(values := table.part[name], np.ndarray) or values.ndim == 0:
                 what = f"{name!r} is a single object ({describe(values)})"
                 raise DataError(f"{path}: {what}; expected arrays with one entry per sample")
-        return table, lambda m, ids, repairs: _array_features(table, m, ids, repairs)
+        return table, partial(_array_frames, table)
     if path.suffix.lower() not in _TABLE_ENDINGS:
         found = f"; it seems to be {kind}" if kind else ""
         raise DataError(f"{path}: give a .csv, .tsv or .npz file, or a folder with samples.csv{found}")
     table = _open_cells(path, notes)
-    return table, lambda m, ids, repairs: _column_features(table, m, ids, repairs)
+    return table, partial(_column_frames, table)
 
 
 def _open_cells(path: Path, notes: list[str]) -> _Table:
@@ -193,7 +192,7 @@ def _open_cells(path: Path, notes: list[str]) -> _Table:
     return _Table(cells.columns, path, lambda row: f"line {cells.lines[row]}", _cell_key)
 
 
-def _open_folder(folder: Path, notes: list[str]) -> tuple[_Table, _ReadFeatures]:
+def _open_folder(folder: Path, notes: list[str]) -> tuple[_Table, _Read]:
     """The table of a folder, and its folders of arrays by modality."""
     listing = set(os.listdir(folder))
     found = next((f"samples{end}" for end in _TABLE_ENDINGS if f"samples{end}" in listing), None)
@@ -207,7 +206,7 @@ def _open_folder(folder: Path, notes: list[str]) -> tuple[_Table, _ReadFeatures]
     notes += [f"folder {name!r} read as {m}" for m, name in folders.items() if name != m]
     table.left_out += unread(listing - {found, *folders.values()})
 
-    def read_features(modality: Modality, ids: list[str], repairs: Repairs) -> FeatureSet | None:
+    def read_frames(modality: Modality, ids: list[str]) -> dict[str, Any] | None:
         if modality not in folders:
             return None
         where = folder / folders[modality]
@@ -215,15 +214,14 @@ def _open_folder(folder: Path, notes: list[str]) -> tuple[_Table, _ReadFeatures]
         table.left_out += [f"{where.name}/{name} (no sample of that id)" for name in strange]
         if any(map(len, rows)):
             described = f"{modality} features, one file per sample"
-            common: dict[str, Any] = {"modality": modality, "repairs": repairs, "description": described}
-            return features_of(rows, ids, str(where), level="frame", **common)
+            return {"frames": rows, "where": str(where), "level": "frame", "description": described}
         if strange:
             lacking = f"no file is called after a sample, as {ids[0]}.npy would be"
             raise DataError(f"{where}: {lacking}, found {', '.join(strange[:3])}; rename the files")
         table.left_out.append(f"{where.name} (an empty folder)")
         return None
 
-    return table, read_features
+    return table, read_frames
 
 
 def _modality_folders(folder: Path, listing: Iterable[str]) -> dict[Modality, str]:
@@ -328,18 +326,21 @@ def _plain_numbers(table: _Table, repairs: Repairs) -> None:
     """
     found: dict[str, list[tuple[str, int]]] = {"": [], ",": [], ".": []}
     plain: dict[str, list[str]] = {}
-    numeric = {key: table.see(key) for key in table.called if key.startswith("label") or _FEATURE.fullmatch(key)}
-    numeric = {key: cells for key, cells in numeric.items() if isinstance(cells, list)}
+    numeric = {
+        name: cells
+        for key, name in table.called.items()
+        if (key.startswith("label") or _FEATURE.fullmatch(key)) and isinstance(cells := table.part[name], list)
+    }
     if all(text.isascii() and "," not in text for text in map("".join, numeric.values())):
         return  # tables may have thousands of columns
-    for key, cells in numeric.items():
-        plain[key] = list(cells)
+    for name, cells in numeric.items():
+        plain[name] = list(cells)
         for row, cell in enumerate(cells):
             number = cell.strip().translate(_MINUS)
             if match := _NUMBER.fullmatch(number):
                 found[match[1] or ""].append((cell, row))
                 repairs.count("typographic minus signs read as minus", int(number != cell.strip()))
-                plain[key][row] = number.replace(",", ".")
+                plain[name][row] = number.replace(",", ".")
     if found[","]:
         cell, row = found[","][0]
         where = f"{table.where}: {table.line(row)}: {cell!r}"
@@ -350,7 +351,7 @@ def _plain_numbers(table: _Table, repairs: Repairs) -> None:
         if all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", cell.strip().translate(_MINUS)) for cell, _ in found[","]):
             raise DataError(f"{where} may be a decimal or thousands; write numbers with a point")
         repairs.count("decimal commas read as points", len(found[","]))
-    table.part |= {table.called[key]: cells for key, cells in plain.items()}
+    table.part |= plain
 
 
 def _emotion_labels(table: _Table, task: Task | None) -> tuple[np.ndarray, Task] | None:
@@ -365,7 +366,7 @@ def _emotion_labels(table: _Table, task: Task | None) -> tuple[np.ndarray, Task]
     if task is not None and (task.kind == "regression" or {*task.names} != {*names}):
         raise DataError(f"{path}: has labels for {', '.join(names)}, which is not the task that was asked for")
     asked = task or emotions(names)
-    columns = [np.asarray(table.take(EMOTION_PREFIX + name), dtype=object) for name in asked.names]
+    columns = [np.asarray(table.take(EMOTION_PREFIX + name), object) for name in asked.names]
     if len({column.shape for column in columns}) > 1 or columns[0].ndim != 1:
         raise DataError(f"{path}: the columns {EMOTION_PREFIX}... must have one number per sample")
     cells = np.stack(columns, axis=1)
@@ -379,7 +380,7 @@ def _emotion_labels(table: _Table, task: Task | None) -> tuple[np.ndarray, Task]
     return cells, asked
 
 
-def _column_features(table: _Table, modality: Modality, ids: list[str], repairs: Repairs) -> FeatureSet | None:
+def _column_frames(table: _Table, modality: Modality, ids: list[str]) -> dict[str, Any] | None:
     """Features of whole utterances from the columns ``audio:0`` and so on; an empty cell is a NaN."""
     runs: dict[str, dict[int, str]] = {}
     for key in table.called:
@@ -396,8 +397,7 @@ def _column_features(table: _Table, modality: Modality, ids: list[str], repairs:
     values = np.stack([_cell_numbers(table, run[i], ids) for i in range(len(run))], axis=1)[:, None]
     values[np.isnan(values).all(axis=2)] = 0  # an empty row is a missing modality, nothing to repair
     described = f"{len(run)} {modality} columns of the table"
-    common: dict[str, Any] = {"modality": modality, "repairs": repairs, "description": described}
-    return features_of(values, ids, table.where, level="utterance", **common)
+    return {"frames": values, "where": table.where, "level": "utterance", "description": described}
 
 
 def _cell_numbers(table: _Table, key: str, ids: list[str]) -> np.ndarray:
@@ -412,7 +412,7 @@ def _cell_numbers(table: _Table, key: str, ids: list[str]) -> np.ndarray:
     return numbers
 
 
-def _array_features(table: _Table, modality: Modality, ids: list[str], repairs: Repairs) -> FeatureSet | None:
+def _array_frames(table: _Table, modality: Modality, ids: list[str]) -> dict[str, Any] | None:
     """Frames of an array of the archive, with its lengths."""
     if modality not in table:
         return None
@@ -422,9 +422,8 @@ def _array_features(table: _Table, modality: Modality, ids: list[str], repairs: 
         table.leave_out(modality, "no value")
         return None
     lengths = lengths_of(table.take(key), len(ids), table.place(key)) if key in table else None
-    frames, described = frames_of(values, ids, where), f"array {name!r}"
-    common: dict[str, Any] = {"modality": modality, "repairs": repairs, "description": described}
-    return features_of(frames, ids, where, level="frame", lengths=lengths, **common)
+    found = {"frames": frames_of(values, ids, where), "where": where, "level": "frame", "lengths": lengths}
+    return found | {"description": f"array {name!r}"}
 
 
 def _per_sample_files(folder: Path, ids: list[str]) -> tuple[list[np.ndarray], list[str]]:

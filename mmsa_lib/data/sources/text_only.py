@@ -64,8 +64,6 @@ def build_mosei(files: Mapping[str, Path]) -> DatasetRecord:
         defaults={"*": {"text": "words"}},
         transcripts=table["text"].to_list(),
         times=segments[["start", "stop"]].to_numpy(np.float32),
-        terms=PUBLIC_SETS["mosei_text"].terms,
-        citation=PUBLIC_SETS["mosei_text"].citation,
         notes=list(PUBLIC_SETS["mosei_text"].notes),
     )
 
@@ -126,7 +124,5 @@ def build_sims(files: Mapping[str, Path], name: str = "sims_text") -> DatasetRec
         defaults={"*": {"text": "words"}},
         transcripts=table["english"].to_list(),
         other_transcripts={"chinese": table["chinese"].to_list()},
-        terms=PUBLIC_SETS[name].terms,
-        citation=PUBLIC_SETS[name].citation,
         notes=[*PUBLIC_SETS[name].notes, f"the official split is not video-disjoint: {shared}"],
     )

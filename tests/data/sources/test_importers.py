@@ -141,6 +141,21 @@ def test_ids_must_be_unique_and_may_begin_again_in_each_split(tmp_path, layout):
         assert notes_of(record, "ids are numbers that begin at 0")
 
 
+@pytest.mark.parametrize(
+    ("layout", "groups"),
+    [
+        ("mmsa", {"a_b$_$3": "a_b", "a$_$b$_$3": "a$_$b", "plain_7": "plain_7"}),
+        ("mag", {"a_b[12]": "a_b", "c_b_3": "c_b", "-x[0]": "-x", "plain": "plain"}),
+        ("mult", {"Ses01F_script_M001": "Ses01F_script", "other_1": "other_1"}),
+    ],
+)
+def test_the_video_of_a_sample_is_told_from_its_id(tmp_path, layout, groups):
+    record = READERS[layout](
+        write_layout(layout, tmp_path, id=[*groups, *columns_of(layout)["id"][len(groups) :]]), "x"
+    )
+    assert record.groups[: len(groups)] == list(groups.values())
+
+
 def _tree(layout):
     columns = columns_of(layout)
     return mag_tree(columns) if layout == "mag" else tree_of(columns)

@@ -5,7 +5,7 @@ import pytest
 from layout_files import COUNT, FRAMES, LABELS, LENGTHS, SIZES, WORDS, changed, columns_of, mag_tree, observed_of, write
 
 from mmsa_lib.data import load
-from mmsa_lib.data.sources.mag_pickle import read, video_of
+from mmsa_lib.data.sources.mag_pickle import read
 from mmsa_lib.data.store import write_store
 from mmsa_lib.errors import DataError
 
@@ -98,7 +98,3 @@ def test_pickles_of_mmim_may_have_rows_of_their_own(tmp_path):
     assert record.features["vision"].level == "frame"
     assert f"not read: {NUMBERS}, lengths of visual and acoustic (the arrays have them)" in record.notes
     assert len(record.ids) == COUNT
-
-
-def test_video_of():
-    assert [video_of(s) for s in ("a_b[12]", "a_b_3", "-x[0]", "plain")] == ["a_b", "a_b", "-x", "plain"]

@@ -19,7 +19,7 @@ from layout_files import (
 )
 
 from mmsa_lib.data.sources import official
-from mmsa_lib.data.sources.mmsa_pickle import read, video_of
+from mmsa_lib.data.sources.mmsa_pickle import read
 from mmsa_lib.data.sources.official import KnownSet
 from mmsa_lib.data.task import classes, emotions, regression
 from mmsa_lib.data.validate import check_record
@@ -275,7 +275,3 @@ def test_columns_of_unequal_length_are_refused(tmp_path, key):
     tree["test"][key] = tree["test"][key][:-1]
     with pytest.raises(DataError, match=rf"\[test\] {key}"):
         read(write(tmp_path, tree), "mine")
-
-
-def test_video_of():
-    assert [video_of(name) for name in ("a_b$_$3", "a$_$b$_$3", "plain_7")] == ["a_b", "a$_$b", "plain_7"]

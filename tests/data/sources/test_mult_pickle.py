@@ -17,7 +17,7 @@ from layout_files import (
     write,
 )
 
-from mmsa_lib.data.sources.mult_pickle import read, sample_names
+from mmsa_lib.data.sources.mult_pickle import read
 from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.data.validate import check_record
 from mmsa_lib.errors import DataError
@@ -90,9 +90,8 @@ def test_ids_of_video_start_and_stop(tmp_path, as_bytes):
     assert [p for p in check_record(record) if p.severity == "error"] == []
 
 
-def test_names_of_one_column():
-    found = sample_names(np.array([["Ses01F_script_M001"], ["other_1"]]), 2, "train", "f")
-    assert found == (["Ses01F_script_M001", "other_1"], ["Ses01F_script", "other_1"], None)
+def test_ids_of_one_column(tmp_path):
+    assert _read(tmp_path, iemocap(id=np.array(IDS)[:, None])).ids == IDS
 
 
 def test_emotions_that_are_not_iemocaps(tmp_path):

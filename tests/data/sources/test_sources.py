@@ -44,6 +44,7 @@ def test_every_file_is_in_the_manifest_and_every_set_has_terms(name):
     assert known.terms
     assert known.citation
     assert known.description
+    assert ("ICMI 2022" in known.citation) == (name == "simsv2_text")
 
 
 def test_word_aligned_mosi_is_at_the_commits_of_its_repositories():
@@ -82,6 +83,7 @@ def test_optional_file_is_used_where_it_is(monkeypatch, local, training_text):
     assert bool(text.observed[: 2 * 20].all()) == training_text
     assert any(line.startswith(mmmo.TRAINING_TEXT) for line in record.sources) == training_text
     assert len(record.sources) == 11 + training_text
+    assert (record.terms, record.citation) == (PUBLIC_SETS["mmmo"].terms, PUBLIC_SETS["mmmo"].citation)
     assert all("git-blob:" in line and "github.com/owner/repo" in line for line in record.sources)
 
 
