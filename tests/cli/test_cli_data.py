@@ -131,18 +131,8 @@ def test_check_is_0_with_warnings_and_2_with_errors(say, home):
     found = json.loads(answer.out)
     assert found["errors"] == 2
     assert {problem["where"] for problem in found["problems"]} == {"fingerprint", "features/audio"}
+    assert answer.err.endswith("(and 1 more)\n")
     assert "sample 'v1_1'" in say("check", path).out
-
-
-@pytest.mark.parametrize("command", ["info", "check"])
-def test_damage_and_unknown_names_give_one_line(say, home, command):
-    path = home / "stores" / "mine.h5"
-    write_store(small(), path)
-    path.write_bytes(path.read_bytes()[:-300])
-    assert_one_line(say(command, "mine"), "mine.h5 is truncated", "build or import the data set again")
-    assert_one_line(say(command, "moosi"), "unknown data set 'moosi'; did you mean mosi")
-    assert_one_line(say(command, "mosi"), "not built; run: mmsa-lib data build mosi")
-    assert_one_line(say(command, "there/none.h5"), "there/none.h5 is not a file")
 
 
 @pytest.fixture
@@ -202,30 +192,6 @@ def test_build_of_the_generated_set_writes_a_store(say, home):
     assert read_store(home / "stores" / "synthetic.h5").name == "synthetic"
 
 
-def test_build_failures_leave_nothing(say, home, builds, tmp_path):
-    (tmp_path / "file").write_text("I am no folder")
-    answer = say("build", "mosi", "--out", tmp_path / "file")
-    assert answer.code == 2
-    assert "cannot write" in answer.err.splitlines()[-1]
-    assert_one_line(say("build", "mossi"), "did you mean mosi")
-    assert files(tmp_path) == ["file"]
-
-
-def test_build_refuses_originals_with_a_wrong_checksum(say, home, tmp_path):
-    folder = tmp_path / "mirror" / "ch-sims-text" / "original" / "sims"
-    folder.mkdir(parents=True)
-    for name in ("label.npz", "transcription-engchi-polish.csv"):
-        (folder / name).write_bytes(b"something else")
-    answer = say("build", "sims_text", "--mirror", tmp_path / "mirror", "--quiet")
-    last = answer.err.splitlines()[-1]
-    assert answer.code == 2
-    assert answer.out == ""
-    assert last.startswith("mmsa-lib: error: ")
-    assert str(folder) in last
-    assert "Traceback" not in answer.err
-    assert files(home) == []
-
-
 def test_import_stores_reports_repairs_and_registers(say, home, reader, tmp_path):
     (tmp_path / "aligned.pkl").write_text("x")
     answer = say("import", "mmsa", tmp_path / "aligned.pkl", "--name", "mine")
@@ -273,13 +239,6 @@ def test_import_says_at_once_what_check_will_find(say, tmp_path):
     assert say("check", "mine").code == 2
 
 
-def test_import_runs_no_code_of_a_pickle(say, home, tmp_path):
-    (tmp_path / "evil.pkl").write_bytes(f"cos\nsystem\n(S'touch {tmp_path / 'ran'}'\ntR.".encode())
-    assert_one_line(say("import", "mult", tmp_path / "evil.pkl", "--name", "mine"), "evil.pkl", "os.system")
-    assert not (tmp_path / "ran").exists()
-    assert files(home) == []
-
-
 def test_import_passes_the_task_on(say, reader, tmp_path):
     (tmp_path / "a.pkl").write_text("x")
     say("import", "mmsa", tmp_path / "a.pkl", "--name", "a", "--range", "-1", "1")
@@ -289,8 +248,6 @@ def test_import_passes_the_task_on(say, reader, tmp_path):
     assert (tasks[0].range, tasks[0].metrics) == ((-1.0, 1.0), "sims")
     assert tasks[1].names == ("happy", "sad")
     assert (tasks[2].range, tasks[2].metrics) == ((0.0, 10.0), "mosi")
-    assert_one_line(say("import", "mmsa", "a.pkl", "--name", "d", "--metrics", "mosi"), "--metrics needs --range")
-    assert_one_line(say("import", "mmsa", "a.pkl", "--name", "d", "--range", "3", "-3"), "low < high")
 
 
 def test_import_does_not_overwrite_another_data_set_unasked(say, reader, tmp_path):
@@ -303,14 +260,6 @@ def test_import_does_not_overwrite_another_data_set_unasked(say, reader, tmp_pat
     assert store_path("mine").read_bytes() == before
     assert say("import", "mmsa", tmp_path / "b.pkl", "--name", "mine", "--force").code == 0
     assert store_path("mine").read_bytes() != before
-
-
-def test_import_refuses_names_and_layouts_it_cannot_use(say, reader, tmp_path):
-    assert_one_line(say("import", "mmsa", "a.pkl", "--name", "mosi"), "built in; choose another")
-    assert_one_line(say("import", "mmsa", "a.pkl", "--name", "a/b"), "can't name a data set")
-    assert_one_line(say("import", "msa", "a.pkl", "--name", "mine"), "invalid choice: 'msa'")
-    assert_one_line(say("import", "mmsa", "a.pkl"), "--name")
-    assert reader == []
 
 
 @pytest.mark.parametrize(
@@ -349,4 +298,3 @@ def test_import_cuts_a_validation_split_when_asked(say, tmp_path):
     assert_one_line(say("import", "mult", tmp_path / "a.pkl", "--name", "mine"), "--cut-valid 0.1")
     answer = say("import", "mult", tmp_path / "a.pkl", "--name", "mine", "--cut-valid", "0.25", "--json")
     assert json.loads(answer.out)["folds"]["standard"]["valid"]["samples"] == 2
-    assert_one_line(say("import", "mfn", tmp_path, "--name", "b", "--cut-valid", "0.25"), "--cut-valid is for pickles")

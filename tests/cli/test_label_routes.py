@@ -153,7 +153,6 @@ def test_labels_called_sentiment_against_appearance_give_a_warning_and_no_100_pe
         (["--classes", "a", "b", "--emotions", "c"], "not allowed with"),
         (["--classes", "a", "b"], "label 2 of sample"),
         (["--column", "1"], "leave --column out"),
-        (["--metrics", "plain"], "--metrics needs --range"),
     ],
 )
 def test_mistakes_are_answered_in_options_of_the_command_line(run, tmp_path, options, said):

@@ -159,17 +159,6 @@ class TestAfterwards:
         assert len(pd.read_csv(tmp_path / "p.csv")) == 24
         assert capsys.readouterr().out == ""
 
-    def test_results_table_and_export(self, run_folder, tmp_path, capsys):
-        assert main(["results", "table", str(tmp_path), "--metrics", "mae", "corr"]) == 0
-        table = capsys.readouterr().out
-        assert "text_only" in table
-        assert "Acc" not in table
-        assert main(["results", "export", str(tmp_path), str(tmp_path / "r.csv"), "--split", "test"]) == 0
-        capsys.readouterr()
-        assert main(["results", "table", str(tmp_path / "r.csv"), "--json"]) == 0
-        rows = json.loads(capsys.readouterr().out)["rows"]
-        assert {"text_only", "constant_mean"} <= {row["method"] for row in rows}
-
 
 class TestMetrics:
     def test_chosen_ones_are_shown_everywhere(self, train, capsys):
