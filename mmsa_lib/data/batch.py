@@ -64,7 +64,7 @@ class Batch:
 
     def select(self, rows: Tensor) -> Batch:
         """The samples at positions ``rows`` (int64 ``(n,)``) of this batch, in that order."""
-        chosen = self._map(lambda tensor: tensor[rows.to(tensor.device)])
+        chosen = self._map(lambda tensor: tensor.index_select(0, rows.to(tensor.device)))
         return replace(chosen, ids=tuple(self.ids[row] for row in rows.tolist()))
 
     def hide(self, keep: Mapping[Modality, Tensor]) -> Batch:
@@ -238,23 +238,16 @@ class Utterances:
 
     def _gather(self, rows: Tensor, longest: Mapping[Modality, int]) -> Batch:
         """Rows of the split, each modality cut to ``longest`` frames; only the frames kept are copied."""
-        source, on_device = self.data, rows.to(self.device)
+        data = self.data
 
         def cut(tensors: Mapping[Modality, Tensor]) -> dict[Modality, Tensor]:
-            return {m: x[:, : longest[m]].index_select(0, on_device) for m, x in tensors.items()}
+            return {m: x[:, : longest[m]] for m, x in tensors.items()}
 
-        tokens = source.tokens
-        return replace(
-            source,
-            features=cut(source.features),
-            valid=cut(source.valid),
-            observed=cut(source.observed),
-            labels=source.labels.index_select(0, on_device),
-            index=source.index.index_select(0, on_device),
-            ids=tuple(source.ids[row] for row in rows.tolist()),
-            tokens=None if tokens is None else tokens[:, : longest["text"]].index_select(0, on_device),
-            unimodal_labels={m: y.index_select(0, on_device) for m, y in source.unimodal_labels.items()},
+        tokens = None if data.tokens is None else data.tokens[:, : longest["text"]]
+        short = replace(
+            data, features=cut(data.features), valid=cut(data.valid), observed=cut(data.observed), tokens=tokens
         )
+        return short.select(rows)
 
 
 def _between_first_and_last(valid: Tensor) -> Tensor:

@@ -76,7 +76,10 @@ class SourceFile:
 def manifest() -> tuple[SourceFile, ...]:
     """All original files that the library knows, in the order of the manifest."""
     text = (resources.files("mmsa_lib.data.sources") / "data_sources.csv").read_text(encoding="utf-8")
-    return tuple(_source(row) for row in csv.DictReader(text.splitlines()))
+    rows = list(csv.DictReader(text.splitlines()))
+    for row in rows:
+        del row["status"]  # tells nothing that a download needs
+    return tuple(SourceFile(size=int(size) if (size := row.pop("bytes")) else None, **row) for row in rows)
 
 
 def source(local_path: str) -> SourceFile:
@@ -142,12 +145,6 @@ def _checksum(path: Path, entry: SourceFile) -> str:
         with path.open("rb") as file:
             return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     return f"git-blob:{git_blob_sha1(path)}"
-
-
-def _source(row: dict[str, str]) -> SourceFile:
-    """A row of the manifest; its column ``status`` tells nothing that a download needs."""
-    texts = {key: row[key] for key in row if key not in ("bytes", "status")}
-    return SourceFile(**texts, size=int(row["bytes"]) if row["bytes"] else None)
 
 
 def _from_mirror(entry: SourceFile, mirror: Path) -> Path:

