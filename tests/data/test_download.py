@@ -80,10 +80,6 @@ def mirror(monkeypatch, tmp_path):
     return folder
 
 
-def leftovers(tmp_path):
-    return [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
-
-
 def test_manifest_pins_and_verifies_every_file():
     files = manifest()
     assert len({file.local_path for file in files}) == len(files) > 40
@@ -112,13 +108,11 @@ def test_git_blob_id_is_what_git_says(tmp_path):
 
 
 @pytest.mark.parametrize("blob_only", [False, True])
-def test_mirror_is_used_in_place(mirror, blob_only):
-    assert fetch([entry(blob_only=blob_only)], mirror=mirror) == {"a file.csv": mirror / "set" / "a file.csv"}
-
-
-def test_mirror_from_the_environment(mirror, monkeypatch):
+def test_mirror_is_used_in_place(mirror, blob_only, monkeypatch):
+    expected = {"a file.csv": mirror / "set" / "a file.csv"}
+    assert fetch([entry(blob_only=blob_only)], mirror=mirror) == expected
     monkeypatch.setenv(download.MIRROR_VARIABLE, str(mirror))
-    assert fetch([entry()])["a file.csv"].read_bytes() == CONTENT
+    assert fetch([entry(blob_only=blob_only)]) == expected
 
 
 @pytest.mark.parametrize("blob_only", [False, True])
@@ -127,11 +121,9 @@ def test_mirror_with_a_wrong_file(mirror, blob_only):
     file = entry(blob_only=blob_only)
     with pytest.raises(DataError) as error:
         fetch([file], mirror=mirror)
-    message = str(error.value)
-    assert "a file.csv" in message
-    assert f"expected {file.checksum}" in message
-    assert f"found {file.checksum.split(':')[0]}:" in message
-    assert "\n" not in message
+    found = f"found {file.checksum.split(':')[0]}:"
+    assert all(part in str(error.value) for part in ("a file.csv", f"expected {file.checksum}", found))
+    assert "\n" not in str(error.value)
 
 
 def test_mirror_without_the_file_or_no_folder(mirror, tmp_path):
@@ -152,19 +144,15 @@ def test_optional_files_are_used_where_they_are(mirror):
 
 
 @pytest.mark.parametrize("blob_only", [False, True])
-def test_download_once(server, blob_only):
+def test_download_once_and_again_when_damaged(server, blob_only):
     file = entry(blob_only=blob_only)
     server.put(file)
     for _ in range(2):
-        assert fetch([file], progress=False)["a file.csv"].read_bytes() == CONTENT
+        path = fetch([file], progress=False)["a file.csv"]
+        assert path.read_bytes() == CONTENT
     assert len(server.requests) == 1
-
-
-def test_damaged_download_is_fetched_again(server):
-    server.put(entry())
-    path = fetch([entry()], progress=False)["a file.csv"]
     path.write_bytes(b"damaged")
-    assert fetch([entry()], progress=False)["a file.csv"].read_bytes() == CONTENT
+    assert fetch([file], progress=False)["a file.csv"].read_bytes() == CONTENT
     assert len(server.requests) == 2
 
 
@@ -178,15 +166,6 @@ def test_verified_files_survive_a_failure_of_a_later_one(server, tmp_path):
     assert [request for request in server.requests if "a%20file" in request] == server.requests[:1]
 
 
-@pytest.mark.parametrize("blob_only", [False, True])
-def test_wrong_content_is_refused_and_not_kept(server, tmp_path, blob_only):
-    file = entry(blob_only=blob_only)
-    server.put(file, b"<html>not the file</html>")
-    with pytest.raises(DataError, match=r"wrong checksum.*--mirror"):
-        fetch([file], progress=False)
-    assert leftovers(tmp_path) == []
-
-
 def test_server_errors_are_tried_again(server):
     server.put(entry())
     server.failures = 2
@@ -194,27 +173,27 @@ def test_server_errors_are_tried_again(server):
     assert len(server.requests) == 3
 
 
-def test_refusal_is_not_tried_again(server, tmp_path):
-    with pytest.raises(DataError, match=r"answers 404.*--mirror"):
-        fetch([entry()], progress=False)
-    assert len(server.requests) == 1
-    assert leftovers(tmp_path) == []
-
-
-def test_transfer_that_is_cut_short(server, tmp_path):
-    server.put(entry())
-    server.cut = True
-    with pytest.raises(DataError, match="cannot download"):
-        fetch([entry()], progress=False)
-    assert leftovers(tmp_path) == []
-
-
-def test_no_network_is_one_line_with_a_remedy(server, monkeypatch, tmp_path):
-    monkeypatch.setattr(download, "RAW_HOST", "http://127.0.0.1:1")
-    with pytest.raises(DataError, match=r"no connection .*--mirror") as error:
-        fetch([entry()], progress=False)
+@pytest.mark.parametrize(
+    ("content", "cut", "host", "said", "requests"),
+    [
+        (b"<html>not the file</html>", False, "", "wrong checksum.*--mirror", 3),
+        (None, False, "", "answers 404.*--mirror", 1),
+        (CONTENT, True, "", "cannot download", 3),
+        (CONTENT, False, "http://127.0.0.1:1", "no connection .*--mirror", 0),
+    ],
+)
+@pytest.mark.parametrize("blob_only", [False, True])
+def test_a_failed_download_is_one_line_and_leaves_nothing(
+    server, monkeypatch, tmp_path, content, cut, host, said, requests, blob_only
+):
+    server.put(entry(), content)
+    server.cut = cut
+    monkeypatch.setattr(download, "RAW_HOST", host or download.RAW_HOST)
+    with pytest.raises(DataError, match=said) as error:
+        fetch([entry(blob_only=blob_only)], progress=False)
     assert "\n" not in str(error.value)
-    assert leftovers(tmp_path) == []
+    assert len(server.requests) == requests
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
 
 
 def test_progress_goes_to_stderr_and_can_be_silenced(server, capsys):

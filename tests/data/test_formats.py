@@ -86,6 +86,8 @@ def test_folders_links_and_nothing(tmp_path):
     assert "data import mfn" in kind_of(tmp_path)
     write_csd(tmp_path / "glove.csd")
     assert COMPUTATIONAL_SEQUENCE in kind_of(tmp_path)
+    with pytest.raises(DataError, match="computational sequence"):
+        read_table(tmp_path, "mine")
 
 
 @pytest.mark.parametrize("name", ["glove.csd", "glove.h5", "glove.pkl", "glove.npz", "glove.csv"])
@@ -115,12 +117,6 @@ def test_wrong_files_are_one_line(command, kind, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert str(path) in said
-
-
-def test_a_folder_of_computational_sequences(tmp_path):
-    write_csd(tmp_path / "glove.csd")
-    with pytest.raises(DataError, match="computational sequence"):
-        read_table(tmp_path, "mine")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")

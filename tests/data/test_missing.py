@@ -3,9 +3,9 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 from collections import Counter
 from dataclasses import replace
+from unittest.mock import Mock
 
 import h5py
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mmsa_lib
 from mmsa_lib.data import Batch, load
 from mmsa_lib.data import missing as masks_module
 from mmsa_lib.data.missing import (
@@ -65,10 +66,11 @@ def make_batch(count=200, steps=(20, 30, 25), modalities=("text", "audio", "visi
 class TestFrameMask:
     @pytest.mark.parametrize("rate", RATES)
     def test_exact_count_for_every_length(self, rate):
-        lengths = list(range(41))
-        mask = frame_mask(lengths_to_valid(lengths), rate, seeded())
-        assert mask.sum(-1).tolist() == [length - round(rate * length) for length in lengths]
-        assert not (mask & ~lengths_to_valid(lengths)).any()
+        scattered = torch.rand(50, 30, generator=seeded(3)) < 0.5
+        for valid in (lengths_to_valid(list(range(41))), scattered):
+            mask = frame_mask(valid, rate, seeded())
+            assert mask.sum(-1).tolist() == [length - round(rate * length) for length in valid.sum(-1).tolist()]
+            assert not (mask & ~valid).any()
 
     @settings(max_examples=60, deadline=None)
     @given(st.lists(st.integers(0, 50), min_size=1, max_size=8), st.floats(0, 1), st.integers(0, 2**32))
@@ -81,11 +83,6 @@ class TestFrameMask:
         valid = lengths_to_valid([10] * 20000)
         share = 1 - frame_mask(valid, 0.3, seeded()).double().mean(0)
         assert share.tolist() == pytest.approx([0.3] * 10, abs=0.015)
-
-    def test_scattered_valid_frames_are_counted_like_others(self):
-        valid = torch.rand(50, 30, generator=seeded(3)) < 0.5
-        mask = frame_mask(valid, 0.5, seeded())
-        assert mask.sum(-1).tolist() == [n - round(0.5 * n) for n in valid.sum(-1).tolist()]
 
     def test_bernoulli_varies_the_count_and_keeps_the_mean(self):
         valid = lengths_to_valid([40] * 4000)
@@ -231,16 +228,12 @@ class TestRateMask:
         missing = 1 - presence(rate_mask(valid, 0.5, seeded())).double().mean(0)
         assert missing.tolist() == pytest.approx([0.5] * 3, abs=0.03)
 
-    def test_too_high_and_negative_rates_are_refused(self):
-        for rate in (0.7, -0.1, float("nan")):
-            with pytest.raises(ConfigError, match="missing rate"):
-                rate_mask(make_batch(9).valid, rate, seeded())
-
-    def test_two_thirds_may_be_written_with_three_digits_and_no_less(self):
+    def test_two_thirds_may_be_written_with_three_digits_and_no_other_rate_beyond(self):
         valid = make_batch(9).valid
         assert rate_mask(valid, 2 / 3 + 4.9e-4, seeded()).keys() == valid.keys()
-        with pytest.raises(ConfigError, match="missing rate"):
-            rate_mask(valid, 2 / 3 + 5.1e-4, seeded())
+        for rate in (0.7, -0.1, float("nan"), 2 / 3 + 5.1e-4):
+            with pytest.raises(ConfigError, match="missing rate"):
+                rate_mask(valid, rate, seeded())
 
     def test_natural_absence_counts_and_is_never_the_only_one_kept(self):
         batch = make_batch(300)
@@ -353,13 +346,11 @@ def test_layout_of_the_file(data, tmp_path):
             assert group[m].shape == valid.shape
             hidden = (valid.numpy() & ~group[m][:]).sum(1)
             assert hidden.tolist() == [round(0.2 * length) for length in valid.sum(1).tolist()]
-        attributes = dict(group.attrs)
-        assert attributes["ids_sha256"] == ids_digest(test.ids)
-        assert (attributes["dataset"], attributes["fold"], attributes["split"]) == ("synthetic", "standard", "test")
-        assert (attributes["protocol"], attributes["level"], attributes["mask_seed"]) == ("frames", "0.2", MASK_SEED)
-        assert (attributes["missing"], attributes["missing_text"]) == ("zero vectors", "zero vectors")
-        assert not attributes["joint"]
-        assert "library" in attributes
+        assert dict(group.attrs) == {
+            "dataset": "synthetic", "fold": "standard", "split": "test", "ids_sha256": ids_digest(test.ids),
+            "protocol": "frames", "level": "0.2", "mask_seed": MASK_SEED, "missing": "zero vectors",
+            "missing_text": "zero vectors", "joint": False, "library": mmsa_lib.__version__,
+        }  # fmt: skip
     joint = freeze(test, tmp_path, protocol="frames_joint")
     with h5py.File(mask_path(test, joint.protocol, MASK_SEED, tmp_path)) as file:
         assert file[f"frames_joint/0.2/{MASK_SEED}"].attrs["joint"]
@@ -396,13 +387,10 @@ def test_a_mask_of_whole_modalities_hides_them(data, tmp_path):
 
 
 def test_a_file_is_drawn_once_and_read_afterwards(data, tmp_path):
-    def never(*arguments):
-        raise AssertionError("drawn again")
-
     first = freeze(data["test"], tmp_path)
     path = mask_path(data["test"], "frames", MASK_SEED, tmp_path)
     written = path.read_bytes()
-    again = freeze(data["test"], tmp_path, never)
+    again = freeze(data["test"], tmp_path, Mock(side_effect=AssertionError("drawn again")))
     assert again.fingerprint == first.fingerprint
     assert path.read_bytes() == written
     freeze(data["test"], tmp_path / "elsewhere")
@@ -427,11 +415,11 @@ def test_the_default_folder_follows_the_environment(data, tmp_path, monkeypatch)
     assert mask_path(data["test"], "frames", 1).parent == tmp_path / "masks"
 
 
-def test_a_folder_that_may_only_be_read_names_the_variable(data, tmp_path, monkeypatch):
-    def refuse(*_, **__):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(masks_module.FileLock, "acquire", refuse)
+def test_a_folder_that_cannot_be_written_names_the_variable(data, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"cannot write masks to .*MMSA_LIB_MASKS"):
+        freeze(data["test"], tmp_path / "file")
+    monkeypatch.setattr(masks_module.FileLock, "acquire", Mock(side_effect=PermissionError(13, "Permission denied")))
     with pytest.raises(DataError, match=r"cannot write masks to .*: Permission denied; set MMSA_LIB_MASKS"):
         freeze(data["test"], tmp_path)
 
@@ -447,40 +435,25 @@ def test_audio_is_masked_alike_with_other_text(tmp_path):
         assert one[modality].equal(other[modality])
 
 
-class TestMistakes:
-    def test_other_samples_are_noticed(self, data, tmp_path):
-        freeze(data["test"], tmp_path)
-        path = mask_path(data["test"], "frames", MASK_SEED, tmp_path)
-        ids = data["test"].ids
-        other = replace(data["test"], data=replace(data["test"].data, ids=(ids[1], ids[0], *ids[2:])))
-        with pytest.raises(DataError, match=r"drawn for other samples .synthetic/standard/test.*delete it"):
-            read_masks(path, other, "frames", LEVELS)
-
-    def test_a_damaged_file_and_a_missing_level(self, data, tmp_path):
-        freeze(data["test"], tmp_path)
-        path = mask_path(data["test"], "frames", MASK_SEED, tmp_path)
-        with pytest.raises(DataError, match=r"holds no masks frames/0.9/1111; delete it"):
-            read_masks(path, data["test"], "frames", ["0.9"])
-        content = path.read_bytes()
-        path.write_bytes(content[: len(content) // 2])
-        with pytest.raises(DataError, match=r"truncated.*delete it"):
-            freeze(data["test"], tmp_path)
-
-    def test_other_frames_are_noticed(self, data, tmp_path):
-        freeze(data["test"], tmp_path)
-        path = mask_path(data["test"], "frames", MASK_SEED, tmp_path)
-        with h5py.File(path, "r+") as file:
-            group = file[f"frames/0.2/{MASK_SEED}"]
-            del group["audio"]
-            group["audio"] = np.ones((30, 4), bool)
-        with pytest.raises(DataError, match=r"has arrays .*the data need"):
-            freeze(data["test"], tmp_path)
-
-    @pytest.mark.skipif(os.name == "nt", reason="folders are files of another kind there")
-    def test_a_folder_that_cannot_be_written(self, data, tmp_path):
-        (tmp_path / "file").write_text("")
-        with pytest.raises(DataError, match=r"cannot write masks to .*MMSA_LIB_MASKS"):
-            freeze(data["test"], tmp_path / "file")
+def test_a_file_of_other_samples_levels_or_frames_and_a_damaged_one_are_refused(data, tmp_path):
+    test = data["test"]
+    freeze(test, tmp_path)
+    path, ids = mask_path(test, "frames", MASK_SEED, tmp_path), test.ids
+    other = replace(test, data=replace(test.data, ids=(ids[1], ids[0], *ids[2:])))
+    with pytest.raises(DataError, match=r"drawn for other samples .synthetic/standard/test.*delete it"):
+        read_masks(path, other, "frames", LEVELS)
+    with pytest.raises(DataError, match=r"holds no masks frames/0.9/1111; delete it"):
+        read_masks(path, test, "frames", ["0.9"])
+    with h5py.File(path, "r+") as file:
+        group = file[f"frames/0.2/{MASK_SEED}"]
+        del group["audio"]
+        group["audio"] = np.ones((30, 4), bool)
+    with pytest.raises(DataError, match=r"has arrays .*the data need"):
+        freeze(test, tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"truncated.*delete it"):
+        freeze(test, tmp_path)
 
 
 def _freeze_in_process(folder, queue):

@@ -4,7 +4,6 @@ from records import small_record
 
 from mmsa_lib.data import load
 from mmsa_lib.data import loading as loading_module
-from mmsa_lib.data.hdf5 import available_memory
 from mmsa_lib.data.store import Frames, write_store
 from mmsa_lib.data.stream import StreamedUtterances
 from mmsa_lib.errors import DataError
@@ -75,19 +74,15 @@ def test_streamed_values_are_never_silent_zeros(path):
         features.sum().item()
 
 
-def test_moving_keeps_the_batches(path):
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_batches_arrive_on_the_device(path, device):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
     memory, disk = both(path)
-    moved = disk["train"].to("cpu")
+    moved = disk["train"].to(device)
     assert type(moved) is StreamedUtterances
-    assert_same(next(memory["train"].batches(5)), next(moved.batches(5)))
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_batches_arrive_on_the_device(path):
-    memory, disk = both(path)
-    batch = next(disk["train"].to("cuda").batches(5))
-    assert batch.features["audio"].device.type == "cuda"
+    batch = next(moved.batches(5))
+    assert batch.features["audio"].device.type == device
     assert_same(next(memory["train"].batches(5)), batch.to("cpu"))
 
 
@@ -99,24 +94,16 @@ def test_a_store_that_vanishes_is_named(path):
 
 
 def test_disk_is_used_where_memory_is_short(path, monkeypatch):
-    needed = 4 * sum(
-        len(u) * u.data.valid[m].shape[1] * u.dims[m] for u in load(path).values() for m in ("text", "audio")
-    )
-    monkeypatch.setattr(loading_module, "available_memory", lambda: 2 * needed)
-    assert type(load(path)["train"]) is not StreamedUtterances
-    monkeypatch.setattr(loading_module, "available_memory", lambda: 2 * needed - 2)
-    assert type(load(path)["train"]) is StreamedUtterances
-    assert type(load(path, in_memory=True)["train"]) is not StreamedUtterances
+    free = loading_module.available_memory()
+    assert free is None or 2**20 < free < 2**50
+    needed = sum(u.data.features[m].nbytes for u in load(path).values() for m in ("text", "audio"))
+    for free, streamed in ((2 * needed, False), (2 * needed - 2, True), (None, False)):
+        monkeypatch.setattr(loading_module, "available_memory", lambda free=free: free)
+        assert isinstance(load(path)["train"], StreamedUtterances) == streamed
+        assert not isinstance(load(path, in_memory=True)["train"], StreamedUtterances)
     monkeypatch.setattr(loading_module, "available_memory", lambda: 10)
     with pytest.raises(DataError, match=r"small\.h5 does not fit in memory \(its features take 0\.0 GB"):
         load(path, in_memory=True)
-    monkeypatch.setattr(loading_module, "available_memory", lambda: None)
-    assert type(load(path)["train"]) is not StreamedUtterances
-
-
-def test_free_memory_is_a_plausible_number():
-    free = available_memory()
-    assert free is None or 2**20 < free < 2**50
 
 
 def test_the_values_of_a_large_set_are_not_read_when_it_is_opened(path, monkeypatch):

@@ -54,6 +54,8 @@ BROKEN = [
     (set_field("audio5", lengths=np.array([3, 1, 4, 1, 5, 2, 0, 8])), "features/audio5", "a length of 0"),
     (set_field("audio5", observed=np.ones(3, bool)), "features/audio5", "observed has 3"),
     (set_field("audio5", values=np.zeros(24)), "features/audio5", r"shape \(24,\), expected \(frames, width\)"),
+    # lengths 3, 1, 4, 1: row 8 is the only one of sample 3
+    (lambda r: r.features["audio5"].values.__setitem__((8, 2), np.nan), "features/audio5", "in sample 'video3_1'"),
     (set_field("audio5", modality="smell"), "features/audio5", "modality 'smell'"),
     (set_field("audio5", observed=np.zeros(24, bool)), "features/audio5", "not observed and yet not zero"),
     (set_field("vision3", label_trained_on="train"), "features/vision3", "label_trained_on is 'train'"),
@@ -79,25 +81,15 @@ def test_an_error_is_found_placed_and_given_a_repair(change, where, what):
     assert re.search(what, found[0].what)
 
 
-def test_no_samples_is_an_error():
+def test_no_samples_and_emotion_labels_that_are_not_0_or_1_are_errors():
     record = full_record()
     record.ids = []
     assert "there are no samples" in [problem.what for problem in blocking_problems(record)]
-
-
-def test_emotion_labels_are_0_or_1():
     record = emotion_record()
     assert blocking_problems(record) == []
     record.labels[4, 1] = 0.5
     (problem,) = blocking_problems(record)
     assert "first 'sad' of sample 'video4_1'" in problem.what
-
-
-def test_a_frame_is_attributed_to_its_sample():
-    record = full_record()
-    record.features["audio5"].values[8, 2] = np.nan  # lengths 3, 1, 4, 1: row 8 is the only one of sample 3
-    (problem,) = blocking_problems(record)
-    assert "first in sample 'video3_1'" in problem.what
 
 
 def warnings(record):
@@ -169,11 +161,6 @@ def test_columns_and_samples_without_content_warn():
     found = warnings(record)
     assert "features/audio5: 1 of 5 columns are constant" in found
     assert "features/vision3: 1 samples are observed but all zero, first 'video0_1'" in found
-
-
-def test_a_feature_set_that_is_never_observed_warns():
-    record = full_record()
-    vision = record.features["vision3"]
     vision.values[:], vision.observed[:] = 0, False
     assert "features/vision3: no frame is observed" in warnings(record)
 
