@@ -1,8 +1,6 @@
 """MFN's HDF5 folders: joint and apart, padding on mixed sides, missing frames, missing training text."""
 
-import os
 import random
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -238,12 +236,9 @@ def test_damaged_arrays_lose_no_sample(apart, compression):
 
 
 @pytest.mark.real_data
-def test_ict_mmmo_equals_its_own_reader():
-    mirror = os.environ.get("MMSA_LIB_MIRROR")
-    if not mirror:
-        pytest.skip("MMSA_LIB_MIRROR is not set")
-    record = read(Path(mirror) / "ict-mmmo", "mine")
-    other = build("mmmo", Path(mirror), progress=False)
+def test_ict_mmmo_equals_its_own_reader(mirror):
+    record = read(mirror / "ict-mmmo", "mine")
+    other = build("mmmo", mirror, progress=False)
     assert record.task == other.task
     np.testing.assert_array_equal(record.labels, other.labels)
     for one, two in zip(record.features.values(), other.features.values(), strict=True):

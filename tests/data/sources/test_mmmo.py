@@ -1,7 +1,5 @@
 """ICT-MMMO: the padding rules on small files, and the counts of the real set where it is at hand."""
 
-import os
-
 import h5py
 import numpy as np
 import pytest
@@ -113,13 +111,9 @@ def test_wrong_files_are_named(files, name, key, values, said):
 
 
 @pytest.fixture(scope="module")
-def originals():
+def originals(mirror):
     """The arrays of the real files, read without the library."""
-    if not os.environ.get("MMSA_LIB_MIRROR"):
-        pytest.skip("MMSA_LIB_MIRROR is not set")
-    folder = os.path.join(os.environ["MMSA_LIB_MIRROR"], "ict-mmmo")
-    names = [name for name in os.listdir(folder) if name.endswith(".h5")]
-    return {name: h5py.File(os.path.join(folder, name))["d1"][()] for name in names}
+    return {path.name: h5py.File(path)["d1"][()] for path in (mirror / "ict-mmmo").glob("*.h5")}
 
 
 def inner_zeros(values: np.ndarray) -> int:

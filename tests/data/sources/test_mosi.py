@@ -1,6 +1,5 @@
 """CMU-MOSI: the merge step by step on small files, and the whole set where the originals are at hand."""
 
-import os
 from pathlib import Path
 
 import h5py
@@ -106,13 +105,6 @@ def test_missing_or_damaged_originals_are_named(tmp_path):
 def test_another_array_is_named():
     with pytest.raises(DataError, match="merged array 'id' has SHA-256"):
         check_digests({name: np.zeros(3) for name in MOSI_DIGESTS})
-
-
-@pytest.fixture(scope="module")
-def mirror() -> Path:
-    if not os.environ.get("MMSA_LIB_MIRROR"):
-        pytest.skip("MMSA_LIB_MIRROR is not set")
-    return Path(os.environ["MMSA_LIB_MIRROR"])
 
 
 @pytest.fixture(scope="module")

@@ -57,17 +57,21 @@ def _read(folder: Path, content: bytes):
 
 
 def _load_or_error(path: Path, read=load):
+    """What is read, or the error, which must be one line that begins with the path."""
     try:
         return read(path)
     except DataError as error:
-        return error
+        outcome = error
+    assert str(outcome).removeprefix("cannot read ").startswith(str(path))
+    assert "\n" not in str(outcome)
+    return outcome
 
 
-def _load_traced(path: Path):
+def _load_traced(path: Path, read=load):
     """The outcome, and the largest memory that it took in bytes."""
     tracemalloc.start()
     try:
-        return _load_or_error(path), tracemalloc.get_traced_memory()[1]
+        return _load_or_error(path, read), tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
@@ -210,6 +214,7 @@ def _attacks(witness: Path) -> dict[str, bytes]:
         "dates": pickle.dumps(np.zeros(2, dtype="M8[s]")),
         "masked array": pickle.dumps(np.ma.masked_array([1, 2], [0, 1])),
         "pandas": pickle.dumps(pd.DataFrame({"a": [1]})),
+        "too deep": b"(" * 200 + b"t" * 200 + b".",
         "a class of the standard library": pickle.dumps(fractions.Fraction(1, 2)),
     }
 
@@ -220,11 +225,7 @@ ATTACKS = sorted(_attacks(Path("witness")))
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_attacks_are_refused_and_nothing_runs(tmp_path, attack):
     witness = tmp_path / "witness"
-    path = _save(tmp_path, _attacks(witness)[attack])
-    with pytest.raises(UnsafePickleError) as caught:
-        load(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert isinstance(_load_or_error(_save(tmp_path, _attacks(witness)[attack])), UnsafePickleError)
     assert not witness.exists()
 
 
@@ -331,8 +332,6 @@ def test_work_and_memory_are_bounded_by_the_size_of_the_file(tmp_path, bomb):
     start = time.process_time()
     outcome, peak = _load_traced(path)
     assert isinstance(outcome, DataError)
-    assert str(outcome).startswith(str(path))
-    assert "\n" not in str(outcome)
     if not bomb.startswith(("deep", "letters", "arguments", "a number", "sorting")):
         assert "again and again" in str(outcome)
     assert peak < 2**29
@@ -370,11 +369,6 @@ def test_long_doubles_are_refused(tmp_path):
             _read(tmp_path, pickle.dumps([value]))
 
 
-def test_too_deep_nesting_is_refused(tmp_path):
-    with pytest.raises(UnsafePickleError, match="deep"):
-        _read(tmp_path, b"(" * 200 + b"t" * 200 + b".")
-
-
 @pytest.mark.parametrize(
     "content",
     [
@@ -396,21 +390,13 @@ def test_damaged_files_end_in_one_line(tmp_path_factory, data):
     content = bytearray(pickle.dumps(TREE, data.draw(st.sampled_from([2, 4, 5]))))
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path = _save(tmp_path_factory.mktemp("pickle"), bytes(content))
-    outcome = _load_or_error(path)
-    if isinstance(outcome, DataError):
-        assert str(outcome).startswith(str(path))
-        assert "\n" not in str(outcome)
+    _load_or_error(_save(tmp_path_factory.mktemp("pickle"), bytes(content)))
 
 
 @given(content=st.binary(max_size=200))
 @settings(max_examples=150, deadline=None)
 def test_random_bytes_end_in_one_line(tmp_path_factory, content):
-    path = _save(tmp_path_factory.mktemp("pickle"), content)
-    outcome = _load_or_error(path)
-    if isinstance(outcome, DataError):
-        assert str(outcome).startswith(str(path))
-        assert "\n" not in str(outcome)
+    _load_or_error(_save(tmp_path_factory.mktemp("pickle"), content))
 
 
 # ---- files that are something else ---------------------------------------------------------------------------------
@@ -467,20 +453,10 @@ def test_npz_with_code_is_refused(tmp_path):
     assert not witness.exists()
 
 
-def test_npz_damage_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"not an \.npz archive"):
-        load_npz(_save(tmp_path, b"abc", "label.npz"))
-    with zipfile.ZipFile(tmp_path / "other.npz", "w") as archive:
-        archive.writestr("readme.txt", "hello")
-    with pytest.raises(DataError, match="not a numpy array"):
-        load_npz(tmp_path / "other.npz")
-
-
-def _archive(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+def _archive(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED):
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    return path
 
 
 def _npy(array: np.ndarray) -> bytes:
@@ -496,76 +472,61 @@ def _announcing(shape: tuple, content: bytes = b"") -> bytes:
     return stream.getvalue() + content
 
 
-def _bomb(path: Path) -> Path:
+def _bomb(path: Path):
     """335 MB of zeros in a third of a megabyte."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as stream:
         stream.write(_announcing((40 * 2**20,)))
         for _ in range(320):
             stream.write(bytes(2**20))
-    return path
 
 
-def _twice(path: Path) -> Path:
+def _twice(path: Path):
     with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings(action="ignore"):
         for value in (1.0, 2.0):
             archive.writestr("labels.npy", _npy(np.full(3, value)))
-    return path
 
 
-def _locked(path: Path) -> Path:
-    content = bytearray(_archive(path, {"a.npy": _npy(np.zeros(3))}).read_bytes())
+def _locked(path: Path):
+    _archive(path, {"a.npy": _npy(np.zeros(3))})
+    content = bytearray(path.read_bytes())
     content[content.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
-    return path
 
 
-def _broken_stream(path: Path) -> Path:
-    content = bytearray(_archive(path, {"a.npy": _npy(np.arange(1000.0))}).read_bytes())
-    content[60:90] = b"\xff" * 30
-    path.write_bytes(content)
-    return path
+def _broken_stream(path: Path):
+    _archive(path, {"a.npy": _npy(np.arange(1000.0))})
+    content = path.read_bytes()
+    path.write_bytes(content[:60] + b"\xff" * 30 + content[90:])
 
 
 UNFIT = {
     "a member twice": (_twice, "holds 'labels' twice"),
-    "with and without its ending": (
-        lambda path: _archive(path, {"a": _npy(np.zeros(1)), "a.npy": _npy(np.ones(1))}),
-        "holds 'a' twice",
-    ),
+    "with and without its ending": ({"a": _npy(np.zeros(1)), "a.npy": _npy(np.ones(1))}, "holds 'a' twice"),
     "zeros": (_bomb, "announces 0.3 GB and has"),
     "packed by bzip2": (lambda path: _archive(path, {"a.npy": bytes(2**20)}, zipfile.ZIP_BZIP2), "unusual way"),
     "packed by lzma": (lambda path: _archive(path, {"a.npy": bytes(2**20)}, zipfile.ZIP_LZMA), "unusual way"),
     "locked": (_locked, "password"),
     "a broken stream": (_broken_stream, "is damaged"),
-    "a header without values": (lambda path: _archive(path, {"a.npy": _announcing((10**12,))}), "0 bytes do not make"),
-    "values left over": (lambda path: _archive(path, {"a.npy": _announcing((1,), bytes(16))}), "16 bytes do not make"),
-    "a cut header": (lambda path: _archive(path, {"a.npy": _npy(np.zeros(3))[:40]}), "not a numpy array"),
-    "a header of code": (
-        lambda path: _archive(path, {"a.npy": b"\x93NUMPY\x01\x00\x20\x00" + b"(" * 31 + b"\n"}),
-        "not a numpy array",
-    ),
-    "a pickle of zeros": (
-        lambda path: _archive(path, {"a.npy": _npy(np.array([None]))[:128] + b"(" * 2**23}),
-        "announces 8 MB and stores",
-    ),
-    "long doubles": (lambda path: _archive(path, {"a.npy": _npy(np.zeros(2, np.clongdouble))}), "only numbers"),
-    "dates": (lambda path: _archive(path, {"a.npy": _npy(np.zeros(2, "M8[s]"))}), "only numbers"),
+    "no archive": (lambda path: path.write_bytes(b"abc"), "is not an .npz archive"),
+    "no array": ({"readme.txt": b"hello"}, "not a numpy array"),
+    "a header without values": ({"a.npy": _announcing((10**12,))}, "0 bytes do not make"),
+    "values left over": ({"a.npy": _announcing((1,), bytes(16))}, "16 bytes do not make"),
+    "a cut header": ({"a.npy": _npy(np.zeros(3))[:40]}, "not a numpy array"),
+    "a header of code": ({"a.npy": b"\x93NUMPY\x01\x00\x20\x00" + b"(" * 31 + b"\n"}, "not a numpy array"),
+    "a pickle of zeros": ({"a.npy": _npy(np.array([None]))[:128] + b"(" * 2**23}, "announces 8 MB and stores"),
+    "long doubles": ({"a.npy": _npy(np.zeros(2, np.clongdouble))}, "only numbers"),
+    "dates": ({"a.npy": _npy(np.zeros(2, "M8[s]"))}, "only numbers"),
 }
 
 
 @pytest.mark.parametrize("name", UNFIT)
 def test_an_unfit_archive_is_refused_in_one_line(tmp_path, name):
     make, said = UNFIT[name]
-    path = make(tmp_path / "a.npz")
-    tracemalloc.start()
-    try:
-        with pytest.raises(DataError, match=said) as caught:
-            load_npz(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
+    path = tmp_path / "a.npz"
+    make(path) if callable(make) else _archive(path, make)
+    outcome, peak = _load_traced(path, load_npz)
+    assert isinstance(outcome, DataError)
+    assert said in str(outcome)
     assert peak < 2**27
 
 
@@ -587,10 +548,7 @@ def test_damaged_archives_are_read_as_they_were_or_refused(tmp_path):
         for _ in range(150):
             path = _save(tmp_path, damaged(whole, generator), "damaged.npz")
             outcome = _load_or_error(path, load_npz)
-            if isinstance(outcome, DataError):
-                assert str(path) in str(outcome)
-                assert "\n" not in str(outcome)
-            else:
+            if not isinstance(outcome, DataError):
                 assert all(np.array_equal(outcome[name], original[name]) for name in outcome)
 
 
@@ -708,11 +666,8 @@ def test_files_of_torch_save_are_told_how_to_become_a_pickle(tmp_path, zipped):
 
 
 @pytest.mark.real_data
-def test_real_pickles_of_the_field():
-    mirror = os.environ.get("MMSA_LIB_MIRROR")
-    if not mirror:
-        pytest.skip("MMSA_LIB_MIRROR is not set")
-    originals = Path(mirror) / "cmu-mosi" / "original"
+def test_real_pickles_of_the_field(mirror):
+    originals = mirror / "cmu-mosi" / "original"
     loaded = load(originals / "CMUMOSI_features_raw_2way.pkl")
     assert sum(len(ids) for ids in loaded[0].values()) == 2199
     corpus = load_npz(originals / "merbench_label.npz")

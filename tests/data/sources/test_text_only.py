@@ -28,7 +28,6 @@ video_0001_0003,三,Three
 video_0002_0001,四,Four
 test3_00004,五,Five
 """
-needs_mirror = pytest.mark.skipif(not os.environ.get("MMSA_LIB_MIRROR"), reason="MMSA_LIB_MIRROR is not set")
 
 
 @pytest.fixture(autouse=True)
@@ -146,11 +145,10 @@ SETS = {
 
 
 @pytest.mark.real_data
-@needs_mirror
 @pytest.mark.parametrize("name", SETS)
-def test_whole_sets(name, monkeypatch):
+def test_whole_sets(name, mirror, monkeypatch):
     monkeypatch.undo()
-    record = build(name)
+    record = build(name, mirror)
     fold, groups, signs = record.folds["standard"], np.array(record.groups), np.sign(record.labels)
     splits = ("train", "valid", "test")
     assert [[int((signs[fold == s] == c).sum()) for c in (-1, 0, 1)] for s in splits] == SETS[name]
@@ -168,13 +166,11 @@ def test_whole_sets(name, monkeypatch):
 
 
 @pytest.mark.real_data
-@needs_mirror
-def test_a_third_source_of_mosei_agrees(monkeypatch):
+def test_a_third_source_of_mosei_agrees(mirror, monkeypatch):
     """Ids, labels and splits of a third repository, which the build does not read."""
     monkeypatch.undo()
-    path = os.path.join(os.environ["MMSA_LIB_MIRROR"], "cmu-mosei-text", "original", "merbench_label.npz")
-    corpora = load_npz(path)
-    record = build_mosei(fetch_originals("mosei_text"))
+    corpora = load_npz(mirror / "cmu-mosei-text" / "original" / "merbench_label.npz")
+    record = build_mosei(fetch_originals("mosei_text", mirror))
     for split, key in (("train", "train_corpus"), ("valid", "val_corpus"), ("test", "test_corpus")):
         rows = np.flatnonzero(record.folds["standard"] == split)
         expected = {identifier: float(entry["val"]) for identifier, entry in corpora[key].items()}
