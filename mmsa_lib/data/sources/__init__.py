@@ -25,7 +25,9 @@ BUILDERS: dict[str, Callable[[Mapping[str, Path]], DatasetRecord]] = {
     "mosi_mfn": mosi.build_mfn,
     "mosi_magbert": lambda files: mag_pickle.read(original(files, "mosi.pkl"), "mosi_magbert"),
 }
-"""How each of :data:`PUBLIC_SETS` is put together: file name to path, to the data set without terms and citation."""
+"""How each of :data:`PUBLIC_SETS` is put together: from ``files``, the path of every file that it requires by name, to
+the data set without terms and citation. Each raises DataError where a file is missing, unreadable or not the known one,
+or where two files disagree."""
 
 
 def fetch_originals(

@@ -43,11 +43,9 @@ def read(folder: Path | str, name: str, *, task: Task | None = None, label_colum
     """Read a folder in the MFN layout.
 
     Args:
-        folder: where the files lie.
-        name: name of the data set from now on.
         task: by default sentiment in [1, 5] where the labels lie there, exceed 3 and are not all whole (ICT-MMMO), else
             in [-3, 3] where they can be that.
-        label_column: of several numbers per sample the one to take, see :mod:`mmsa_lib.data.sources.labels`.
+        folder, name, label_column: as in :func:`.mmsa_pickle.read`.
 
     Returns:
         Feature sets ``text``, ``audio`` and ``vision`` as far as they are there, one fold ``standard``.

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import h5py
 import numpy as np
 
+from mmsa_lib.data.hdf5 import read_array, read_hdf5
 from mmsa_lib.data.record import DatasetRecord, Modality
 from mmsa_lib.data.sources.columns import Repairs, joined
 from mmsa_lib.data.sources.folds import cross_validation
 from mmsa_lib.data.sources.mfn_folder import APART_FILES as _FILE
 from mmsa_lib.data.sources.mfn_folder import word_aligned
 from mmsa_lib.data.sources.official import PUBLIC_SETS
-from mmsa_lib.data.sources.reading import original, read_dataset
+from mmsa_lib.data.sources.reading import original
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import DataError
 
@@ -33,15 +35,7 @@ _ABSENT_NOTE = (
 
 
 def build(files: Mapping[str, Path]) -> DatasetRecord:
-    """ICT-MMMO from its original files.
-
-    Args:
-        files: file name to path for every file that the set requires; with :data:`TRAINING_TEXT` the training part
-            gets its text, without it training text is one unobserved frame per valid step.
-
-    Raises:
-        DataError: a file is missing, unreadable, or has another shape than the known one.
-    """
+    """ICT-MMMO from its originals; without :data:`TRAINING_TEXT` each valid step has a frame of text, not observed."""
     labels, parts = [], []
     for split, size in SIZES.items():
         labels.append(_read(original(files, f"y_{split}.h5"), (size,)).astype(np.float32))
@@ -68,7 +62,10 @@ def build(files: Mapping[str, Path]) -> DatasetRecord:
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    values = read_dataset(path, "d1")
+    with read_hdf5(path, "fetch the original again", verified=True) as file:
+        if not isinstance(file.get("d1"), h5py.Dataset):
+            raise DataError(f"{path}: array 'd1' can't be read (there is none); fetch the original again")
+        values = read_array(file["d1"])
     if values.shape != shape:
         raise DataError(f"{path}: array 'd1' has shape {values.shape}, expected {shape}; fetch the original again")
     if not np.isfinite(values).all():

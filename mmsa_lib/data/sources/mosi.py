@@ -69,12 +69,6 @@ def build(files: Mapping[str, Path]) -> DatasetRecord:
 
     Folds: ``standard`` (1284/229/686), ``bc_lstm`` (the bc-LSTM split, validation = 15 % of its training
     videos, 9 of 62, the first in the hash order of :mod:`.folds`) and ``bc_lstm_test_cv-0`` … ``-4``.
-
-    Args:
-        files: file name to path, for every file that the set requires.
-
-    Raises:
-        DataError: a file is missing, unreadable or not the known one.
     """
     arrays = merged_arrays(files)
     groups = [video.decode() for video in arrays["video"]]
@@ -116,14 +110,7 @@ def build(files: Mapping[str, Path]) -> DatasetRecord:
 
 
 def build_mfn(files: Mapping[str, Path]) -> DatasetRecord:
-    """CMU-MOSI on the standard fold as MFN's HDF5 files: 20 steps of GloVe 300, COVAREP 5 and FACET 20.
-
-    Args:
-        files: file name to path, for every file that the set requires; all in one folder.
-
-    Raises:
-        DataError: a file is missing, lies elsewhere, or is not in the layout that MFN's code expects.
-    """
+    """CMU-MOSI on the standard fold as MFN's HDF5 files (one folder): 20 steps of GloVe 300, COVAREP 5, FACET 20."""
     folders = {original(files, name).parent for name in PUBLIC_SETS["mosi_mfn"].required}
     if len(folders) > 1:
         raise DataError(f"the MFN files lie in {len(folders)} folders; put them into one")
@@ -131,10 +118,7 @@ def build_mfn(files: Mapping[str, Path]) -> DatasetRecord:
 
 
 def merged_arrays(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
-    """Merge the originals of CMU-MOSI into arrays, checked against :data:`~.official.MOSI_DIGESTS`.
-
-    Args:
-        files: file name to path, for every file that the set requires.
+    """The originals of CMU-MOSI merged into arrays, checked against :data:`~.official.MOSI_DIGESTS`.
 
     Returns:
         ``id``, ``video``, ``split`` (standard fold), ``split_poria`` (bc-LSTM fold) as bytes ``(2199,)``; ``label``,

@@ -1,4 +1,4 @@
-"""Reading text tables, one's own and the original ones, and original HDF5 files, with one-line errors."""
+"""Reading text tables, one's own and the original ones, with one-line errors."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from mmsa_lib.data.formats import TABLE, TEXT, kind_of
-from mmsa_lib.data.hdf5 import read_array, read_hdf5
 from mmsa_lib.data.sources.layouts import DOUBT
 from mmsa_lib.errors import DataError
 
@@ -204,15 +202,3 @@ def _original_again(path: Path, what: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
         raise DataError(f"{path}: {what} ({reason}); fetch the original again") from error
-
-
-def read_dataset(path: Path, key: str) -> np.ndarray:
-    """The array ``key`` of an HDF5 file.
-
-    Raises:
-        DataError: not an HDF5 file, or without that array.
-    """
-    with read_hdf5(path, "fetch the original again", verified=True) as file:
-        if not isinstance(file.get(key), h5py.Dataset):
-            raise DataError(f"{path}: array {key!r} can't be read (there is none); fetch the original again")
-        return read_array(file[key])

@@ -94,7 +94,14 @@ def factor_posteriors(
             precision[name] += observed @ (gain * shape.T / settings.noise) ** 2
             evidence[name] += (observed * seen[..., column]) @ shape.T * gain / settings.noise**2
     possible = np.arange(settings.length) < words[:, None]
-    return {name: _posterior(precision[name], evidence[name], possible) for name in FACTORS}
+    posteriors = {}
+    for name in FACTORS:
+        total = 1 + precision[name]
+        score = np.where(possible, evidence[name] ** 2 / (2 * total) - np.log(total) / 2, -np.inf)
+        weight = np.exp(score - score.max(axis=1, keepdims=True))
+        weight /= weight.sum(axis=1, keepdims=True)
+        posteriors[name] = FactorPosterior(weight, evidence[name] / total, 1 / total)
+    return posteriors
 
 
 def bayes_predict(
@@ -163,13 +170,6 @@ def _scores(best: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, float]:
         "expected_mae": float(best["expected_mae"].mean()),
         "corr": float(np.corrcoef(best["mean"], truth)[0, 1]),
     }
-
-
-def _posterior(precision: np.ndarray, evidence: np.ndarray, possible: np.ndarray) -> FactorPosterior:
-    total = 1 + precision
-    score = np.where(possible, evidence**2 / (2 * total) - np.log(total) / 2, -np.inf)
-    weight = np.exp(score - score.max(axis=1, keepdims=True))
-    return FactorPosterior(weight / weight.sum(axis=1, keepdims=True), evidence / total, 1 / total)
 
 
 def _projected(

@@ -125,11 +125,9 @@ def read(path: Path | str, name: str, *, task: Task | None = None, label_column:
 
     Args:
         path: a ``.csv`` or ``.tsv`` file, an ``.npz`` file, or a folder.
-        name: name of the data set from now on.
         task: by default the emotions of the ``label:NAME`` columns, in their order; else sentiment in [-1, 1] where
             there are unimodal labels and all labels lie there, else in [-3, 3], where the labels can be that.
-        label_column: of an array ``label`` with several numbers per sample the one to take, see
-            :mod:`mmsa_lib.data.sources.labels`.
+        name, label_column: as in :func:`.mmsa_pickle.read`; for an array ``label`` of several numbers per sample.
 
     Returns:
         Feature sets ``text``, ``audio``, ``vision`` as far as they are given, one fold ``standard``. A sample whose

@@ -31,14 +31,7 @@ _CORPUS = {"train": "train_corpus", "valid": "val_corpus", "test": "test_corpus"
 
 
 def build_mosei(files: Mapping[str, Path]) -> DatasetRecord:
-    """CMU-MOSEI text (22,856 segments) from its original files; fold ``standard`` is the official split.
-
-    Args:
-        files: file name to path, for every file that the set requires.
-
-    Raises:
-        DataError: a file is missing or unreadable, sizes are wrong, or the two kinds of table disagree.
-    """
+    """CMU-MOSEI text (22,856 segments) from its original files; fold ``standard`` is the official split."""
     import pandas as pd
 
     parts = []
@@ -85,14 +78,7 @@ def _in_order(segments: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def build_sims(files: Mapping[str, Path], name: str = "sims_text") -> DatasetRecord:
-    """CH-SIMS text (2,281 clips), or with ``name`` "simsv2_text" CH-SIMS v2 (4,403 supervised clips).
-
-    Args:
-        files: file name to path, for every file that the set requires.
-
-    Raises:
-        DataError: a file is missing or unreadable, sizes are wrong, or labels and transcripts name other clips.
-    """
+    """CH-SIMS text (2,281 clips), or with ``name`` "simsv2_text" CH-SIMS v2 (4,403 supervised clips)."""
     path, labels = original(files, PUBLIC_SETS[name].required[0]), {}
     corpora = load_npz(path)
     for split, key in _CORPUS.items():
