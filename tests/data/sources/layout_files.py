@@ -76,6 +76,16 @@ def write(folder: Path, tree, name: str = "file.pkl", protocol: int = 4) -> Path
     return path
 
 
+class Call:
+    """Pickles to a call of ``function`` with ``args``."""
+
+    def __init__(self, function, *args):
+        self.function, self.args = function, args
+
+    def __reduce__(self):
+        return self.function, self.args
+
+
 def write_array(path: Path, values, key: str = "data") -> Path:
     """An HDF5 file of one array."""
     with h5py.File(path, "w") as file:

@@ -24,6 +24,7 @@ from damaged_files import damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from layout_files import Call
 
 from mmsa_lib.data.sources.safe_pickle import UnsafePickleError, load, load_npz
 from mmsa_lib.errors import DataError
@@ -150,16 +151,6 @@ def test_python_2_pickles_with_old_and_new_numpy_names(tmp_path, core):
 # ---- attacks -------------------------------------------------------------------------------------------------------
 
 
-class _Call:
-    """Pickles to a call of ``function`` with ``args``."""
-
-    def __init__(self, function, *args):
-        self.function, self.args = function, args
-
-    def __reduce__(self):
-        return self.function, self.args
-
-
 class _CallLater:
     """Pickles to an instance whose ``__setstate__`` a pickle names; NEWOBJ_EX in protocol 4."""
 
@@ -173,18 +164,18 @@ class _CallLater:
 def _attacks(witness: Path) -> dict[str, bytes]:
     """Pickles that would create the file ``witness`` or reach what could."""
     command, path = f"touch {witness}".encode(), str(witness)
-    shell = {p: pickle.dumps({"audio": [np.zeros(2), _Call(os.system, f"touch {witness}")]}, p) for p in range(6)}
+    shell = {p: pickle.dumps({"audio": [np.zeros(2), Call(os.system, f"touch {witness}")]}, p) for p in range(6)}
     return {
         **{f"os.system, protocol {p}": content for p, content in shell.items()},
-        "eval": pickle.dumps(_Call(eval, f"open({path!r}, 'w')")),
-        "exec": pickle.dumps(_Call(exec, f"open({path!r}, 'w')")),
-        "open": pickle.dumps(_Call(open, path, "w")),
-        "subprocess": pickle.dumps(_Call(subprocess.Popen, ["touch", path])),
-        "getattr chain": pickle.dumps(_Call(getattr, _Call(__import__, "os"), "system")),
-        "numpy.load": pickle.dumps(_Call(np.load, path)),
-        "numpy.save": pickle.dumps(_Call(np.save, path, 1)),
+        "eval": pickle.dumps(Call(eval, f"open({path!r}, 'w')")),
+        "exec": pickle.dumps(Call(exec, f"open({path!r}, 'w')")),
+        "open": pickle.dumps(Call(open, path, "w")),
+        "subprocess": pickle.dumps(Call(subprocess.Popen, ["touch", path])),
+        "getattr chain": pickle.dumps(Call(getattr, Call(__import__, "os"), "system")),
+        "numpy.load": pickle.dumps(Call(np.load, path)),
+        "numpy.save": pickle.dumps(Call(np.save, path, 1)),
         "numpy.vectorize": pickle.dumps(np.vectorize(len)),
-        "object array": pickle.dumps(np.array([_Call(os.system, f"touch {witness}")], dtype=object)),
+        "object array": pickle.dumps(np.array([Call(os.system, f"touch {witness}")], dtype=object)),
         "INST": b"(S'" + command + b"'\nios\nsystem\n.",
         "OBJ": b"(cos\nsystem\nS'" + command + b"'\no.",
         "NEWOBJ": b"\x80\x02cos\nsystem\nU" + bytes([len(command)]) + command + b"\x85\x81.",
@@ -238,7 +229,7 @@ def test_the_attacks_are_real(tmp_path, attack):
 
 def test_the_message_names_what_was_asked_for(tmp_path):
     with pytest.raises(UnsafePickleError, match=r"asks for (posix|nt)\.system"):
-        _read(tmp_path, pickle.dumps(_Call(os.system, "true")))
+        _read(tmp_path, pickle.dumps(Call(os.system, "true")))
 
 
 def test_cached_extensions_are_refused(tmp_path):
@@ -447,7 +438,7 @@ def test_npz_with_objects_and_numbers(tmp_path):
 
 def test_npz_with_code_is_refused(tmp_path):
     witness, path = tmp_path / "witness", tmp_path / "label.npz"
-    np.savez(path, train_corpus=np.array([_Call(os.system, f"touch {witness}")], dtype=object))
+    np.savez(path, train_corpus=np.array([Call(os.system, f"touch {witness}")], dtype=object))
     with pytest.raises(UnsafePickleError, match="train_corpus"):
         load_npz(path)
     assert not witness.exists()
@@ -581,7 +572,7 @@ def test_a_pickled_tensor_becomes_its_array(tmp_path, name, protocol):
 
 
 def _storage(raw: bytes | None = None):
-    return _Call(torch.storage._load_from_bytes, pickle_of_storage() if raw is None else raw)
+    return Call(torch.storage._load_from_bytes, pickle_of_storage() if raw is None else raw)
 
 
 def pickle_of_storage() -> bytes:
@@ -592,7 +583,7 @@ def pickle_of_storage() -> bytes:
 
 
 def _tensor(*args):
-    return pickle.dumps(_Call(torch._utils._rebuild_tensor_v2, *args), 4)
+    return pickle.dumps(Call(torch._utils._rebuild_tensor_v2, *args), 4)
 
 
 @pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")

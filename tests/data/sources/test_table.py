@@ -14,6 +14,7 @@ from layout_files import (
     LABELS,
     STANDARD,
     VIDEOS,
+    Call,
     assert_frames,
     changed,
     frames_of,
@@ -334,21 +335,14 @@ def test_decimal_commas_and_typographic_minus_signs(tmp_path, mark):
     assert record.transcripts == ["plain, text"] * COUNT
 
 
-class _Call:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
 def test_code_in_archives_and_arrays_does_not_run(tmp_path):
     witness = tmp_path / "witness"
+    call = Call(os.mkdir, str(witness))
     with pytest.raises(UnsafePickleError, match="text"):
-        _archive(tmp_path, text=np.array([_Call(witness)] * COUNT, dtype=object))
+        _archive(tmp_path, text=np.array([call] * COUNT, dtype=object))
     (tmp_path / "data").mkdir()
     folder = write_folder(tmp_path / "data", SEQUENCES)
-    (folder / "audio" / "003.npy").write_bytes(pickle.dumps(_Call(witness)))
+    (folder / "audio" / "003.npy").write_bytes(pickle.dumps(call))
     with pytest.raises(DataError, match=r"003\.npy: no array of numbers"):
         read(folder, "mine")
     assert not witness.exists()

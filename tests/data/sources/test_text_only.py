@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from layout_files import Call
 
 from mmsa_lib.data.sources import PUBLIC_SETS, build, fetch_originals, text_only
 from mmsa_lib.data.sources.safe_pickle import UnsafePickleError, load_npz
@@ -120,18 +121,8 @@ def test_wrong_files_of_sims_are_named(sims, changes, table, said):
         build_sims(sims)
 
 
-class Intruder:
-    """Its pickle would create a folder on loading."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
 def test_labels_that_carry_code_are_refused(sims, tmp_path):
-    np.savez(sims["label.npz"], train_corpus=np.array({"a": Intruder(tmp_path / "ran")}, dtype=object))
+    np.savez(sims["label.npz"], train_corpus=np.array({"a": Call(os.mkdir, str(tmp_path / "ran"))}, dtype=object))
     with pytest.raises(UnsafePickleError):
         build_sims(sims)
     assert not (tmp_path / "ran").exists()
