@@ -23,14 +23,6 @@ def online(method):
     return nn.ModuleDict({"gates": method.policy.gates, "critic": method.policy.critic})
 
 
-def state_copy(module):
-    return {name: x.clone() for name, x in module.state_dict().items()}
-
-
-def changed(module, before):
-    return {name for name, x in module.state_dict().items() if not x.equal(before[name])}
-
-
 def owners(method):
     """Identities of the parameters of each optimiser."""
     return {name: {id(p) for g in o.param_groups for p in g["params"]} for name, o in method.optimizers().items()}

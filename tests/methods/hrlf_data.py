@@ -22,21 +22,6 @@ def terms_of(train, phase=None, **config):
     return method, method.losses(train.data, method(train.data)).raw
 
 
-def reached(loss, method):
-    """First parts of the names of the parameters that ``loss`` reaches."""
-    method.zero_grad(set_to_none=True)
-    loss.backward(retain_graph=True)
-    return {name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None}
-
-
-def state(module):
-    return {name: value.clone() for name, value in module.state_dict().items()}
-
-
-def changed(module, before):
-    return {name for name, value in module.state_dict().items() if not np.array_equal(value, before[name])}
-
-
 def arrays(module):
     return {name: value.double().numpy() for name, value in module.state_dict().items()}
 

@@ -69,6 +69,24 @@ def train_epochs(method, train, epochs=1, size=3, optimizers=None):
     return steps, ends
 
 
+def state(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def changed(module, before):
+    """Names of what differs from an earlier :func:`state`."""
+    now = module.state_dict()
+    assert now.keys() == before.keys()
+    return {name for name, value in now.items() if not torch.equal(value, before[name])}
+
+
+def reached(loss, method):
+    """First parts of the names of the parameters that ``loss`` reaches."""
+    method.zero_grad(set_to_none=True)
+    loss.backward(retain_graph=True)
+    return {name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None}
+
+
 def pad(batch, frames=3, value=50.0):
     """The same batch with ``frames`` more steps of padding that hold garbage."""
 

@@ -4,8 +4,8 @@ from copy import deepcopy
 
 import pytest
 import torch
-from collaborative_data import EMOTIONS, after_training, changed, online, own, owners, small, state_copy
-from method_data import DIMS, make_split
+from collaborative_data import EMOTIONS, after_training, online, own, owners, small
+from method_data import DIMS, changed, make_split, state
 
 from mmsa_lib.data.batch import MODALITIES
 from mmsa_lib.errors import ConfigError
@@ -179,7 +179,7 @@ def test_d10_targets_start_as_copies_only_if_corrected_and_follow_slowly(train, 
     optimizers = method.optimizers()
     for batch in train.batches(4):
         method.training_step(batch, optimizers)
-    before = state_copy(method.policy.target)
+    before = state(method.policy.target)
     method.learn(4, optimizers)
     now = online(method).state_dict()
     for name, parameter in method.policy.target.named_parameters():
@@ -200,7 +200,7 @@ def test_d13_one_adam_has_gates_and_predictor(train):
     assert owned["actor"] == own(method.policy.gates) | own(method.predictor)
     assert owned["task"] == own(method.project) | own(method.attend)
     assert owned["critic"] == own(method.policy.critic)
-    before = state_copy(method)
+    before = state(method)
     method.training_step(train.data, method.optimizers())  # the first batch: a task step alone
     assert {name.split(".")[0] for name in changed(method, before)} == {"project", "attend", "policy", "predictor"}
     assert not any("critic" in name for name in changed(method, before))

@@ -6,9 +6,6 @@ import pytest
 import torch
 from method_data import build, make_split
 
-from mmsa_lib.errors import ConfigError
-from mmsa_lib.methods import create
-
 ALL = pytest.mark.parametrize("method_id", ["text_only", "early_fusion", "late_fusion"])
 
 
@@ -38,9 +35,6 @@ def test_text_only_computes_what_it_says_and_sees_only_text(train):
         words = train.data.features["text"][i, train.data.valid["text"][i]]
         hidden = layers[0](words.mean(0)).relu()
         torch.testing.assert_close(prediction[i], layers[1](hidden).squeeze())
-    without = make_split(modalities=("audio",))
-    with pytest.raises(ConfigError, match="text_only uses text"):
-        create("text_only", without.dims, without.task)
 
 
 def test_early_fusion_concatenates_frames_of_the_same_step(train):

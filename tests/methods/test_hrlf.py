@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hrlf_data import FRF, STUDENT_TERMS, arrays, changed, hidden_relu, reached, small, state, terms_of
-from method_data import make_split, train_epochs
+from hrlf_data import FRF, STUDENT_TERMS, arrays, hidden_relu, small, terms_of
+from method_data import changed, make_split, reached, state, train_epochs
 
 import mmsa_lib.methods.hrlf as module
 from mmsa_lib.data.batch import MODALITIES

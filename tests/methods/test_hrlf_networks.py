@@ -10,8 +10,7 @@ from method_data import make_split, pad
 from torch import nn
 
 from mmsa_lib.data.batch import MODALITIES
-from mmsa_lib.data.task import emotions, regression
-from mmsa_lib.errors import ConfigError
+from mmsa_lib.data.task import regression
 from mmsa_lib.methods import create
 from mmsa_lib.methods.hrlf import AttentionBlock, HRLFConfig, HRLFNetwork, LastStateEncoder, scale_widths
 
@@ -149,13 +148,3 @@ def test_positions_matter():
     x[:, -2:] = 0  # the convolution of the last position sees no difference
     swapped = x[:, [1, 0, 2, 3, 4, 5, 6, 7]]
     assert not torch.allclose(encoder(x, valid), encoder(swapped, valid), atol=1e-4)
-
-
-def test_emotions():
-    split = make_split(size=5, task=emotions(("happy", "sad")))
-    assert small(split)(split.data).prediction.shape == (5, 2, 2)
-
-
-def test_heads_must_divide_the_width(train):
-    with pytest.raises(ConfigError, match=r"width=8 can't have heads=3"):
-        small(train, heads=3)

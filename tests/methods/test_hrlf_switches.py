@@ -6,7 +6,6 @@ from hrlf_data import FRF, STUDENT_TERMS, small, terms_of
 from method_data import make_split, train_epochs
 from torch import nn
 
-from mmsa_lib.errors import ConfigError
 from mmsa_lib.losses.adversarial import nonsaturating_adversarial
 from mmsa_lib.methods import METHODS, provenance
 
@@ -161,25 +160,3 @@ def test_values_of_the_paper(dataset, values):
     assert tuple(table.loc[names, "value"]) == tuple(map(str, values))
     assert set(table.loc[names, "tag"]) == {"P"}
     assert set(provenance(METHODS["hrlf"].Config, "sims").set_index("setting").loc[names, "tag"]) == {"R"}
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({"no_teacher": True, "no_hmi": True, "no_kl": True}, "leave no_hmi, no_kl out"),
-        ({"no_frf": True, "frf_warmup": 3}, "frf_warmup"),
-        ({"no_frf": True, "frf_detach": True}, "frf_detach"),
-        ({"msm": "off"}, "msm"),
-        ({"hal": "minimax"}, "hal"),
-        ({"collapse_guard": 1.0}, "collapse_guard"),
-        ({"qu_dim": 0}, "qu_dim"),
-    ],
-)
-def test_settings_that_do_not_fit(train, config, message):
-    with pytest.raises(ConfigError, match=message):
-        small(train, **config)
-
-
-def test_one_modality_is_refused():
-    with pytest.raises(ConfigError, match="has only audio"):
-        small(make_split(modalities=("audio",)))
