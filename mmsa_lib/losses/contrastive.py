@@ -138,7 +138,10 @@ def modulation_weights(
         ConfigError: gamma is negative.
         UnknownNameError: no such modulation.
     """
-    _check_modulation(modulation, gamma)
+    if modulation not in get_args(Modulation):
+        raise unknown_name("modulation", modulation, get_args(Modulation))
+    if not gamma >= 0:
+        raise ConfigError(f"gamma={gamma} must be 0 or more; 0 weighs all positive pairs alike")
     s = similarity.detach()
     ones = positives.to(s.dtype)
     if modulation == "none":
@@ -227,7 +230,7 @@ def label_ranked_supcon(
     weights = modulation_weights(similarity, positives, gamma=gamma, modulation=modulation)
     logits = similarity / temperature
     # [i, p, j]: j is in the denominator of the pair (i, p).
-    rivals = (distance.unsqueeze(1) > distance.unsqueeze(2)) | torch.eye(len(labels), dtype=torch.bool, device=z.device)
+    rivals = (distance.unsqueeze(1) > distance.unsqueeze(2)) | _eye(len(labels), z.device)
     push = _masked_logsumexp(logits.unsqueeze(-2), rivals & positives.unsqueeze(-2))
     per_anchor = _masked_mean(weights * (push - logits), positives)
     return _masked_mean(per_anchor, positives.any(-1)).mean()
@@ -271,12 +274,14 @@ def cross_modal_decoupled(
         UnknownNameError: no such ``decouple``, ``positives`` or ``modulation``.
     """
     vectors = _stacked(u, temperature)
-    similarity = _pairwise(vectors)
-    same = cross_modal_positives(vectors.shape[1], positives, categories, vectors.device)
-    here = _presence(u, present)
-    across = ~torch.eye(len(vectors), dtype=torch.bool, device=same.device)[:, :, None, None]
+    n, size, _ = vectors.shape
+    rows = vectors.flatten(0, 1)
+    similarity = _similarities(rows, rows).view(n, size, n, size).transpose(1, 2)  # [m, k, i, j]: u^m_i . u^k_j
+    same = cross_modal_positives(size, positives, categories, vectors.device)
+    here = torch.ones(n, size, dtype=torch.bool, device=vectors.device) if present is None else _presence(u, present)
+    across = ~_eye(n, same.device)[:, :, None, None]
     pairs = same & across & here[:, None, :, None] & here[None, :, None, :]
-    candidates = cross_modal_candidates(same, len(vectors), decouple) & here
+    candidates = cross_modal_candidates(same, n, decouple) & here
     weights = modulation_weights(similarity.flatten(-2), pairs.flatten(-2), gamma=gamma, modulation=modulation)
     weights, logits = weights.unflatten(-1, same.shape), similarity / temperature
     # (m, 1, i, k, j): what anchor i of modality m sees in sample j of modality k, the same for every target.
@@ -302,13 +307,6 @@ def _similarities(x: Tensor, y: Tensor) -> Tensor:
         return at_least_float32(x) @ at_least_float32(y).mT
 
 
-def _pairwise(vectors: Tensor) -> Tensor:
-    """``(n, B, D)`` to ``(n, n, B, B)``: entry ``[m, k, i, j]`` is ``u^m_i . u^k_j``."""
-    n, size, _ = vectors.shape
-    rows = vectors.flatten(0, 1)
-    return _similarities(rows, rows).view(n, size, n, size).transpose(1, 2)
-
-
 def _masked_logsumexp(logits: Tensor, mask: Tensor) -> Tensor:
     """Log-sum-exp of the last dimension over ``mask``; finite, and without gradient, where the mask is empty."""
     return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).logsumexp(-1)
@@ -319,10 +317,8 @@ def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return values.masked_fill(~mask, 0).sum(-1) / mask.sum(-1).clamp_min(1)
 
 
-def _presence(u: Mapping[str, Tensor], present: Mapping[str, Tensor] | None) -> Tensor:
+def _presence(u: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
     """``(n, B)`` bool."""
-    if present is None:
-        present = {m: torch.ones(len(rows), dtype=torch.bool, device=rows.device) for m, rows in u.items()}
     if lacking := [m for m in u if m not in present or present[m].shape != u[m].shape[:1]]:
         raise ConfigError(f"present needs a bool (B,) mask for each modality of u; that of {lacking[0]} does not fit")
     return torch.stack([present[m] for m in u])
@@ -351,10 +347,3 @@ def _check_rows(z: Tensor, name: str, per_sample: Tensor, temperature: float) ->
 def _check_temperature(temperature: float) -> None:
     if not temperature > 0:
         raise ConfigError(f"temperature={temperature} must be above 0; 0.1 is usual for unit vectors")
-
-
-def _check_modulation(modulation: str, gamma: float) -> None:
-    if modulation not in get_args(Modulation):
-        raise unknown_name("modulation", modulation, get_args(Modulation))
-    if not gamma >= 0:
-        raise ConfigError(f"gamma={gamma} must be 0 or more; 0 weighs all positive pairs alike")

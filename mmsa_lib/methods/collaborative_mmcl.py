@@ -28,7 +28,7 @@ from mmsa_lib.methods.base import Losses, Method, MethodConfig, Output, backward
 from mmsa_lib.methods.evidence import A, C, R, Sourced
 from mmsa_lib.nn.adam import Adam
 from mmsa_lib.nn.heads import AnySizeBatchNorm, to_label_scale
-from mmsa_lib.nn.sequence import masked_mean
+from mmsa_lib.nn.sequence import attended, masked_mean
 
 __all__ = ["CollaborativeMMCL", "CollaborativeMMCLConfig", "decouple", "joint_reward"]
 
@@ -296,12 +296,6 @@ def check_aligned(masks: PerModality, ids: Sequence[str] = ()) -> None:
 
 
 # --- 2. attention inside a modality on the common part, one summary of the specific part ---
-
-
-def attended(valid: Tensor) -> Tensor:
-    """``(B, T)`` bool: positions that attention may read; the first one where a sample has no valid position."""
-    first = torch.arange(valid.shape[1], device=valid.device) == 0
-    return valid | (first & ~valid.any(dim=1, keepdim=True))
 
 
 class ContextAttention(nn.Module):

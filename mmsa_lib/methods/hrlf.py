@@ -37,6 +37,7 @@ from mmsa_lib.methods.evidence import P, R, Sourced
 from mmsa_lib.nn.adam import Adam
 from mmsa_lib.nn.encoders import sinusoidal_positions
 from mmsa_lib.nn.heads import mlp, to_label_scale
+from mmsa_lib.nn.sequence import attended
 
 ScaleMerge = Literal["concat", "mean"]
 
@@ -185,8 +186,8 @@ class AttentionBlock(nn.Module):
 
     def forward(self, queries: Tensor, sequence: Tensor, ignored: Tensor) -> Tensor:
         """``(B, S, d)`` states that attend to ``(B, T, d)``, but not where ``ignored`` ``(B, T)``: ``(B, S, d)``."""
-        attended, _ = self.attention(queries, sequence, sequence, key_padding_mask=ignored, need_weights=False)
-        states = self.norms[0](queries + self.dropout(attended))
+        context, _ = self.attention(queries, sequence, sequence, key_padding_mask=ignored, need_weights=False)
+        states = self.norms[0](queries + self.dropout(context))
         return self.norms[1](states + self.dropout(self.feedforward(states)))
 
 
@@ -207,14 +208,13 @@ class LastStateEncoder(nn.Module):
     def forward(self, frames: Tensor, valid: Tensor) -> Tensor:
         """``(B, T, in_dim)``, ``(B, T)`` to ``(B, d)``."""
         frames = frames.masked_fill(~valid.unsqueeze(-1), 0)
-        step = torch.arange(valid.shape[1], device=valid.device)
-        valid = valid | (~valid.any(dim=1, keepdim=True) & (step == 0))
+        valid = attended(valid)
         states = self.convolve(frames.mT).mT
         positions = sinusoidal_positions(*states.shape[1:], device=states.device).to(states.dtype)
         states = states + positions[(valid.cumsum(dim=1) - 1).clamp_min(0)]
         for block in self.blocks[:-1]:
             states = block(states, states, ~valid)
-        last = (step * valid).amax(dim=1)
+        last = (torch.arange(valid.shape[1], device=valid.device) * valid).amax(dim=1)
         queries = states[torch.arange(len(states), device=states.device), last].unsqueeze(1)
         return self.blocks[-1](queries, states, ~valid).squeeze(1)
 

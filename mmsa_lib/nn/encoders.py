@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmsa_lib.errors import ConfigError
+from mmsa_lib.nn.sequence import attended
 
 
 def sinusoidal_positions(steps: int, width: int, device: torch.device | str = "cpu") -> Tensor:
@@ -59,9 +60,7 @@ class FrameTransformer(nn.Module):
         states = sequence.masked_fill(padding, 0)
         if self.positions:
             states = states + sinusoidal_positions(*states.shape[1:], device=states.device).to(states.dtype)
-        first = torch.arange(valid.shape[1], device=valid.device) == 0
-        # A softmax over no key is not a number: a sample without a valid step attends to its first; zeroed below.
-        ignored = ~valid & (valid.any(dim=1, keepdim=True) | ~first)
+        ignored = ~attended(valid)  # a sample without a valid step attends to its first; zeroed below
         for layer in self.layers:
             states = layer(states, src_key_padding_mask=ignored)
         return self.norm(states).masked_fill(padding, 0)

@@ -26,6 +26,12 @@ def masked_mean(sequence: Tensor, valid: Tensor) -> Tensor:
     return total / valid.sum(dim=1, keepdim=True).clamp_min(1).to(sequence.dtype)
 
 
+def attended(valid: Tensor) -> Tensor:
+    """``(B, T)`` bool: positions that attention may read; the first one where a sample has no valid position."""
+    first = torch.arange(valid.shape[1], device=valid.device) == 0
+    return valid | (first & ~valid.any(dim=1, keepdim=True))
+
+
 def last_valid(sequence: Tensor, valid: Tensor) -> Tensor:
     """The state at the last valid frame of each sample: ``(B, T, d)``, ``(B, T)`` to ``(B, d)``."""
     position = (valid.sum(dim=1) - 1).clamp_min(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mmsa_lib.data.text import DEFAULT_TEXT_MODEL, load_text_model
+from mmsa_lib.nn.sequence import attended
 
 
 class TextEncoder(nn.Module):
@@ -39,7 +40,5 @@ class TextEncoder(nn.Module):
         Returns:
             ``(B, T, width)``, zeros at padding.
         """
-        attended = valid.clone()
-        attended[:, 0] = True  # attention over nothing is not a number; such a row is zeroed below
-        states = self.model(input_ids=tokens, attention_mask=attended.long()).last_hidden_state
+        states = self.model(input_ids=tokens, attention_mask=attended(valid).long()).last_hidden_state
         return states.masked_fill(~valid.unsqueeze(-1), 0.0)
