@@ -187,7 +187,7 @@ def modulated_supcon(
         ConfigError: shapes do not fit, or temperature or gamma is out of range.
     """
     _check_rows(z, "categories", categories, temperature)
-    similarity = _similarities(z, z)
+    similarity = _similarities(z)
     positives, negatives = category_pairs(categories, present)
     weights = modulation_weights(similarity, positives, gamma=gamma, modulation=modulation)
     logits = similarity / temperature
@@ -224,7 +224,7 @@ def label_ranked_supcon(
         ConfigError: as :func:`modulated_supcon`.
     """
     _check_rows(z, "labels", labels, temperature)
-    similarity = _similarities(z, z)
+    similarity = _similarities(z)
     distance = (labels.unsqueeze(1) - labels.unsqueeze(0)).abs().reshape(len(labels), len(labels), -1).sum(-1)
     positives, _ = category_pairs(labels.new_zeros(len(labels)), present)
     weights = modulation_weights(similarity, positives, gamma=gamma, modulation=modulation)
@@ -276,7 +276,7 @@ def cross_modal_decoupled(
     vectors = _stacked(u, temperature)
     n, size, _ = vectors.shape
     rows = vectors.flatten(0, 1)
-    similarity = _similarities(rows, rows).view(n, size, n, size).transpose(1, 2)  # [m, k, i, j]: u^m_i . u^k_j
+    similarity = _similarities(rows).view(n, size, n, size).transpose(1, 2)  # [m, k, i, j]: u^m_i . u^k_j
     same = cross_modal_positives(size, positives, categories, vectors.device)
     here = torch.ones(n, size, dtype=torch.bool, device=vectors.device) if present is None else _presence(u, present)
     across = ~_eye(n, same.device)[:, :, None, None]
@@ -302,9 +302,9 @@ def _uniformity(logits: Tensor, same: Tensor, here: Tensor) -> Tensor:
     return _masked_mean(_masked_logsumexp(inside, negatives).flatten(), negatives.any(-1).flatten())
 
 
-def _similarities(x: Tensor, y: Tensor) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False):
-        return at_least_float32(x) @ at_least_float32(y).mT
+def _similarities(rows: Tensor) -> Tensor:
+    with torch.autocast(rows.device.type, enabled=False):
+        return at_least_float32(rows) @ at_least_float32(rows).mT
 
 
 def _masked_logsumexp(logits: Tensor, mask: Tensor) -> Tensor:

@@ -97,12 +97,6 @@ def test_smc_with_categories_as_positives_and_absent_samples(u, decouple, wide, 
         assert value.item() != pytest.approx(cross_modal_decoupled(u, decouple=decouple).item(), rel=1e-3)
 
 
-def test_every_reading_of_decoupling_and_every_modulation_differs(u, z, categories):
-    assert len({round(cross_modal_decoupled(u, decouple=d).item(), 9) for d in DECOUPLE}) == 4
-    assert len({round(cross_modal_decoupled(u, modulation=m, gamma=2).item(), 9) for m in MODULATIONS}) == 4
-    assert len({round(modulated_supcon(z, categories, modulation=m, gamma=2).item(), 9) for m in MODULATIONS}) == 4
-
-
 @pytest.mark.parametrize("modulation", ["focal", "circle"])
 def test_factors(z, categories, modulation):
     similarity = (z @ z.T).requires_grad_()
@@ -167,12 +161,6 @@ def test_cmc_without_pairs_is_zero_with_a_graph(categories, decoupled):
     assert (z.grad == 0).all()
 
 
-def test_a_lonely_category_is_a_negative_but_no_anchor(z, categories):
-    value = modulated_supcon(z, categories)
-    assert value.isfinite()
-    assert value.item() != pytest.approx(modulated_supcon(z[:-1], categories[:-1]).item(), rel=1e-6)
-
-
 @pytest.mark.parametrize("decouple", DECOUPLE)
 def test_one_sample_gives_zero_with_a_graph(u, decouple):
     single = {m: rows[:1].clone().requires_grad_() for m, rows in u.items()}
@@ -185,17 +173,6 @@ def test_one_sample_gives_zero_with_a_graph(u, decouple):
     loss.backward()
     assert loss.item() == 0
     assert (one.grad == 0).all()
-
-
-@pytest.mark.parametrize("decouple", DECOUPLE)
-def test_order_of_the_samples_does_not_matter(u, z, categories, decouple):
-    order = torch.randperm(11, generator=torch.Generator().manual_seed(3))
-    torch.testing.assert_close(modulated_supcon(z[order], categories[order]), modulated_supcon(z, categories))
-    order = order[order < 6]
-    shuffled = {m: rows[order] for m, rows in u.items()}
-    torch.testing.assert_close(
-        cross_modal_decoupled(shuffled, decouple=decouple), cross_modal_decoupled(u, decouple=decouple)
-    )
 
 
 def test_smc_of_unrelated_vectors_is_near_the_log_of_the_candidates():
@@ -226,10 +203,6 @@ def test_label_ranking(z, modulation):
     assert value.item() == pytest.approx(total, rel=1e-10)
     as_vectors = torch.stack([labels, torch.zeros_like(labels)], dim=1)
     torch.testing.assert_close(label_ranked_supcon(z, as_vectors, gamma=2.0, modulation=modulation), value)
-
-
-def test_label_ranking_of_equal_labels_is_zero(z):
-    assert label_ranked_supcon(z, torch.ones(11)).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_float32_under_autocast(z, categories, u):
@@ -292,22 +265,15 @@ CATEGORIES = [0, 1, 0, 2, 1]
 
 
 def test_category_pairs():
-    positives, negatives = category_pairs(torch.tensor(CATEGORIES))
-    for i, j in itertools.product(range(5), repeat=2):
-        assert positives[i, j].item() == (i != j and CATEGORIES[i] == CATEGORIES[j])
-        assert negatives[i, j].item() == (CATEGORIES[i] != CATEGORIES[j])
-
-
-def test_category_pairs_leave_absent_samples_out():
     present = torch.tensor([[True] * 5, [True, False, True, True, True]])
-    positives, negatives = category_pairs(torch.tensor(CATEGORIES), present)
-    full = category_pairs(torch.tensor(CATEGORIES))
-    assert torch.equal(positives[0], full[0])
-    assert torch.equal(negatives[0], full[1])
-    for mask in (positives[1], negatives[1]):
-        assert not mask[1].any()
-        assert not mask[:, 1].any()
-    assert negatives[1].sum() == full[1].sum() - 2 * full[1][1].sum()
+    masks = category_pairs(torch.tensor(CATEGORIES), present)
+    for here, positives, negatives in zip(present, *masks, strict=True):
+        for i, j in itertools.product(range(5), repeat=2):
+            equal, there = CATEGORIES[i] == CATEGORIES[j], (here[i] & here[j]).item()
+            assert positives[i, j].item() == (there and i != j and equal)
+            assert negatives[i, j].item() == (there and not equal)
+    for with_all, whole in zip(masks, category_pairs(torch.tensor(CATEGORIES)), strict=True):
+        assert torch.equal(with_all[0], whole)
 
 
 def test_cross_modal_positives():
@@ -316,25 +282,14 @@ def test_cross_modal_positives():
     assert wide.tolist() == [[a == b for b in CATEGORIES] for a in CATEGORIES]
 
 
-@pytest.mark.parametrize("decouple", ["cross_only", "uniformity"])
-@pytest.mark.parametrize("modalities", [2, 3])
-def test_cross_only_has_no_block_inside_a_modality_and_no_diagonal(decouple, modalities):
-    candidates = cross_modal_candidates(torch.eye(4, dtype=torch.bool), modalities, decouple)
-    for m, t, k in itertools.product(range(modalities), repeat=3):
-        block = candidates[m, t, :, k]
-        if m == t or k != t:
-            assert not block.any()
-        else:
-            assert torch.equal(block, ~torch.eye(4, dtype=torch.bool))
-    for m in range(modalities):
-        assert not candidates[m, :, :, m].any()
-
-
-@pytest.mark.parametrize("decouple", ["self_only", "keep_intra"])
+@pytest.mark.parametrize("decouple", DECOUPLE)
 @pytest.mark.parametrize("wide", [False, True])
-def test_candidates_one_by_one(decouple, wide):
+@pytest.mark.parametrize("modalities", [2, 3])
+def test_candidates_one_by_one(decouple, wide, modalities):
     same = cross_modal_positives(5, "instance_or_category", torch.tensor(CATEGORIES)) if wide else torch.eye(5).bool()
-    candidates = cross_modal_candidates(same, 3, decouple)
-    for m, t, i, k, j in itertools.product(range(3), range(3), range(5), range(3), range(5)):
-        stands_against = (k, j) != (m, i) if decouple == "self_only" else k in (m, t) and not same[i, j]
-        assert candidates[m, t, i, k, j].item() == bool(m != t and stands_against)
+    candidates = cross_modal_candidates(same, modalities, decouple)
+    for m, t, k in itertools.product(range(modalities), repeat=3):
+        blocks = (m, t) if decouple == "keep_intra" else (t,)
+        for i, j in itertools.product(range(5), repeat=2):
+            stands_against = (k, j) != (m, i) if decouple == "self_only" else k in blocks and not same[i, j]
+            assert candidates[m, t, i, k, j].item() == bool(m != t and stands_against)

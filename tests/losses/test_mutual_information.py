@@ -17,11 +17,6 @@ def test_equation_7():
     assert jsd_mutual_information(joint, marginal).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_statistics_network_of_zero():
-    bound = jsd_mutual_information(torch.zeros(5), torch.zeros(5))
-    assert -3 * bound.item() == pytest.approx(6 * math.log(2), rel=1e-6)
-
-
 def test_never_above_zero_and_finite_for_huge_scores():
     scores = torch.tensor([-1e4, -1.0, 0.0, 1.0, 1e4])
     for joint in scores:
@@ -30,10 +25,7 @@ def test_never_above_zero_and_finite_for_huge_scores():
             assert bound.isfinite()
             assert bound <= 0
     assert jsd_mutual_information(scores[-1:], scores[:1]).item() == 0
-
-
-def test_float32_of_low_precision_scores():
-    assert jsd_mutual_information(torch.zeros(2).bfloat16(), torch.zeros(2).bfloat16()).dtype == torch.float32
+    assert jsd_mutual_information(scores.bfloat16(), scores.bfloat16()).dtype == torch.float32
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 17, 128])
