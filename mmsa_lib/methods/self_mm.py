@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from mmsa_lib.methods.evidence import C, R, Sourced
 from mmsa_lib.nn.heads import mlp, to_label_scale
 from mmsa_lib.nn.sequence import LSTMEncoder, pool
 
-__all__ = ["Centers", "SelfMM", "SelfMMConfig", "UnimodalLabelBank"]
+__all__ = ["SelfMM", "SelfMMConfig", "UnimodalLabelBank"]
 
 logger = logging.getLogger(__name__)
 
@@ -194,13 +194,6 @@ EPSILON = 1e-8
 """Added to denominators [C]."""
 
 
-class Centers(NamedTuple):
-    """Class centres of one modality, ``(d,)`` each."""
-
-    positive: Tensor
-    negative: Tensor
-
-
 class UnimodalLabelBank(nn.Module):
     """ULGM: features, labels and class centres of all training samples; no parameters, only buffers.
 
@@ -266,9 +259,9 @@ class UnimodalLabelBank(nn.Module):
         return {name: getattr(self, f"feature_{name}") for name in self.dims}
 
     @property
-    def centers(self) -> dict[str, Centers]:
-        """Positive and negative centre of each modality."""
-        return {name: Centers(*getattr(self, f"center_{name}")) for name in self.dims}
+    def centers(self) -> dict[str, Tensor]:
+        """Positive and negative centre of each modality, ``(2, d)``."""
+        return {name: getattr(self, f"center_{name}") for name in self.dims}
 
     def initialise(self, labels: Tensor) -> None:
         """Forget everything and give every sample its multimodal label: ``y_s = y_m``.
@@ -329,7 +322,7 @@ class UnimodalLabelBank(nn.Module):
         Args:
             joined: ``(B, D)``, the features of all E entries of ``dims`` side by side.
         """
-        positive, negative = self._centers()
+        positive, negative = torch.cat([*self.centers.values()], dim=1)
         to_positive, to_negative = self._distance(joined, positive), self._distance(joined, negative)
         scale = to_positive if self.relative == "pos" else self._distance(positive, negative)
         return (to_negative - to_positive) / (scale + EPSILON)
@@ -364,10 +357,6 @@ class UnimodalLabelBank(nn.Module):
         like = self.features
         return torch.cat([features[name].detach().to(like[name]) for name in self.dims], dim=1)
 
-    def _centers(self) -> Tensor:
-        """``(2, D)``."""
-        return torch.cat([getattr(self, f"center_{name}") for name in self.dims], dim=1)
-
     def _mixed(self, epoch: int, past: Tensor, joined: Tensor, labels: Tensor) -> Tensor:
         """``past`` labels ``(B, E)`` and generated ones in their weighted mean; the multimodal column stays."""
         new = 2 / (epoch + 1) if self.momentum else 1.0
@@ -396,11 +385,11 @@ class UnimodalLabelBank(nn.Module):
         return sums.gather(1, self.entry.expand(2, 1, -1)).squeeze(1), members.sum(dim=1)[:, self.entry]
 
     def _update_centers(self, sums: Tensor, counts: Tensor) -> None:
-        old = self._centers()
+        old = torch.cat([*self.centers.values()], dim=1)
         # A class without a member has no mean; its old centre stays.
         means = torch.where(counts > 0, (sums / counts.clamp_min(1)).to(old), old)
-        for name, part in zip(self.dims, means.split(self.widths, dim=1), strict=True):
-            getattr(self, f"center_{name}").copy_(part)
+        for center, part in zip(self.centers.values(), means.split(self.widths, dim=1), strict=True):
+            center.copy_(part)
 
     def _distance(self, x: Tensor, center: Tensor) -> Tensor:
         """From ``(..., D)`` to ``(..., E)``."""
