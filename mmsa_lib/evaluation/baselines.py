@@ -86,7 +86,7 @@ def _as_prediction(task: Task, chosen: np.ndarray) -> np.ndarray:
 
 
 def _prior(task: Task, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
-    """Expected metrics of independent draws from the training labels (of emotions: of whole rows)."""
+    """Expected metrics of independent draws from the training labels (of emotions: of whole rows, means aside)."""
     if task.kind == "regression":
         train, test = task_values(task, train, train)[1], task_values(task, test, test)[1]
     result = {one.key: _expected(one, train, test) for one in questions(task)}
@@ -95,10 +95,7 @@ def _prior(task: Task, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
         result["mae"] = float(np.abs(drawn[:, None] - test).mean(axis=1) @ weight / len(train))
         # Every order of the same draws is equally likely, and over all orders a correlation averages to exactly 0.
         result["corr"] = 0.0 if len(drawn) > 1 and np.ptp(test) > 0 else float("nan")
-    elif task.kind == "emotions":
-        for part in ("acc", "f1", "f1_macro", "f1_positive"):
-            result[f"mean_{part}"] = float(np.mean([result[f"{name}_{part}"] for name in task.names]))
-    else:
+    elif task.kind == "classes":
         single = [result[f"f1_{name}"] for name in task.names]
         frequency = [(test == i).mean() for i in range(len(single))]
         occurring = sum(bool((train == i).any() or (test == i).any()) for i in range(len(single)))
@@ -110,16 +107,11 @@ def _prior(task: Task, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
 def _expected(asked: Question, train: np.ndarray, test: np.ndarray) -> float:
     """Expected score where the classes of ``train`` are drawn as the answers to ``test``; an F1 is of two classes."""
     drawn, truth = asked.answer(train), asked.answer(test[asked.kept(test)])
+    if asked.average == "accuracy" and len(truth):
+        return float(sum((drawn == c).mean() * (truth == c).mean() for c in np.unique(truth)))
     if asked.average == "accuracy":
-        return _expected_accuracy(drawn, truth)
-    return expected_f1(float((drawn == 1).mean()), (truth == 1).astype(int), asked.average)
-
-
-def _expected_accuracy(drawn_from: np.ndarray, truth: np.ndarray) -> float:
-    """Expected accuracy when predicted classes are drawn from ``drawn_from``: the sum over classes of p_c q_c."""
-    if not len(truth):
         return float("nan")
-    return float(sum((drawn_from == c).mean() * (truth == c).mean() for c in np.unique(truth)))
+    return expected_f1(float((drawn == 1).mean()), (truth == 1).astype(int), asked.average)
 
 
 def expected_f1(positive: float, truth: np.ndarray, average: str) -> float:

@@ -13,7 +13,7 @@ often each group was drawn, so all resamples are one matrix product of counts an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,6 @@ class RunInterval:
     Attributes:
         estimate: mean over the runs in which the metric is defined.
         low, high: bounds of the interval.
-        level: its coverage.
         runs, groups: how many runs and how many groups of items were resampled.
         undefined: resamples in which the metric of a drawn run was NaN. Such a run is left out of the mean of its
             resample, and a resample without a defined run is left out of the bounds.
@@ -64,19 +63,14 @@ class RunInterval:
     estimate: float
     low: float
     high: float
-    level: float
     runs: int
     groups: int
     undefined: int
     draws: np.ndarray
 
 
-@dataclass(frozen=True)
-class Summed:
-    """A metric as sums: ``items`` ``(N, k)`` per item, and how ``(R, k)`` sums become ``(R,)`` values."""
-
-    items: np.ndarray
-    finish: Callable[[np.ndarray], np.ndarray]
+Summed = tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]
+"""A metric as sums: ``(N, k)`` per item, and how ``(R, k)`` sums become ``(R,)`` values."""
 
 
 def score_resamples(
@@ -114,9 +108,9 @@ def score_resamples(
     member, number = _members(groups, len(checked[0][1]))
     terms = [(run, key, _terms(key, *pair, task)) for run, pair in enumerate(checked) for key in metrics]
     sums = [
-        np.stack([np.bincount(member, weights=column) for column in term.items.T], axis=1)
+        np.stack([np.bincount(member, weights=column) for column in items.T], axis=1)
         for _, _, parts in terms
-        for term in parts
+        for items, _ in parts
     ]
     edges = np.cumsum([0, *(part.shape[1] for part in sums)])
     table = np.concatenate(sums, axis=1)
@@ -126,8 +120,8 @@ def score_resamples(
         totals, position = counts.astype(np.float64) @ table, 0
         for run, key, parts in terms:
             values = []
-            for term in parts:
-                values.append(term.finish(totals[:, edges[position] : edges[position + 1]]))
+            for _, finish in parts:
+                values.append(finish(totals[:, edges[position] : edges[position + 1]]))
                 position += 1
             found[key][run, start : start + len(counts)] = _mean_of(values)
 
@@ -179,7 +173,7 @@ def interval_over_runs(
     bounded, tail = means[~np.isnan(means)], (1 - level) / 2
     low, high = np.quantile(bounded, [tail, 1 - tail]) if len(bounded) else (np.nan, np.nan)
     undefined = int(((weights > 0) & ~defined).any(axis=0).sum())
-    return RunInterval(estimate, float(low), float(high), level, number, scores.groups, undefined, means)
+    return RunInterval(estimate, float(low), float(high), number, scores.groups, undefined, means)
 
 
 def _members(groups: Sequence[Hashable] | None, count: int) -> tuple[np.ndarray, int]:
@@ -198,14 +192,9 @@ def _members(groups: Sequence[Hashable] | None, count: int) -> tuple[np.ndarray,
 def _counts(number: int, resamples: int, seed: int) -> np.ndarray:
     """How often each of ``number`` groups is drawn ``(resamples, number)``: kept, as many runs are scored on it."""
     smallest = np.int16 if number < np.iinfo(np.int16).max else np.int32
-
-    def drawn() -> Iterator[np.ndarray]:
-        generator = np.random.default_rng(seed)
-        for start in range(0, resamples, CHUNK):
-            size = min(CHUNK, resamples - start)
-            yield generator.multinomial(number, np.full(number, 1 / number), size=size).astype(smallest)
-
-    return np.concatenate(list(drawn()))
+    generator, share = np.random.default_rng(seed), np.full(number, 1 / number)
+    sizes = [min(CHUNK, resamples - start) for start in range(0, resamples, CHUNK)]
+    return np.concatenate([generator.multinomial(number, share, size=size).astype(smallest) for size in sizes])
 
 
 def _terms(key: str, guess: np.ndarray, truth: np.ndarray, task: Task) -> list[Summed]:
@@ -220,17 +209,14 @@ def _terms(key: str, guess: np.ndarray, truth: np.ndarray, task: Task) -> list[S
     }
     parts = [key]
     if task.kind == "regression":
-        terms["mae"] = lambda: Summed(np.column_stack([np.ones(len(truth)), np.abs(guess - truth)]), _mean_error)
+        errors = np.column_stack([np.abs(guess - truth), np.ones(len(truth))])
+        terms["mae"] = lambda: (errors, lambda sums: sums[:, 0] / sums[:, 1])
         terms["corr"] = lambda: _correlation(guess, truth)
     elif task.kind == "emotions" and key.startswith("mean_"):
         parts = [f"{name}_{key.removeprefix('mean_')}" for name in task.names]
     if not set(parts) <= set(terms):
         raise unknown_name("metric of this task", key, terms)
     return [terms[part]() for part in parts]
-
-
-def _mean_error(sums: np.ndarray) -> np.ndarray:
-    return sums[:, 1] / sums[:, 0]
 
 
 def _correlation(guess: np.ndarray, truth: np.ndarray) -> Summed:
@@ -244,7 +230,7 @@ def _correlation(guess: np.ndarray, truth: np.ndarray) -> Summed:
         defined = (spread_x > 1e-12 * n) & (spread_y > 1e-12 * n) & (not constant)
         return (sxy - sx * sy / n) / np.sqrt(np.where(defined, spread_x * spread_y, np.nan))
 
-    return Summed(np.column_stack([np.ones(len(x)), x, y, x * x, y * y, x * y]), finish)
+    return np.column_stack([np.ones(len(x)), x, y, x * x, y * y, x * y]), finish
 
 
 def _classes(guess: np.ndarray, truth: np.ndarray, kept: np.ndarray, average: Average) -> Summed:
@@ -264,7 +250,7 @@ def _classes(guess: np.ndarray, truth: np.ndarray, kept: np.ndarray, average: Av
             values = _ratio((scores * weight).sum(axis=1), weight.sum(axis=1))
         return np.where((actual > 0).sum(axis=1) > 1, values, np.nan)
 
-    return Summed(np.column_stack(columns).astype(float), finish)
+    return np.column_stack(columns).astype(float), finish
 
 
 def _mean_of(values: list[np.ndarray]) -> np.ndarray:

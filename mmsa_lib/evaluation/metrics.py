@@ -201,12 +201,12 @@ def sentiment_metrics(prediction: Any, label: Any, scale: Scale = "mosi") -> dic
         DataError: shapes differ, there is no sample, or a value is not finite.
         UnknownNameError: the scale is unknown.
     """
-    return _regression_metrics(*sentiment_values(prediction, label, scale), VIEWS[scale])
+    values = sentiment_values(prediction, label, scale)
+    return _errors(*values) | _scores(VIEWS[scale], *values)
 
 
-def _regression_metrics(predicted: np.ndarray, truth: np.ndarray, asked: Sequence[Question]) -> dict[str, float]:
-    errors = {"mae": float(np.abs(predicted - truth).mean()), "corr": pearson(predicted, truth)}
-    return errors | _scores(asked, predicted, truth)
+def _errors(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    return {"mae": float(np.abs(predicted - truth).mean()), "corr": pearson(predicted, truth)}
 
 
 def emotion_metrics(scores: Any, labels: Any, names: Sequence[str]) -> dict[str, float]:
@@ -231,58 +231,44 @@ def emotion_metrics(scores: Any, labels: Any, names: Sequence[str]) -> dict[str,
     return found | means | over_all
 
 
-def class_metrics(scores: Any, labels: Any, names: Sequence[str]) -> dict[str, float]:
-    """Metrics of one class out of K.
-
-    Args:
-        scores: ``(N, K)`` logits; the largest decides, the first of equal ones.
-        labels: ``(N,)`` class ids 0 to K-1.
-        names: the K classes.
-
-    Returns:
-        ``acc``, ``f1`` (weighted by the frequencies in the truth), ``f1_macro`` (mean over the classes that occur in
-        truth or predictions), and ``f1_<name>`` of each class against the others.
-
-    Raises:
-        DataError: shapes differ, there is no sample, a value is not finite or a label is no class id.
-    """
-    return _scores(_of_classes(names), *class_values(scores, labels, names))
-
-
 def task_metrics(task: Task, prediction: Any, labels: Any) -> dict[str, float]:
-    """The metrics of ``task``: :func:`sentiment_metrics`, :func:`emotion_metrics` or :func:`class_metrics`.
+    """The metrics of ``task``: :func:`sentiment_metrics`, :func:`emotion_metrics`, or those of one class out of K.
 
     A class metric whose truth holds one class alone is undefined here: a constant would score 100 %. It is NaN, and
     means over emotions leave it out. The functions named above keep the number that the field's definitions give.
+
+    Args:
+        task: what is predicted.
+        prediction: sentiment ``(N,)``, or logits: ``(N, K, 2)`` of emotions; ``(N, K)`` of classes, of which the
+            largest decides, the first of equal ones.
+        labels: ``(N,)`` sentiment or class ids 0 to K-1, or ``(N, K)`` emotions.
+
+    Returns:
+        Of classes: ``acc``, ``f1`` (weighted by the frequencies in the truth), ``f1_macro`` (mean over the classes that
+        occur in truth or predictions), and ``f1_<name>`` of each class against the others.
+
+    Raises:
+        DataError: shapes differ, there is no sample, a value is not finite or a label is none of the task.
     """
     if task.kind == "emotions":
         found = emotion_metrics(prediction, labels, task.names)
-    elif task.kind == "classes":
-        found = class_metrics(prediction, labels, task.names)
     else:
-        found = _regression_metrics(*task_values(task, prediction, labels), questions(task))
+        values = task_values(task, prediction, labels)
+        found = _errors(*values) if task.kind == "regression" else {}
+        found |= _scores(questions(task), *values)
     return defined_metrics(task, found, labels)
 
 
-def undefined_metrics(task: Task, labels: Any) -> tuple[str, ...]:
-    """Keys of the class metrics for which ``labels`` hold one class alone, or none."""
+def defined_metrics(task: Task, values: dict[str, float], labels: Any) -> dict[str, float]:
+    """``values`` with NaN for class metrics whose labels hold one class alone, and means over the emotions left."""
     truth = finite_array("labels", labels)
     if task.kind == "regression":
         _, truth = task_values(task, truth, truth)
-    found = [one.key for one in questions(task) if _is_single(one.answer(truth[one.kept(truth)]))]
-    if task.kind == "emotions":
-        parts = {part: [f"{name}_{part}" for name in task.names] for part in _EMOTION_PARTS}
-        found += [f"mean_{part}" for part, keys in parts.items() if set(keys) <= set(found)]
-    return tuple(found)
-
-
-def defined_metrics(task: Task, values: dict[str, float], labels: Any) -> dict[str, float]:
-    """``values`` with NaN for :func:`undefined_metrics`, and means over the emotions that are left."""
-    undefined = undefined_metrics(task, labels)
+    undefined = {one.key for one in questions(task) if _is_single(one.answer(truth[one.kept(truth)]))}
     found = {key: float("nan") if key in undefined else value for key, value in values.items()}
-    if task.kind == "emotions" and undefined:
+    if task.kind == "emotions":
         for part in _EMOTION_PARTS:
-            left = [found[f"{name}_{part}"] for name in task.names if f"{name}_{part}" not in undefined]
+            left = [found[key] for key in (f"{name}_{part}" for name in task.names) if key not in undefined]
             found[f"mean_{part}"] = float(np.mean(left)) if left else float("nan")
     return found
 
@@ -316,19 +302,34 @@ def shown_first(keys: Sequence[str]) -> list[str]:
     return [key for key in keys if not key.endswith("_macro") or (key == "f1_macro" and "acc" in keys)]
 
 
-def predicts_one_class(prediction: Any, task: Task) -> bool:
-    """Whether the model decides the same for every sample: the first sign of a model that has learned nothing.
+def prediction_spread(prediction: Any, task: Task) -> dict[str, float | bool]:
+    """How far predictions differ between samples: the sign of a model that answers with a constant (hazard 6).
 
-    Regression: all predictions lie on one side of neutral, by the two-class rule of the task's scale. Emotions: all
-    samples get the same combination of emotions. Classes: all samples get the same class.
+    Args:
+        prediction: ``(N,)`` sentiment, or logits ``(N, K, 2)`` of emotions or ``(N, K)`` of classes.
+        task: decides on the classes.
+
+    Returns:
+        ``sd``: standard deviation of the predictions, else of the probabilities of "yes" or of the classes, averaged.
+        ``entropy``: in bits, of the predicted classes of the finest class metric; of the patterns of emotions.
+        ``one_class``: all samples get the same class or combination of emotions; of sentiment, they lie on one side of
+        neutral by the two-class rule of the task's scale. The first sign of a model that has learned nothing.
     """
     values = finite_array("predictions", prediction)
-    if task.kind == "classes":
-        return _is_single(values.argmax(axis=1))
     if task.kind == "emotions":
-        decided = values[..., 1] > values[..., 0]
-        return bool((decided == decided[:1]).all())
-    return _is_single(questions(task)[0].guess(values))
+        decided = (values[..., 1] > values[..., 0]).astype(int)
+        classes = decided @ 2 ** np.arange(decided.shape[1])
+        chances = 1 / (1 + np.exp(np.clip(values[..., 0] - values[..., 1], -700, 700)))
+        sd = float(chances.std(axis=0).mean())
+    elif task.kind == "classes":
+        chances = np.exp(values - values.max(axis=1, keepdims=True))
+        classes, sd = values.argmax(axis=1), float((chances / chances.sum(axis=1, keepdims=True)).std(axis=0).mean())
+    else:
+        classes, sd = questions(task)[-1].guess(values), float(values.std())
+    coarse = questions(task)[0].guess(values) if task.kind == "regression" else classes
+    share = np.unique(classes, return_counts=True)[1] / len(classes)
+    entropy = float(-(share * np.log2(share)).sum()) + 0.0  # no negative zero
+    return {"sd": sd, "entropy": entropy, "one_class": _is_single(coarse)}
 
 
 def sentiment_values(prediction: Any, label: Any, scale: Scale) -> tuple[np.ndarray, np.ndarray]:
@@ -376,7 +377,7 @@ def emotion_values(scores: Any, labels: Any, names: Sequence[str]) -> tuple[np.n
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
     """Pearson correlation; NaN where either side is constant to the precision of float32."""
-    if _constant(x) or _constant(y):
+    if any(np.ptp(values) <= 4 * np.finfo(np.float32).eps * np.abs(values).max() for values in (x, y)):
         return float("nan")
     dx, dy = x - x.mean(), y - y.mean()
     return float(dx @ dy / np.sqrt((dx @ dx) * (dy @ dy)))
@@ -406,10 +407,6 @@ def f1_score(
     right = ((predicted == truth)[:, None] & (truth[:, None] == classes)).sum(axis=0)
     scores = 2 * right / (guessed + actual)
     return float(np.average(scores, weights=actual) if average == "weighted" else scores.mean())
-
-
-def _constant(values: np.ndarray) -> bool:
-    return bool(np.ptp(values) <= 4 * np.finfo(np.float32).eps * np.abs(values).max())
 
 
 def finite_array(what: str, values: Any) -> np.ndarray:

@@ -148,14 +148,6 @@ def _rate_levels(data: Utterances) -> list[str]:
     return [level_name(round(rate, 3)) for rate in reached]
 
 
-def _rate(data: Utterances, level: str, generator: torch.Generator) -> Mask:
-    return rate_available(data.data.observed, float(level), generator)
-
-
-def _recipe(data: Utterances, level: str, generator: torch.Generator) -> Mask:
-    return stochastic_masks(data.data.observed, generator)
-
-
 _FRAMES = "frames missing at one rate in all modalities"
 PROTOCOLS: dict[str, Protocol] = {
     entry.name: entry
@@ -177,8 +169,14 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol("burst", f"{_FRAMES}, in one piece", _frame_levels, partial(_frames, sampling="burst")),
         Protocol("subsets", "B: only the named modalities are available", _subset_levels, _subset),
-        Protocol("rate", "C: modalities missing per sample at one rate, one at least is left", _rate_levels, _rate),
-        Protocol(STOCHASTIC, "the recipe of training: subsets and frames at once", lambda data: ["msm"], _recipe),
+        Protocol(
+            "rate", "C: modalities missing per sample at one rate, one at least is left", _rate_levels,
+            lambda data, level, generator: rate_available(data.data.observed, float(level), generator),
+        ),
+        Protocol(
+            STOCHASTIC, "the recipe of training: subsets and frames at once", lambda data: ["msm"],
+            lambda data, level, generator: stochastic_masks(data.data.observed, generator),
+        ),
     )
 }  # fmt: skip
 """Every protocol by its name."""

@@ -105,15 +105,19 @@ def compare_pairs(values: pd.Series, reference: pd.Series, alpha: float = 0.05) 
     pairs = pd.concat([values, reference], axis=1).astype(float)
     own, other = pairs.dropna().to_numpy().T
     difference = own - other
-    tested = len(difference) >= PAIRS_NEEDED
-    numbers = _mean_row(difference, 1 - alpha)
+    numbers, n = _mean_row(difference, 1 - alpha), len(difference)
+    tested, error = n >= PAIRS_NEEDED, numbers["sd"] / np.sqrt(n or 1)
+    if error == 0:
+        paired = 1.0 if difference[0] == 0 else 0.0
+    else:  # two-sided p of a one-sample t-test of the differences against 0; NaN without a spread
+        paired = float(2 * special.stdtr(n - 1, -abs(numbers["mean"]) / error))
     return {
         **numbers,
-        "unpaired": len(pairs) - len(difference),
+        "unpaired": len(pairs) - n,
         "mean": _mean(own),
         "reference": _mean(other),
         "difference": numbers["mean"],
-        "p": _paired_p(difference),
+        "p": paired,
         "wilcoxon": signed_rank(difference) if tested else float("nan"),
         "wilcoxon_floor": signed_rank_floor(np.count_nonzero(np.round(difference, SAME))) if tested else float("nan"),
     }
@@ -201,17 +205,6 @@ def _mean_row(values: np.ndarray, level: float) -> dict[str, float]:
     sd = float(values.std(ddof=1))
     half = float(special.stdtrit(n - 1, (1 + level) / 2)) * sd / np.sqrt(n)  # stats.t, without its second of import
     return {"n": n, "mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
-
-
-def _paired_p(difference: np.ndarray) -> float:
-    """Two-sided p of a one-sample t-test of the differences against 0."""
-    n = len(difference)
-    if n < 2:
-        return float("nan")
-    error = difference.std(ddof=1) / np.sqrt(n)
-    if error == 0:
-        return 1.0 if difference[0] == 0 else 0.0
-    return float(2 * special.stdtr(n - 1, -abs(difference.mean()) / error))
 
 
 def _columns(by: Sequence[str] | str) -> list[str]:

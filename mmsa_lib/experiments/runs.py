@@ -23,8 +23,7 @@ from mmsa_lib.data.loading import COMPUTED_TEXT, load
 from mmsa_lib.data.missing import MaskSet
 from mmsa_lib.errors import DataError, MMSAError, RunError
 from mmsa_lib.evaluation.baselines import constant_metrics
-from mmsa_lib.evaluation.hazards import prediction_spread
-from mmsa_lib.evaluation.metrics import predicts_one_class, task_metrics
+from mmsa_lib.evaluation.metrics import prediction_spread, task_metrics
 from mmsa_lib.evaluation.protocols import COMPLETE, STOCHASTIC, masks
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.config import NO_MISSING, RECIPES, RunConfig
@@ -450,7 +449,7 @@ def _write_results(
     training = {
         "best_epoch": result.best_epoch, "best_value": result.best_value, "stopped": result.stopped,
         "seconds": round(result.seconds, 3), "resumed_after": result.resumed_after,
-        "one_class": predicts_one_class(cells[COMPLETE, level_name(0), "test"][1], train.task),
+        "one_class": prediction_spread(cells[COMPLETE, level_name(0), "test"][1], train.task)["one_class"],
     }  # fmt: skip
     surroundings = files.read_json(target / files.ENVIRONMENT)
     files.write_json(target / files.ENVIRONMENT, {**surroundings, "training": training})

@@ -40,8 +40,7 @@ from companion.missing import (
 from mmsa_lib.data.missing import frame_masks
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import DataError
-from mmsa_lib.evaluation.hazards import prediction_spread
-from mmsa_lib.evaluation.metrics import f1_score
+from mmsa_lib.evaluation.metrics import f1_score, prediction_spread
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.config import RunConfig
 from mmsa_lib.experiments.files import write_manifest

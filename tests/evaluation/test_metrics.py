@@ -1,4 +1,4 @@
-"""Metrics: golden vectors of docs/evaluation.md, scikit-learn, torchmetrics, and a slow computation by hand."""
+"""Metrics: golden vectors of docs/evaluation.md, scikit-learn and a slow computation by hand."""
 
 import math
 from itertools import pairwise
@@ -11,17 +11,14 @@ from mmsa_lib.data.task import classes, emotions, regression
 from mmsa_lib.errors import MMSAError, UnknownNameError
 from mmsa_lib.evaluation.metrics import (
     METRICS,
-    class_metrics,
     defined_metrics,
     emotion_metrics,
     f1_score,
     metric,
-    predicts_one_class,
+    prediction_spread,
     sentiment_metrics,
     shown_first,
     task_metrics,
-    task_values,
-    undefined_metrics,
 )
 
 MOSI_TRUTH = [-2.6, -1.0, -0.2, 0, 0, 0.4, 1.5, 2.5, 3.0]
@@ -36,22 +33,26 @@ def random_ratings(seed, count=300, step=5):
     return truth + generator.normal(0, 1.2, count), truth
 
 
-def test_golden_vector_mosi():
-    expected = {
-        "mae": 0.566667, "corr": 0.927538, "acc2_neg_nonneg": 0.777778, "f1_neg_nonneg": 0.777778,
-        "acc2_neg_pos": 0.857143, "f1_neg_pos": 0.850794, "f1_neg_pos_macro": 0.844444, "acc7": 0.888889,
-        "acc5": 0.888889,
-    }  # fmt: skip
-    found = sentiment_metrics(MOSI_GUESS, MOSI_TRUTH)
-    assert {key: pytest.approx(found[key], abs=1e-6) for key in expected} == expected
-    assert set(found) == {*expected, "f1_neg_nonneg_macro"}
+GOLDEN = {
+    "mosi": (
+        MOSI_GUESS, MOSI_TRUTH, {"f1_neg_nonneg_macro"},
+        {"mae": 0.566667, "corr": 0.927538, "acc2_neg_nonneg": 0.777778, "f1_neg_nonneg": 0.777778,
+         "acc2_neg_pos": 0.857143, "f1_neg_pos": 0.850794, "f1_neg_pos_macro": 0.844444, "acc7": 0.888889,
+         "acc5": 0.888889},
+    ),
+    "sims": (
+        np.float32(SIMS_GUESS), np.float32(SIMS_TRUTH), {"f1_macro"},
+        {"mae": 0.175, "corr": 0.951124, "acc2": 0.8, "f1": 0.8, "acc3": 0.7, "acc5": 0.4},
+    ),
+}  # fmt: skip
 
 
-def test_golden_vector_sims():
-    expected = {"mae": 0.175, "corr": 0.951124, "acc2": 0.8, "f1": 0.8, "acc3": 0.7, "acc5": 0.4}
-    found = sentiment_metrics(np.float32(SIMS_GUESS), np.float32(SIMS_TRUTH), scale="sims")
-    assert {key: pytest.approx(found[key], abs=1e-6) for key in expected} == expected
-    assert set(found) == {*expected, "f1_macro"}
+@pytest.mark.parametrize("scale", GOLDEN)
+def test_golden_vectors(scale):
+    guess, truth, others, expected = GOLDEN[scale]
+    found = sentiment_metrics(guess, truth, scale)
+    assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-6)
+    assert set(found) == {*expected, *others}
 
 
 def test_weighted_f1_depends_on_the_order_of_its_arguments():
@@ -144,17 +145,6 @@ def test_sentiment_by_hand(scale, guess, truth, expected):
     assert scale != "mmmo" or set(found) == {"mae", "corr", "acc2", "acc5"}
 
 
-def test_torchmetrics_agrees():
-    torchmetrics = pytest.importorskip("torchmetrics.functional")
-    guess, truth = (torch.tensor(v) for v in random_ratings(9))
-    found = sentiment_metrics(guess, truth)
-    assert found["corr"] == pytest.approx(float(torchmetrics.pearson_corrcoef(guess, truth)))
-    classes = {"task": "multiclass", "num_classes": 2}
-    g, t = (guess >= 0).long(), (truth >= 0).long()
-    assert found["f1_neg_nonneg"] == pytest.approx(float(torchmetrics.f1_score(g, t, average="weighted", **classes)))
-    assert found["f1_neg_nonneg_macro"] == pytest.approx(float(torchmetrics.f1_score(g, t, average="macro", **classes)))
-
-
 @pytest.mark.parametrize("value", [0.0, 0.1 + 0.2, -1e-3, 1e6])
 def test_a_constant_prediction_has_no_correlation(value):
     assert math.isnan(sentiment_metrics(np.full(9, value), MOSI_TRUTH)["corr"])
@@ -201,7 +191,7 @@ def test_classes_agree_with_scikit_learn_and_a_slow_computation(count):
     names = [f"c{i}" for i in range(count)]
     truth = np.concatenate([np.arange(count), generator.integers(count, size=100)])
     scores = generator.normal(size=(len(truth), count)) + np.eye(count)[truth]
-    found = class_metrics(torch.tensor(scores), torch.tensor(truth).float(), names)
+    found = task_metrics(classes(names), torch.tensor(scores), torch.tensor(truth).float())
     guess = [max(range(count), key=lambda i: row[i]) for row in scores.tolist()]
     assert found["acc"] == pytest.approx(sum(g == t for g, t in zip(guess, truth, strict=True)) / len(truth))
     for key, average in (("f1", "weighted"), ("f1_macro", "macro")):
@@ -210,7 +200,6 @@ def test_classes_agree_with_scikit_learn_and_a_slow_computation(count):
     assert [found[f"f1_{name}"] for name in names] == pytest.approx(list(each))
     assert list(found) == ["acc", "f1", "f1_macro", *(f"f1_{name}" for name in names)]
     assert all(metric(key).key == key and metric(key).percent for key in found)
-    assert task_metrics(classes(names), scores, truth) == found
 
 
 @pytest.mark.parametrize(
@@ -236,7 +225,7 @@ def test_a_class_metric_of_one_sided_truth_is_undefined_and_never_100_percent(ta
     assert not math.isnan(sentiment_metrics(labels, labels)["acc2_neg_nonneg"])  # the field's own definition
 
 
-def test_an_emotion_that_never_occurs_is_undefined_and_left_out_of_means():
+def test_an_emotion_or_a_class_that_never_occurs_is_undefined_and_left_out_of_means():
     labels = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1]])
     scores = np.stack([1 - labels, labels], axis=-1)
     found = task_metrics(emotions(["a", "b", "c"]), scores, labels)
@@ -245,9 +234,6 @@ def test_an_emotion_that_never_occurs_is_undefined_and_left_out_of_means():
     }  # fmt: skip
     assert found["mean_acc"] == found["a_acc"] == 1
     assert math.isnan(task_metrics(emotions(["b"]), scores[:, 1:2], labels[:, 1:2])["mean_f1"])
-
-
-def test_a_class_that_never_occurs_is_undefined():
     found = task_metrics(classes(["a", "b", "c"]), np.eye(3)[[0, 1, 1]], [0, 1, 1])
     assert {key for key, value in found.items() if math.isnan(value)} == {"f1_c"}
     assert all(math.isnan(value) for value in task_metrics(classes(["a", "b"]), np.eye(2)[[1, 1]], [1, 1]).values())
@@ -287,35 +273,6 @@ def test_task_metrics_dispatches():
     assert "happy_f1" in task_metrics(emotions(["happy"]), np.zeros((3, 1, 2)), np.ones((3, 1)))
 
 
-def test_every_metric_is_described():
-    for scale in ("mosi", "sims", "mmmo"):
-        guess, truth = random_ratings(2)
-        for key in sentiment_metrics(guess, truth, scale):
-            assert metric(key).key == key
-            assert METRICS[key].description
-    for key in emotion_metrics(np.zeros((3, 2, 2)), np.eye(3, 2), ("happy", "very_sad")):
-        assert metric(key).key == key
-    assert metric("very_sad_f1_macro").label == "Very_sad macro F1"
-    assert not metric("mae").higher_is_better
-    assert not metric("corr").percent
-    assert metric("acc7").mmsa == "Mult_acc_7"
-    with pytest.raises(UnknownNameError, match="did you mean"):
-        metric("acc2_neg_po")
-
-
-def test_predicts_one_class():
-    assert predicts_one_class([0.1, 0.5, 0.0], regression())
-    assert not predicts_one_class([0.1, -0.5], regression())
-    assert predicts_one_class([0.0, -0.5], regression((-1, 1)))
-    assert predicts_one_class([3.5, 4.0], regression((1, 5)))
-    same = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]).repeat(3, 1, 1)
-    assert predicts_one_class(same, emotions(["a", "b"]))
-    assert predicts_one_class(np.eye(3)[[1, 1]], classes(["a", "b", "c"]))
-    assert not predicts_one_class(np.eye(3)[[1, 2]], classes(["a", "b", "c"]))
-    same[0, 1, 1] = 2
-    assert not predicts_one_class(same, emotions(["a", "b"]))
-
-
 HALF = np.array([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
 """A clear no for the first sample, a tie for the second: the same decision."""
 
@@ -332,7 +289,7 @@ def test_a_tie_of_logits_means_no(names, scores, labels, expected):
     found = emotion_metrics(scores, labels, names)
     assert {key: found[key] for key in expected} == expected
     assert ("acc1" in found) is False
-    assert predicts_one_class(scores, emotions(names))
+    assert prediction_spread(scores, emotions(names))["one_class"]
 
 
 @pytest.mark.parametrize(
@@ -349,8 +306,8 @@ def test_a_tie_of_logits_means_no(names, scores, labels, expected):
         (emotion_metrics, (np.zeros((2, 1, 2)), [[0], [2]], "a"), r"sample 1 are \[2"),
         (emotion_metrics, (np.zeros((2, 2, 2)), [[0, 1], [0, 2]], "ab"), r"sample 1 are \[0.*2"),
         (emotion_metrics, ([[[0, 0]], [[0, NAN]]], [[0], [1]], "a"), "scores of sample 1 are not finite"),
-        (class_metrics, (np.zeros((3, 3)), np.zeros(3), "ab"), r"\(N, 2\) and \(N,\)"),
-        (class_metrics, (np.zeros((2, 2)), [0, 2], "ab"), "sample 1 is 2"),
+        (task_metrics, (classes("ab"), np.zeros((3, 3)), np.zeros(3)), r"\(N, 2\) and \(N,\)"),
+        (task_metrics, (classes("ab"), np.zeros((2, 2)), [0, 2]), "sample 1 is 2"),
     ],
 )
 def test_bad_input_is_named(function, arguments, word):
@@ -359,15 +316,16 @@ def test_bad_input_is_named(function, arguments, word):
 
 
 def test_undefined_metrics_of_emotions_by_hand():
+    def undefined(names, labels):
+        found = task_metrics(emotions(names), np.stack([1 - np.array(labels), labels], axis=-1), labels)
+        return {key for key, value in found.items() if math.isnan(value)}
+
     parts = ("acc", "f1", "f1_macro", "f1_positive")
-    assert undefined_metrics(emotions(["a", "b", "c"]), [[0, 1, 0], [0, 0, 1], [1, 1, 0]]) == ()
-    assert undefined_metrics(emotions(["a"]), [[0], [1]]) == ()
-    assert undefined_metrics(emotions(["a", "b"]), [[1, 0], [1, 0], [1, 1], [0, 0]]) == ("acc2",)
-    assert undefined_metrics(emotions(["a", "b"]), [[1, 0], [0, 0]]) == (*(f"b_{part}" for part in parts), "acc2")
-    assert undefined_metrics(emotions(["a"]), [[1]]) == (
-        *(f"a_{part}" for part in parts),
-        *(f"mean_{p}" for p in parts),
-    )
+    assert undefined(["a", "b", "c"], [[0, 1, 0], [0, 0, 1], [1, 1, 0]]) == set()
+    assert undefined(["a"], [[0], [1]]) == set()
+    assert undefined(["a", "b"], [[1, 0], [1, 0], [1, 1], [0, 0]]) == {"acc2"}
+    assert undefined(["a", "b"], [[1, 0], [0, 0]]) == {*(f"b_{part}" for part in parts), "acc2"}
+    assert undefined(["a"], [[1]]) == {f"{who}_{part}" for who in ("a", "mean") for part in parts}
 
 
 def test_means_are_over_the_emotions_that_are_defined():
@@ -377,13 +335,19 @@ def test_means_are_over_the_emotions_that_are_defined():
     assert found["mean_acc"] == pytest.approx(0.6)
 
 
-def test_directions_and_units():
+def test_every_metric_is_described():
+    assert all(known.description for known in METRICS.values())
     assert {key for key, known in METRICS.items() if not known.higher_is_better} == {"mae"}
     assert {key for key, known in METRICS.items() if not known.percent} == {"mae", "corr"}
-    for key in ("happy_acc", "f1_happy", "acc4"):  # no table lists them
-        assert metric(key).higher_is_better
-        assert metric(key).percent
-    assert metric("acc4").label == "Acc-4"
+    found = [emotion_metrics(np.zeros((3, 2, 2)), np.eye(3, 2), ("happy", "very_sad")), ["f1_happy", "acc4"]]
+    found += [sentiment_metrics(*random_ratings(2), scale) for scale in ("mosi", "sims", "mmmo")]
+    for key in (key for keys in found for key in keys):
+        assert metric(key).key == key
+        assert key in METRICS or (metric(key).higher_is_better and metric(key).percent)
+    assert metric("very_sad_f1_macro").label == "Very_sad macro F1"
+    assert (metric("acc4").label, metric("acc7").mmsa) == ("Acc-4", "Mult_acc_7")
+    with pytest.raises(UnknownNameError, match="did you mean"):
+        metric("acc2_neg_po")
 
 
 def test_macro_averages_are_shown_of_classes_only():
@@ -392,14 +356,41 @@ def test_macro_averages_are_shown_of_classes_only():
     assert shown_first(["acc", "a_f1_macro"]) == ["acc"]
 
 
-def test_values_of_emotions_and_classes_as_the_metrics_see_them():
-    scores, truth = task_values(emotions(["a"]), np.zeros((2, 1, 2)), [[0], [1]])
-    assert (scores.shape, truth.tolist()) == ((2, 1, 2), [[0], [1]])
-    scores, truth = task_values(classes(["a", "b"]), np.zeros((2, 2)), [1, 0])
-    assert (scores.shape, truth.tolist()) == ((2, 2), [1, 0])
-
-
 @pytest.mark.parametrize(("steps", "constant"), [(4, True), (4.5, False)])
 def test_four_steps_of_float32_are_still_a_constant(steps, constant):
     found = sentiment_metrics([1.0, 1 - steps * 2.0**-23], [1.0, -1.0])
     assert math.isnan(found["corr"]) == constant
+
+
+class TestSpread:
+    def test_a_constant_has_none(self):
+        assert prediction_spread(torch.full((50,), 0.3), regression()) == {"sd": 0, "entropy": 0, "one_class": True}
+
+    def test_standard_deviation_and_entropy_of_seven_classes(self):
+        values = np.array([-3.0, -3, 0, 0.2, 1, 2.4, 9, 3])  # classes -3 -3 0 0 1 2 3 3
+        found = prediction_spread(values, regression())
+        assert found["sd"] == pytest.approx(math.sqrt(sum((v - values.mean()) ** 2 for v in values) / 8))
+        assert found["entropy"] == pytest.approx(3 * 0.25 * 2 + 2 * 0.125 * 3)
+        assert found["one_class"] is False
+
+    def test_emotions(self):
+        logits = torch.zeros(4, 2, 2)
+        logits[:2, 0, 1] = 100.0  # half of the samples are surely happy, nobody is decidedly sad
+        found = prediction_spread(logits, emotions(["happy", "sad"]))
+        assert found["entropy"] == pytest.approx(1)
+        assert found["sd"] == pytest.approx((0.25 + 0) / 2)
+        assert prediction_spread(torch.zeros(4, 2, 2), emotions(["happy", "sad"]))["one_class"] is True
+
+    @pytest.mark.parametrize(
+        ("task", "same", "different"),
+        [
+            (regression(), [0.1, 0.5, 0.0], [0.1, -0.5]),
+            (regression((-1, 1)), [0.0, -0.5], [0.1, 0.0]),
+            (regression((1, 5)), [3.5, 4.0], [3.0, 4.0]),
+            (classes(["a", "b", "c"]), np.eye(3)[[1, 1]], np.eye(3)[[1, 2]]),
+            (emotions(["a", "b"]), [[[0, 1], [1, 0]]] * 2, [[[0, 1], [1, 0]], [[0, 1], [1, 2]]]),
+        ],
+    )
+    def test_one_class_for_all_samples(self, task, same, different):
+        assert prediction_spread(same, task)["one_class"] is True
+        assert prediction_spread(different, task)["one_class"] is False

@@ -11,8 +11,7 @@ import torch
 
 from mmsa_lib.data.missing import MASK_SEED, mask_path
 from mmsa_lib.errors import ConfigError
-from mmsa_lib.evaluation.hazards import prediction_spread
-from mmsa_lib.evaluation.metrics import task_metrics
+from mmsa_lib.evaluation.metrics import prediction_spread, task_metrics
 from mmsa_lib.evaluation.protocols import cells
 from mmsa_lib.experiments import runs
 from mmsa_lib.experiments.config import RunConfig
