@@ -55,7 +55,10 @@ def collect(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
     found, tables = [], []
     for path in finished_runs(folder):
         try:
-            tables.append(_read_run(path).assign(_age=len(found)))
+            table = files.read_table(path / files.METRICS, files.METRIC_COLUMNS, "table of results")
+            if set(table["run_id"]) != {path.resolve().name}:
+                raise DataError(f"{path / files.METRICS} is not the table of this run")
+            tables.append(table.assign(_age=len(found)))
             found.append(path)
         except DataError as error:
             files.warn_once(f"left out: {error}; {files.REPEAT}")
@@ -67,16 +70,10 @@ def collect(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
         metrics = metrics[metrics["_age"] == newest]
     counted = [found[age] for age in metrics["_age"].unique()]
     warn_of_mixed_machines(counted)
-    constants = [files.read_table(path) for path in _different([path / files.CONSTANTS for path in counted])]
+    # All runs on the same data write the same constants; the first file of each content is read.
+    written = {p.read_bytes() if p.is_file() else p: p for p in (run / files.CONSTANTS for run in reversed(counted))}
+    constants = [files.read_table(path) for path in reversed(written.values())]
     return _sorted(pd.concat([metrics, *constants], ignore_index=True).drop_duplicates(list(files.METRIC_COLUMNS)))
-
-
-def _read_run(path: Path) -> pd.DataFrame:
-    """The metrics of one run; an error where its table is damaged, empty or of another run."""
-    table = files.read_table(path / files.METRICS, files.METRIC_COLUMNS, "table of results")
-    if set(table["run_id"]) != {path.resolve().name}:
-        raise DataError(f"{path / files.METRICS} is not the table of this run")
-    return table
 
 
 def warn_of_mixed_machines(runs: Iterable[Path]) -> None:
@@ -84,35 +81,29 @@ def warn_of_mixed_machines(runs: Iterable[Path]) -> None:
 
     Text features are compared where they come from the same data. Runs of version 0.1.0 do not say what made them.
     """
-    kinds: dict[str, dict[str, int]] = {"processor": {}, "threads": {}, "torch": {}}
-    texts: dict[str, set[str]] = {}
+    rows = []
     for run in runs:
         with suppress(DataError):
             facts = files.read_json(run / files.ENVIRONMENT, machine=dict, determinism=dict, packages=dict)
-            texts.setdefault(str(facts.get("data_fingerprint")), set()).add(str(facts.get("text_digest")))
             own = facts["machine"]
             settings = " ".join(f"{key}={value}" for key, value in dict(own.get("settings") or {}).items())
             cpu = ", ".join(filter(None, (str(own.get("processor")), str(own.get("capability")), settings)))
             on_gpu = str(facts.get("device")).startswith("cuda")
-            values = (facts.get("device_name") if on_gpu else cpu, facts["determinism"].get("threads"),
-                      facts["packages"].get("torch"))  # fmt: skip
-            for counts, value in zip(kinds.values(), values, strict=True):
-                counts[str(value)] = counts.get(str(value), 0) + 1
+            found = [facts.get("device_name") if on_gpu else cpu, facts["determinism"].get("threads")]
+            found += [facts["packages"].get("torch"), facts.get("data_fingerprint"), facts.get("text_digest")]
+            rows.append([str(value) for value in found])
+    table = pd.DataFrame(rows, columns=["processor", "threads", "torch", "data", "text"])
+    counts = {kind: table[kind].value_counts().sort_index() for kind in ("processor", "threads", "torch")}
     mixed = [
-        f"{kind} ({'; '.join(f'{value}: {count} runs' for value, count in sorted(counts.items()))})"
-        for kind, counts in kinds.items()
-        if len(counts) > 1
+        f"{kind} ({'; '.join(f'{value}: {count} runs' for value, count in own.items())})"
+        for kind, own in counts.items()
+        if len(own) > 1
     ]
-    mixed += ["computed text features"] if any(len(digests) > 1 for digests in texts.values()) else []
+    mixed += ["computed text features"] if table[["data", "text"]].drop_duplicates()["data"].duplicated().any() else []
     if mixed:
         files.warn_once(
             f"these runs differ in {', '.join(mixed)}: equal seeds then give other numbers; see docs/reproducibility.md"
         )
-
-
-def _different(paths: list[Path]) -> list[Path]:
-    """The first file of each content; all runs on the same data write the same constants."""
-    return list({path.read_bytes() if path.is_file() else path: path for path in reversed(paths)}.values())[::-1]
 
 
 def finished_runs(folder: Path | str) -> list[Path]:
@@ -155,7 +146,14 @@ def failures(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
     """
     folder = Path(folder)
     found = sorted([*folder.glob(f"*/{files.ERROR}"), *folder.glob(files.ERROR)], key=_age, reverse=True)
-    table = pd.DataFrame([_failure(file) for file in found], columns=list(FAILURE_COLUMNS))
+    rows = []
+    for file in found:
+        error = {"type": UNKNOWN, "message": ""}
+        with suppress(DataError):  # a damaged file must not hide that the run failed
+            error = files.read_json(file, type=str, message=str)
+        known = {"run_id": file.resolve().parent.name, **_identity(file.parent)}
+        rows.append({**known, "error": error["type"], "message": error["message"]})
+    table = pd.DataFrame(rows, columns=list(FAILURE_COLUMNS))
     if superseded or table.empty:
         return table.sort_values("run_id", ignore_index=True)
     finished = set()
@@ -165,16 +163,6 @@ def failures(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
     repaired = pd.Series([tuple(row) in finished for row in table[list(SAME_RUN)].itertuples(index=False)])
     kept = table[~(known & (repaired | table.duplicated(list(SAME_RUN))))]
     return kept.sort_values("run_id", ignore_index=True)
-
-
-def _failure(file: Path) -> dict[str, Any]:
-    """What is known of a failed run; a damaged file must not hide that it failed."""
-    error = {"type": UNKNOWN, "message": ""}
-    with suppress(DataError):
-        stored = files.read_json(file, type=str, message=str)
-        error = {name: stored[name] for name in error}
-    run_id = file.resolve().parent.name
-    return {"run_id": run_id, **_identity(file.parent), "error": error["type"], "message": error["message"]}
 
 
 def _identity(path: Path) -> dict[str, Any]:

@@ -55,6 +55,8 @@ CELL = ["protocol", "level", "split"]
 ITEMS = ["item_low", "item_high", "item_undefined", "groups"]
 NAMES = ["method", "label", "changes", "data_options"]
 REFERENCE = [f"reference_{name}" for name in NAMES]
+SIDES = {"method": "", "reference": "reference_"}
+"""Who is compared, and how the columns of its configuration start."""
 
 SUMMARY_COLUMNS = (
     *NAMES, *DATA, *CELL, "metric", "constant", "n", "undefined", "failed", "mean", "sd", "low", "high", *ITEMS,
@@ -156,7 +158,10 @@ def summarise(
         constant=(groups["run_id"].first() == "").to_numpy(),
         coverage=coverage,
     )
-    table = _with_failed(table, _chosen_failures(opened.failed, chosen))
+    failed = opened.failed
+    for column in set(chosen) & {*NAMES, *DATA, "seed", "run_id"}:
+        failed = failed[failed[column].isin(listed(column, chosen[column])) | (failed["method"] == UNKNOWN)]
+    table = _with_failed(table, failed)
     scored = _scored(opened, rows, items, resamples, bootstrap_seed)
     table = _with_items(table, scored, coverage, bootstrap_seed)
     table["note"] = [_summary_note(row) for row in table.to_dict("records")]
@@ -181,8 +186,10 @@ def compare(
 
     Args:
         source: a folder of runs, a curated table, or a frame of :func:`~mmsa_lib.experiments.results.collect`.
-        reference: a method, ``METHOD:NAME``, a configuration's name that each method is compared with in itself, or a
-            constant baseline; see :func:`find_references`.
+        reference: a method (its configuration that all its others extend), ``METHOD:NAME``, a name alone, which every
+            method is then compared with in itself, or a constant baseline. A name is a label, or the changed values
+            ``a=1; b=2`` in any order, in full or without what all runs share; ``default`` is the configuration without
+            changes of its own.
         metrics: keys, by default all but the macro averages. Each counts as a comparison of its own.
         alpha: level of the verdicts; the intervals cover 1 - alpha.
         family: columns, such as ``("dataset", "fold")``: comparisons that agree in them are corrected together; by
@@ -205,6 +212,7 @@ def compare(
         DataError: no row is left, there is nothing to compare, a seed occurs twice, predictions are missing or damaged,
             or the runs of a comparison were tested on different items (named).
         UnknownNameError: no such reference, metric or chosen value; names the nearest.
+        ConfigError: the reference has several configurations and none is the base of the others.
     """
     if not 0 < alpha < 1:
         raise ConfigError(f"alpha must lie in (0, 1), got {alpha}")
@@ -212,14 +220,15 @@ def compare(
     rows = _compared_rows(opened.frame, reference, metrics, {"split": "test", "protocol": COMPLETE, **chosen})
     cells = dict(list(rows.groupby([*DATA, *CELL, "metric", *CONFIGURATION], sort=False)))
     base_of = _references(rows, reference, set(opened.frame.loc[is_constant(opened.frame), "method"]))
-    constants = {_without_cell(key): part for key, part in cells.items() if is_constant(part).all()}
+    # Constants are found under their data, split, metric and configuration, as no mask changes them.
+    constants = {(*key[:2], *key[4:]): part for key, part in cells.items() if is_constant(part).all()}
     table = []
     for key, part in cells.items():
         own, base = key[-3:], base_of.get((*key[:2], key[-3]))
         if base is None or base == own or is_constant(part).all():
             continue
         wanted = (*key[:-3], *base)
-        found = cells.get(wanted, constants.get(_without_cell(wanted)))
+        found = cells.get(wanted, constants.get((*wanted[:2], *wanted[4:])))
         if found is not None and all(
             part[name].isin(listed(name, chosen.get(name, part[name]))).any() for name in NAMES
         ):
@@ -327,29 +336,14 @@ def _read(path: Path | str, columns: Sequence[str], what: str) -> pd.DataFrame:
 
 def is_summary(frame: pd.DataFrame) -> bool:
     """Whether a frame holds means over seeds and not single runs."""
-    return {"mean", "metric", "runs"} <= set(frame.columns)
+    return {"metric", "n", "mean", "sd"} <= set(frame.columns)
 
 
 # --- What is compared with what -------------------------------------------------------------------------------------
 
 
-def find_references(rows: pd.DataFrame, wanted: str, others: Iterable[str] = ()) -> dict[str, tuple[str, str, str]]:
-    """The configuration that each method of one data set is compared with.
-
-    Args:
-        rows: runs of one data set and fold.
-        wanted: a method (its configuration that all its others extend), ``METHOD:NAME``, or a name alone, which every
-            method is then compared with in itself. A name is a label, or the changed values ``a=1; b=2`` in any order,
-            in full or without what all runs share; ``default`` is the configuration without changes of its own.
-        others: names that would do as well, for the answer to an unknown one.
-
-    Returns:
-        Method to (method, changes, data options) of its reference; methods without one are left out.
-
-    Raises:
-        UnknownNameError: no method or configuration is called so. ConfigError: a method has several configurations and
-            none is the base of the others.
-    """
+def _references_of_data(rows: pd.DataFrame, wanted: str, others: Iterable[str]) -> dict[str, tuple[str, str, str]]:
+    """Method to the configuration that it is compared with, of runs of one data set and fold."""
     shared = set(shared_values(rows).items())
     known: dict[str, dict[tuple, tuple[str, set, set]]] = {}  # method, configuration: name, own changes, all changes
     for key, part in sorted(rows.groupby(list(CONFIGURATION)), key=lambda group: in_words(values_of(*group[0][1:]))):
@@ -394,7 +388,7 @@ def _references(rows: pd.DataFrame, reference: str, constants: set[str]) -> dict
             own = dict.fromkeys(runs["method"], tuple(first[list(CONFIGURATION)]))
         else:
             try:
-                own = find_references(runs, reference, constants)
+                own = _references_of_data(runs, reference, constants)
             except ConfigError as error:
                 raise type(error)(f"{error} ({data[0]}, fold {data[1]})") from error
         found |= {(*data, method): base for method, base in own.items()}
@@ -432,11 +426,6 @@ def _comparison(own: pd.DataFrame, base: pd.DataFrame, alpha: float) -> dict[str
         "runs": _identifiers(own["run_id"]), "reference_runs": _identifiers(base["run_id"]),
         "_seeds": _seed_words(values, other),
     }  # fmt: skip
-
-
-def _without_cell(key: tuple) -> tuple:
-    """Where a constant is looked up: under its data, split, metric and configuration, as no mask changes it."""
-    return (*key[:2], *key[4:])
 
 
 def _seed_words(values: pd.Series, reference: pd.Series) -> list[str]:
@@ -521,12 +510,6 @@ def _identifiers(run_ids: pd.Series) -> str:
     return " ".join(sorted(set(run_ids) - {""}))
 
 
-def _chosen_failures(failed: pd.DataFrame, chosen: dict[str, Any]) -> pd.DataFrame:
-    for column in set(chosen) & {*NAMES, *DATA, "seed", "run_id"}:
-        failed = failed[failed[column].isin(listed(column, chosen[column])) | (failed["method"] == UNKNOWN)]
-    return failed
-
-
 def _with_failed(table: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
     """``table`` with the number of failed runs, and rows without numbers where no run of a configuration finished."""
     counts = failed.value_counts(GROUP).to_dict()
@@ -547,39 +530,32 @@ def _with_failed(table: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
 
 def _summary_note(row: dict[str, Any]) -> str:
     """What a reader must know before reading the numbers."""
-    if row["constant"]:
-        return "a constant: no seeds"
-    notes = [row["note"]] if row["note"] else []
-    if row["failed"]:
-        notes.append(f"{row['failed']} failed")
-    if row["undefined"]:
-        notes.append(f"undefined in {row['undefined']} of {row['undefined'] + row['n']} runs")
-    if row["n"] == 1:
-        notes.append("one run: no spread over seeds")
-    return "; ".join(notes)
+    said = {
+        row["note"]: True,
+        f"{row['failed']} failed": row["failed"],
+        f"undefined in {row['undefined']} of {row['undefined'] + row['n']} runs": row["undefined"],
+        "one run: no spread over seeds": row["n"] == 1,
+    }
+    notes = "; ".join(note for note, holds in said.items() if holds and note)
+    return "a constant: no seeds" if row["constant"] else notes
 
 
 def _comparison_notes(row: dict[str, Any], lost: dict[tuple, int]) -> list[str]:
     """What a reader must know beside the numbers of a comparison."""
-    notes, n = [], row["n"]
-    if n < PAIRS_NEEDED:
-        notes.append(f"{n or 'no'} pair of seeds: a test over seeds needs {PAIRS_NEEDED}")
-    elif row["wilcoxon_floor"] > row["alpha"]:
-        notes.append(
-            f"Wilcoxon can't fall below p={row['wilcoxon_floor']:.4g} with {n} pairs: it takes "
-            f"{signed_rank_pairs(row['alpha'])} that differ"
-        )
-    if n >= PAIRS_NEEDED and round(row["sd"], SAME) == 0 and round(row["difference"], SAME) != 0:
-        notes.append("every pair differs by the same amount: p says nothing of seeds")
-    if row["verdict"] == NO_DIFFERENCE and row["p_holm"] < row["alpha"]:
-        notes.append("seeds differ, but the interval over test items holds 0")
-    for who, prefix in (("method", ""), ("reference", "reference_")):
-        count = lost.get(_key(row, prefix)[: len(GROUP)], 0)
-        if count:
-            notes.append(f"{count} failed run{'s' if count > 1 else ''} of the {who}")
-    if pd.notna(row["item_undefined"]) and row["item_undefined"]:
-        notes.append(f"undefined in {row['item_undefined']} resamples")
-    return [*notes, *row["_seeds"], *filter(None, [row["note"]])]
+    n, floor = row["n"], row["wilcoxon_floor"]
+    failed = {who: lost.get(_key(row, prefix)[: len(GROUP)], 0) for who, prefix in SIDES.items()}
+    said = {
+        f"{n or 'no'} pair of seeds: a test over seeds needs {PAIRS_NEEDED}": n < PAIRS_NEEDED,
+        f"Wilcoxon can't fall below p={floor:.4g} with {n} pairs: it takes {signed_rank_pairs(row['alpha'])} that "
+        "differ": floor > row["alpha"],
+        "every pair differs by the same amount: p says nothing of seeds": round(row["sd"], SAME) == 0
+        and round(row["difference"], SAME) != 0,
+        "seeds differ, but the interval over test items holds 0": row["verdict"] == NO_DIFFERENCE
+        and row["p_holm"] < row["alpha"],
+        **{f"{count} failed run{'s' if count > 1 else ''} of the {who}": count for who, count in failed.items()},
+        f"undefined in {row['item_undefined']} resamples": pd.notna(row["item_undefined"]) and row["item_undefined"],
+    }
+    return [*(note for note, holds in said.items() if holds), *row["_seeds"], *filter(None, [row["note"]])]
 
 
 def _sorted_summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -121,7 +120,7 @@ def results_table(
         chosen = summarise(found, items=items, resamples=resamples)
         chosen = chosen if items else chosen[SEED_COLUMNS]
     title = f"{data['dataset']}, fold {data['fold']}, {split} samples{_cell_words(protocol, level)}"
-    table = summary_table(chosen, [metric(key) for key in keys], title, intervals=intervals, by=by)
+    table = seed_table(chosen, [metric(key) for key in keys], title, intervals=intervals, by=by)
     if published is False:
         return table
     rows = read_published() if published is True else published
@@ -139,46 +138,30 @@ def seed_table(
     *,
     short: bool = False,
     failed: pd.DataFrame | None = None,
+    intervals: str = "seeds",
     by: Sequence[str] | None = None,
 ) -> Table:
     """A table over seeds of any numbers that are described as metrics are.
 
     Args:
-        rows: tidy, with the columns of results; ``metric`` holds the key of a column of the table.
+        rows: tidy, with the columns of results, or of :func:`~mmsa_lib.experiments.summaries.summarise`; ``metric``
+            holds the key of a column of the table.
         columns: what stands in the columns, from left to right.
         title: its first words: what data and which samples.
         short: print ``mean ± half of the 95 % interval``, for tables of many columns.
-        failed: runs that failed, counted beside the finished ones.
+        failed: runs that failed, counted beside the finished ones; a summary has its own.
+        intervals: ``"seeds"`` or, of a summary that has them, ``"items"``.
         by: as in :func:`results_table`.
 
     Raises:
-        DataError: a seed occurs twice (runs of different code are mixed).
+        DataError: a seed occurs twice (runs of different code are mixed), or there are no intervals over test items.
+        UnknownNameError: no row has a parameter of ``by``.
     """
-    found = open_source(rows)
-    found = found if failed is None else replace(found, failed=failed)
-    return summary_table(summarise(found, items=False)[SEED_COLUMNS], columns, title, short=short, by=by)
-
-
-def summary_table(
-    summary: pd.DataFrame,
-    columns: Sequence[Metric],
-    title: str,
-    *,
-    short: bool = False,
-    intervals: str = "seeds",
-    by: Sequence[str] | None = None,
-) -> Table:
-    """A table of numbers that are summarised already.
-
-    Args:
-        summary: columns of :func:`~mmsa_lib.experiments.summaries.summarise`, one row per configuration and metric.
-        columns, title, short: as in :func:`seed_table`.
-        intervals: ``"seeds"`` or ``"items"``.
-        by: as in :func:`results_table`.
-
-    Raises:
-        DataError: there are no intervals over test items. UnknownNameError: no row has a parameter of ``by``.
-    """
+    summary = rows
+    if not is_summary(rows):
+        found = open_source(rows)
+        found = found if failed is None else replace(found, failed=failed)
+        summary = summarise(found, items=False)[SEED_COLUMNS]
     low, high, words = INTERVALS[intervals]
     notes = _item_notes(summary) if intervals == "items" else ()
     keys = [] if by is None else swept(summary, by)
@@ -464,27 +447,22 @@ def published_tables(
 
 
 def _of_source(source: str, features: str, part: pd.DataFrame) -> Table:
-    metrics = list(dict.fromkeys(part["metric"]))
+    headings, metrics = {}, list(dict.fromkeys(part["metric"]))
+    for key in metrics:
+        headings[key] = key
+        with suppress(UnknownNameError):
+            headings[key] = f"{metric(key).label}{' %' if metric(key).percent else ''}"
+    # A source may have several values for one method: repeated, or for two feature sets.
+    texts = [
+        f"{value:.4f}".removesuffix("0") if key in ("mae", "corr") else f"{value:.2f}"
+        for key, value in zip(part["metric"], part["value"], strict=True)
+    ]
     rows = [
-        (method, paper, *(" / ".join(_printed(own, key)) or ABSENT for key in metrics))
-        for (method, paper), own in part.groupby(["method", "paper"], sort=False)
+        (*who, *(" / ".join(own.loc[own["metric"] == key, "text"]) or ABSENT for key in metrics))
+        for who, own in part.assign(text=texts).groupby(["method", "paper"], sort=False)
     ]
     notes = [note for note in dict.fromkeys(part["note"]) if isinstance(note, str) and note]
     title = f"Published: {source}, {part['dataset'].iloc[0]}, {part['setting'].iloc[0]}. Features: {features}. "
     title += f"{'. '.join(note[0].upper() + note[1:] for note in notes)}. " if notes else ""
     title += "Other features and other runs than ours: never compared."
-    return printed_table(title, ("method", "paper", *(_heading(key) for key in metrics)), rows)
-
-
-def _printed(rows: pd.DataFrame, key: str) -> Iterator[str]:
-    """The printed values; a source may have several for one method (repeated, or for two feature sets)."""
-    for value in rows.loc[rows["metric"] == key, "value"]:
-        yield f"{value:.4f}".removesuffix("0") if key in ("mae", "corr") else f"{value:.2f}"
-
-
-def _heading(key: str) -> str:
-    try:
-        described: Any = metric(key)
-    except UnknownNameError:
-        return key
-    return f"{described.label}{' %' if described.percent else ''}"
+    return printed_table(title, ("method", "paper", *headings.values()), rows)

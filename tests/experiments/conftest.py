@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from written_runs import SEEDS, write_run
 
 from mmsa_lib.experiments.config import RunConfig
 
@@ -19,3 +20,12 @@ def small_config():
         return RunConfig(**{**values, **changes})
 
     return build
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Finished runs of two methods under three seeds."""
+    for seed in SEEDS:
+        write_run(tmp_path / "runs", "self_mm", seed, 1.0)
+        write_run(tmp_path / "runs", "text_only", seed, 1.3)
+    return tmp_path / "runs"

@@ -23,14 +23,6 @@ from mmsa_lib.experiments.tables import results_table
 TASKS = [regression(), regression((-1, 1)), regression((1, 5)), emotions(["calm", "happy"])]
 
 
-@pytest.fixture
-def folder(tmp_path):
-    for seed in SEEDS:
-        write_run(tmp_path / "runs", "self_mm", seed, 1.0)
-        write_run(tmp_path / "runs", "text_only", seed, 1.3)
-    return tmp_path / "runs"
-
-
 def row(table, **wanted):
     found = table
     for column, value in wanted.items():
