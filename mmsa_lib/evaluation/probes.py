@@ -54,7 +54,17 @@ def probe(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    inputs, targets, count = _checked(representations, factors)
+    inputs = {name: _matrix(f"representation {name!r}", values) for name, values in representations.items()}
+    targets = {name: _matrix(f"factor {name!r}", values) for name, values in factors.items()}
+    if not inputs or not targets:
+        raise DataError("a probe needs at least one representation and one factor")
+    count = len(next(iter(targets.values())))
+    for name, values in (*inputs.items(), *targets.items()):
+        if len(values) != count:
+            raise DataError(f"{name!r} has {len(values)} samples, the first factor has {count}")
+    for name, values in targets.items():
+        if (np.ptp(values, axis=0) == 0).any():
+            raise DataError(f"factor {name!r} is constant; leave it out of the probe")
     _, member = np.unique([str(group) for group in (range(count) if groups is None else groups)], return_inverse=True)
     number = int(member.max()) + 1
     if folds < 2 or number < folds:
@@ -77,22 +87,6 @@ def probe(
             known = {"representation": representation, "factor": factor}
             rows.append({**known, **numbers, "width": values.shape[1], "folds": folds})
     return pd.DataFrame(rows)
-
-
-def _checked(representations: Mapping, factors: Mapping) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], int]:
-    """Both as matrices ``(N, d)``, and N."""
-    inputs = {name: _matrix(f"representation {name!r}", values) for name, values in representations.items()}
-    targets = {name: _matrix(f"factor {name!r}", values) for name, values in factors.items()}
-    if not inputs or not targets:
-        raise DataError("a probe needs at least one representation and one factor")
-    count = len(next(iter(targets.values())))
-    for name, values in (*inputs.items(), *targets.items()):
-        if len(values) != count:
-            raise DataError(f"{name!r} has {len(values)} samples, the first factor has {count}")
-    for name, values in targets.items():
-        if (np.ptp(values, axis=0) == 0).any():
-            raise DataError(f"factor {name!r} is constant; leave it out of the probe")
-    return inputs, targets, count
 
 
 def _matrix(what: str, values: Any) -> np.ndarray:

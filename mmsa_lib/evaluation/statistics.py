@@ -24,15 +24,14 @@ PAIRS_NEEDED = 2
 
 
 def summarise_seeds(
-    frame: pd.DataFrame, by: Sequence[str] | str, value: str = "value", seed: str = "seed", level: float = 0.95
+    frame: pd.DataFrame, by: Sequence[str] | str, value: str = "value", level: float = 0.95
 ) -> pd.DataFrame:
     """Mean, standard deviation and t interval of ``value`` over random seeds.
 
     Args:
-        frame: tidy, one row per run and metric.
+        frame: tidy, one row per run and metric; where it has a column ``seed``, each seed may occur once per group.
         by: columns that tell the groups apart (method, data set, protocol, level, metric, ...).
         value: column of the values.
-        seed: column of the random seed; not needed in ``frame``, but where it is, each seed may occur once per group.
         level: coverage of the interval for the mean.
 
     Returns:
@@ -44,7 +43,7 @@ def summarise_seeds(
         DataError: a column is missing, or a seed occurs twice in a group (a column is missing in ``by``).
     """
     by = _columns(by)
-    _check(frame, [*by, value], [*by, seed])
+    _check(frame, [*by, value], [*by, "seed"])
     rows = []
     for key, group in frame.groupby(by, sort=False, dropna=False, observed=True):
         values = group[value].to_numpy(dtype=np.float64, na_value=np.nan)
@@ -59,9 +58,7 @@ def compare_seeds(
     frame: pd.DataFrame,
     reference: Hashable,
     by: Sequence[str] | str = ("metric",),
-    value: str = "value",
     column: str = "method",
-    seed: str = "seed",
     alpha: float = 0.05,
     family: Sequence[str] = (),
 ) -> pd.DataFrame:
@@ -84,12 +81,12 @@ def compare_seeds(
         DataError: a column is missing, a seed occurs twice, there is no run of ``reference`` or nothing beside it.
     """
     by = _columns(by)
-    _check(frame, [*by, column, seed, value, "metric"], [*by, column, seed])
+    _check(frame, [*by, column, "seed", "value", "metric"], [*by, column, "seed"])
     if not (frame[column] == reference).any():
         raise DataError(f"no row has {column}={reference!r}; the reference must be in the table")
     rows = []
     for key, group in frame.groupby(by, sort=False, dropna=False, observed=True):
-        series = {name: part.set_index(seed)[value] for name, part in group.groupby(column, sort=False)}
+        series = {name: part.set_index("seed")["value"] for name, part in group.groupby(column, sort=False)}
         base = series.pop(reference, pd.Series(dtype=float))
         known = {**dict(zip(by, key, strict=True)), "metric": group["metric"].iloc[0]}
         rows += [{**known, column: name, **compare_pairs(own, base, alpha)} for name, own in series.items()]

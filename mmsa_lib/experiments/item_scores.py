@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,9 +12,6 @@ import pandas as pd
 from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.bootstrap import RESAMPLES, RunScores, score_resamples
 from mmsa_lib.experiments import files
-
-if TYPE_CHECKING:
-    from mmsa_lib.data.task import Task
 
 TOLERANCE = 1e-4
 """How far a metric of stored predictions may be from the table: curated tables are rounded to 4 digits and more."""
@@ -49,6 +45,8 @@ def score_runs(
     Raises:
         DataError: predictions are missing or damaged, belong to other items, or disagree with ``stored``.
     """
+    from mmsa_lib.data.task import Task
+
     protocol, level, split = cell
     read = {
         run: files.read_predictions(folder / files.PREDICTIONS, split, protocol, level)
@@ -60,7 +58,12 @@ def score_runs(
     # The videos (or speakers, …) that items were cut from; items by themselves where the data know none.
     groups = items.groups if len(items.groups) == len(items.ids) and len(set(items.groups)) > 1 else None
     predictions = {run: own.predictions for run, own in read.items()}
-    task = _task(folders[first])
+    file = folders[first] / files.CONFIG
+    try:
+        known = files.read_json(file, resolved=dict)["resolved"]["task"]
+        task = Task(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{file} does not say what was predicted ({error}); repeat the run") from error
     scores = score_resamples(
         predictions, items.labels, groups, list(stored.index), resamples=resamples, seed=seed, task=task
     )
@@ -72,17 +75,6 @@ def score_runs(
                     f"{said[run]:.6g}; repeat the run"
                 )
     return ScoredRuns(scores, folders[first].name, items)
-
-
-def _task(folder: Path) -> Task:
-    from mmsa_lib.data.task import Task
-
-    file = folder / files.CONFIG
-    try:
-        stored = files.read_json(file, resolved=dict)["resolved"]["task"]
-        return Task(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{file} does not say what was predicted ({error}); repeat the run") from error
 
 
 def check_same_items(first: tuple[str, files.Predictions], second: tuple[str, files.Predictions]) -> None:

@@ -286,8 +286,8 @@ def check_seeds(rows: pd.DataFrame) -> None:
 
 
 def is_constant(frame: pd.DataFrame) -> pd.Series:
-    """Which rows belong to constant baselines: they have no run."""
-    return frame["run_id"].fillna("") == ""
+    """Which rows belong to constant baselines: they have no run, and a summary says so."""
+    return frame["run_id"].fillna("") == "" if "run_id" in frame else frame["constant"].astype(bool)
 
 
 def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
@@ -379,8 +379,6 @@ def parameters(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
 
 def _runs(frame: pd.DataFrame) -> pd.DataFrame:
     """One row for each configuration of a known method: of rows of results, of a summary, comparison or failed runs."""
-    if "constant" in frame:
-        frame = frame[~frame["constant"].astype(bool)]
-    elif "run_id" in frame:
+    if {"constant", "run_id"} & set(frame.columns):
         frame = frame[~is_constant(frame)]
     return frame[frame["method"] != UNKNOWN].drop_duplicates(["changes", "data_options"])

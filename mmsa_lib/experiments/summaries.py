@@ -166,7 +166,12 @@ def summarise(
     table = _with_items(table, scored, coverage, bootstrap_seed)
     table["note"] = [_summary_note(row) for row in table.to_dict("records")]
     table = table.astype({name: "Int64" for name in COUNTS if name in table})
-    return _sorted_summary(table)[list(SUMMARY_COLUMNS)]
+    # Runs first, then constants; inside them by data, method and cell; metrics in the order of their definition.
+    place = {key: position for position, key in enumerate(METRICS)}
+    order = table["metric"].map(lambda key: place.get(key, len(place)))
+    keys = ["constant", *DATA, "method", "_words", *CELL, "_metric", "metric"]
+    table = table.assign(_metric=order, _words=descriptions(table)).sort_values(keys, kind="stable", ignore_index=True)
+    return table[list(SUMMARY_COLUMNS)]
 
 
 def compare(
@@ -278,7 +283,11 @@ def protocol_summaries(
             levels = _ordered_levels(part["level"].unique(), upto)
             for _, cells in part.groupby([*CONFIGURATION, "seed", "metric"], sort=False):
                 first, values = cells.iloc[0], cells.set_index("level")["value"]
-                _check_levels(values, levels, first)
+                who = f"{first['method']}, seed {first['seed']}, {dataset}"
+                if values.index.has_duplicates:
+                    raise DataError(f"{who} has several results under protocol {protocol}; leave the older runs out")
+                if lacking := [level for level in levels if level not in values.index]:
+                    raise DataError(f"{who} has no result under protocol {protocol} at {lacking[0]}; repeat the run")
                 rows += _summaries({**first, "protocol": protocol}, levels, [values[level] for level in levels])
             here = constants[(constants["dataset"] == dataset) & (constants["fold"] == fold)]
             here = here[here["metric"].isin(part["metric"])].drop_duplicates(["method", "metric"])
@@ -558,17 +567,6 @@ def _comparison_notes(row: dict[str, Any], lost: dict[tuple, int]) -> list[str]:
     return [*(note for note, holds in said.items() if holds), *row["_seeds"], *filter(None, [row["note"]])]
 
 
-def _sorted_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Runs first, then constants; inside them by data, method and cell; metrics in the order of their definition."""
-    place = {key: position for position, key in enumerate(METRICS)}
-    ordered = table.assign(
-        _metric=table["metric"].map(lambda key: place.get(key, len(place))),
-        _words=descriptions(table),
-    )
-    keys = ["constant", *DATA, "method", "_words", *CELL, "_metric", "metric"]
-    return ordered.sort_values(keys, kind="stable", ignore_index=True)
-
-
 # --- Protocols ------------------------------------------------------------------------------------------------------
 
 
@@ -591,15 +589,6 @@ def _summaries(row: dict[str, Any], levels: list[str], values: list[float]) -> l
         *incomplete, complete = values
         found = {"average": sum(incomplete) / len(incomplete) if incomplete else math.nan, "complete": complete}
     return [{**row, "level": name, "value": value} for name, value in found.items()]
-
-
-def _check_levels(values: pd.Series, levels: list[str], run: pd.Series) -> None:
-    who, protocol = f"{run['method']}, seed {run['seed']}, {run['dataset']}", run["protocol"]
-    if values.index.has_duplicates:
-        raise DataError(f"{who} has several results under protocol {protocol}; leave the older runs out")
-    lacking = [level for level in levels if level not in values.index]
-    if lacking:
-        raise DataError(f"{who} has no result under protocol {protocol} at {lacking[0]}; repeat the run")
 
 
 def _is_rate(level: str) -> bool:

@@ -110,10 +110,11 @@ def results_table(
     failed = opened.failed if failed is None else failed
     if methods is not None:
         check_names(pd.concat([chosen[["method"]], failed[["method"]]]), method=list(methods))
-        chosen = chosen[chosen["method"].isin(methods) | _constant(chosen)]
+        chosen = chosen[chosen["method"].isin(methods) | is_constant(chosen)]
         failed = failed[failed["method"].isin(methods)]
     data = {name: next(value for value in chosen[name] if value != UNKNOWN) for name in DATA}
-    failed = failed[_of_data(failed, **data)]
+    for name in DATA:  # what is unknown may belong to it
+        failed = failed[failed[name].isin([data[name], UNKNOWN])]
     items = intervals == "items"
     if not is_summary(chosen):
         found = Source(chosen, opened.folder, failed)
@@ -163,7 +164,12 @@ def seed_table(
         found = found if failed is None else replace(found, failed=failed)
         summary = summarise(found, items=False)[SEED_COLUMNS]
     low, high, words = INTERVALS[intervals]
-    notes = _item_notes(summary) if intervals == "items" else ()
+    notes = ()
+    if intervals == "items":
+        if "groups" not in summary or summary["groups"].isna().all():
+            raise DataError("there are no intervals over test items; make the summary from the folder of the runs")
+        counts = " or ".join(str(count) for count in sorted(summary["groups"].dropna().unique()))
+        notes = (f"test items are resampled in {counts} groups (videos, speakers, or single items)",)
     keys = [] if by is None else swept(summary, by)
     shared = {key: value for key, value in shared_values(summary).items() if key not in keys}
     frame = parameters(summary, keys)
@@ -258,13 +264,6 @@ def _place(row: pd.Series, keys: Sequence[str]) -> tuple:
     return (row["constant"], row["method"], [place(row[key]) for key in keys], row["name"])
 
 
-def _item_notes(summary: pd.DataFrame) -> tuple[str, ...]:
-    if "groups" not in summary or summary["groups"].isna().all():
-        raise DataError("there are no intervals over test items; make the summary from the folder of the runs")
-    counts = " or ".join(str(count) for count in sorted(summary["groups"].dropna().unique()))
-    return (f"test items are resampled in {counts} groups (videos, speakers, or single items)",)
-
-
 def _cell_words(protocol: str, level: float | str) -> str:
     """A protocol cell in a title; nothing is said of complete input."""
     return "" if protocol == COMPLETE else f", protocol {protocol} at {level_name(level)}"
@@ -344,15 +343,6 @@ def _open(source: Path | str | pd.DataFrame, runs: Path | str | None) -> Source:
     return open_source(source, runs)
 
 
-def _constant(frame: pd.DataFrame) -> pd.Series:
-    return frame["constant"] if is_summary(frame) else is_constant(frame)
-
-
-def _of_data(frame: pd.DataFrame, dataset: str, fold: str) -> pd.Series:
-    """Rows of one data set and fold; what is unknown may belong to it."""
-    return frame["dataset"].isin([dataset, UNKNOWN]) & frame["fold"].isin([fold, UNKNOWN])
-
-
 def _cell(frame, split, protocol, level, dataset, fold) -> pd.DataFrame:
     """The rows of one cell and one data set, and the constants."""
     frame = frame.assign(level=frame["level"].map(level_name))
@@ -361,12 +351,12 @@ def _cell(frame, split, protocol, level, dataset, fold) -> pd.DataFrame:
     check_names(frame, **{name: value for name, value in {**asked, "protocol": protocol}.items() if value is not None})
     check_names(frame[frame["protocol"] == protocol], level=level)
     cell = (frame["protocol"] == protocol) & (frame["level"] == level)
-    keep = (frame["split"] == split) & (cell | _constant(frame))
+    keep = (frame["split"] == split) & (cell | is_constant(frame))
     for column, wanted in asked.items():
         if wanted is not None:
             keep &= frame[column].isin([wanted, UNKNOWN])
     chosen = frame[keep]
-    if _constant(chosen).all():
+    if is_constant(chosen).all():
         raise DataError(f"no run has {split} results for protocol {protocol}, level {level} on the data asked for")
     for column in DATA:
         found = sorted(set(chosen[column]) - {UNKNOWN})

@@ -292,9 +292,3 @@ class TestProtocols:
             protocol_summaries(pd.concat([whole, whole]))
         with pytest.raises(DataError, match="no test results under protocol 'burst'"):
             protocol_summaries(whole, ["burst"])
-
-    def test_means_at_each_level(self):
-        table = summarise(self.rows(), items=False, split="test", protocol="frames", metric="acc2")
-        half_missing = row(table[~table["constant"]], level="0.5")
-        assert half_missing["mean"] == pytest.approx(0.82 - 0.35 * 0.25)
-        assert half_missing["n"] == 3
