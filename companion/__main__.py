@@ -57,10 +57,9 @@ def _results(options: argparse.Namespace) -> int:
 
 def _tables(options: argparse.Namespace) -> int:
     folder = options.out or _root() / "data"
-    for path in data_sets.write_summary(folder / "published" / "dataset_summary", options.mirror):
+    summary = data_sets.write_summary(folder / "published" / "dataset_summary", options.mirror)
+    for path in [*summary, *data_sets.write_linear(folder / "results")]:
         print(path.name)
-    for name in data_sets.write_linear(folder / "results"):
-        print(f"{name}.csv")
     return 0
 
 

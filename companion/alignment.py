@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from companion import names
 from mmsa_lib.evaluation.statistics import compare_seeds
 from mmsa_lib.figures import palette
 from mmsa_lib.figures.panels import curves
@@ -103,13 +104,8 @@ def noise_floor(measured: pd.DataFrame, formula: pd.DataFrame, signal: Mapping[s
     axis.plot(formula["batch_size"], formula["loss"], color=palette.BLACK, lw=1, label="formula")
     for color, (label, value) in zip((palette.VERMILLION, palette.GREEN, palette.PURPLE), signal.items(), strict=False):
         axis.axhline(value, color=color, ls="--", label=label)
-    axis.set(
-        xscale="log",
-        yscale="log",
-        xlabel="samples per covariance (B)",
-        ylabel="covariance loss",
-        title="Noise floor",
-    )
+    axis.set(xscale="log", yscale="log", title="Noise floor")
+    axis.set(xlabel="samples per covariance (B)", ylabel="covariance loss")
     sizes = sorted(measured["batch_size"].unique())
     axis.set_xticks(sizes, [str(s) for s in sizes])
     axis.minorticks_off()
@@ -127,7 +123,6 @@ def loss_sizes(frame: pd.DataFrame) -> Figure:
     shown = shown.assign(line="λ = " + shown["weight"].map("{:g}".format))
     colors = (palette.BLACK, palette.BLUE, palette.GREEN, palette.ORANGE, palette.VERMILLION)
     lines = [f"λ = {weight:g}" for weight in sorted(frame["weight"].unique())]
-    order = {"raw covariance": 0, "weighted covariance": 1, "task": 2}
     styles = {name: {"color": color} for name, color in zip(lines, colors, strict=False)}
-    ordered = shown.sort_values("panel", key=lambda panel: panel.map(order), kind="stable")
+    ordered = names.in_order(shown, "panel", panel=["raw covariance", "weighted covariance", "task"])
     return curves(ordered, styles, "epoch", "training loss", log=True, integer=True, sharey=False, width=2.8)

@@ -22,15 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from companion import names
-from companion.shared import (
-    RESULTS,
-    ablation_effects,
-    constant_floor,
-    method_dots,
-    of_run,
-    run_folders,
-    write_table,
-)
+from companion.shared import RESULTS, ablation_effects, draw_results, of_run, run_folders, write_table
 from mmsa_lib.data.batch import Batch, Utterances
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError, DataError
@@ -68,7 +60,6 @@ PARTS = ("common", "specific")
 DIGITS = 9
 """Digits after the point: how far nearly uniform weights are from uniform shows in the sixth."""
 
-EMOTIONS = {"mean_acc": ("mean accuracy (%) ↑", 100.0), "mean_f1": ("mean F1 (%) ↑", 100.0)}
 CURVES = {
     "raw/critic": "critic: |Q − target|",
     "raw/actor": "actor: −Q",
@@ -139,12 +130,19 @@ def decoupling_statistics(z: Mapping[str, Tensor], valid: Mapping[str, Tensor], 
         mean = masked_mean(sequence, competing)
         cosine = F.cosine_similarity(common[m], specific[m], dim=-1)[kept].mean()
         for part, mixed in zip(PARTS, (common[m], specific[m]), strict=True):
-            row = {"modality": m, "part": part} | _peakedness(weights[f"{m}/{part}"], competing, kept)
+            matrix = weights[f"{m}/{part}"]
+            scaled = matrix * competing.sum(-1)[:, None, None]
+            smallest = scaled.masked_fill(~competing.unsqueeze(1), torch.inf).amin(-1)
             distance = (mixed - mean.unsqueeze(1)).norm(dim=-1) / mean.norm(dim=-1, keepdim=True)
-            row["distance"] = float(distance[kept].mean())
-            row["variation"] = _deviation(mixed, kept) / _deviation(sequence, kept)
-            share = (weights[f"{m}/{part}"] * ~valid[m].unsqueeze(1)).sum(-1)
-            rows.append(row | {"padding": float(share[kept].mean()), "cosine": float(cosine)})
+            share = (matrix * ~valid[m].unsqueeze(1)).sum(-1)
+            row = {
+                "modality": m, "part": part, "entropy": float(relative_entropy(matrix, competing)[kept].mean()),
+                "largest": float(scaled.amax(-1)[kept].max()), "smallest": float(smallest[kept].min()),
+                "distance": float(distance[kept].mean()),
+                "variation": _deviation(mixed, kept) / _deviation(sequence, kept),
+                "padding": float(share[kept].mean()), "cosine": float(cosine),
+            }  # fmt: skip
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -169,11 +167,6 @@ def similarity(
     return found
 
 
-def method_similarity(method: CollaborativeMMCL, batch: Batch) -> dict[str, Tensor]:
-    """:func:`similarity` of what ``method`` decouples."""
-    return similarity(*projected(method, batch), method.config.comparison, method.config.alignment)
-
-
 def word_by_word(method: CollaborativeMMCL, data: Utterances, sample: str) -> pd.DataFrame:
     """Everything that ``method`` decides for the words of one sample.
 
@@ -194,7 +187,8 @@ def word_by_word(method: CollaborativeMMCL, data: Utterances, sample: str) -> pd
     batch = data.data.select(torch.tensor([data.ids.index(sample)]))
     with evaluation_mode(method):
         views, output = method.decouple(batch), method(batch)
-    found = {f"{m}/similarity": c for m, c in method_similarity(method, batch).items()} | views.weights
+    cosines = similarity(*projected(method, batch), method.config.comparison, method.config.alignment)
+    found = {f"{m}/similarity": c for m, c in cosines.items()} | views.weights
     found |= {f"{m}/gate": output.auxiliary[f"gates/{m}"].unsqueeze(-1) for m in method.modalities}
     parts = []
     for name, matrix in found.items():
@@ -285,16 +279,6 @@ def relative_entropy(weights: Tensor, competing: Tensor) -> Tensor:
     exact = weights.double()
     entropy = -torch.special.xlogy(exact, exact).sum(-1)
     return entropy / competing.sum(-1, keepdim=True).double().log()
-
-
-def _peakedness(weights: Tensor, competing: Tensor, kept: Tensor) -> dict[str, float]:
-    scaled = weights * competing.sum(-1)[:, None, None]
-    smallest = scaled.masked_fill(~competing.unsqueeze(1), torch.inf).amin(-1)
-    return {
-        "entropy": float(relative_entropy(weights, competing)[kept].mean()),
-        "largest": float(scaled.amax(-1)[kept].max()),
-        "smallest": float(smallest[kept].min()),
-    }
 
 
 def _least_entropy(steps: int, spread: float) -> float:
@@ -409,7 +393,9 @@ def training_states(method: CollaborativeMMCL, data: Utterances, batch_size: int
             raw = method.decouple(batch).specific
             factor = {m: torch.ones(x.shape[:2]) for m, x in raw.items()}
             if carries and before is not None:
-                factor = {m: _of_length(before[m], x.shape[1]) for m, x in raw.items()}
+                # New positions have the gate 1, as in training.
+                padded = {m: F.pad(gate, (0, raw[m].shape[1]), value=1.0) for m, gate in before.items()}
+                factor = {m: padded[m][:, : x.shape[1]] for m, x in raw.items()}
             state = {m: x * factor[m].unsqueeze(-1) for m, x in raw.items()}
             own, seen = method.policy.gates(raw), method.policy.gates(state)
             if before is not None:
@@ -423,11 +409,6 @@ def training_states(method: CollaborativeMMCL, data: Utterances, batch_size: int
                     parts.append(pd.DataFrame({"id": batch.ids, "modality": m, **means, "carried_from": source}))
             before, ids = seen, batch.ids
     return pd.concat(parts, ignore_index=True)
-
-
-def _of_length(gates: Tensor, steps: int) -> Tensor:
-    """Gates ``(B, t)`` for ``steps`` positions; new ones are 1, as in training."""
-    return F.pad(gates, (0, max(0, steps - gates.shape[1])), value=1.0)[:, :steps]
 
 
 def _over_words(values: Tensor, valid: Tensor) -> list[float]:
@@ -491,22 +472,18 @@ def _gaps(run: Path) -> list[dict]:
     return rows
 
 
-def variant_of(rows: pd.DataFrame) -> pd.Series:
-    """``reference`` or ``corrected`` for each row; missing for others."""
-    return rows["changes"].map({changes: name for name, changes in VARIANTS.items()})
-
-
 def by_variant(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the two named variants with a column ``variant``, the reference first."""
-    named = rows.assign(variant=variant_of(rows)).dropna(subset=["variant"])
+    variant = rows["changes"].map({changes: name for name, changes in VARIANTS.items()})
+    named = rows.assign(variant=variant).dropna(subset=["variant"])
     return named.sort_values("variant", ascending=False, kind="stable")
 
 
 def named_runs(folder: Path) -> list[RunResult]:
     """Finished runs of the two named variants in ``folder``, the corrected one first."""
     rows = collect(folder)
-    rows = by_variant(rows[rows["method"] == METHOD].drop_duplicates("run_id")).iloc[::-1]
-    rows = rows.sort_values(["variant", "seed"], kind="stable")
+    rows = by_variant(rows[rows["method"] == METHOD].drop_duplicates("run_id"))
+    rows = names.in_order(rows, "variant", "seed", variant=["corrected", "reference"])
     return [find_run(run_id, folder) for run_id in rows["run_id"]]
 
 
@@ -566,17 +543,19 @@ def write(runs: Path, target: Path) -> list[str]:
             found = pd.concat([found, others], ignore_index=True)
         curate(found, target / f"collaborative_{name}.csv", split="test")
     trained = {name: named_runs(folder) for name, folder in there.items() if name != "ablations"}
+    firsts = {run.config.described()["changes"]: run for run in reversed(trained.get("mosi", []))}
     looks = {
         "weights": [(weights, run) for name, found in trained.items() if name != "emotions" for run in found],
         "critics": [(critic, run) for found in trained.values() for run in found],
         "curves": [(learning, run) for run in trained.get("synthetic", [])],
-        "utterance": [(utterance, run) for run in _first(trained.get("mosi", []))],
+        "utterance": [(utterance, run) for run in firsts.values()],
     }
     tables = {}
     for name, found in looks.items():
         parts = [of_run(look(run), run) for look, run in found]
         if parts:
-            tables[name] = pd.concat(parts).sort_values(["changes", "seed"], key=_short_first, kind="stable")
+            changes = sorted(VARIANTS.values(), key=len)
+            tables[name] = names.in_order(pd.concat(parts), "changes", "seed", changes=changes)
             write_table(target / f"collaborative_{name}.csv", tables[name], DIGITS)
     oracle = pd.concat([oracle_gap(there[name]) for name in trained], ignore_index=True).drop_duplicates()
     oracle = oracle[oracle["changes"].isin(VARIANTS.values())]
@@ -584,40 +563,25 @@ def write(runs: Path, target: Path) -> list[str]:
     return [*there, *tables, "oracle"]
 
 
-def _first(runs: Sequence[RunResult]) -> list[RunResult]:
-    """The first seed of each variant."""
-    first: dict[str, RunResult] = {}
-    for run in runs:
-        first.setdefault(str(run.config.described()["changes"]), run)
-    return list(first.values())
-
-
-def _short_first(column: pd.Series) -> pd.Series:
-    return column.str.len() if column.name == "changes" else column
-
-
-def weight_matrices(frame: pd.DataFrame, words: Sequence[str], modality: str = "text") -> Figure:
-    """Similarity and weights of one utterance, one row of panels per variant; each column has one colour scale.
+def weight_matrices(frame: pd.DataFrame, words: Sequence[str]) -> Figure:
+    """Similarity and weights of an utterance's text, one row of panels per variant; each column has one colour scale.
 
     Args:
         frame: tidy ``variant, modality, quantity, row, column, value`` with quantities ``similarity``, ``common`` and
             ``specific``.
         words: labels of the positions.
-        modality: whose matrices are drawn.
     """
     variants = list(dict.fromkeys(frame["variant"]))
     side = 0.9 + 0.165 * len(words)
     figure = Figure(figsize=(3 * side + 1.2, side * len(variants) + 0.9), layout="constrained")
     axes = figure.subplots(len(variants), len(QUANTITIES), squeeze=False)
-    chosen = frame[frame["modality"] == modality]
+    chosen = frame[frame["modality"] == "text"]
     for column, (quantity, title) in enumerate(QUANTITIES.items()):
         part = chosen[chosen["quantity"] == quantity]
         top = part["value"].abs().max() if quantity == "similarity" else part["value"].max()
-        scale = (
-            {"cmap": palette.DIVERGING, "vmin": -top, "vmax": top}
-            if quantity == "similarity"
-            else {"cmap": palette.SEQUENTIAL, "vmin": 0, "vmax": top}
-        )
+        scale = {"cmap": palette.SEQUENTIAL, "vmin": 0, "vmax": top}
+        if quantity == "similarity":
+            scale = {"cmap": palette.DIVERGING, "vmin": -top, "vmax": top}
         for axis, variant in zip(axes[:, column], variants, strict=True):
             rows = part[part["variant"] == variant]
             matrix = rows.pivot_table(index="row", columns="column", values="value").to_numpy()
@@ -732,8 +696,7 @@ def policy_curves(history: pd.DataFrame) -> Figure:
     Args:
         history: tidy ``variant, seed, epoch, name, value`` with the names of :data:`CURVES`.
     """
-    order = {name: place for place, name in enumerate(CURVES)}
-    rows = history.sort_values("name", key=lambda column: column.map(order), kind="stable")
+    rows = names.in_order(history, "name", name=CURVES)
     rows = rows.assign(panel=rows["name"].map(CURVES), line=rows["variant"], x=rows["epoch"], unit=rows["seed"])
     styles = {name: {"color": color, "lw": 1.4, "alpha": 0.7} for name, color in COLORS.items()}
     return curves(rows, styles, "epoch", "", columns=2, width=3.7, sharey=False, integer=True)
@@ -766,7 +729,7 @@ def oracle_dumbbells(frame: pd.DataFrame) -> Figure:
 def entropy_lines(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of ``collaborative_weights.csv`` as :func:`distance_from_uniform` draws them, the reference first."""
     named = by_variant(table).assign(data=names.data_of)
-    named = named.sort_values(["variant", "part", "data"], ascending=[False, True, True], kind="stable", key=_placed)
+    named = names.in_order(named, "variant", "part", "data", variant=VARIANTS)
     group = named["data"].map(names.DATA) + ", " + named["variant"]
     return named.assign(group=group)[["group", "part", "run_id", "modality", "entropy", "bound"]]
 
@@ -774,14 +737,9 @@ def entropy_lines(table: pd.DataFrame) -> pd.DataFrame:
 def oracle_lines(oracle: pd.DataFrame) -> pd.DataFrame:
     """The two named variants in ``collaborative_oracle.csv``, on the sets with sentiment labels, one group each."""
     own = oracle[(oracle["method"] == METHOD) & oracle["metric"].isin(names.METRICS)]
-    named = by_variant(own).assign(data=names.data_of)
-    named = named.sort_values(["data", "variant"], ascending=[True, False], kind="stable", key=_placed)
+    named = names.in_order(by_variant(own).assign(data=names.data_of), "data", "variant", variant=VARIANTS)
     group = named["data"].map(names.DATA) + ", " + named["variant"]
     return named.assign(group=group)[["group", "run_id", "seed", "metric", "value", "oracle", "gap"]]
-
-
-def _placed(column: pd.Series) -> pd.Series:
-    return names.place(column) if column.name == "data" else column
 
 
 @figure("collaborative_utterance", sources=[f"{RESULTS}/collaborative_utterance.csv"])
@@ -817,13 +775,6 @@ def collaborative_ablations(main: pd.DataFrame, ablations: pd.DataFrame) -> tupl
     effects = ablation_effects(pd.concat([main, ablations], ignore_index=True), METHOD)
     title = f"{METHOD}, synthetic test split, 95 % intervals"
     return forest(effects, "MAE, switch − default", title=title, width=5), effects
-
-
-def draw_results(results: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Test results of all methods and variants of one curated table, beside a constant."""
-    metrics = EMOTIONS if "mean_f1" in set(results["metric"]) else names.METRICS
-    floors = constant_floor(results, "constant_majority" if metrics is EMOTIONS else "constant_median")
-    return method_dots(results, metrics, floors[floors["metric"].isin(metrics)])
 
 
 for table in ("synthetic", "mosi", "mmmo", "emotions"):

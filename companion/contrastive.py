@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from companion import names
-from companion.shared import RESULTS, ablation_effects, constant_floor, method_dots
+from companion.shared import RESULTS, ablation_effects, draw_results
 from mmsa_lib.data.batch import Batch
 from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.figures import palette
@@ -24,8 +24,6 @@ from mmsa_lib.losses.contrastive import category_pairs
 from mmsa_lib.methods.base import Method
 
 METHOD = "contrastive_mmcl"
-
-
 ROLES = {
     0: ("not compared", "#F2F2F2"),
     1: ("denominator (pushed apart)", palette.ORANGE),
@@ -35,14 +33,13 @@ ROLES = {
 }
 """Meaning and colour of the codes of a pair mask: ``2 * numerator + denominator``, and 4 for an extra term."""
 
-
 CATEGORY = {"negative": palette.VERMILLION, "neutral": palette.GREY, "positive": palette.BLUE}
 """Colours of the signs of a label."""
 
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), "-")
 
 
-def gradient_norms(method: Method, batch: Batch, parts: Sequence[str] | None = None) -> pd.DataFrame:
+def gradient_norms(method: Method, batch: Batch, parts: Sequence[str]) -> pd.DataFrame:
     """Length of the gradient of each weighted loss term with respect to each part of a method.
 
     A stopped gradient shows as an absent path (NaN), which is not the same as a gradient that happens to be 0.
@@ -51,8 +48,7 @@ def gradient_norms(method: Method, batch: Batch, parts: Sequence[str] | None = N
     Args:
         method: in any mode; the terms are those of training, and the mode is put back.
         batch: the samples of one step.
-        parts: prefixes of parameter names, such as ``"specific"`` or ``"routing.shared"``; by default the direct
-            children of the method that have parameters.
+        parts: prefixes of parameter names, such as ``"specific"`` or ``"routing.shared"``.
 
     Returns:
         Columns ``term``, ``part`` and ``norm``: the Euclidean norm over all parameters of the part that the term
@@ -62,68 +58,48 @@ def gradient_norms(method: Method, batch: Batch, parts: Sequence[str] | None = N
         ConfigError: no parameter is named like a part.
     """
     named = dict(method.named_parameters())
-    if parts is None:
-        parts = [name for name, child in method.named_children() if any(True for _ in child.parameters())]
     members = {part: [name for name in named if name == part or name.startswith(f"{part}.")] for part in parts}
     if empty := [part for part, names in members.items() if not names]:
-        raise ConfigError(f"{method.id} has no parameter below {empty[0]!r}; its parts are {_children(method)}")
+        children = [name for name, child in method.named_children() if any(True for _ in child.parameters())]
+        raise ConfigError(f"{method.id} has no parameter below {empty[0]!r}; its parts are {', '.join(children)}")
     training = method.training
     method.train()
     try:
         terms = method.losses(batch, method(batch))
-        gradients = {name: _gradients(term, named) for name, term in terms.items()}
     finally:
         method.train(training)
-    rows = [
-        {"term": term, "part": part, "norm": _norm([found[name] for name in names])}
-        for term, found in gradients.items()
-        for part, names in members.items()
-    ]
+    trainable = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+    rows = []
+    for term, value in terms.items():
+        found: Sequence[Tensor | None] = ()
+        if value.requires_grad and trainable:
+            found = torch.autograd.grad(value, list(trainable.values()), retain_graph=True, allow_unused=True)
+        squares = {n: g.double().square().sum() for n, g in zip(trainable, found, strict=False) if g is not None}
+        for part, below in members.items():
+            reached = [squares[name] for name in below if name in squares]
+            rows.append((term, part, float(torch.stack(reached).sum().sqrt()) if reached else float("nan")))
     return pd.DataFrame(rows, columns=["term", "part", "norm"])
 
 
-def _gradients(term: torch.Tensor, named: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor | None]:
-    trainable = [name for name, parameter in named.items() if parameter.requires_grad]
-    found: dict[str, torch.Tensor | None] = dict.fromkeys(named)
-    if term.requires_grad and trainable:
-        inputs = [named[name] for name in trainable]
-        gradients = torch.autograd.grad(term, inputs, retain_graph=True, allow_unused=True)
-        found.update(zip(trainable, gradients, strict=True))
-    return found
-
-
-def _norm(gradients: list[torch.Tensor | None]) -> float:
-    reached = [g.double().square().sum() for g in gradients if g is not None]
-    return float(torch.stack(reached).sum().sqrt()) if reached else float("nan")
-
-
-def _children(method: Method) -> str:
-    return ", ".join(name for name, child in method.named_children() if any(True for _ in child.parameters()))
-
-
-def pair_cosines(z: Tensor, categories: Tensor, hard: float = 0.05) -> dict[str, float]:
+def pair_cosines(z: Tensor, categories: Tensor) -> dict[str, float]:
     """Mean cosines of pairs of the same and of different categories.
 
     Args:
         z: ``(B, D)`` unit rows.
         categories: ``(B,)`` int.
-        hard: share of the positive pairs, the most distant ones, that counts as hard.
 
     Returns:
-        ``positive`` and ``negative`` (all pairs) and ``hard_positive`` (the most distant share of the positives).
+        ``positive`` and ``negative`` (all pairs) and ``hard_positive`` (the most distant 5 % of the positives).
 
     Raises:
         DataError: there is no pair of the same, or none of different categories.
-        ConfigError: ``hard`` is not in (0, 1].
     """
-    if not 0 < hard <= 1:
-        raise ConfigError(f"hard={hard} must be a share in (0, 1]")
     similarity = z.detach().double() @ z.detach().double().T
     positives, negatives = category_pairs(categories)
     if not positives.any() or not negatives.any():
         raise DataError("cosines of pairs need two samples of one category and one of another")
     ordered, _ = similarity[positives].sort()
-    hardest = ordered[: max(1, round(hard * len(ordered)))]
+    hardest = ordered[: max(1, round(0.05 * len(ordered)))]
     return {
         "positive": float(ordered.mean()),
         "hard_positive": float(hardest.mean()),
@@ -159,18 +135,10 @@ def retrieval(u: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = No
             cosines = u[anchor].detach().double().cpu()[kept] @ u[target].detach().double().cpu()[kept].T
             own, itself = cosines.diagonal(), torch.eye(count, dtype=torch.bool)
             best_other = cosines.masked_fill(itself, -torch.inf).amax(dim=1)
-            rows.append(
-                {
-                    "anchor": anchor,
-                    "target": target,
-                    "samples": count,
-                    "top1": float((own > best_other).double().mean()),
-                    "chance": 1 / count,
-                    "same": float(own.mean()),
-                    "other": float(cosines[~itself].mean()),
-                }
-            )
-    return pd.DataFrame(rows)
+            top1 = float((own > best_other).double().mean())
+            means = float(own.mean()), float(cosines[~itself].mean())
+            rows.append((anchor, target, count, top1, 1 / count, *means))
+    return pd.DataFrame(rows, columns=["anchor", "target", "samples", "top1", "chance", "same", "other"])
 
 
 def principal_components(x: Any, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -326,12 +294,6 @@ def contrastive_ablations(main: pd.DataFrame, ablations: pd.DataFrame) -> tuple[
     effects = ablation_effects(pd.concat([main, ablations], ignore_index=True), METHOD)
     title = f"{METHOD}, synthetic test split, 95 % intervals"
     return forest(effects, "MAE, switch − full method", title=title, width=5), effects
-
-
-def draw_results(results: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Test results of all methods of one curated table, beside the constant median."""
-    floors = constant_floor(results)
-    return method_dots(results, names.METRICS, floors[floors["metric"].isin(names.METRICS)])
 
 
 for table in ("synthetic", "mosi", "mmmo"):

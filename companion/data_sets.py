@@ -32,14 +32,8 @@ from mmsa_lib.files import write_text
 from mmsa_lib.paths import tables_folder
 
 SUMMARY = "data/published/dataset_summary"
-
-
 DATASETS = ("mosi", "mmmo", "mosei_text", "sims_text", "simsv2_text")
-
-
 SPLITS = ("train", "valid", "test")
-
-
 TABLES = {
     "splits": "samples, videos, class counts and label moments per fold and split",
     "labels": "label histogram of the standard fold; a label counts for the nearest multiple of the step",
@@ -47,8 +41,6 @@ TABLES = {
     "durations": "samples of the standard fold by segment duration; bins of one second, named by their beginning",
     "availability": "valid and observed frames per fold, split and feature set",
 }
-
-
 RIDGE_INPUTS = {
     ("mosi", "text"): {"text": "sentence", "audio": None},
     ("mosi", "text + audio"): {"text": "sentence"},
@@ -57,7 +49,6 @@ RIDGE_INPUTS = {
     ("mmmo", "audio + vision"): {"text": None},
 }
 """Loading options by data set and by name of the input, on the standard fold. ICT-MMMO has no training text."""
-
 
 LEAK_FEATURES = {"audio73": "audio", "vision100": "vision", "textcnn100": "text"}
 """MOSI's segment features and their modality; only the first was not trained on labels."""
@@ -85,13 +76,7 @@ def write_summary(folder: Path | str, mirror: Path | str | None = None, progress
     Raises:
         DataError: originals are missing or damaged, or ``folder`` can't be written.
     """
-    tables = _joined(build(name, mirror, progress) for name in DATASETS)
-    written = []
-    for name, table in tables.items():
-        path = Path(folder) / f"{name}.csv"
-        write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-        written.append(path)
-    return written
+    return _write(_joined(build(name, mirror, progress) for name in DATASETS), Path(folder))
 
 
 def count_stores(names: Sequence[str] = DATASETS) -> dict[str, pd.DataFrame]:
@@ -180,11 +165,12 @@ def leak_check(data: Mapping[str, Utterances]) -> pd.DataFrame:
 
 def ridge_table() -> pd.DataFrame:
     """Test metrics of ridge regression: columns dataset, input, metric, value."""
-    rows = []
-    for (dataset, name), options in RIDGE_INPUTS.items():
-        metrics = ridge_metrics(load(dataset, **options))
-        rows += [{"dataset": dataset, "input": name, "metric": key, "value": value} for key, value in metrics.items()]
-    return pd.DataFrame(rows)
+    rows = [
+        (*key, metric, value)
+        for key, options in RIDGE_INPUTS.items()
+        for metric, value in ridge_metrics(load(key[0], **options)).items()
+    ]
+    return pd.DataFrame(rows, columns=["dataset", "input", "metric", "value"])
 
 
 def leak_table() -> pd.DataFrame:
@@ -196,11 +182,15 @@ def leak_table() -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def write_linear(target: Path) -> list[str]:
+def write_linear(target: Path) -> list[Path]:
     """Write ``ridge.csv`` and ``leak_check.csv`` to ``target``; MOSI and ICT-MMMO must be built."""
-    for name, table in {"ridge": ridge_table(), "leak_check": leak_table()}.items():
-        write_text(target / f"{name}.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    return ["ridge", "leak_check"]
+    return _write({"ridge": ridge_table(), "leak_check": leak_table()}, target)
+
+
+def _write(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
+    for name, table in tables.items():
+        write_text(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    return [folder / f"{name}.csv" for name in tables]
 
 
 def _check_sentiment(data: Mapping[str, Utterances]) -> None:
@@ -221,19 +211,11 @@ def _splits(record: DatasetRecord) -> Iterator[dict]:
     groups = np.array(record.groups)
     for fold, split, rows in _all_splits(record.folds):
         label = record.labels[rows].astype(np.float64)
-        negative, neutral, positive = np.bincount(category[rows], minlength=3).tolist()
-        yield {
-            "fold": fold,
-            "split": split,
-            "samples": int(rows.sum()),
-            "videos": len(np.unique(groups[rows])),
-            "negative": negative,
-            "neutral": neutral,
-            "positive": positive,
-            "label_mean": label.mean(),
-            "label_sd": label.std(ddof=1),
-            "label_median": np.median(label),
-        }
+        classes = np.bincount(category[rows], minlength=3).tolist()
+        size = {"samples": int(rows.sum()), "videos": len(np.unique(groups[rows]))}
+        counts = dict(zip(("negative", "neutral", "positive"), classes, strict=True))
+        moments = {"label_mean": label.mean(), "label_sd": label.std(ddof=1), "label_median": np.median(label)}
+        yield {"fold": fold, "split": split, **size, **counts, **moments}
 
 
 def _labels(record: DatasetRecord) -> Iterator[dict]:
@@ -266,30 +248,16 @@ def _availability(record: DatasetRecord) -> Iterator[dict]:
             observed = np.add.reduceat(features.observed, starts, dtype=np.int64)[rows]
             lengths = features.lengths[rows]
             yield {
-                "fold": fold,
-                "split": split,
-                "modality": features.modality,
-                "features": name,
-                "level": features.level,
-                "label_trained_on": features.label_trained_on,
-                "width": features.width,
-                "samples": int(rows.sum()),
-                "samples_without": int((observed == 0).sum()),
-                "frames": int(lengths.sum()),
-                "observed_frames": int(observed.sum()),
-                "mean_length": lengths.mean(),
-                "longest": int(lengths.max()),
-            }
+                "fold": fold, "split": split, "modality": features.modality, "features": name,
+                "level": features.level, "label_trained_on": features.label_trained_on, "width": features.width,
+                "samples": int(rows.sum()), "samples_without": int((observed == 0).sum()),
+                "frames": int(lengths.sum()), "observed_frames": int(observed.sum()),
+                "mean_length": lengths.mean(), "longest": int(lengths.max()),
+            }  # fmt: skip
         if record.transcripts is not None:
             empty = sum(not record.transcripts[row].strip() for row in np.flatnonzero(rows))
-            yield {
-                "fold": fold,
-                "split": split,
-                "modality": "text",
-                "features": "transcripts",
-                "samples": int(rows.sum()),
-                "samples_without": empty,
-            }
+            own = {"fold": fold, "split": split, "modality": "text", "features": "transcripts"}
+            yield {**own, "samples": int(rows.sum()), "samples_without": empty}
 
 
 def _all_splits(folds: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -312,6 +280,7 @@ def _whole(values: np.ndarray) -> np.ndarray:
     return np.floor(np.asarray(values, dtype=np.float64) + 1e-5).astype(np.int64)
 
 
+@figure("dataset_labels", [f"{SUMMARY}/labels.csv"])
 def label_histograms(frame: pd.DataFrame) -> Figure:
     """Share of samples per label bin, by split, one panel per data set.
 
@@ -339,6 +308,7 @@ def label_histograms(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@figure("dataset_lengths", [f"{SUMMARY}/lengths.csv"])
 def length_distribution(frame: pd.DataFrame, longest: int = 60) -> Figure:
     """Cumulative share of samples up to each length, one line per data set and split.
 
@@ -411,40 +381,23 @@ def utterance(
     return figure
 
 
-def bayes_errors(frame: pd.DataFrame, metric: str, label: str, reference: Mapping[str, float] | None = None) -> Figure:
+def bayes_errors(frame: pd.DataFrame, metric: str, label: str) -> Figure:
     """What the best possible predictor reaches from each subset of modalities.
 
     Args:
         frame: tidy ``modalities`` (subset name) and the column ``metric``.
         metric: column to draw.
         label: axis label with unit.
-        reference: labelled vertical lines (for instance a constant predictor).
     """
     figure = Figure(figsize=(6.2, 0.8 + 0.32 * len(frame)), layout="constrained")
     axis = figure.subplots()
     axis.barh(frame["modalities"], frame[metric], color=palette.SKY)
     for i, value in enumerate(frame[metric]):
         axis.text(value, i, f" {value:.2f}", va="center", fontsize="small")
-    for color, (name, value) in zip((palette.GREY, palette.VERMILLION), (reference or {}).items(), strict=False):
-        axis.axvline(value, color=color, ls="--", label=name)
-    if reference:
-        axis.legend(fontsize="small", loc="lower right")
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     axis.set(xlabel=label, title="Best possible prediction from what is available")
     return figure
-
-
-@figure("dataset_labels", sources=[f"{SUMMARY}/labels.csv"])
-def dataset_labels(labels: pd.DataFrame) -> Figure:
-    """Label histograms of the real sets by split."""
-    return label_histograms(labels)
-
-
-@figure("dataset_lengths", sources=[f"{SUMMARY}/lengths.csv"])
-def dataset_lengths(lengths: pd.DataFrame) -> Figure:
-    """Words (steps) per sample of the real sets by split."""
-    return length_distribution(lengths)
 
 
 @figure("mosi_leak", sources=[f"{RESULTS}/leak_check.csv"])

@@ -90,8 +90,6 @@ PAIRS = {
 """What is measured of each ordered pair: errors relative to a constant, a share, and two correlations."""
 
 SCALES = {1: palette.BLUE, 2: palette.ORANGE, 3: palette.GREEN}
-
-
 INPUT_WIDTHS = {"text": 300, "audio": 74, "vision": 35}
 """Feature widths that the paper states [P]."""
 
@@ -103,8 +101,6 @@ def frf_alone(
     widths: Mapping[str, int] = INPUT_WIDTHS,
     batch_size: int = 64,
     length: int = 8,
-    learning_rate: float = 1e-3,
-    dropout: float = 0.0,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Train one network on FRF alone, with random inputs, and watch its states become a constant.
@@ -114,8 +110,6 @@ def frf_alone(
         detach_targets: stop the gradient of FRF's targets, which slows the collapse.
         widths: feature width per modality.
         batch_size, length: samples per step and frames per sample.
-        learning_rate: of Adam.
-        dropout: of the Transformer layers; with it the states of a step keep a spread that is noise.
         seed: of weights and inputs.
 
     Returns:
@@ -127,21 +121,22 @@ def frf_alone(
     rows = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = HRLFNetwork(widths, 1, HRLFConfig(dropout=dropout))
-        optimizer = Adam(network.parameters(), lr=learning_rate)
+        network = HRLFNetwork(widths, 1, HRLFConfig(dropout=0.0))
+        optimizer = Adam(network.parameters(), lr=1e-3)
         for step in range(wanted[-1] + 1):
             encoding = network(_random_batch(widths, batch_size, length))
             terms = network.factorization(encoding.states, encoding.sentiment, encoding.specific, detach_targets)
             loss = sum(terms.values())
             if step in wanted:
-                rows.append(
-                    {"step": step, "targets": "detached" if detach_targets else "as printed", "loss": loss.item()}
-                    | _facts(encoding)
-                )
+                targets = "detached" if detach_targets else "as printed"
+                states, sentiment = list(encoding.states.values()), list(encoding.sentiment.values())
+                norm = torch.stack([z.norm(dim=-1).mean() for z in states]).mean().item()
+                spreads = [sum(map(state_std, parts)) / len(parts) for parts in (states, sentiment)]
+                rows.append((step, targets, loss.item(), norm, *spreads))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["step", "targets", "loss", "z_norm", "z_sd", "q_sd"])
 
 
 def _random_batch(widths: Mapping[str, int], size: int, length: int) -> Batch:
@@ -155,16 +150,6 @@ def _random_batch(widths: Mapping[str, int], size: int, length: int) -> Batch:
         index=torch.arange(size),
         ids=tuple(f"random{i}" for i in range(size)),
     )
-
-
-def _facts(encoding: Encoding) -> dict[str, float]:
-    """Norm of Z and spreads of Z and Q, means over modalities."""
-    states, sentiment = list(encoding.states.values()), list(encoding.sentiment.values())
-    return {
-        "z_norm": torch.stack([z.norm(dim=-1).mean() for z in states]).mean().item(),
-        "z_sd": sum(map(state_std, states)) / len(states),
-        "q_sd": sum(map(state_std, sentiment)) / len(sentiment),
-    }
 
 
 def encode(network: HRLFNetwork, data: Utterances, batch_size: int = 256) -> Encoding:
@@ -260,20 +245,17 @@ def swapped_sentiment(
         raise DataError(
             f"sentiment has shape {tuple(sentiment.shape)}, the reader is fitted on {len(fitted.raw)} samples"
         )
-    readers = {m: _reader(q, sentiment) for m, q in fitted.sentiment.items()}
-    read = {m: _read(readers[m], q) for m, q in encoding.sentiment.items()}
+    truth = sentiment.double().numpy()  # where several readers fit, lstsq takes the one with the smallest weights
+    readers = {m: np.linalg.lstsq(_with_one(q), truth, rcond=None)[0] for m, q in fitted.sentiment.items()}
+    read = {m: _with_one(q) @ readers[m] for m, q in encoding.sentiment.items()}
     other = derangement(len(encoding.raw), generator=torch.Generator().manual_seed(seed))
     rows = []
     with evaluation_mode(network):
         for a, q in encoding.sentiment.items():
             for b, u in encoding.specific.items():
-                found = _read(readers[b], network.sentiment[b](decoder(q, u[other])))
-                follows = {
-                    "follows_sentiment": _correlation(found, read[a]),
-                    "follows_specific": _correlation(found, read[b][other.numpy()]),
-                }
-                rows.append({"source": a, "target": b, **follows})
-    return pd.DataFrame(rows)
+                found = _with_one(network.sentiment[b](decoder(q, u[other]))) @ readers[b]
+                rows.append((a, b, _correlation(found, read[a]), _correlation(found, read[b][other.numpy()])))
+    return pd.DataFrame(rows, columns=["source", "target", "follows_sentiment", "follows_specific"])
 
 
 def _decoder(network: HRLFNetwork):
@@ -309,15 +291,6 @@ def _two_way(values: Tensor) -> dict[str, float]:
     return {"sentiment": shares[0], "specific": shares[1], "interaction": 1 - sum(shares)}
 
 
-def _reader(x: Tensor, y: Tensor) -> np.ndarray:
-    """Least-squares weights ``(d + 1,)`` that read ``y`` from ``x``, the smallest ones where several fit."""
-    return np.linalg.lstsq(_with_one(x), y.double().numpy(), rcond=None)[0]
-
-
-def _read(weights: np.ndarray, x: Tensor) -> np.ndarray:
-    return _with_one(x) @ weights
-
-
 def _with_one(x: Tensor) -> np.ndarray:
     return np.column_stack([x.double().numpy(), np.ones(len(x))])
 
@@ -350,7 +323,7 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
     return float((y.mT @ x).square().sum() / own) if own > 0 else float("nan")
 
 
-def agreement(teacher: Tensor, student: Tensor, seed: int = 0) -> dict[str, float]:
+def agreement(teacher: Tensor, student: Tensor) -> dict[str, float]:
     """Four numbers for two ``(N, d)`` representations of the same samples.
 
     Returns:
@@ -358,7 +331,7 @@ def agreement(teacher: Tensor, student: Tensor, seed: int = 0) -> dict[str, floa
         the rows after the mean row was taken off each; ``distance``, the mean distance of the rows relative to that of
         the teacher's rows from their own mean, so that a student who always answers that mean has 1.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     orders = [torch.randperm(len(student), generator=generator) for _ in range(SHUFFLES)]
     t, s = _centred(teacher), _centred(student)
     spread = t.norm(dim=1).mean()
@@ -481,7 +454,7 @@ def agreement_table(method: HRLF, seed: int, test: Utterances, partner: HRLF | N
     return pd.concat(parts, ignore_index=True)
 
 
-def probe_parts(method: HRLF, test: Utterances, seed: int = 0) -> pd.DataFrame:
+def probe_parts(method: HRLF, test: Utterances) -> pd.DataFrame:
     """How well planted factors can be read from Q and from U of each modality, on utterances of other speakers.
 
     Returns:
@@ -498,7 +471,6 @@ def probe_parts(method: HRLF, test: Utterances, seed: int = 0) -> pd.DataFrame:
                 {part: parts_of(seen)[f"{modality}/{part}"] for part in PARTS},
                 {label: test.factors[factor] for label, factor in factors.items()},
                 groups=test.groups,
-                seed=seed,
             ).rename(columns={"representation": "part"})
             own = {"network": name, "input": kind, "modality": modality}
             rows.append(table[["part", "factor", "r2"]].assign(**own)[[*own, "part", "factor", "r2"]])
@@ -524,14 +496,7 @@ def untrained(method: HRLF, seed: int) -> HRLF:
 
 @dataclass(frozen=True)
 class HRLFRun:
-    """A run that ended.
-
-    Attributes:
-        folder: its folder.
-        config: what was run.
-        error: why it failed, one line; empty for a finished run.
-        label: what it is called.
-    """
+    """A run that ended: why it failed, in one line that is empty for a finished run, and what it is called."""
 
     folder: Path
     config: RunConfig
@@ -630,7 +595,7 @@ def weights(run: HRLFRun) -> pd.DataFrame:
         start; missing where the phase was not reached) and ``error``. A failed run has its error and no metrics; those
         that predict a constant have no correlation.
     """
-    data, trace = run.result.load_data(), spread_trace(run)
+    data, ends = run.result.load_data(), spread_trace(run).groupby("phase")["share"].last()
     kinds = [(kind, metric) for kind in (STOCHASTIC, COMPLETE) for metric in ("mae", "corr")]
     found = {}
     if not run.error:
@@ -638,7 +603,6 @@ def weights(run: HRLFRun) -> pd.DataFrame:
         found = rows.drop_duplicates(["protocol", "metric"]).set_index(["protocol", "metric"])["value"].to_dict()
     median = float(constant_values(data["train"].task, data["train"].labels)["constant_median"])
     labels = data["valid"].labels
-    ends = trace.groupby("phase")["share"].last()
     row = {
         **{f"{kind}_{metric}": found.get((kind, metric), float("nan")) for kind, metric in kinds},
         "constant": task_metrics(data["train"].task, [median] * len(labels), labels)["mae"],
@@ -776,9 +740,8 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
     relative = (known["stochastic_mae"] / known["constant"]).groupby(known["weights"]).mean()
     order = relative.sort_values(kind="stable").index.to_list()
     order.sort(key=lambda name: name != names.readable(PRINTED))
-    known = known.assign(_place=known["weights"].map(order.index), _set=names.place(known["dataset"]))
-    ordered = known.sort_values(["_place", "_set", "seed"], kind="stable", ignore_index=True)
-    return ordered.assign(dataset=ordered["dataset"].map(names.DATA)).drop(columns=["_place", "_set"])
+    ordered = names.in_order(known, "weights", "dataset", "seed", weights=order)
+    return ordered.assign(dataset=ordered["dataset"].map(names.DATA))
 
 
 def weights_grid(frame: pd.DataFrame) -> Figure:
@@ -811,8 +774,11 @@ def weights_grid(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@figure("hrlf_collapse", [f"{RESULTS}/hrlf_{name}.csv" for name in ("collapse", "curves")])
 def collapse_curves(alone: pd.DataFrame, trained: pd.DataFrame) -> Figure:
-    """Spread of Z over samples, relative to its start, on a log axis; the guard's limit is dotted.
+    """Spread of Z over samples: FRF alone, and teachers and students with printed and with chosen weights.
+
+    It is drawn relative to its start, on a log axis; the guard's limit is dotted.
 
     Args:
         alone: rows of :func:`collapse`.
@@ -840,12 +806,6 @@ def collapse_curves(alone: pd.DataFrame, trained: pd.DataFrame) -> Figure:
         for end in ends[ends["x"] < rows["x"].max()].itertuples():
             axis.plot(end.x, end.value, marker="X", ms=7, color=styles[end.line]["color"], ls="")
     return drawn
-
-
-def pair_means(table: pd.DataFrame, network: str, kind: str, label: str = CHOSEN) -> pd.DataFrame:
-    """Means over seeds of what ``hrlf_inside.csv`` holds of one network and input: source, target, measures."""
-    rows = table[(table["network"] == network) & (table["input"] == kind) & (table["label"] == label)]
-    return rows.groupby(["source", "target"], sort=False)[list(PAIRS)].mean().reset_index()
 
 
 def pair_matrices(means: pd.DataFrame) -> Figure:
@@ -891,7 +851,7 @@ def agreement_rows(table: pd.DataFrame, kind: str = "incomplete") -> pd.DataFram
     after = rows[rows["when"] == "after"]
     parts = [rows.assign(value=rows["cka"]), after.assign(value=after["cka_shuffled"], when="shuffled")]
     drawn = pd.concat(parts, ignore_index=True)[["label", "seed", "run_id", "when", "scale", "value"]]
-    return drawn.sort_values("label", key=lambda column: column != CHOSEN, kind="stable", ignore_index=True)
+    return names.in_order(drawn, "label", label=[CHOSEN])
 
 
 def agreement_lines(frame: pd.DataFrame) -> Figure:
@@ -917,8 +877,7 @@ def probe_rows(table: pd.DataFrame) -> pd.DataFrame:
     without = known["label"] != CHOSEN
     panel = panel.where(~without, panel + ",\nwithout FRF")
     kept = ~without | ((known["network"] == "student") & (known["input"] == "incomplete"))
-    rows = known.assign(panel=panel)[kept]
-    return rows.sort_values("label", key=lambda column: column != CHOSEN, kind="stable", ignore_index=True)
+    return names.in_order(known.assign(panel=panel)[kept], "label", label=[CHOSEN])
 
 
 def part_probes(frame: pd.DataFrame) -> Figure:
@@ -968,16 +927,11 @@ def hrlf_weights(table: pd.DataFrame) -> Figure:
     return weights_grid(in_order(table))
 
 
-@figure("hrlf_collapse", sources=[f"{RESULTS}/hrlf_collapse.csv", f"{RESULTS}/hrlf_curves.csv"])
-def hrlf_collapse(alone: pd.DataFrame, trained: pd.DataFrame) -> Figure:
-    """Spread of Z over samples: FRF alone, and teachers and students with printed and with chosen weights."""
-    return collapse_curves(alone, trained)
-
-
 @figure("hrlf_translation", sources=[f"{RESULTS}/hrlf_inside.csv"])
 def hrlf_translation(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """What the students' factorization does on incomplete test samples, means over seeds."""
-    means = pair_means(table, "student", "incomplete")
+    rows = table[(table["network"] == "student") & (table["input"] == "incomplete") & (table["label"] == CHOSEN)]
+    means = rows.groupby(["source", "target"], sort=False)[list(PAIRS)].mean().reset_index()
     return pair_matrices(means), means
 
 

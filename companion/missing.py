@@ -93,23 +93,16 @@ COLUMNS = {
 }
 """Protocol and summary to the column of :func:`benchmark_table`."""
 
-
 SUBSETS = {
     "{l}": "text", "{a}": "audio", "{v}": "vision", "{l,a}": "text+audio", "{l,v}": "text+vision",
     "{a,v}": "audio+vision", "{l,a,v}": "text+audio+vision",
 }  # fmt: skip
 """The headings of HRLF's Tables 1 to 3: what is available."""
 
-
 AVERAGE = "Avg."
-
-
 PAPER_ORDER = ("{l}", "{a}", "{v}", "{l,a}", "{l,v}", "{a,v}", AVERAGE, "{l,a,v}")
-
-
 PUBLISHED_SETTING = {**{heading: f"subset={heading}" for heading in SUBSETS}, AVERAGE: "subset_avg6"}
 PUBLISHED_SETTING["{l,a,v}"] = "complete"
-
 
 IEMOCAP_COUNTS = {"happy": 595, "sad": 1084, "angry": 1103, "neutral": 1708}
 """Utterances per emotion among the 4,490 with one of the four labels: a public repository's count [T]. The partition of
@@ -226,8 +219,7 @@ def printed_cells(published: pd.DataFrame) -> pd.DataFrame:
     settings = {text: heading for heading, text in PUBLISHED_SETTING.items()}
     found = against_constants(rows, weighted)
     found = found.assign(group=found["metric"].str.removeprefix("f1_"), setting=found["setting"].map(settings))
-    order = list(IEMOCAP_COUNTS).index
-    found = found.sort_values("group", key=lambda group: group.map(order), kind="stable", ignore_index=True)
+    found = names.in_order(found, "group", group=IEMOCAP_COUNTS)
     return found[["group", "setting", "method", "value", "floor", "below"]]
 
 
@@ -249,16 +241,13 @@ def with_training(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(changes=left, training=training, data=names.data_of(rows).map(names.DATA))
     own = named(rows.assign(data_options=files.NO_CHANGES, constant=constant))["name"]
     lines = [names.line(method, name) for method, name in zip(rows["method"], own, strict=True)]
-    rows = rows.assign(name=lines, _place=names.place(rows["method"]))
-    return rows.sort_values(["_place", "changes", "training"], kind="stable", ignore_index=True, key=_plain_first).drop(
-        columns="_place"
-    )
+    return names.in_order(rows.assign(name=lines), "method", "changes", "training", training=TRAINING)
 
 
 def levels_of(results: pd.DataFrame, protocol: str, metric: str = METRIC) -> pd.DataFrame:
     """Mean and 95 % interval over seeds at each level of a protocol, of the rows of one or several data sets."""
     found = summarise(results, items=False, split="test", protocol=protocol, metric=metric)
-    rows = by_data(with_training(found[~found["constant"]]))
+    rows = names.in_order(with_training(found[~found["constant"]]), "data")
     return rows[["data", "method", "name", "training", "level", "n", "mean", "sd", "low", "high"]]
 
 
@@ -267,9 +256,7 @@ def summaries_of(results: pd.DataFrame, metric: str = METRIC) -> pd.DataFrame:
     found = protocol_summaries(results[results["metric"] == metric])
     kind = [SUMMARIES.get(key) for key in zip(found["protocol"], found["level"], strict=True)]
     found = found.assign(summary=kind)[~is_constant(found)].dropna(subset=["summary"])
-    rows = by_data(with_training(found))
-    order = list(SUMMARIES.values()).index
-    return rows.sort_values("summary", key=lambda column: column.map(order), kind="stable", ignore_index=True)
+    return names.in_order(with_training(found), "summary", "data", summary=SUMMARIES.values())
 
 
 def means_of(summaries: pd.DataFrame) -> pd.DataFrame:
@@ -309,20 +296,12 @@ def best_constants(results: pd.DataFrame) -> dict[str, float]:
     return rows.groupby(rows["dataset"].map(names.DATA), sort=False)["value"].min().to_dict()
 
 
-def by_data(rows: pd.DataFrame) -> pd.DataFrame:
-    """``rows`` in the order of data sets."""
-    return rows.sort_values("data", key=names.place, kind="stable", ignore_index=True)
-
-
 def spread_means(spread: pd.DataFrame, protocol: str = "frames") -> pd.DataFrame:
     """``missing_spread.csv`` over seeds: data, method, name, training, level, sd, entropy, one_class (its share)."""
     rows = spread[(spread["protocol"] == protocol) & spread["table"].isin(SETS)]
     keys = ["data", "method", "name", "training", "level"]
-    return by_data(with_training(rows)).groupby(keys, sort=False)[["sd", "entropy", "one_class"]].mean().reset_index()
-
-
-def _plain_first(column: pd.Series) -> pd.Series:
-    return column != PLAIN if column.name == "training" else column
+    ordered = names.in_order(with_training(rows), "data")
+    return ordered.groupby(keys, sort=False)[["sd", "entropy", "one_class"]].mean().reset_index()
 
 
 def benchmark_table(results: pd.DataFrame, metric: str, failed: pd.DataFrame | None = None) -> Table:
@@ -585,10 +564,8 @@ def overview_curves(rows: pd.DataFrame, value: str, ylabel: str, floors: Mapping
     """
     panel = rows["data"] + ", " + rows["training"].map({key: style["label"] for key, style in TRAINING.items()})
     drawn = rows.assign(panel=panel, line=rows["name"], x=rows["level"].astype(float), value=rows[value])
-    drawn = drawn.drop(columns=["low", "high"], errors="ignore").sort_values(
-        ["data", "training"], kind="stable", key=lambda c: names.place(c) if c.name == "data" else c != PLAIN
-    )
-    pairs = drawn.drop_duplicates("name").sort_values("method", key=names.place, kind="stable")[["method", "name"]]
+    drawn = names.in_order(drawn.drop(columns=["low", "high"], errors="ignore"), "data", "training", training=TRAINING)
+    pairs = names.in_order(drawn.drop_duplicates("name"), "method")[["method", "name"]]
     later = pairs.groupby("method").cumcount()
     styles = {
         name: {"color": names.COLORS[method], "ls": "--" if more else "-", "marker": mark, "ms": 2.6, "lw": 1.2}
@@ -664,8 +641,7 @@ def printed_against_constant(frame: pd.DataFrame, floors: Mapping[str, float], h
 
 def _by_summary(rows: pd.DataFrame) -> pd.DataFrame:
     """``rows`` with ``panel``, the summaries down and the data sets across."""
-    order = list(SUMMARIES.values()).index
-    rows = by_data(rows).sort_values("summary", key=lambda column: column.map(order), kind="stable", ignore_index=True)
+    rows = names.in_order(rows, "summary", "data", summary=SUMMARIES.values())
     return rows.assign(panel=rows["data"] + ": " + rows["summary"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -54,7 +55,18 @@ def data_of(rows: pd.DataFrame) -> pd.Series:
     return rows["dataset"] + timed + options.map(lambda own: "_emotions" if own.get("task") == "emotions" else "")
 
 
-def place(values: pd.Series) -> pd.Series:
-    """Sort key of columns of methods or of data sets (by key or by display name); others come last."""
-    order = [*METHODS, *DATA] + [name for key, name in DATA.items() if name != key]
-    return values.map({name: position for position, name in enumerate(order)}).fillna(len(order))
+def in_order(rows: pd.DataFrame, *by: str, **orders: Iterable[str]) -> pd.DataFrame:
+    """``rows`` sorted by the columns ``by`` and numbered anew.
+
+    Methods and data sets (by key or by display name) come in our order, columns of ``orders`` in that of the values
+    given; what is not among them comes last.
+    """
+    ours = [*METHODS, *DATA, *(name for key, name in DATA.items() if name != key)]
+
+    def place(column: pd.Series) -> pd.Series:
+        order = ours if column.name in ("method", "data", "dataset") else orders.get(str(column.name))
+        if order is None:
+            return column
+        return column.map({value: position for position, value in enumerate(order)}).fillna(len(ours) + len(column))
+
+    return rows.sort_values(list(by), key=place, kind="stable", ignore_index=True)

@@ -82,8 +82,7 @@ def gaps(folder: Path) -> str:
     """Mean absolute error over shares of missing frames from 0 to .9, of runs that saw gaps in training and did not."""
     tables = {name: read_results(folder / f"missing_{name}.csv") for name in missing.SETS}
     summaries = missing.summaries_of(pd.concat(tables.values(), ignore_index=True))
-    means = missing.means_of(summaries[summaries["protocol"] == "frames"])
-    means = means.sort_values("method", key=names.place, kind="stable")
+    means = names.in_order(missing.means_of(summaries[summaries["protocol"] == "frames"]), "method")
     labels = summaries.drop_duplicates("name").set_index("name")["label"]
     cells = {
         (row.name, row.training, row.data): _mean_interval(row._asdict(), 1, 3) for row in means.itertuples(index=False)

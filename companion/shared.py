@@ -87,7 +87,7 @@ def method_dots(
     if "protocol" in runs:
         runs = runs[(runs["split"] == "test") & (runs["protocol"] == "complete") & ~is_constant(runs)]
         runs = named(runs).drop(columns="label").rename(columns={"name": "label"})
-    runs = runs.sort_values("method", key=names.place, kind="stable")[["method", "label", "seed", "metric", "value"]]
+    runs = names.in_order(runs, "method")[["method", "label", "seed", "metric", "value"]]
     factor = {metric: factor for metric, (_, factor) in metrics.items()}
     label = {metric: label for metric, (label, _) in metrics.items()}
 
@@ -100,8 +100,7 @@ def method_dots(
 
     means = summarise_seeds(runs, by=["method", "label", "metric"])
     frame = pd.concat([drawn(runs, "value", ""), drawn(means, "mean", " mean")], ignore_index=True)
-    order = {text: position for position, text in enumerate(label.values())}
-    frame = frame.sort_values("panel", key=lambda column: column.map(order), kind="stable")
+    frame = names.in_order(frame, "panel", panel=label.values())
     marks = {}
     for method in runs["method"].unique():
         color = names.COLORS[method]
@@ -111,6 +110,14 @@ def method_dots(
         scaled = floors.assign(value=floors["value"] * floors["metric"].map(factor), panel=floors["metric"].map(label))
     figure = dots(frame, marks, "", floors=None if floors is None else scaled, width=2.9)
     return figure, pd.concat([runs, *([] if floors is None else [floors])])
+
+
+def draw_results(results: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Test results of all methods of one curated table, beside a constant."""
+    emotions = {"mean_acc": ("mean accuracy (%) ↑", 100.0), "mean_f1": ("mean F1 (%) ↑", 100.0)}
+    metrics, kind = (emotions, "majority") if "mean_f1" in set(results["metric"]) else (names.METRICS, "median")
+    floors = constant_floor(results, f"constant_{kind}")
+    return method_dots(results, metrics, floors[floors["metric"].isin(metrics)])
 
 
 def constant_floor(results: pd.DataFrame, constant: str = "constant_median") -> pd.DataFrame:

@@ -236,10 +236,8 @@ def chosen_on_validation(points: pd.DataFrame) -> pd.DataFrame:
 def with_lines(rows: pd.DataFrame) -> pd.DataFrame:
     """``rows`` of results, summaries or comparisons with ``data`` and ``name`` as figures call them, in their order."""
     lines = [names.line(method, label) for method, label in zip(rows["method"], rows["label"], strict=True)]
-    rows = rows.assign(data=names.data_of(rows).map(names.DATA), name=lines, _method=names.place(rows["method"]))
-    keys = ["data", "_method", "name"]
-    ordered = rows.sort_values(keys, key=lambda c: names.place(c) if c.name == "data" else c, kind="stable")
-    return ordered.drop(columns="_method").reset_index(drop=True)
+    rows = rows.assign(data=names.data_of(rows).map(names.DATA), name=lines)
+    return names.in_order(rows, "data", "method", "name")
 
 
 def main_rows(summary: pd.DataFrame, metric: str = PRIMARY) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -264,7 +262,7 @@ def control_rows(comparison: pd.DataFrame, control: str) -> pd.DataFrame:
 def ablation_rows(comparison: pd.DataFrame) -> pd.DataFrame:
     """Lines of the ablations, from ``sweep_ablations_comparison.csv``."""
     rows = named_switches(comparison).assign(panel=comparison["method"])
-    return rows.sort_values("panel", key=names.place, kind="stable", ignore_index=True)[COMPARED]
+    return names.in_order(rows, "method")[COMPARED]
 
 
 COMPARED = ["panel", "name", "n", "difference", "low", "high", "item_low", "item_high", "verdict"]
@@ -364,8 +362,8 @@ def sensitivity(results: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 def mosi_results(results: pd.DataFrame, ridge: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Test results on MOSI's standard fold with frozen and fine-tuned text, beside what needs no method."""
     test = results[(results["split"] == "test") & results["metric"].isin(MOSI_METRICS)]
-    runs = test[~is_constant(test)].assign(label=lambda rows: encoder_of(rows))
-    runs = runs.sort_values(["label", "method", "seed"], kind="stable", key=_frozen_first)
+    runs = test[~is_constant(test)].assign(label=encoder_of)
+    runs = names.in_order(runs, "label", "method", "seed", label=["frozen text"])
     linear = ridge[(ridge["dataset"] == "mosi") & (ridge["input"] == "text") & ridge["metric"].isin(MOSI_METRICS)]
     linear = linear[["metric", "value"]].assign(baseline="ridge on frozen text")
     floors = pd.concat([linear, constant_floor(test)])
@@ -375,9 +373,3 @@ def mosi_results(results: pd.DataFrame, ridge: pd.DataFrame) -> tuple[Figure, pd
 def encoder_of(rows: pd.DataFrame) -> pd.Series:
     """``"fine-tuned text"`` or ``"frozen text"`` for each row."""
     return rows["changes"].map(lambda text: ENCODERS[json.loads(text).get("text_encoder")])
-
-
-def _frozen_first(column: pd.Series) -> pd.Series:
-    if column.name == "method":
-        return names.place(column)
-    return column != "frozen text" if column.name == "label" else column

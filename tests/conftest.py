@@ -35,18 +35,8 @@ def _random_bert(folder, positions):
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    vocabulary = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        *_WORDS,
-        *letters,
-        *(f"##{c}" for c in letters),
-        "'",
-        "!",
-    ]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = [*special, *_WORDS, *letters, *(f"##{c}" for c in letters), "'", "!"]
     (folder / "vocab.txt").write_text("\n".join(vocabulary))
     BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=positions).save_pretrained(folder)
     with torch.random.fork_rng():

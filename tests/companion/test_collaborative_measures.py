@@ -5,21 +5,7 @@ import math
 import pytest
 import torch
 
-from companion.collaborative import (
-    critic_skill,
-    decoupling_statistics,
-    entropy_bounds,
-    method_decoupling,
-    method_similarity,
-    planted_meanings,
-    projected,
-    relative_entropy,
-    reward_dependence,
-    similarity,
-    toy_comparison,
-    training_states,
-    word_by_word,
-)
+from companion import collaborative as shelf
 from mmsa_lib.data import load
 from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.errors import ConfigError
@@ -69,7 +55,7 @@ def slow_rows(z, m, part, variant):
 @pytest.mark.parametrize("variant", ["corrected", "reference"])
 @pytest.mark.parametrize("part", ["common", "specific"])
 def test_statistics_agree_with_loops(z, valid, variant, part):
-    table = decoupling_statistics(z, valid, variant=variant).set_index(["modality", "part"])
+    table = shelf.decoupling_statistics(z, valid, variant=variant).set_index(["modality", "part"])
     for m in z:
         rows = list(slow_rows(z, m, part, variant))
         entropy = [-sum(w * math.log(w) for w in row) / math.log(len(row)) for _, row, _, _ in rows]
@@ -93,7 +79,7 @@ def test_variation_and_cosine(z, valid):
         for i in range(length):
             p, n = common["text"][b, i], specific["text"][b, i]
             cosines.append(float(p @ n / p.norm() / n.norm()))
-    found = decoupling_statistics(z, valid).set_index(["modality", "part"]).loc["text", "specific"]
+    found = shelf.decoupling_statistics(z, valid).set_index(["modality", "part"]).loc["text", "specific"]
     assert found["variation"] == pytest.approx(math.sqrt(sum(mixed) / sum(own)), rel=1e-4)
     assert found["cosine"] == pytest.approx(sum(cosines) / len(cosines), rel=1e-4)
 
@@ -101,14 +87,14 @@ def test_variation_and_cosine(z, valid):
 def test_one_word_samples_alone_are_refused(z):
     one = dict.fromkeys(z, torch.arange(5) < torch.ones(3, 1))
     with pytest.raises(ConfigError, match="no sample has two valid positions of text"):
-        decoupling_statistics(z, one)
+        shelf.decoupling_statistics(z, one)
 
 
 @pytest.mark.parametrize("align", ["none", "ln", "center"])
 @pytest.mark.parametrize("comparison", ["min", "mean"])
 def test_weights_are_the_softmax_of_the_similarity(z, valid, align, comparison):
     _, _, weights = decouple(z, valid, temperature=0.3, align=align, comparison=comparison)
-    for m, c in similarity(z, valid, comparison, align).items():
+    for m, c in shelf.similarity(z, valid, comparison, align).items():
         expected = masked_softmax(c / 0.3, valid[m])
         torch.testing.assert_close(weights[f"{m}/common"], expected, atol=1e-6, rtol=1e-5)
 
@@ -120,19 +106,18 @@ def test_weights_are_the_softmax_of_the_similarity(z, valid, align, comparison):
 )  # fmt: skip
 def test_what_is_looked_at_is_what_the_method_does(train, switches):
     method, batch = built(train, **switches), train.data.select(torch.arange(9))
-    z, valid = projected(method, batch)
+    z, valid = shelf.projected(method, batch)
     config = method.config
     _, _, weights = decouple(z, valid, variant=config.decoupling, comparison=config.comparison, align=config.alignment)
     for name, matrix in method.eval().decouple(batch).weights.items():
         steps = matrix.shape[1]
         torch.testing.assert_close(weights[name][:, :steps, :steps], matrix)
-    assert len(method_decoupling(method, batch)) == 6
-    assert method_similarity(method, batch)["text"].abs().max() <= 1 + 1e-5
+    assert len(shelf.method_decoupling(method, batch)) == 6
 
 
 def test_the_reference_puts_weight_on_padding_and_the_correction_none(train):
     padding = {
-        variant: method_decoupling(built(train, decoupling=variant), train.data)["padding"]
+        variant: shelf.method_decoupling(built(train, decoupling=variant), train.data)["padding"]
         for variant in ("reference", "corrected")
     }
     valid = train.data.valid["text"]
@@ -147,7 +132,9 @@ def test_word_by_word_holds_what_the_method_decides(train, variant):
     method = built(train, decoupling=variant).eval()
     row = int(train.lengths("text").argmin())
     count, batch = int(train.lengths("text")[row]), train.data.select(torch.tensor([row]))
-    table = word_by_word(method, train, train.ids[row]).set_index(["modality", "quantity", "row", "column"])["value"]
+    table = shelf.word_by_word(method, train, train.ids[row]).set_index(["modality", "quantity", "row", "column"])[
+        "value"
+    ]
     assert len(table) == 3 * (3 * count * count + count)
     with torch.no_grad():
         views, output = method.decouple(batch), method(batch)
@@ -163,12 +150,12 @@ def test_word_by_word_holds_what_the_method_decides(train, variant):
     )
     assert table["text", "similarity", 0, count - 1] == pytest.approx(expected, abs=1e-4)
     with pytest.raises(ConfigError, match="no train sample"):
-        word_by_word(method, train, "nobody")
+        shelf.word_by_word(method, train, "nobody")
 
 
 def test_without_decoupling_there_is_nothing_to_see(train):
     with pytest.raises(ConfigError, match="no_decoupling"):
-        method_decoupling(built(train, no_decoupling=True), train.data)
+        shelf.method_decoupling(built(train, no_decoupling=True), train.data)
 
 
 class TestBounds:
@@ -178,38 +165,40 @@ class TestBounds:
         scores = (torch.rand(20000, steps, generator=generator, dtype=torch.float64) * 2 - 1).mul(4).clamp(-1, 1)
         agree = scores.softmax(-1)
         everything = torch.ones(len(scores), steps, dtype=torch.bool)
-        bounds = entropy_bounds(steps)
+        bounds = shelf.entropy_bounds(steps)
         assert agree.max() <= bounds["largest"] + 1e-12
-        assert relative_entropy(agree.unsqueeze(1), everything).min() >= bounds["common"] - 1e-12
-        assert relative_entropy((1 - agree).softmax(-1).unsqueeze(1), everything).min() >= bounds["specific"] - 1e-12
+        assert shelf.relative_entropy(agree.unsqueeze(1), everything).min() >= bounds["common"] - 1e-12
+        assert (
+            shelf.relative_entropy((1 - agree).softmax(-1).unsqueeze(1), everything).min() >= bounds["specific"] - 1e-12
+        )
 
     def test_some_row_of_the_common_part_reaches_it(self):
         everything = torch.ones(1, 20, dtype=torch.bool)
         found = []
         for high in range(1, 20):
             row = torch.where(torch.arange(20) < high, 1.0, -1.0).double().softmax(0)
-            found.append(float(relative_entropy(row[None, None], everything)))
-        assert min(found) == pytest.approx(entropy_bounds(20)["common"], abs=1e-12)
+            found.append(float(shelf.relative_entropy(row[None, None], everything)))
+        assert min(found) == pytest.approx(shelf.entropy_bounds(20)["common"], abs=1e-12)
 
     def test_known_values(self):
-        bounds = entropy_bounds(20)
+        bounds = shelf.entropy_bounds(20)
         assert bounds["largest"] == pytest.approx(math.e / (math.e + 19 / math.e))
         assert bounds["specific"] > 0.996
-        assert entropy_bounds(20, "corrected")["specific"] < 1e-5
+        assert shelf.entropy_bounds(20, "corrected")["specific"] < 1e-5
 
     def test_one_position_is_refused(self):
         with pytest.raises(ConfigError, match="two or more"):
-            entropy_bounds(1)
+            shelf.entropy_bounds(1)
 
 
 def test_toy_comparison_gives_the_known_table():
-    table = toy_comparison()
+    table = shelf.toy_comparison()
     assert table["own_position"].round(3).tolist() == [0.119, 0.047, 0.020, 0.998, 0.000]
     assert table["entropy"].tolist() == pytest.approx([0.993, 1.000, 0.997, 0.450, 0.892], abs=0.003)
 
 
 def test_planted_meanings_share_the_first_positions_only():
-    z, valid = planted_meanings(samples=8, steps=6, meanings=2, width=64, noise=0.0)
+    z, valid = shelf.planted_meanings(samples=8, steps=6, meanings=2, width=64, noise=0.0)
     assert torch.equal(z["text"][:, :2], z["audio"][:, :2])
     assert not torch.equal(z["text"][:, 2:], z["audio"][:, 2:])
     assert valid["text"].all()
@@ -220,20 +209,20 @@ def test_rewards_of_emotions_depend_on_their_own_sample_or_on_a_quarter_of_the_r
     logits = torch.randn(8, 4, 2, generator=generator)
     labels = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0]] * 4)
     task = emotions(["a", "b", "c", "d"])
-    corrected = reward_dependence(logits, labels, task, "corrected")
+    corrected = shelf.reward_dependence(logits, labels, task, "corrected")
     assert torch.equal(corrected > 0, torch.eye(8, dtype=torch.bool))
-    wrong = reward_dependence(logits, torch.zeros_like(labels), task, "reference")
+    wrong = shelf.reward_dependence(logits, torch.zeros_like(labels), task, "reference")
     assert {tuple(pair) for pair in (wrong > 1e-9).nonzero().tolist()} == {(i, i // 4) for i in range(8)}
 
 
 def test_rewards_of_sentiment_have_the_slope_of_their_form():
-    found = reward_dependence(torch.tensor([0.5, -1.0]), torch.tensor([1.0, -3.0]), regression(), "corrected")
+    found = shelf.reward_dependence(torch.tensor([0.5, -1.0]), torch.tensor([1.0, -3.0]), regression(), "corrected")
     torch.testing.assert_close(found, torch.eye(2) / 6)
 
 
 def test_states_of_the_reference_are_gated_by_another_sample(train):
     method = built(train, decoupling="reference")
-    table = training_states(method, train, 8)
+    table = shelf.training_states(method, train, 8)
     assert len(table) == 3 * 32  # the first of five batches has none before it
     assert (table["id"] != table["carried_from"]).all()
     inside = table["norm_training"] / table["norm_evaluation"]
@@ -258,12 +247,12 @@ def test_states_of_the_reference_are_those_of_training(train):
     norms = seen["state"].norm(dim=-1)
     words = second.valid["text"]
     expected = [float(row[: int(n)].mean()) for row, n in zip(norms, words.sum(1), strict=True)]
-    table = training_states(method, train, 8, seed=5).query("modality == 'text'")[:8]
+    table = shelf.training_states(method, train, 8, seed=5).query("modality == 'text'")[:8]
     assert table["norm_training"].tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_states_of_the_correction_are_the_same_in_training_and_evaluation(train):
-    table = training_states(built(train), train, 8)
+    table = shelf.training_states(built(train), train, 8)
     assert (table["norm_training"] == table["norm_evaluation"]).all()
     assert (table["gate_training"] == table["gate_evaluation"]).all()
     assert set(table["carried_from"]) == {""}
@@ -271,7 +260,7 @@ def test_states_of_the_correction_are_the_same_in_training_and_evaluation(train)
 
 @pytest.mark.parametrize("switches", [{"rl": "reference"}, {"decoupling": "reference", "longest": 4}])
 def test_sequences_of_other_lengths_are_fitted(train, switches):
-    table = training_states(built(train, **switches), train, 8)
+    table = shelf.training_states(built(train, **switches), train, 8)
     assert (table["carried_from"] != "").all()
     assert table.drop(columns=["id", "modality", "carried_from"]).notna().all(axis=None)
 
@@ -290,7 +279,7 @@ class TestCritic:
             return (values - 0.25 * opened[-1]).unsqueeze(1)
 
         method.policy.critic.forward = known
-        skill = critic_skill(method, train)
+        skill = shelf.critic_skill(method, train)
         assert opened == [False, True]
         assert skill["error"] == pytest.approx(float((values - rewards).abs().mean()), abs=1e-6)
         median = rewards.sort().values[(len(rewards) - 1) // 2]
@@ -303,11 +292,11 @@ class TestCritic:
     @pytest.mark.parametrize("switches", [{"no_rl": True}, {"no_policy": True}, {"reward": "per_modality"}])
     def test_without_a_joint_critic_it_is_refused(self, train, switches):
         with pytest.raises(ConfigError, match="no critic"):
-            critic_skill(built(train, **switches), train)
+            shelf.critic_skill(built(train, **switches), train)
 
 
 def test_what_cannot_be_shown_is_refused(train):
     with pytest.raises(ConfigError, match="no gates"):
-        training_states(built(train, no_policy=True), train, 8)
+        shelf.training_states(built(train, no_policy=True), train, 8)
     with pytest.raises(ConfigError, match="two batches"):
-        training_states(built(train), train, 30)
+        shelf.training_states(built(train), train, 30)

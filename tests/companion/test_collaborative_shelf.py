@@ -4,18 +4,10 @@ import json
 
 import pandas as pd
 import pytest
+import written_runs
 
+from companion import collaborative as shelf
 from companion.__main__ import main
-from companion.collaborative import (
-    critic_skill,
-    entropy_bounds,
-    entropy_lines,
-    method_decoupling,
-    named_runs,
-    oracle_gap,
-    utterance,
-    variant_of,
-)
 from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.config import RunConfig
@@ -54,7 +46,7 @@ def test_tables_hold_what_the_trained_runs_do(runs, target, monkeypatch, capsys)
     changed = {name: json.dumps({**OWN, **json.loads(text)}, sort_keys=True) for name, text in VARIANTS.items()}
     monkeypatch.setattr("companion.collaborative.VARIANTS", changed)
     folder = runs / "collaborative" / "synthetic"
-    found = named_runs(folder)
+    found = shelf.named_runs(folder)
     assert [done.config.config.get("decoupling") for done in found] == [None, "reference"]
     assert main(["results", str(runs), "--out", str(target)]) == 0
     names = ["synthetic", "ablations", "weights", "critics", "curves", "oracle"]
@@ -69,11 +61,13 @@ def test_tables_hold_what_the_trained_runs_do(runs, target, monkeypatch, capsys)
         done = find_run(run_id, folder)
         test = done.load_data()["test"]
         method = done.load_method(test)
-        assert rows["entropy"].tolist() == pytest.approx(method_decoupling(method, test.data)["entropy"], abs=1e-9)
-        expected = entropy_bounds(rows["steps"].iloc[0], method.config.decoupling)["specific"]
+        assert rows["entropy"].tolist() == pytest.approx(
+            shelf.method_decoupling(method, test.data)["entropy"], abs=1e-9
+        )
+        expected = shelf.entropy_bounds(rows["steps"].iloc[0], method.config.decoupling)["specific"]
         assert rows.query("part == 'specific'")["bound"].tolist() == pytest.approx([expected] * 3, abs=1e-9)
-        assert critics.loc[run_id, "error"] == pytest.approx(critic_skill(method, test)["error"], abs=1e-6)
-    assert (weights.loc[variant_of(weights) == "reference", "steps"] == 6).all()
+        assert critics.loc[run_id, "error"] == pytest.approx(shelf.critic_skill(method, test)["error"], abs=1e-6)
+    assert (shelf.by_variant(weights).query("variant == 'reference'")["steps"] == 6).all()
     curves = pd.read_csv(target / "collaborative_curves.csv")
     assert set(curves["epoch"]) == {1, 2}
     assert {"policy/gate", "policy/reward"} <= set(curves["name"])
@@ -81,7 +75,7 @@ def test_tables_hold_what_the_trained_runs_do(runs, target, monkeypatch, capsys)
     assert set(oracle["run_id"]) == set(weights["run_id"])  # of the named variants only
     assert set(read_results(target / "collaborative_ablations.csv")["label"]) == {"ablations", ""}
     with pytest.raises(ConfigError, match="is no test sample"):  # the words of MOSI
-        utterance(found[0])
+        shelf.utterance(found[0])
 
 
 VARIANTS = {"reference": REFERENCE, "corrected": "{}"}
@@ -92,61 +86,51 @@ def test_lines_of_the_entropy_figure_start_with_the_reference():
         {"run_id": list("abc"), "changes": ["{}", REFERENCE, '{"no_rl": true}'], "data_options": "{}",
          "dataset": "mmmo", "part": "common", "modality": "text", "entropy": 0.5, "bound": 0.4}
     )  # fmt: skip
-    assert entropy_lines(rows)["group"].tolist() == ["ICT-MMMO, reference", "ICT-MMMO, corrected"]
+    assert shelf.entropy_lines(rows)["group"].tolist() == ["ICT-MMMO, reference", "ICT-MMMO, corrected"]
 
 
 HISTORY = {"mae": [1.0, 0.7, 0.8, 0.7], "acc2": [0.5, 0.6, 0.9, 0.6], "corr": [float("nan")] * 4}
 
 
-def write_run(folder, name, *, seed=1, best_epoch=2, history=HISTORY, split="oracle"):
-    """A run folder with the files that the summary reads."""
-    own = {
-        "run_id": name, "method": "m", "label": "", "changes": "{}", "data_options": "{}", "dataset": "toy",
-        "fold": "standard", "seed": seed, "protocol": "complete", "level": 0.0, "split": "test",
-    }  # fmt: skip
-    path = folder / name
-    path.mkdir(parents=True)
+def write_run(folder, *, seed=1, best_epoch=2, split="oracle"):
+    """A finished run whose history says what the test metrics were after each epoch."""
+    path = folder / written_runs.write_run(folder, "text_only", seed)
     rows = [
         {"phase": "train", "epoch": epoch, "split": split, "name": metric, "value": value}
-        for metric, values in history.items() for epoch, value in enumerate(values, 1)
+        for metric, values in HISTORY.items() for epoch, value in enumerate(values, 1)
     ]  # fmt: skip
     pd.DataFrame(rows).to_csv(path / files.HISTORY, index=False)
-    metrics = [{**own, "metric": metric, "value": values[best_epoch - 1]} for metric, values in history.items()]
-    pd.DataFrame(metrics).to_csv(path / files.METRICS, index=False)
-    constant = {**own, "run_id": "", "seed": None, "method": "constant_mean", "metric": "mae", "value": 1.5}
-    pd.DataFrame([constant]).to_csv(path / files.CONSTANTS, index=False)
     (path / files.ENVIRONMENT).write_text(json.dumps({"training": {"best_epoch": best_epoch}}))
-    (path / files.DONE).write_text(name)
     return path
 
 
 def test_each_metric_has_its_own_best_epoch_and_direction(tmp_path):
-    write_run(tmp_path, "a")
-    table = oracle_gap(tmp_path)
+    write_run(tmp_path)
+    table = shelf.oracle_gap(tmp_path)
     assert table["metric"].tolist() == ["mae", "acc2"]  # a correlation of constants is undefined
     mae, acc2 = table.iloc[0], table.iloc[1]
     assert (mae["epoch"], mae["value"], mae["oracle_epoch"], mae["oracle"], mae["gap"]) == (2, 0.7, 2, 0.7, 0.0)
     assert (acc2["value"], acc2["oracle_epoch"], acc2["oracle"]) == (0.6, 3, 0.9)
     assert acc2["gap"] == pytest.approx(0.3)
-    write_run(tmp_path / "late", "b", best_epoch=1)
-    assert oracle_gap(tmp_path / "late")["gap"].tolist() == pytest.approx([0.3, 0.4])
+    write_run(tmp_path / "late", best_epoch=1)
+    assert shelf.oracle_gap(tmp_path / "late")["gap"].tolist() == pytest.approx([0.3, 0.4])
 
 
 def test_runs_without_a_record_are_left_out_and_all_of_them_refused(tmp_path):
-    write_run(tmp_path, "without", split="valid")
+    write_run(tmp_path, split="valid")
     with pytest.raises(DataError, match="train with --oracle"):
-        oracle_gap(tmp_path)
-    path = write_run(tmp_path, "with", seed=2)
-    assert oracle_gap(tmp_path)["run_id"].unique().tolist() == ["with"]
+        shelf.oracle_gap(tmp_path)
+    path = write_run(tmp_path, seed=2)
+    assert shelf.oracle_gap(tmp_path)["run_id"].unique().tolist() == [path.name]
     (path / files.ENVIRONMENT).write_text(json.dumps({"training": {"best_epoch": 9}}))
     with pytest.raises(DataError, match="no test metric of epoch 9"):
-        oracle_gap(tmp_path)
+        shelf.oracle_gap(tmp_path)
 
 
 def test_the_value_of_a_real_run_is_its_test_metric(runs):
     folder = runs / "collaborative" / "ablations"
     (done,) = folder.glob(f"*/{files.DONE}")
-    table = oracle_gap(folder).set_index("metric")
+    table = shelf.oracle_gap(folder).set_index("metric")
     own = find_run(done.parent.name, folder).metrics.query("split == 'test'").set_index("metric")["value"]
     assert table["value"].to_dict() == pytest.approx(own[table.index].to_dict(), abs=1e-6)
     assert (table["gap"] >= 0).all()

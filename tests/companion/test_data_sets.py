@@ -10,17 +10,6 @@ import torch
 
 from companion import data_sets
 from companion.__main__ import main
-from companion.data_sets import (
-    SPLITS,
-    TABLES,
-    count_stores,
-    leak_check,
-    pooled_features,
-    read_summary,
-    ridge_metrics,
-    summarise,
-    write_summary,
-)
 from mmsa_lib.data.batch import Batch, Utterances
 from mmsa_lib.data.record import DatasetRecord, FeatureSet, Words
 from mmsa_lib.data.task import emotions, regression
@@ -62,7 +51,7 @@ def rows_of(fold, split):
 
 
 def test_splits_count_samples_videos_and_classes():
-    table = summarise(make_record())["splits"].set_index(["fold", "split"])
+    table = data_sets.summarise(make_record())["splits"].set_index(["fold", "split"])
     assert len(table) == 6
     for (fold, split), found in table.iterrows():
         rows = rows_of(fold, split)
@@ -80,14 +69,14 @@ def test_splits_count_samples_videos_and_classes():
 
 
 def test_labels_count_for_the_nearest_multiple_of_the_step():
-    table = summarise(make_record())["labels"]
+    table = data_sets.summarise(make_record())["labels"]
     train = table[table["split"] == "train"]
     assert dict(zip(train["label"], train["samples"], strict=True)) == {-3.0: 1, -0.5: 1, 0.0: 2, 0.5: 1, 2.5: 1}
     test = table[table["split"] == "test"]
     assert dict(zip(test["label"], test["samples"], strict=True)) == {0.0: 2, 2.5: 1}
     assert set(table["step"]) == {0.5}
     narrow = make_record(task=regression((-1, 1)), labels=np.float32([-0.55, 0.2, 0.75] * 4))
-    table = summarise(narrow)["labels"]
+    table = data_sets.summarise(narrow)["labels"]
     assert sorted(set(table["label"])) == [-0.6, 0.2, 0.8]
     assert set(table["step"]) == {0.2}
 
@@ -97,9 +86,9 @@ def counts(table, column, split):
     return dict(zip(part[column], part["samples"], strict=True))
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", data_sets.SPLITS)
 def test_lengths_and_durations(split):
-    tables = summarise(make_record())
+    tables = data_sets.summarise(make_record())
     rows = rows_of("standard", split)
     words = [WORDS[row] for row in rows]
     assert counts(tables["lengths"], "length", split) == {n: words.count(n) for n in set(words)}
@@ -108,21 +97,21 @@ def test_lengths_and_durations(split):
 
 
 def test_lengths_without_words_come_from_transcripts_or_features():
-    from_transcripts = summarise(make_record(words=None))["lengths"]
+    from_transcripts = data_sets.summarise(make_record(words=None))["lengths"]
     assert counts(from_transcripts, "length", "test") == {2: 2, 0: 1}
-    from_features = summarise(make_record(words=None, transcripts=None))["lengths"]
+    from_features = data_sets.summarise(make_record(words=None, transcripts=None))["lengths"]
     assert counts(from_features, "length", "test") == {1: 1, 2: 1, 3: 1}
     assert set(from_features["unit"]) == {"steps"}
 
 
 def test_without_times_there_are_no_durations():
-    assert summarise(make_record(times=None))["durations"].empty
+    assert data_sets.summarise(make_record(times=None))["durations"].empty
 
 
 def test_availability_counts_frames():
-    table = summarise(make_record())["availability"].set_index(["fold", "split", "features"])
+    table = data_sets.summarise(make_record())["availability"].set_index(["fold", "split", "features"])
     for fold in ("standard", "other-0"):
-        for split in SPLITS:
+        for split in data_sets.SPLITS:
             rows = rows_of(fold, split)
             audio = table.loc[(fold, split, "audio2")]
             lengths = [1 + row % 3 for row in rows]
@@ -137,21 +126,21 @@ def test_availability_counts_frames():
 
 def test_written_tables_hold_no_text_and_no_sample(tmp_path, monkeypatch):
     monkeypatch.setattr(data_sets, "build", lambda name, mirror, progress: make_record(name=name))
-    written = write_summary(tmp_path)
-    assert [path.stem for path in written] == list(TABLES)
+    written = data_sets.write_summary(tmp_path)
+    assert [path.stem for path in written] == list(data_sets.TABLES)
     text = "".join(path.read_text() for path in written)
     assert "secret" not in text
     assert "v1_2" not in text
-    assert set(read_summary("splits", tmp_path)["dataset"]) == set(data_sets.DATASETS)
+    assert set(data_sets.read_summary("splits", tmp_path)["dataset"]) == set(data_sets.DATASETS)
     first = {path.name: path.read_bytes() for path in written}
-    assert {path.name: path.read_bytes() for path in write_summary(tmp_path)} == first
+    assert {path.name: path.read_bytes() for path in data_sets.write_summary(tmp_path)} == first
 
 
 def test_unknown_or_absent_tables(tmp_path):
     with pytest.raises(UnknownNameError, match="did you mean splits"):
-        read_summary("split")
+        data_sets.read_summary("split")
     with pytest.raises(DataError, match=r"splits\.csv is missing"):
-        read_summary("splits", tmp_path)
+        data_sets.read_summary("splits", tmp_path)
 
 
 def test_command_line_says_what_is_missing(tmp_path, capsys):
@@ -163,11 +152,11 @@ def test_command_line_says_what_is_missing(tmp_path, capsys):
 
 
 def test_committed_tables_agree_with_each_other():
-    splits = read_summary("splits")
+    splits = data_sets.read_summary("splits")
     standard = splits[splits["fold"] == "standard"].set_index(["dataset", "split"])
     assert (standard["samples"] == standard[["negative", "neutral", "positive"]].sum(axis=1)).all()
     for name, datasets in (("labels", 5), ("lengths", 5), ("durations", 2)):
-        sums = read_summary(name).groupby(["dataset", "split"])["samples"].sum()
+        sums = data_sets.read_summary(name).groupby(["dataset", "split"])["samples"].sum()
         assert len(sums) == 3 * datasets
         pd.testing.assert_series_equal(sums, standard["samples"].reindex(sums.index))
 
@@ -175,7 +164,7 @@ def test_committed_tables_agree_with_each_other():
 @pytest.mark.real_data
 @pytest.mark.skipif(not os.environ.get("MMSA_LIB_MIRROR"), reason="MMSA_LIB_MIRROR is not set")
 def test_committed_tables_are_what_the_originals_give(tmp_path):
-    for path in write_summary(tmp_path, progress=False):
+    for path in data_sets.write_summary(tmp_path, progress=False):
         assert path.read_bytes() == (tables_folder("published") / "dataset_summary" / path.name).read_bytes(), path.name
 
 
@@ -187,8 +176,8 @@ def test_stores_are_counted_as_the_records_they_hold(tmp_path, monkeypatch):
     record = synthetic.build(samples=(12, 6, 6))
     record.name = "own"
     write_store(record, tmp_path / "stores" / "own.h5")
-    counted = count_stores(["own"])
-    for name, table in summarise(record).items():
+    counted = data_sets.count_stores(["own"])
+    for name, table in data_sets.summarise(record).items():
         if not table.empty:
             pd.testing.assert_frame_equal(counted[name], table)
     assert counted["durations"].empty
@@ -216,26 +205,26 @@ def test_pooling_counts_observed_frames_only():
     data = split(3, 0)
     data.data.observed["text"][0, 1] = False
     data.data.observed["text"][2] = False
-    pooled = pooled_features(data)
+    pooled = data_sets.pooled_features(data)
     kept = data.data.features["text"][0, [0, 2]].double().mean(0)
     np.testing.assert_allclose(pooled[0], kept, rtol=1e-6)
     np.testing.assert_allclose(pooled[2], 0)
 
 
 def test_ridge_finds_a_linear_signal_and_none_where_there_is_none():
-    strong = ridge_metrics({"train": split(200, 0), "test": split(100, 1)})
-    nothing = ridge_metrics({"train": split(200, 0, weight=0), "test": split(100, 1, weight=0)})
+    strong = data_sets.ridge_metrics({"train": split(200, 0), "test": split(100, 1)})
+    nothing = data_sets.ridge_metrics({"train": split(200, 0, weight=0), "test": split(100, 1, weight=0)})
     assert strong["corr"] > 0.9
     assert strong["mae"] < 0.5 * nothing["mae"]
 
 
 def test_ridge_refuses_an_emotion_task():
     with pytest.raises(ConfigError, match="emotion"):
-        ridge_metrics({"train": split(5, 0, task=emotions(["happy"])), "test": split(5, 1)})
+        data_sets.ridge_metrics({"train": split(5, 0, task=emotions(["happy"])), "test": split(5, 1)})
 
 
 def test_leak_check_reports_each_split_beside_its_majority():
-    table = leak_check({"train": split(200, 0), "test": split(50, 1)}).set_index("split")
+    table = data_sets.leak_check({"train": split(200, 0), "test": split(50, 1)}).set_index("split")
     labels = split(50, 1).labels
     positive = float((labels >= 0).float().mean())
     assert table.loc["test", "majority"] == pytest.approx(max(positive, 1 - positive))

@@ -7,18 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from companion.hrlf import (
-    agreement,
-    agreement_trace,
-    decoder_shares,
-    encode,
-    flat,
-    frf_alone,
-    linear_cka,
-    scale_agreement,
-    swapped_sentiment,
-    translation_errors,
-)
+from companion import hrlf
 from mmsa_lib.data import load
 from mmsa_lib.data.missing import stochastic_validation
 from mmsa_lib.errors import ConfigError, DataError
@@ -55,35 +44,35 @@ def slow_cka(x, y):
 
 def test_cka_against_gram_matrices():
     x, y = normal(7, 3), normal(7, 4, seed=1)
-    assert linear_cka(x, y) == pytest.approx(slow_cka(x, y), rel=1e-9)
-    assert linear_cka(y, x) == pytest.approx(linear_cka(x, y), rel=1e-9)
+    assert hrlf.linear_cka(x, y) == pytest.approx(slow_cka(x, y), rel=1e-9)
+    assert hrlf.linear_cka(y, x) == pytest.approx(hrlf.linear_cka(x, y), rel=1e-9)
 
 
 def test_cka_sees_no_rotation_scale_or_shift_but_chance():
     x = normal(50, 4)
     turned = 3 * x @ torch.linalg.qr(normal(4, 4, seed=2))[0] + 5
-    assert linear_cka(x, turned) == pytest.approx(1, abs=1e-9)
+    assert hrlf.linear_cka(x, turned) == pytest.approx(1, abs=1e-9)
     stretched = x * torch.tensor([10.0, 1, 1, 1])
-    assert linear_cka(x, stretched) < 0.9
-    assert 0 < linear_cka(x, normal(50, 4, seed=3)) < 0.3
+    assert hrlf.linear_cka(x, stretched) < 0.9
+    assert 0 < hrlf.linear_cka(x, normal(50, 4, seed=3)) < 0.3
 
 
 def test_cka_of_a_constant_and_of_other_shapes():
-    assert math.isnan(linear_cka(normal(5, 2), torch.ones(5, 3)))
+    assert math.isnan(hrlf.linear_cka(normal(5, 2), torch.ones(5, 3)))
     for x, y in ((normal(5, 2), normal(4, 2)), (normal(5), normal(5)), (normal(1, 2), normal(1, 2))):
         with pytest.raises(DataError, match="CKA compares"):
-            linear_cka(x, y)
+            hrlf.linear_cka(x, y)
 
 
 def test_agreement_of_known_cases():
     t = normal(40, 3)
-    same = agreement(t, t)
+    same = hrlf.agreement(t, t)
     assert (same["cka"], same["cosine"], same["distance"]) == pytest.approx((1, 1, 0))
     assert same["cka_shuffled"] < 0.3
-    constant = agreement(t, t.mean(0).expand_as(t) + 1e-9 * normal(40, 3, seed=1))
+    constant = hrlf.agreement(t, t.mean(0).expand_as(t) + 1e-9 * normal(40, 3, seed=1))
     assert constant["distance"] == pytest.approx(1, abs=1e-6)
-    assert agreement(t, -t)["cosine"] == pytest.approx(-1, abs=1e-2)
-    assert agreement(t, -t)["cka"] == pytest.approx(1)
+    assert hrlf.agreement(t, -t)["cosine"] == pytest.approx(-1, abs=1e-2)
+    assert hrlf.agreement(t, -t)["cka"] == pytest.approx(1)
 
 
 def test_agreement_row_by_row():
@@ -95,7 +84,7 @@ def test_agreement_row_by_row():
         cosines.append(sum(a * b for a, b in zip(u, v, strict=True)) / math.hypot(*u) / math.hypot(*v))
         far.append(math.dist(x, y))
         spread.append(math.hypot(*u))
-    found = agreement(t, s)
+    found = hrlf.agreement(t, s)
     assert found["cosine"] == pytest.approx(sum(cosines) / 6)
     assert found["distance"] == pytest.approx(sum(far) / sum(spread))
 
@@ -113,30 +102,32 @@ def method(valid):
 
 def test_scales_are_compared_sample_by_sample(method, valid):
     inputs = {"complete": valid, "incomplete": stochastic_validation(valid)}
-    found = scale_agreement(method, valid, inputs)
+    found = hrlf.scale_agreement(method, valid, inputs)
     assert found[["input", "scale"]].to_numpy().tolist() == [[name, i] for name in inputs for i in (1, 2, 3)]
     method.eval()
     with torch.no_grad():
         for row in found.itertuples():
             t = method.teacher(valid.data).scales("concat")[row.scale - 1]
             s = method.student(inputs[row.input].data).scales("concat")[row.scale - 1]
-            assert row.cka == pytest.approx(linear_cka(t, s), rel=1e-4)
-            assert row.distance == pytest.approx(agreement(t, s)["distance"], rel=1e-4)
+            assert row.cka == pytest.approx(hrlf.linear_cka(t, s), rel=1e-4)
+            assert row.distance == pytest.approx(hrlf.agreement(t, s)["distance"], rel=1e-4)
 
 
 def test_a_copy_of_the_teacher_agrees_until_input_is_missing(method, valid):
     method.student.load_state_dict(method.teacher.state_dict())
-    found = scale_agreement(method, valid, {"complete": valid, "incomplete": stochastic_validation(valid)})
+    found = hrlf.scale_agreement(method, valid, {"complete": valid, "incomplete": stochastic_validation(valid)})
     by = found.groupby("input")[["cka", "distance"]].mean()
     assert by.loc["complete"].tolist() == pytest.approx([1, 0], abs=1e-5)
     assert by.loc["incomplete", "distance"] > 0.1
 
 
 def test_a_trace_through_a_history(method, valid):
-    table = scale_agreement(method, valid, {"complete": valid})
-    rows = [{"phase": "student", "epoch": 4, "split": "oracle", "name": k, "value": v} for k, v in flat(table).items()]
+    table = hrlf.scale_agreement(method, valid, {"complete": valid})
+    rows = [
+        {"phase": "student", "epoch": 4, "split": "oracle", "name": k, "value": v} for k, v in hrlf.flat(table).items()
+    ]
     rows += [{"phase": "student", "epoch": 4, "split": "train", "name": "z_sd/text", "value": 0.5}]
-    found = agreement_trace(pd.DataFrame(rows), ["cka"])
+    found = hrlf.agreement_trace(pd.DataFrame(rows), ["cka"])
     assert found.columns.tolist() == ["epoch", "input", "scale", "measure", "value"]
     assert found["value"].tolist() == table["cka"].tolist()
     assert found["scale"].tolist() == [1, 2, 3]
@@ -146,10 +137,10 @@ def test_no_teacher_and_other_samples(valid):
     torch.manual_seed(0)
     alone = create("hrlf", valid.dims, valid.task, no_teacher=True, **SMALL)
     with pytest.raises(ConfigError, match="no_teacher=True"):
-        scale_agreement(alone, valid, {})
+        hrlf.scale_agreement(alone, valid, {})
     method = create("hrlf", valid.dims, valid.task, **SMALL)
     with pytest.raises(DataError, match="'few' holds other samples"):
-        scale_agreement(method, valid, {"few": valid.select(torch.arange(5))})
+        hrlf.scale_agreement(method, valid, {"few": valid.select(torch.arange(5))})
 
 
 NETWORK = {"width": 8, "heads": 2, "feedforward": 16, "qu_dim": 4}
@@ -170,7 +161,7 @@ def network(data):
 
 @pytest.fixture
 def encoding(network, data):
-    return encode(network, data["valid"])
+    return hrlf.encode(network, data["valid"])
 
 
 class Only(torch.nn.Module):
@@ -193,7 +184,7 @@ def mean_distance(x, y):
 
 
 def test_batches_are_joined_in_order_and_without_dropout(network, data, encoding):
-    again = encode(network, data["valid"], batch_size=7)
+    again = hrlf.encode(network, data["valid"], batch_size=7)
     torch.testing.assert_close(again.states, encoding.states)
     torch.testing.assert_close(again.inner, encoding.inner)
     torch.testing.assert_close(again.raw, encoding.raw)
@@ -203,7 +194,7 @@ def test_batches_are_joined_in_order_and_without_dropout(network, data, encoding
 
 
 def test_translation_and_reconstruction_pair_by_pair(network, encoding):
-    found = by_pair(translation_errors(network, encoding))
+    found = by_pair(hrlf.translation_errors(network, encoding))
     assert list(found) == PAIRS
     with torch.no_grad():
         for (a, b), row in found.items():
@@ -221,20 +212,20 @@ def test_a_constant_answer_has_an_error_of_one(network, encoding):
             return encoding.states["audio"].mean(0).expand(len(sentiment), -1)
 
     network.decoder = Constant()
-    found = by_pair(translation_errors(network, encoding))
+    found = by_pair(hrlf.translation_errors(network, encoding))
     assert found["text", "audio"].translation == pytest.approx(1, rel=1e-5)
     assert found["text", "vision"].translation > 1
 
 
 def test_states_that_coincide_have_no_error(network, data):
     torch.nn.init.zeros_(network.encoders["text"].blocks[-1].norms[1].weight)
-    found = by_pair(translation_errors(network, encode(network, data["valid"])))
+    found = by_pair(hrlf.translation_errors(network, hrlf.encode(network, data["valid"])))
     assert math.isnan(found["audio", "text"].translation)
     assert not math.isnan(found["text", "audio"].translation)
 
 
 def test_shares_against_a_loop(network, encoding):
-    found = by_pair(decoder_shares(network, encoding, samples=6))
+    found = by_pair(hrlf.decoder_shares(network, encoding, samples=6))
     assert list(found) == PAIRS
     chosen = range(0, 24, 4)
     with torch.no_grad():
@@ -253,19 +244,19 @@ def test_shares_against_a_loop(network, encoding):
 def test_a_decoder_that_reads_one_part_follows_it(network, data, part):
     """Its translation also carries the sentiment of the sample that this part came from."""
     network.decoder = Only(part)
-    train, valid = encode(network, data["train"]), encode(network, data["valid"])
-    shares = decoder_shares(network, valid)
+    train, valid = hrlf.encode(network, data["train"]), hrlf.encode(network, data["valid"])
+    shares = hrlf.decoder_shares(network, valid)
     assert shares[part].min() == pytest.approx(1)
     assert shares["interaction"].abs().max() < 1e-9
-    follows = swapped_sentiment(network, train, data["train"].labels, valid)
+    follows = hrlf.swapped_sentiment(network, train, data["train"].labels, valid)
     other = {"sentiment": "specific", "specific": "sentiment"}[part]
     own = follows[follows["source"] == follows["target"]]
     assert own[f"follows_{part}"].abs().mean() > own[f"follows_{other}"].abs().mean()
 
 
 def test_swapped_readings_against_a_loop(network, data, encoding):
-    train, labels = encode(network, data["train"]), data["train"].labels
-    found = by_pair(swapped_sentiment(network, train, labels, encoding, seed=3))
+    train, labels = hrlf.encode(network, data["train"]), data["train"].labels
+    found = by_pair(hrlf.swapped_sentiment(network, train, labels, encoding, seed=3))
     other = derangement(24, generator=torch.Generator().manual_seed(3)).tolist()
     assert all(i != j for i, j in enumerate(other))
     one = torch.ones(40, 1, dtype=torch.float64)
@@ -291,23 +282,24 @@ def test_swapped_readings_against_a_loop(network, data, encoding):
 
 def test_without_a_decoder_there_is_nothing_to_measure(data):
     network = HRLFNetwork(data["train"].dims, 1, HRLFConfig(**NETWORK, no_frf=True))
-    encoding = encode(network, data["valid"])
-    for measure in (translation_errors, decoder_shares):
+    encoding = hrlf.encode(network, data["valid"])
+    for measure in (hrlf.translation_errors, hrlf.decoder_shares):
         with pytest.raises(ConfigError, match="no_frf=True"):
             measure(network, encoding)
 
 
 def test_wrong_sizes(network, data, encoding):
     with pytest.raises(DataError, match=r"sentiment has shape \(3,\).*24 samples"):
-        swapped_sentiment(network, encoding, torch.zeros(3), encoding)
+        hrlf.swapped_sentiment(network, encoding, torch.zeros(3), encoding)
     with pytest.raises(DataError, match="two samples or more, got 1"):
-        decoder_shares(network, encoding, samples=1)
+        hrlf.decoder_shares(network, encoding, samples=1)
 
 
 def test_factorization_alone_collapses_and_detached_targets_slow_it():
     widths = {"text": 6, "audio": 5, "vision": 4}
     printed, detached = (
-        frf_alone((0, 40, 80), detach_targets=flag, widths=widths, batch_size=32, length=3) for flag in (False, True)
+        hrlf.frf_alone((0, 40, 80), detach_targets=flag, widths=widths, batch_size=32, length=3)
+        for flag in (False, True)
     )
     assert printed["step"].tolist() == [0, 40, 80]
     assert set(printed["targets"]) == {"as printed"}
@@ -325,7 +317,7 @@ def test_factorization_alone_leaves_the_random_state_alone_and_repeats():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    one = frf_alone((1,), widths={"text": 3, "audio": 3}, batch_size=4, length=2)
+    one = hrlf.frf_alone((1,), widths={"text": 3, "audio": 3}, batch_size=4, length=2)
     assert torch.equal(torch.rand(2), expected)
-    assert one.equals(frf_alone((1,), widths={"text": 3, "audio": 3}, batch_size=4, length=2))
-    assert not one.equals(frf_alone((1,), widths={"text": 3, "audio": 3}, batch_size=4, length=2, seed=1))
+    assert one.equals(hrlf.frf_alone((1,), widths={"text": 3, "audio": 3}, batch_size=4, length=2))
+    assert not one.equals(hrlf.frf_alone((1,), widths={"text": 3, "audio": 3}, batch_size=4, length=2, seed=1))

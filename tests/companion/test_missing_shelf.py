@@ -13,30 +13,6 @@ from sklearn.metrics import f1_score as sklearn_f1
 
 from companion import missing
 from companion.__main__ import main
-from companion.missing import (
-    IEMOCAP_COUNTS,
-    METRICS,
-    PAPER_ORDER,
-    against_constants,
-    always_one_sign,
-    augmentation_effects,
-    benchmark_table,
-    best_constants,
-    control_effects,
-    curated_cells,
-    levels_of,
-    mask_agreement,
-    masks_from_one_seed,
-    never_this_emotion,
-    printed_metrics,
-    printed_subsets,
-    run_states,
-    subset_table,
-    summaries_of,
-    with_training,
-    write,
-    wrong_f1_with_swapped_arguments,
-)
 from mmsa_lib.data.missing import frame_masks
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import DataError
@@ -80,7 +56,7 @@ def copied(runs, tmp_path):
 
 def listed(folder):
     found = collect(folder)
-    return run_states(folder, found.assign(table="synthetic"))
+    return missing.run_states(folder, found.assign(table="synthetic"))
 
 
 def fail(folder, source, error, **changes):
@@ -98,17 +74,19 @@ def test_all_cells_of_all_runs_are_kept_and_rounded(runs, tmp_path, capsys):
     assert capsys.readouterr().out.split() == ["missing_synthetic.csv", "missing_spread.csv", "missing_runs.csv"]
     table = read_results(tmp_path / "missing_synthetic.csv")
     expected = collect(runs / "missing").query("split == 'test'")
-    expected = expected[expected["metric"].isin(METRICS)].reset_index(drop=True)
+    expected = expected[expected["metric"].isin(missing.METRICS)].reset_index(drop=True)
     keys = ["run_id", "method", "protocol", "level", "metric"]
     merged = table.merge(expected, on=keys, suffixes=("", "_all"))
     assert len(merged) == len(table) == len(expected)
     np.testing.assert_allclose(merged["value"], merged["value_all"], atol=5.1e-5)
     assert {"acc5", "acc2_neg_nonneg"}.isdisjoint(table["metric"])
-    assert augmentation_effects(summaries_of(table))["name"].tolist() == ["text_only", "early_fusion"] * 3
+    assert (
+        missing.augmentation_effects(missing.summaries_of(table))["name"].tolist() == ["text_only", "early_fusion"] * 3
+    )
 
 
 def test_spread_is_that_of_the_stored_predictions(runs, tmp_path):
-    write(runs, tmp_path)
+    missing.write(runs, tmp_path)
     table = pd.read_csv(tmp_path / "missing_spread.csv", dtype={"level": str})
     assert set(table["protocol"]) == {"frames", "subsets", "rate"}
     assert not table.duplicated(["run_id", "protocol", "level"]).any()
@@ -148,7 +126,7 @@ def test_complete_input_that_differs_from_rate_0_is_refused(copied, tmp_path):
     files.write_table(source / files.METRICS, table.assign(value=table["value"].where(~wrong, 9.0)))
     write_manifest(source, files.RESULTS)
     with pytest.raises(DataError, match=r"has mae 9.0 under frames 0.0 and .* on complete input"):
-        curated_cells(collect(copied), tmp_path / "x.csv")
+        missing.curated_cells(collect(copied), tmp_path / "x.csv")
     assert not (tmp_path / "x.csv").exists()
 
 
@@ -193,7 +171,7 @@ def by_label(table):
 
 
 def test_rows_are_named_and_ordered_for_readers():
-    rows = with_training(frame())
+    rows = missing.with_training(frame())
     order = rows[rows["training"] != ""].drop_duplicates(["name", "training"])[["name", "training"]]
     assert order.to_numpy().tolist() == [
         ["early_fusion", "plain"], ["early_fusion", "augmented"], ["hrlf, chosen weights", "augmented"],
@@ -201,12 +179,12 @@ def test_rows_are_named_and_ordered_for_readers():
     ]  # fmt: skip
     assert set(rows["data"]) == {"CMU-MOSI"}
     assert rows["method"].tolist()[-1] == "oracle_test_majority"
-    assert best_constants(frame(metric="mae")) == {"CMU-MOSI": 0.42}
+    assert missing.best_constants(frame(metric="mae")) == {"CMU-MOSI": 0.42}
 
 
 def test_each_protocol_in_one_number():
     rows = pd.concat([frame(metric="mae", seeds=(1, 2, 3)), frame(metric="mae", dataset="mmmo", seeds=(1, 2, 3))])
-    found = summaries_of(rows)
+    found = missing.summaries_of(rows)
     assert list(dict.fromkeys(zip(found["summary"], found["data"], strict=True))) == [
         (summary, data) for summary in missing.SUMMARIES.values() for data in ("CMU-MOSI", "ICT-MMMO")
     ]  # fmt: skip
@@ -216,18 +194,20 @@ def test_each_protocol_in_one_number():
         {"mean over rates 0 … .9": 0.7 - 0.09 + noise, "Avg. of subsets": 0.7 - 0.175 + noise,
          "mean over MR": 0.7 - 0.1 + noise}
     )  # fmt: skip
-    added = augmentation_effects(found)
+    added = missing.augmentation_effects(found)
     assert set(added["name"]) == {"early_fusion"}
     assert added["difference"].tolist() == pytest.approx([-0.1] * 6)
-    beyond = control_effects(found).query("name == 'hrlf, chosen weights'")
+    beyond = missing.control_effects(found).query("name == 'hrlf, chosen weights'")
     assert beyond["difference"].tolist() == pytest.approx([-0.1] * 6, abs=0.002)
     assert set(beyond["verdict"]) == {"better"}
-    level = levels_of(rows, "frames").query("data == 'ICT-MMMO' and name == 'early_fusion' and training == 'plain'")
+    level = missing.levels_of(rows, "frames").query(
+        "data == 'ICT-MMMO' and name == 'early_fusion' and training == 'plain'"
+    )
     assert level["mean"].tolist() == pytest.approx([0.92 - 0.02 * i for i in range(11)])
 
 
 def test_the_benchmark_table_has_every_protocol():
-    table = benchmark_table(frame(), "f1_neg_pos")
+    table = missing.benchmark_table(frame(), "f1_neg_pos")
     row = table.frame[table.frame["changes"] == json.dumps(AUGMENTED)].set_index("metric")["mean"]
     mean = 0.82  # .80 and the mean of the seeds' .01 and .03
     assert row["AUILC / range"] == pytest.approx(mean - 0.09)  # a line that falls by .18 over 0 … .9
@@ -244,12 +224,12 @@ def test_the_benchmark_table_has_every_protocol():
 
 
 def test_the_layout_of_the_paper():
-    table = subset_table(frame(), "f1_neg_pos")
-    assert tuple(text.split()[0] for text in table.blocks[0].header[-8:]) == PAPER_ORDER
+    table = missing.subset_table(frame(), "f1_neg_pos")
+    assert tuple(text.split()[0] for text in table.blocks[0].header[-8:]) == missing.PAPER_ORDER
     rows = {label: [cell.split()[0] for cell in cells[1:]] for label, cells in by_label(table).items()}
     assert rows["early_fusion"] == ["62.0", "67.0", "72.0", "77.0", "82.0", "87.0", "74.5", "92.0"]
     assert rows["constant_mean"] == ["42.0"] * 8
-    few = subset_table(frame(subsets=["text", "audio", "text+audio"]), "f1_neg_pos")
+    few = missing.subset_table(frame(subsets=["text", "audio", "text+audio"]), "f1_neg_pos")
     assert [cell.split()[0] for cell in by_label(few)["early_fusion"][1:]] == ["62.0", "67.0", "64.5", "72.0"]
 
 
@@ -257,7 +237,7 @@ def test_failed_runs_are_counted_beside_the_finished_ones():
     own = {"label": ["chosen_weights", "", ""], "changes": [json.dumps(WEIGHTS), "{}", "{}"], "data_options": MOSI}
     failed = pd.DataFrame({"run_id": list("abc"), "method": ["hrlf", "self_mm", "self_mm"], **own, "dataset": "mosi",
                            "fold": "standard", "seed": [5, 1, 3]})  # fmt: skip
-    rows = by_label(subset_table(frame(), "f1_neg_pos", failed))
+    rows = by_label(missing.subset_table(frame(), "f1_neg_pos", failed))
     assert rows["hrlf (chosen_weights)"][0] == "2, 1 failed"
     assert rows["self_mm"] == ("0, 2 failed", *["–"] * 8)
     assert rows["early_fusion"][0] == "2"
@@ -265,33 +245,33 @@ def test_failed_runs_are_counted_beside_the_finished_ones():
 
 def test_printed_numbers_stand_apart_and_are_those_of_the_paper():
     published = pd.read_csv(PUBLISHED)
-    table = printed_subsets(published, "HRLF Table 1", "mosi", {"f1": "F1"})
+    table = missing.printed_subsets(published, "HRLF Table 1", "mosi", {"f1": "F1"})
     lines = [line.split() for line in repr(table).splitlines()]
-    assert ["method", *PAPER_ORDER] in lines
+    assert ["method", *missing.PAPER_ORDER] in lines
     assert ["hrlf", "83.36", "69.47", "64.59", "83.82", "83.56", "75.62", "76.74", "84.15"] in lines
     assert "never compared" in table.title
     assert "GloVe 300" in table.title
-    four = printed_subsets(published, "HRLF Table 2", "iemocap", {"f1_happy": "happy", "f1_sad": "sad"})
+    four = missing.printed_subsets(published, "HRLF Table 2", "iemocap", {"f1_happy": "happy", "f1_sad": "sad"})
     assert "84.9/83.7" in repr(four)
     source = published.query("quoted_from == 'EMT-DLFR Table 6' and dataset == 'mosi'")
     few = source[~((source["method"] == source["method"].iloc[0]) & (source["metric"] == "mae"))]
-    assert "–" in repr(printed_metrics(few, "EMT-DLFR Table 6", "mosi"))
-    text = repr(printed_metrics(source, "EMT-DLFR Table 6", "mosi"))
+    assert "–" in repr(missing.printed_metrics(few, "EMT-DLFR Table 6", "mosi"))
+    text = repr(missing.printed_metrics(source, "EMT-DLFR Table 6", "mosi"))
     assert all(f"{value:g}" in text for value in source["value"])
 
 
 def test_mistakes_are_named():
     published = pd.read_csv(PUBLISHED)
     with pytest.raises(DataError, match="no run has test results of 'acc7'"):
-        benchmark_table(frame(), "acc7")
+        missing.benchmark_table(frame(), "acc7")
     with pytest.raises(DataError, match=r"several datasets \(mmmo, mosi\)"):
-        subset_table(pd.concat([frame(), frame(dataset="mmmo")]), "f1_neg_pos")
+        missing.subset_table(pd.concat([frame(), frame(dataset="mmmo")]), "f1_neg_pos")
     with pytest.raises(DataError, match="--protocols subsets"):
-        subset_table(frame().query("protocol != 'subsets'"), "f1_neg_pos")
+        missing.subset_table(frame().query("protocol != 'subsets'"), "f1_neg_pos")
     with pytest.raises(DataError, match="no published value on mosi is quoted from 'Table 9'"):
-        printed_subsets(published, "Table 9", "mosi", {"f1": "F1"})
+        missing.printed_subsets(published, "Table 9", "mosi", {"f1": "F1"})
     with pytest.raises(DataError, match="several settings on mosi"):
-        printed_metrics(published, "HRLF Table 1", "mosi")
+        missing.printed_metrics(published, "HRLF Table 1", "mosi")
 
 
 # --- hazards ---
@@ -303,40 +283,40 @@ def test_swapped_arguments_give_the_golden_value_and_that_of_scikit_learn():
     predictions = np.array([-3.4, 0.2, -0.5, -0.1, 0, 0.5, 2.5, 1.5, 3.6])
     truth, predicted = labels[kept] > 0, predictions[kept] > 0
     assert f1_score(predicted, truth) == pytest.approx(0.850794, abs=1e-6)
-    assert wrong_f1_with_swapped_arguments(predicted, truth) == pytest.approx(0.863492, abs=1e-6)
+    assert missing.wrong_f1_with_swapped_arguments(predicted, truth) == pytest.approx(0.863492, abs=1e-6)
     expected = sklearn_f1(predicted, truth, average="weighted")
-    assert wrong_f1_with_swapped_arguments(predicted, truth) == pytest.approx(expected)
+    assert missing.wrong_f1_with_swapped_arguments(predicted, truth) == pytest.approx(expected)
 
 
 def test_a_constant_gets_the_f1_of_its_class_when_swapped():
     truth, constant = np.array([1] * 578 + [0] * 422), np.ones(1000, int)
     of_its_class = 2 * 578 / (1000 + 578)
-    assert wrong_f1_with_swapped_arguments(constant, truth) == pytest.approx(of_its_class)
+    assert missing.wrong_f1_with_swapped_arguments(constant, truth) == pytest.approx(of_its_class)
     assert f1_score(constant, truth) == pytest.approx(0.578 * of_its_class)
 
 
 def test_one_mask_seed_hides_the_same_frames_in_all_modalities_of_equal_shape():
     valid = {"text": torch.ones(200, 50).bool(), "audio": torch.ones(200, 50).bool(), "vision": torch.ones(9, 7).bool()}
-    published = masks_from_one_seed(valid, 0.3, 1111)
-    assert mask_agreement(valid, published) == {"text/audio": 1.0}
+    published = missing.masks_from_one_seed(valid, 0.3, 1111)
+    assert missing.mask_agreement(valid, published) == {"text/audio": 1.0}
     own = frame_masks(valid, 0.3, torch.Generator().manual_seed(1111))
-    assert mask_agreement(valid, own)["text/audio"] == pytest.approx(0.3**2 + 0.7**2, abs=0.02)
+    assert missing.mask_agreement(valid, own)["text/audio"] == pytest.approx(0.3**2 + 0.7**2, abs=0.02)
 
 
 SPLITS = project_root() / "data" / "published" / "dataset_summary" / "splits.csv"
 
 
 def test_never_this_emotion_has_the_golden_values():
-    found = (100 * never_this_emotion()).round(2)
+    found = (100 * missing.never_this_emotion()).round(2)
     assert found["weighted"].to_dict() == {"happy": 80.59, "sad": 65.44, "angry": 64.87, "neutral": 47.41}
     assert found["macro"].to_dict() == {"happy": 46.45, "sad": 43.14, "angry": 43.00, "neutral": 38.26}
     assert found["swapped"].to_dict() == {"happy": 92.90, "sad": 86.27, "angry": 86.00, "neutral": 76.51}
     assert (found["positive"] == 0).all()
 
 
-@pytest.mark.parametrize("counts", [{"a": 3, "b": 5, "c": 4}, IEMOCAP_COUNTS])
+@pytest.mark.parametrize("counts", [{"a": 3, "b": 5, "c": 4}, missing.IEMOCAP_COUNTS])
 def test_never_this_emotion_is_that_of_scikit_learn(counts):
-    found, total = never_this_emotion(counts), sum(counts.values())
+    found, total = missing.never_this_emotion(counts), sum(counts.values())
     for name, count in counts.items():
         truth = np.array([1] * count + [0] * (total - count))
         never = np.zeros(total, int)
@@ -351,7 +331,7 @@ def test_never_this_emotion_is_that_of_scikit_learn(counts):
 )
 def test_one_sign_on_the_counts_of_the_real_test_splits(dataset, answer, right, swapped):
     splits = pd.read_csv(SPLITS).query("fold == 'standard' and split == 'test'").set_index("dataset")
-    found = 100 * always_one_sign(*splits.loc[dataset, ["negative", "positive"]]).loc[answer]
+    found = 100 * missing.always_one_sign(*splits.loc[dataset, ["negative", "positive"]]).loc[answer]
     assert found["weighted"] == pytest.approx(right, abs=0.005)
     assert found["swapped"] == pytest.approx(swapped, abs=0.005)
     assert found["accuracy"] > 50
@@ -362,15 +342,15 @@ def test_printed_cells_are_counted_against_their_own_column():
         {"method": "m", "setting": ["a", "b", "a", "a"], "metric": ["f1_x", "f1_x", "f1_y", "mae"],
          "value": [49.9, 50.0, 80.0, 1.0]}
     )  # fmt: skip
-    found = against_constants(table, {"f1_x": 0.5, "f1_y": 0.9})
+    found = missing.against_constants(table, {"f1_x": 0.5, "f1_y": 0.9})
     assert found["below"].tolist() == [True, False, True]
     assert found["floor"].tolist() == [50, 50, 90]
     with pytest.raises(DataError, match="no published row"):
-        against_constants(table, {"f1_z": 0.5})
+        missing.against_constants(table, {"f1_z": 0.5})
 
 
 def test_hrlf_happy_without_language_is_below_the_constant():
     rows = pd.read_csv(PUBLISHED).query("quoted_from == 'HRLF Table 2' and method == 'hrlf'")
-    floors = {f"f1_{name}": row["weighted"] for name, row in never_this_emotion().iterrows()}
-    found = against_constants(rows, floors).query("metric == 'f1_happy'").set_index("setting")
+    floors = {f"f1_{name}": row["weighted"] for name, row in missing.never_this_emotion().iterrows()}
+    found = missing.against_constants(rows, floors).query("metric == 'f1_happy'").set_index("setting")
     assert found.index[found["below"]].tolist() == ["subset={a}", "subset={v}", "subset={a,v}", "subset_avg6"]

@@ -49,7 +49,7 @@ def test_utterance_hatches_missing_steps_only():
 
 def test_bayes_errors_draws_one_bar_per_subset():
     frame = pd.DataFrame({"modalities": ["text", "text+audio"], "mae": [0.8, 0.6]})
-    bars = data_sets.bayes_errors(frame, "mae", "error", {"constant": 1.4}).axes[0].patches
+    bars = data_sets.bayes_errors(frame, "mae", "error").axes[0].patches
     assert [bar.get_width() for bar in bars] == [0.8, 0.6]
 
 
