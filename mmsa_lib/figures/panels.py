@@ -18,7 +18,6 @@ from mmsa_lib.figures import palette
 Style = Mapping[str, Any]
 """What matplotlib's ``plot`` takes; ``offset`` moves a mark off the middle of its line, ``label`` names it below."""
 
-FLOOR_DASHES = ("--", ":", "-.", (0, (1, 3)))
 VERDICTS: dict[str, Style] = {
     "better": {"color": palette.GREEN, "label": "better"},
     "worse": {"color": palette.VERMILLION, "label": "worse"},
@@ -60,8 +59,7 @@ def legend(figure: Figure, styles: Mapping[str, Style], columns: int = 3) -> Non
 def dots(
     frame: pd.DataFrame, marks: Mapping[str, Style], label: str | Mapping[str, str], *, columns: int = 0,
     shared: bool = True, floors: pd.DataFrame | None = None, title: str = "", width: float = 2.6, line: float = 0.3,
-    margin: float = 1.8, zero: bool = False, sharex: bool | str = False, lines: Sequence[str] = (),
-    panels: Sequence[str] = (),
+    zero: bool = False, sharex: bool | str = False, lines: Sequence[str] = (), panels: Sequence[str] = (),
 ) -> Figure:  # fmt: skip
     """Values on named lines, with the intervals that they have, in one panel or several.
 
@@ -75,7 +73,7 @@ def dots(
         shared: all panels have the same lines; otherwise each has its own, and is as high as they need.
         floors: ``baseline``, ``value`` and, for one panel only, ``panel``: grey lines for what needs no method.
         title: of the figure.
-        width, line, margin: of a panel, of a line, and of the names at the left, in inches.
+        width, line: of a panel and of a line, in inches.
         zero: draw a line at 0.
         sharex: of the panels.
         lines, panels: their order, by default that of the rows.
@@ -85,9 +83,8 @@ def dots(
     every = list(lines if len(lines) else dict.fromkeys(frame["name"]))
     names = {p: every if shared else list(dict.fromkeys(frame.loc[frame["panel"] == p, "name"])) for p in panels}
     heights = [0.75 + line * len(names[panel]) for panel in panels]
-    figure, axes = grid(
-        len(panels), columns or len(panels), width, heights, margin=margin, sharey=shared, sharex=sharex
-    )
+    columns = columns or len(panels)
+    figure, axes = grid(len(panels), columns, width, heights, margin=1.8, sharey=shared, sharex=sharex)
     most = frame["n"].max() if "n" in frame else 0
     for place, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
         part = frame[frame["panel"] == panel]
@@ -102,7 +99,7 @@ def dots(
                 if 0 < row.get("n", 0) < most:
                     _write_count(axis, height, row)
             axis.plot(rows["value"], [height] * len(rows), **style)
-        lowest = not shared or place + (columns or len(panels)) >= len(panels)
+        lowest = not shared or place + columns >= len(panels)
         axis.set(title=panel, xlabel=(label if isinstance(label, str) else label[panel]) if lowest else "")
         axis.grid(axis="y", visible=False)
         axis.set_yticks(range(len(names[panel])), names[panel])
@@ -185,8 +182,8 @@ def curves(
 def heatmap(
     panels: Mapping[str, pd.DataFrame], label: str = "", *, limits: tuple[float, float] | None = (0, 1),
     columns: int = 3, text: Callable[[float], str] = "{:.2f}".format,
-    emphasis: Callable[[float], bool] = lambda value: False, cmap: str = palette.SEQUENTIAL, xlabel: str = "",
-    ylabel: str = "", cell: tuple[float, float] = (0.8, 0.34), margin: float = 2.2,
+    emphasis: Callable[[float], bool] = lambda value: False, xlabel: str = "", ylabel: str = "",
+    cell: tuple[float, float] = (0.8, 0.34), margin: float = 2.2,
 ) -> Figure:  # fmt: skip
     """Tables as colours with their numbers in the fields; a dash where there is none.
 
@@ -197,7 +194,6 @@ def heatmap(
         columns: panels side by side.
         text: how a number is written.
         emphasis: which numbers stand in italics.
-        cmap: colour map.
         xlabel, ylabel: of the outer axes.
         cell: width and height of a field in inches.
         margin: room at the left, in inches.
@@ -211,7 +207,7 @@ def heatmap(
     low, high = limits or (None, None)
     for place, (axis, (title, table)) in enumerate(zip(axes, panels.items(), strict=True)):
         values = table.to_numpy(dtype=float)
-        image = axis.imshow(values, cmap=cmap, vmin=low, vmax=high, aspect="auto")
+        image = axis.imshow(values, cmap=palette.SEQUENTIAL, vmin=low, vmax=high, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             dark = sum(image.cmap(image.norm(value))[:3]) < 1.5 and not np.isnan(value)
             style = {"color": "white" if dark else "black", "style": "italic" if emphasis(value) else "normal"}
@@ -344,10 +340,8 @@ def _floors(axes: Sequence[Axes], panels: Sequence[str], floors: pd.DataFrame | 
     """Draw what needs no method in its panels; baseline to its style, for the legend."""
     if floors is None:
         return {}
-    names = dict.fromkeys(floors["baseline"])
-    styles = {
-        name: {"color": palette.GREY, "ls": dash, "lw": 1.2} for name, dash in zip(names, FLOOR_DASHES, strict=False)
-    }
+    dashes = zip(dict.fromkeys(floors["baseline"]), ("--", ":", "-.", (0, (1, 3))), strict=False)
+    styles = {name: {"color": palette.GREY, "ls": dash, "lw": 1.2} for name, dash in dashes}
     for axis, panel in zip(axes, panels, strict=True):
         here = floors[floors["panel"] == panel] if "panel" in floors else floors
         for row in here.itertuples():

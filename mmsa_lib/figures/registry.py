@@ -15,9 +15,9 @@ import pkgutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mmsa_lib.errors import ConfigError, DataError, unknown_name
 from mmsa_lib.figures.save import DEFAULT_FORMATS, SUFFIXES, figures_folder, save
@@ -31,19 +31,9 @@ if TYPE_CHECKING:
 Draw = TypeVar("Draw", bound=Callable[..., "Figure | tuple[Figure, pd.DataFrame]"])
 
 
-@dataclass(frozen=True)
-class RegisteredFigure:
-    """A figure of ``figures/``.
+class RegisteredFigure(NamedTuple):
+    """A figure of ``figures/``; ``draw`` returns it, or the pair of it and the table of the numbers as drawn."""
 
-    Attributes:
-        name: file name without suffix.
-        sources: CSV files below the project folder.
-        draw: takes one table per source, in their order; returns the figure, or the figure and the table of the
-            numbers as drawn.
-        title: one line that says what it shows.
-    """
-
-    name: str
     sources: tuple[str, ...]
     draw: Callable[..., Figure | tuple[Figure, pd.DataFrame]]
     title: str
@@ -73,7 +63,7 @@ def figure(name: str, sources: Sequence[str], title: str = "") -> Callable[[Draw
         if known is not None and (known.draw.__module__, known.draw.__name__) != (draw.__module__, draw.__name__):
             raise ConfigError(f"two figures are named {name!r}: {known.draw.__qualname__} and {draw.__qualname__}")
         words = title or (draw.__doc__ or "").split("\n")[0].replace("`", "")
-        FIGURES[name] = RegisteredFigure(name, tuple(sources), draw, words)
+        FIGURES[name] = RegisteredFigure(tuple(sources), draw, words)
         return draw
 
     return register
@@ -122,7 +112,12 @@ def redraw(
         if name not in known:
             raise unknown_name("figure", name, known)
     for name in chosen:
-        _redraw_one(known[name], Path(root or project_root()), folder, formats)
+        paths = [Path(root or project_root()) / source for source in known[name].sources]
+        tables = [read_source(path, name) for path in paths]
+        with style():
+            drawn = known[name].draw(*tables)
+        picture, data = drawn if isinstance(drawn, tuple) else (drawn, None)
+        save(picture, name, paths, data, folder, formats=formats)
     return chosen
 
 
@@ -149,15 +144,6 @@ def check(folder: Path | str | None = None, *, root: Path | str | None = None) -
     return differences
 
 
-def _redraw_one(entry: RegisteredFigure, base: Path, folder: Path | str | None, formats: Sequence[str]) -> None:
-    paths = [base / source for source in entry.sources]
-    tables = [read_source(path, entry.name) for path in paths]
-    with style():
-        drawn = entry.draw(*tables)
-    picture, data = drawn if isinstance(drawn, tuple) else (drawn, None)
-    save(picture, entry.name, paths, data, folder, formats=formats)
-
-
 def read_source(path: Path, name: str) -> pd.DataFrame:
     """The table of a source as figure ``name`` gets it.
 
@@ -181,10 +167,9 @@ def _version_hint(path: Path) -> str:
     """Says so where another matplotlib drew the committed figure, since then bytes cannot agree."""
     import matplotlib
 
-    try:
+    drawn_with = matplotlib.__version__
+    with suppress(OSError, ValueError, KeyError):
         drawn_with = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["versions"]["matplotlib"]
-    except (OSError, ValueError, KeyError):
-        return "; run `make figures`"
     if drawn_with == matplotlib.__version__:
         return "; run `make figures`"
     return f"; it was drawn with matplotlib {drawn_with}, here is {matplotlib.__version__} (see requirements.lock)"

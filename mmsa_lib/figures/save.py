@@ -36,7 +36,6 @@ def save(
     data: pd.DataFrame | None = None,
     folder: Path | str | None = None,
     *,
-    runs: Iterable[str] = (),
     formats: Iterable[str] = DEFAULT_FORMATS,
 ) -> list[Path]:
     """Write ``<name>.svg`` and ``<name>.png`` (or other ``formats``), the numbers ``<name>.csv`` and a ``<name>.json``.
@@ -50,7 +49,6 @@ def save(
         sources: CSV files whose numbers are drawn. Ids in a column ``run_id`` go into the record.
         data: the numbers as drawn, one row per mark or line point; floats are written with 8 significant digits.
         folder: default ``figures/`` of the checkout, or ``figures`` in the folder of runs.
-        runs: further run ids, for figures drawn from runs directly.
         formats: of ``svg``, ``png`` and ``pdf``.
 
     Returns:
@@ -66,11 +64,12 @@ def save(
         if kind not in _METADATA:
             raise unknown_name("format of figures", kind, _METADATA)
     folder = Path(folder) if folder is not None else figures_folder()
-    record = _record(name, [Path(source) for source in sources], runs)
+    record = _record(name, [Path(source) for source in sources])
     files = {f".{kind}": folder / f"{name}.{kind}" for kind in (*formats, "csv", "json")}
     with style():
         for kind in formats:
-            _draw(figure, files[f".{kind}"], kind, {**_METADATA[kind], "Title": name})
+            with atomic_path(files[f".{kind}"]) as temporary:
+                figure.savefig(temporary, format=kind, metadata={**_METADATA[kind], "Title": name})
     if data is None:
         files.pop(".csv").unlink(missing_ok=True)  # of an earlier version of this figure
     else:
@@ -84,23 +83,20 @@ def figures_folder() -> Path:
     return (project_root() or runs_folder()) / "figures"
 
 
-def _draw(figure: Figure, path: Path, kind: str, metadata: dict[str, str | None]) -> None:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=kind, metadata=metadata)
-
-
-def _record(name: str, sources: list[Path], runs: Iterable[str]) -> dict[str, Any]:
+def _record(name: str, sources: list[Path]) -> dict[str, Any]:
     """What stands in ``<name>.json``."""
     import matplotlib
+    import pandas as pd
 
-    files, ids = [], set(map(str, runs))
+    files, ids = [], set()
     for path in sources:
         try:
             content = path.read_bytes()
         except OSError as error:
             raise DataError(f"source {path} of figure {name} cannot be read: {error.strerror}") from None
         files.append({"file": _public_name(path), "sha256": hashlib.sha256(content).hexdigest()})
-        ids |= _run_ids(path)
+        if path.suffix == ".csv" and "run_id" in pd.read_csv(path, nrows=0):
+            ids |= set(pd.read_csv(path, usecols=["run_id"], dtype=str)["run_id"].dropna())
     versions = {"mmsa-lib": __version__, "matplotlib": matplotlib.__version__}
     return {"figure": name, "sources": files, "runs": sorted(ids), "versions": versions}
 
@@ -110,11 +106,3 @@ def _public_name(path: Path) -> str:
     root = project_root()
     path = path.resolve()
     return path.relative_to(root).as_posix() if root is not None and path.is_relative_to(root) else path.name
-
-
-def _run_ids(path: Path) -> set[str]:
-    import pandas as pd
-
-    if path.suffix != ".csv" or "run_id" not in pd.read_csv(path, nrows=0).columns:
-        return set()
-    return set(pd.read_csv(path, usecols=["run_id"], dtype=str)["run_id"].dropna())

@@ -31,17 +31,11 @@ def use_style() -> None:
     """
     import matplotlib
 
-    shell = _notebook_shell()
-    if shell is not None:
-        shell.run_line_magic("matplotlib", "inline")
-    matplotlib.rcParams.update(_parameters())
-
-
-def _notebook_shell():
-    """The kernel's shell, or ``None`` outside of a notebook."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return shell if hasattr(shell, "kernel") else None
+    if hasattr(shell, "kernel"):
+        shell.run_line_magic("matplotlib", "inline")
+    matplotlib.rcParams.update(_parameters())
 
 
 def _parameters() -> dict:

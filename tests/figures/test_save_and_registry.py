@@ -50,11 +50,11 @@ def demo(project, monkeypatch):
 def test_files_record_and_data(project):
     table = pd.read_csv(project / "data" / "points.csv")
     source = project / "data" / "points.csv"
-    files = save(draw(table), "demo", [source], table[["x", "y"]], project / "figures", runs=["ccc"])
+    files = save(draw(table), "demo", [source], table[["x", "y"]], project / "figures")
     assert [path.name for path in files] == ["demo.svg", "demo.png", "demo.csv", "demo.json"]
     record = json.loads(files[-1].read_text())
     assert record["sources"] == [{"file": "points.csv", "sha256": hashlib.sha256(source.read_bytes()).hexdigest()}]
-    assert record["runs"] == ["aaa", "bbb", "ccc"]
+    assert record["runs"] == ["aaa", "bbb"]
     assert record["versions"]["matplotlib"] == matplotlib.__version__
     assert files[2].read_text() == "x,y\n0,1\n1,0.33333333\n"
     assert b"<dc:date>" not in files[0].read_bytes()
