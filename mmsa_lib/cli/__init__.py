@@ -102,7 +102,11 @@ def _run(argv: Sequence[str] | None) -> int:
     words = sys.argv[1:] if argv is None else argv
     try:
         args = build_parser().parse_args(words)
-        _check_folder()
+        try:
+            os.getcwd()  # without this, libraries below (MKL) would end the process without a word
+        except OSError as error:
+            why = f"the current folder can't be used ({error.strerror}); change to another one (cd)"
+            raise ConfigError(why) from None
         return args.handler(args)
     except SystemExit as end:  # argparse ends the process after --help, --version and usage errors
         return end.code if isinstance(end.code, int) else 0
@@ -119,14 +123,6 @@ def _run(argv: Sequence[str] | None) -> int:
             traceback.print_exc()
         _complain(_unforeseen(error, " ".join(words[:2])))
         return 2
-
-
-def _check_folder() -> None:
-    """Refuse a current folder that is gone: libraries below (MKL) would end the process without a word."""
-    try:
-        os.getcwd()
-    except OSError as error:
-        raise ConfigError(f"the current folder can't be used ({error.strerror}); change to another one (cd)") from None
 
 
 def _unforeseen(error: Exception, command: str) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsa_lib.cli.data_masks import add_options, show_masks
-from mmsa_lib.cli.output import answer, say
+from mmsa_lib.cli.output import add_command, answer, say
 
 if TYPE_CHECKING:
     from mmsa_lib.data.record import DatasetRecord
@@ -41,18 +40,25 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     """Add ``data`` and its subcommands."""
     data = subparsers.add_parser("data", help="list, inspect, check, build and import data sets")
     commands = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
-    _add(commands, "list", list_names, "list what is known, built and imported")
-    info = _add(commands, "info", info_of, "show shapes, folds, classes, missingness, terms and fingerprint")
+    add_command(commands, "list", list_names, "list what is known, built and imported")
+    info = add_command(commands, "info", info_of, "show shapes, folds, classes, missingness, terms and fingerprint")
     info.add_argument("name", metavar="NAME", help="a data set, or the path of a store")
-    check = _add(commands, "check", check_one, "look for what would break training or falsify a result")
+    check = add_command(commands, "check", check_one, "look for what would break training or falsify a result")
     check.add_argument("name", metavar="FILE_OR_NAME", help="a data set, or the path of a store")
-    add_options(_add(commands, "masks", show_masks, "list missing-modality protocols, or draw and show frozen masks"))
-    build = _add(commands, "build", build_one, "build a public data set from its original files")
+    masks = add_command(commands, "masks", show_masks, "list missing-modality protocols, or draw and show frozen masks")
+    masks.add_argument("name", nargs="?", metavar="NAME", help="a data set; without one, the protocols are listed")
+    masks.add_argument("--fold", default="standard", metavar="F", help="a fold of it (default: standard)")
+    masks.add_argument("--split", choices=("train", "valid", "test"), default="test", help="default: test")
+    masks.add_argument(
+        "--protocols", nargs="+", default=["frames", "subsets", "rate"], metavar="P",
+        help="whose masks are shown, and drawn where there are none yet (default: frames subsets rate)",
+    )  # fmt: skip
+    build = add_command(commands, "build", build_one, "build a public data set from its original files")
     build.add_argument("name", metavar="NAME", help="a data set of 'mmsa-lib data list'")
     build.add_argument("--mirror", type=Path, metavar="DIR", help="take the originals from here (MMSA_LIB_MIRROR)")
     build.add_argument("--quiet", action="store_true", help="show no progress")
     _add_target(build)
-    bring = _add(commands, "import", import_one, "bring an official file or a table of your own into the store")
+    bring = add_command(commands, "import", import_one, "bring an official file or a table of your own into the store")
     bring.epilog = TABLE_FORM
     bring.add_argument("layout", choices=tuple(READERS), help="; ".join(f"{k}: {v[1]}" for k, v in READERS.items()))
     bring.add_argument("file", type=Path, metavar="FILE", help="the file (mfn: the folder)")
@@ -97,12 +103,16 @@ def list_names(args: argparse.Namespace) -> int:
 
 def info_of(args: argparse.Namespace) -> int:
     """``data info``."""
-    from mmsa_lib.cli.data_text import info_lines
     from mmsa_lib.data.record import describe
+    from mmsa_lib.data.registry import store_path
+    from mmsa_lib.data.store import read_store
 
-    record, path = _open(args.name)
+    record, path = _generated(args.name), None
+    if record is None:
+        path = store_path(args.name)
+        record = read_store(path)
     found = {**describe(record), "path": path and str(path)}
-    return answer(args, found, info_lines(found))
+    return answer(args, found, _info_lines(found))
 
 
 def check_one(args: argparse.Namespace) -> int:
@@ -184,6 +194,28 @@ def import_one(args: argparse.Namespace) -> int:
     return _answer_stored(args, record, target, "imported")
 
 
+def show_masks(args: argparse.Namespace) -> int:
+    """``data masks``."""
+    from mmsa_lib.evaluation.protocols import PROTOCOLS, protocol
+
+    if args.name is None:
+        known = {name: entry.description for name, entry in PROTOCOLS.items()}
+        return answer(args, {"protocols": known}, [f"{name:<17} {text}" for name, text in known.items()])
+    names = [protocol(name).name for name in args.protocols]
+    from mmsa_lib.data.loading import load
+
+    data = load(args.name, args.fold)[args.split]
+    rows = [row for name in names for row in _mask_rows(data, name)]
+    lines = [f"{'protocol':<17} {'level':<18} {'frames observed':<32} samples with nothing"]
+    for row in rows:
+        shares = "  ".join(f"{m} {share:.3f}" for m, share in row["observed"].items())
+        lines.append(f"{row['protocol']:<17} {row['level']:<18} {shares:<32} {row['empty_samples']}")
+    files = {row["protocol"]: row["file"] for row in rows}
+    lines += [f"{name}: {file}" for name, file in files.items()]
+    facts = {"name": args.name, "fold": args.fold, "split": args.split, "cells": rows}
+    return answer(args, facts, lines)
+
+
 @contextmanager
 def _one_line(what: Path | str) -> Iterator[None]:
     """Let what no reader foresaw be one line too: it names ``what`` was read and asks for a report."""
@@ -200,13 +232,6 @@ def _one_line(what: Path | str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise DataError(f"{what} can't be read ({reason}); please report this with what the file is") from error
-
-
-def _add(commands: Any, name: str, handler: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
-    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else there")
-    parser.set_defaults(handler=handler)
-    return parser
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
@@ -249,12 +274,8 @@ def _task(args: argparse.Namespace) -> Task | None:
 
     if args.metrics and not args.range:
         raise ConfigError("--metrics needs --range LOW HIGH")
-    if args.emotions:
-        return emotions(args.emotions)
-    if args.classes:
-        return classes(args.classes)
     if not args.range:
-        return None
+        return emotions(args.emotions) if args.emotions else classes(args.classes) if args.classes else None
     low, high = args.range
     if low < high and not args.metrics and not has_metrics(low, high):
         raise ConfigError(
@@ -270,17 +291,6 @@ def _generated(name: str) -> DatasetRecord | None:
     from mmsa_lib.data.sources import synthetic
 
     return synthetic.build() if name == SYNTHETIC and name not in stored() else None
-
-
-def _open(name: str) -> tuple[DatasetRecord, Path | None]:
-    from mmsa_lib.data.registry import store_path
-    from mmsa_lib.data.store import read_store
-
-    record = _generated(name)
-    if record is not None:
-        return record, None
-    path = store_path(name)
-    return read_store(path), path
 
 
 def _up_to_date(target: Path, name: str) -> DatasetRecord | None:
@@ -303,8 +313,92 @@ def _up_to_date(target: Path, name: str) -> DatasetRecord | None:
 
 
 def _answer_stored(args: argparse.Namespace, record: DatasetRecord, path: Path, done: str) -> int:
-    from mmsa_lib.cli.data_text import stored_lines
     from mmsa_lib.data.record import describe
 
     found = {**describe(record), "path": str(path), "result": done}
-    return answer(args, found, stored_lines(found))
+    return answer(args, found, _stored_lines(found))
+
+
+def _mask_rows(data, name: str) -> list[dict[str, Any]]:
+    """One row per level: which share of valid frames is observed, and how many samples have nothing left."""
+    from mmsa_lib.data.missing import MASK_SEED, mask_path, presence
+    from mmsa_lib.evaluation.protocols import COMPLETE, cells
+
+    path = "" if name == COMPLETE else str(mask_path(data, name, MASK_SEED))
+    rows = []
+    for level, part in cells(data, name):
+        observed, valid = part.data.observed, part.data.valid
+        shares = {m: float(observed[m].sum() / valid[m].sum()) for m in part.modalities}
+        empty = int((~presence(observed).any(-1)).sum())
+        rows.append({"protocol": name, "level": level, "observed": shares, "empty_samples": empty, "file": path})
+    return rows
+
+
+def _info_lines(found: dict[str, Any]) -> list[str]:
+    """All that is known about a data set, as lines of text."""
+    task = found["task"]
+    names = f"{task['kind']} {', '.join(task['names'])}"
+    aim = f"regression on {task['range']}" if task["kind"] == "regression" else names
+    lines = [
+        f"{found['name']}: {found['samples']} samples of {found['videos']} videos; {aim}; metrics {task['metrics']}",
+        f"  file         {found['path'] or 'none (generated when loaded)'}",
+        f"  fingerprint  {found['fingerprint']}",
+        f"  texts        {_texts(found)}",
+    ]
+    if found["unimodal_labels"]:
+        lines.append(f"  also labels  per modality: {', '.join(found['unimodal_labels'])}")
+    if found["factors"]:
+        lines.append(f"  factors      {', '.join(f'{name} ({width})' for name, width in found['factors'].items())}")
+    lines += ["folds", *(line for fold, splits in found["folds"].items() for line in _fold(fold, splits))]
+    lines += ["features", *(line for name, features in found["features"].items() for line in _features(name, features))]
+    lines += ["loaded by default", *(f"  {fold}: {_pairs(names)}" for fold, names in found["defaults"].items())]
+    lines += _list("repaired", [f"{what}: {count}" for what, count in found["repairs"].items()])
+    lines += _list("notes", found["notes"]) + _list("sources", found["sources"])
+    lines += _list("citation", [found["citation"]]) + _list("terms", [found["terms"]])
+    return lines
+
+
+def _stored_lines(found: dict[str, Any]) -> list[str]:
+    """What was built or imported: where it is, what was repaired and what should be known."""
+    lines = [f"{found['name']} {found['result']}: {found['samples']} samples in {found['path']}"]
+    lines.append(f"fingerprint {found['fingerprint']}")
+    lines += _list("repaired", [f"{what}: {count}" for what, count in found["repairs"].items()])
+    return lines + _list("notes", found["notes"])
+
+
+def _fold(name: str, splits: dict[str, Any]) -> list[str]:
+    lines = [f"  {name}"]
+    for split, part in splits.items():
+        absent = f"; absent: {_pairs(part['absent'])}" if part["absent"] else ""
+        size = f"{part['samples']} samples, {part['videos']} videos"
+        lines.append(f"    {split:5}  {size}; {_pairs(part['classes'])}{absent}")
+    return lines
+
+
+def _features(name: str, features: dict[str, Any]) -> list[str]:
+    lengths = features["lengths"]
+    spread = f"{lengths['min']} / {lengths['median']:g} / {lengths['max']}"
+    missing = f"{features['missing_frames']} of {features['frames']} frames missing"
+    shape = f"{features['modality']}, {features['width']} per {features['level']}, length min / median / max {spread}"
+    lines = [f"  {name}: {shape}, {missing}, {features['absent_samples']} samples absent"]
+    if features["label_trained_on"]:
+        lines.append(f"    trained on the labels of {features['label_trained_on']}: leaks where those are evaluated")
+    return [*lines, f"    {features['description']}"] if features["description"] else lines
+
+
+def _texts(found: dict[str, Any]) -> str:
+    texts = found["texts"]
+    parts = ["transcripts"] if texts["transcripts"] else []
+    parts += [f"also {language}" for language in texts["other_languages"]]
+    parts += [f"{texts['timed_words']} words with times"] if texts["timed_words"] else []
+    parts += [f"token ids of {texts['token_ids']}"] if texts["token_ids"] else []
+    return ", ".join(parts) or "none"
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items()) or "nothing"
+
+
+def _list(title: str, entries: list[str]) -> list[str]:
+    entries = [entry for entry in entries if entry]
+    return [title, *(f"  {entry}" for entry in entries)] if entries else []

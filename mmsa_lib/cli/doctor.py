@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmsa_lib.cli.output import print_json
+from mmsa_lib.cli.output import add_command, print_json
 from mmsa_lib.errors import MMSAError
 
 READ_ONLY = "READ-ONLY"
@@ -16,9 +16,7 @@ READ_ONLY = "READ-ONLY"
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     """Add ``doctor``."""
-    parser = subparsers.add_parser("doctor", help="show versions, devices, data and folders; find what is wrong")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.set_defaults(handler=doctor)
+    add_command(subparsers, "doctor", doctor, "show versions, devices, data and folders; find what is wrong")
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -41,10 +39,9 @@ def _examine(check: Callable[[], str]) -> dict[str, Any]:
     try:
         found = check()
         return {"ok": True, "state": READ_ONLY if READ_ONLY in found else "ok", "found": found}
-    except MMSAError as error:
-        return {"ok": False, "state": "BROKEN", "found": str(error)}
     except Exception as error:
-        return {"ok": False, "state": "BROKEN", "found": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+        kind = "" if isinstance(error, MMSAError) else f"{type(error).__name__}: "
+        return {"ok": False, "state": "BROKEN", "found": f"{kind}{' '.join(str(error).split())}"}
 
 
 def _versions() -> str:

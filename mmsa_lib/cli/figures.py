@@ -8,8 +8,6 @@ from pathlib import Path
 from mmsa_lib.cli.output import answer
 from mmsa_lib.errors import ConfigError
 
-LIST = "list"
-
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     """Add ``figures``."""
@@ -27,7 +25,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def figures(args: argparse.Namespace) -> int:
     """List, redraw or check."""
-    if args.names == [LIST]:
+    if args.names == ["list"]:
         return _list(args)
     if args.json:
         raise ConfigError("--json belongs to 'figures list'")

@@ -7,7 +7,7 @@ import re
 import sys
 from typing import Any
 
-from mmsa_lib.cli.output import answer
+from mmsa_lib.cli.output import add_command, answer
 from mmsa_lib.errors import ConfigError, unknown_name
 from mmsa_lib.methods import METHODS, create
 
@@ -16,14 +16,10 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     """Add ``methods`` and its subcommands."""
     parser = subparsers.add_parser("methods", help="list the methods, or show the values of one with their sources")
     commands = parser.add_subparsers(dest="methods_command", required=True, metavar="COMMAND")
-    listed = commands.add_parser("list", help="what each method is, which modalities it takes and what it predicts")
-    listed.set_defaults(handler=list_methods)
-    info = commands.add_parser("info", help="every value of a method's config: default, meaning and source")
+    add_command(commands, "list", list_methods, "what each method is, which modalities it takes and what it predicts")
+    info = add_command(commands, "info", info_of, "every value of a method's config: default, meaning and source")
     info.add_argument("method", metavar="METHOD", help="a method")
     info.add_argument("--dataset", metavar="D", help="with the values that are known for this data set")
-    info.set_defaults(handler=info_of)
-    for command in (listed, info):
-        command.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def list_methods(args: argparse.Namespace) -> int:

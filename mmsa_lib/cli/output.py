@@ -7,7 +7,7 @@ import codecs
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,6 +43,18 @@ def any_encoding() -> Iterator[None]:
         for stream, errors in changed:
             if not stream.closed:
                 stream.reconfigure(errors=errors)
+
+
+def add_command(
+    commands: argparse._SubParsersAction, name: str, handler: Callable[[argparse.Namespace], int], help: str,
+    description: str = "", json: str = "print one JSON document on stdout and nothing else there",
+) -> argparse.ArgumentParser:  # fmt: skip
+    """A new command with its handler and, unless ``json`` (its help) is empty, ``--json``."""
+    parser = commands.add_parser(name, help=help, description=description or f"{help[0].upper()}{help[1:]}.")
+    parser.set_defaults(handler=handler)
+    if json:
+        parser.add_argument("--json", action="store_true", help=json)
+    return parser
 
 
 def print_json(content: Any) -> None:

@@ -6,25 +6,22 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmsa_lib.cli.output import say
+from mmsa_lib.cli.output import add_command, say
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     """Add ``predict``."""
-    parser = subparsers.add_parser(
-        "predict",
-        help="apply the model of a finished run",
-        description="Write id, label and prediction of every sample as CSV. Audio and vision are standardised by the "
-        "training split of the data set that is given.",
+    more = (
+        "Write id, label and prediction of every sample as CSV. Audio and vision are standardised by the training "
+        "split of the data set that is given."
     )
-    add = parser.add_argument
+    add = add_command(subparsers, "predict", predict, "apply the model of a finished run", more, json="").add_argument
     add("run", metavar="RUN", help="folder of a finished run, or its identifier")
     add("--dataset", metavar="NAME", help="a data set (default: the run's own)")
     add("--fold", metavar="F", help="a fold of it (default: the run's own)")
     add("--split", choices=("train", "valid", "test"), default="test", help="default: test")
     add("--runs", type=Path, metavar="DIR", help="where to look for an identifier")
     add("--out", type=Path, metavar="CSV", help="write here instead of to stdout")
-    parser.set_defaults(handler=predict)
 
 
 def predict(args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsa_lib.cli.output import print_json, say, say_undefined
+from mmsa_lib.cli.output import add_command, print_json, say, say_undefined
 from mmsa_lib.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -27,18 +27,15 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     """Add ``results`` and its subcommands."""
     parser = subparsers.add_parser("results", help="tables over finished runs, comparisons, and their export")
     commands = parser.add_subparsers(dest="results_command", required=True, metavar="COMMAND")
-    table = commands.add_parser("table", help="mean, deviation and interval over seeds, with constant baselines")
-    against = commands.add_parser(
-        "compare", help="every method and configuration against one of them, paired over seeds"
-    )
-    export = commands.add_parser(
-        "export", help="write chosen rows as a small CSV, or as a LaTeX, HTML or Markdown table"
-    )
-    for command, handler in ((table, show), (against, compare), (export, write)):
-        command.add_argument(
-            "source", type=Path, metavar="FOLDER_OR_CSV", help="a folder of runs, or an exported table"
-        )
-        command.set_defaults(handler=handler)
+    words = "mean, deviation and interval over seeds, with constant baselines"
+    table = add_command(commands, "table", show, words)
+    words = "every method and configuration against one of them, paired over seeds"
+    against = add_command(commands, "compare", compare, words)
+    words = "write chosen rows as a small CSV, or as a LaTeX, HTML or Markdown table"
+    export = add_command(commands, "export", write, words, json="")
+    for command in (table, against, export):
+        source = "a folder of runs, or an exported table"
+        command.add_argument("source", type=Path, metavar="FOLDER_OR_CSV", help=source)
     table.add_argument(
         "--metrics", "--metric", nargs="+", metavar="KEY", help="which metrics (default: all but macro averages)"
     )
@@ -79,7 +76,6 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     for command in (table, against):
         command.add_argument("--format", choices=SUFFIXES.values(), help="default: by the suffix of --out, else text")
         command.add_argument("--out", type=Path, metavar="FILE", help="write here instead of to stdout")
-        command.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def show(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsa_lib.cli.output import answer, print_json, say, say_undefined
+from mmsa_lib.cli.output import add_command, answer, print_json, say, say_undefined
 from mmsa_lib.errors import ConfigError, MMSAError, unknown_name
 from mmsa_lib.methods import METHODS
 
@@ -23,12 +23,9 @@ CONSTANT = "constant"
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     """Add ``train``."""
-    parser = subparsers.add_parser(
-        "train",
-        help="train a method, one run per seed, and show its test metrics",
-        description="Train a method, one run per seed. A finished run is not repeated; an interrupted one is resumed.",
-    )
-    add = parser.add_argument
+    words = "train a method, one run per seed, and show its test metrics"
+    more = "Train a method, one run per seed. A finished run is not repeated; an interrupted one is resumed."
+    add = add_command(subparsers, "train", train, words, more).add_argument
     add("method", metavar="METHOD", help="a method, or 'constant' for the constant baselines alone")
     add("--dataset", default="synthetic", metavar="D", help="a data set (default: synthetic)")
     add("--fold", default="standard", metavar="F", help="a fold of it (default: standard)")
@@ -55,8 +52,6 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     add("--metrics", nargs="+", metavar="KEY", help="which metrics to show (default: all but macro averages)")
     add("--force", action="store_true", help="repeat finished runs from the start")
     add("--quiet", action="store_true", help="show no progress")
-    add("--json", action="store_true", help="print one JSON document")
-    parser.set_defaults(handler=train)
 
 
 def train(args: argparse.Namespace) -> int:
@@ -123,11 +118,10 @@ def _metrics_of(config: RunConfig) -> list[str]:
 
     if config.dataset == SYNTHETIC:
         task = emotions(EMOTIONS) if config.data.get("task") == "emotions" else regression()
-        labels = torch.zeros(2, len(task.names)) if task.names else torch.zeros(2)
     else:
         folder = config.data.get("folder")
-        record = read_store(store_path(config.dataset, folder and Path(folder)), ())
-        task, labels = record.task, torch.as_tensor(record.labels[:2])
+        task = read_store(store_path(config.dataset, folder and Path(folder)), ()).task
+    labels = torch.zeros((2, len(task.names)) if task.kind == "emotions" else 2)
     return list(task_metrics(task, task.shape_prediction(torch.zeros(len(labels), task.outputs)), labels))
 
 
