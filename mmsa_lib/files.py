@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import tempfile
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +32,10 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         DataError: the folder can't be created or written, or the disk is full; names the path and the remedy.
     """
     target = Path(target)
-    temporary: Path | None = None
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
-        os.chmod(
-            temporary, 0o666 & ~_umask()
-        )  # mkstemp makes files private; a result should be as readable as any other
+        temporary.touch(exist_ok=False)
         yield temporary
         _flush(temporary)  # else a crash of the machine may keep the name and lose the content
         os.replace(temporary, target)
@@ -49,7 +43,7 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
     except OSError as error:
         raise DataError(f"cannot write {target}: {_reason(target, error)}") from error
     finally:
-        if temporary is not None and temporary.exists():
+        with suppress(OSError):
             temporary.unlink()
 
 
@@ -148,11 +142,6 @@ def level_name(level: float | str) -> str:
         return str(level)
 
 
-def remove_tree(folder: Path) -> None:
-    """Delete ``folder`` and what is in it; no error where there is none."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def _flush(path: Path) -> None:
     """Wait until ``path`` is on the disk."""
     try:
@@ -174,21 +163,8 @@ def _reason(target: Path, error: OSError) -> str:
     if blocking is not None:
         return f"{blocking} is a file, not a folder; choose another folder"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{error.strerror}; choose another folder{_variable(target)}"
+        places = {"MMSA_LIB_MASKS": masks_folder, "MMSA_LIB_RUNS": runs_folder, "MMSA_LIB_DATA": data_root}
+        ways = (f" with {name}" for name, of in places.items() if target.absolute().is_relative_to(of().absolute()))
+        option = " or --out" if target.parent == stores_folder() else ""
+        return f"{error.strerror}; choose another folder{next(ways, '')}{option}"
     return f"{error.strerror or error}; free space or choose another folder"
-
-
-def _variable(target: Path) -> str:
-    """How the folder of ``target`` is chosen."""
-    places = {"MMSA_LIB_MASKS": masks_folder, "MMSA_LIB_RUNS": runs_folder, "MMSA_LIB_DATA": data_root}
-    for variable, place in places.items():
-        if target.absolute().is_relative_to(place().absolute()):
-            option = " or --out" if target.parent == stores_folder() else ""
-            return f" with {variable}{option}"
-    return ""
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -28,10 +28,9 @@ def data_root() -> Path:
     Raises:
         ConfigError: the user has no home folder; names the variable to set.
     """
-    chosen, root = _chosen("MMSA_LIB_DATA"), project_root()
-    if chosen is not None:
+    if chosen := _chosen("MMSA_LIB_DATA"):
         return chosen
-    if root is not None:
+    if root := project_root():
         return root / "data"
     if os.environ.get("XDG_CACHE_HOME"):
         return Path(os.environ["XDG_CACHE_HOME"]) / "mmsa_lib"
@@ -46,22 +45,9 @@ def stores_folder() -> Path:
     return data_root() / "stores"
 
 
-def downloads_folder() -> Path:
-    """Where original files are kept after their checksum was verified."""
-    return data_root() / "downloads"
-
-
-def cache_folder() -> Path:
-    """Where derived features (text embeddings) are kept; safe to delete."""
-    return data_root() / "cache"
-
-
 def masks_folder() -> Path:
     """Where frozen masks are kept: ``MMSA_LIB_MASKS``, else ``masks/`` of the data root."""
-    chosen = _chosen("MMSA_LIB_MASKS")
-    if chosen is not None:
-        return chosen
-    return data_root() / "masks"
+    return _chosen("MMSA_LIB_MASKS") or data_root() / "masks"
 
 
 def tables_folder(kind: str = "results", chosen: Path | str = "", holding: str = "*.csv") -> Path:
@@ -97,11 +83,7 @@ def tables_folder(kind: str = "results", chosen: Path | str = "", holding: str =
 
 def runs_folder() -> Path:
     """Default folder of runs: ``MMSA_LIB_RUNS``, else ``runs/`` of the checkout, else ``runs`` below the data root."""
-    chosen = _chosen("MMSA_LIB_RUNS")
-    if chosen is not None:
-        return chosen
-    root = project_root()
-    return (root or data_root()) / "runs"
+    return _chosen("MMSA_LIB_RUNS") or (project_root() or data_root()) / "runs"
 
 
 def _chosen(variable: str) -> Path | None:

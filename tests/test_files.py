@@ -57,10 +57,10 @@ def test_a_folder_that_may_only_be_read_is_answered_with_its_variable(tmp_path, 
     monkeypatch.setenv("MMSA_LIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("MMSA_LIB_MASKS", raising=False)
 
-    def refuse(**_):
+    def refuse(*_, **__):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    monkeypatch.setattr("pathlib.Path.touch", refuse)
     with pytest.raises(DataError) as caught:
         write_text(tmp_path / place, "")
     assert str(caught.value) == f"cannot write {tmp_path / place}: {os.strerror(code)}; {said}"

@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mmsa_lib.errors import DataError, unknown_name
-from mmsa_lib.paths import downloads_folder
+from mmsa_lib.paths import data_root
 
 RAW_HOST = "https://raw.githubusercontent.com"
 MIRROR_VARIABLE = "MMSA_LIB_MIRROR"
@@ -122,7 +122,7 @@ def fetch(
             raise DataError(f"the mirror {folder} is not a folder; give one laid out like cmu-mosi/original/…")
         paths = {entry.name: _from_mirror(entry, folder) for entry in required}
     else:
-        folder = downloads_folder()
+        folder = data_root() / "downloads"
         paths = {entry.name: _from_network(entry, folder, progress) for entry in required}
     for entry in optional:
         if (folder / entry.local_path).is_file():

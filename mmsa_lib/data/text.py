@@ -29,7 +29,7 @@ from mmsa_lib.data.batch import BERT_UNKNOWN
 from mmsa_lib.data.hdf5 import add_array, is_sealed, read_hdf5, write_hdf5
 from mmsa_lib.data.record import DatasetRecord, FeatureSet, Level
 from mmsa_lib.errors import ConfigError, DataError
-from mmsa_lib.paths import cache_folder
+from mmsa_lib.paths import data_root
 from mmsa_lib.threads import cpu_threads
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def _cached(level: Level, transcripts: Sequence[str], model: str, max_length: in
     """
     key = [list(transcripts), text_model_fingerprint(model), level, max_length, _code_fingerprint()]
     name = hashlib.sha256(json.dumps(key, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
-    path = cache_folder() / "text" / f"{name}.h5"
+    path = data_root() / "cache" / "text" / f"{name}.h5"
     try:
         if path.is_file():
             with read_hdf5(path, "delete it") as file:

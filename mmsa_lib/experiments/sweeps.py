@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import sys
 import threading
 from collections import defaultdict
@@ -30,7 +31,7 @@ from mmsa_lib.experiments.kernels import Launcher, remove_leftovers
 from mmsa_lib.experiments.notebooks import CellFailure, execute
 from mmsa_lib.experiments.sweep_file import Point, choose, read_points
 from mmsa_lib.experiments.warm import DEFAULT_IMPORTS
-from mmsa_lib.files import atomic_path, remove_tree, write_text
+from mmsa_lib.files import atomic_path, write_text
 from mmsa_lib.paths import runs_folder
 
 DONE, POINT, RESULT, ERROR, NOTEBOOK = "DONE", "point.json", "result.json", "error.json", "notebook.ipynb"
@@ -167,7 +168,7 @@ def thread_variables(threads: int) -> dict[str, str]:
 def _execute(point: Point, runs: Path, variables: Mapping[str, str], launcher: Launcher | None, times: int) -> State:
     """Execute ``point`` in an empty folder and write down how that went, ``DONE`` last."""
     folder = point_folder(runs, point)
-    remove_tree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     content = {key: value for key, value in point.to_plain().items() if key != "unbuilt"}
     _write(folder / POINT, {**content, "notebook": Path(point.notebook).name})
     log = folder / "runs.log"

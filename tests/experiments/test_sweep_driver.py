@@ -1,6 +1,7 @@
 """A sweep from its first run to its last: what is executed, skipped, repeated and reported."""
 
 import json
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -185,11 +186,9 @@ class TestRunsOfTheLibrary:
         )
 
     def test_a_run_that_is_gone_is_made_again(self, swept):
-        from mmsa_lib.files import remove_tree
-
         folder, file, result = swept
         before = (folder / "runs" / result.points[1].state.runs[0] / "DONE").stat().st_mtime_ns
-        remove_tree(folder / "runs" / result.points[0].state.runs[0])
+        shutil.rmtree(folder / "runs" / result.points[0].state.runs[0])
         again = go(folder, file)
         assert [r.outcome for r in again.points] == ["ran", "finished before"]
         assert (folder / "runs" / result.points[1].state.runs[0] / "DONE").stat().st_mtime_ns == before
