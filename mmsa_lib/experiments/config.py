@@ -93,19 +93,6 @@ class RunConfig(BaseModel):
     def _seed_is_a_number(cls, value: Any, check: Callable[[Any], int]) -> int:
         return numbers_only(value, check(value))
 
-    @field_validator("method")
-    @classmethod
-    def _known_method(cls, value: str) -> str:
-        method_class(value)
-        return value
-
-    @field_validator("missing")
-    @classmethod
-    def _known_recipe(cls, value: str) -> str:
-        if value not in RECIPES:
-            raise unknown_name("missing recipe", value, RECIPES)
-        return value
-
     @field_validator("protocols")
     @classmethod
     def _known_protocols(cls, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -121,25 +108,29 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
+        method = method_class(self.method)
+        if self.missing not in RECIPES:
+            raise unknown_name("missing recipe", self.missing, RECIPES)
         check_data_options(self.dataset, self.data)
-        if self.missing != NO_MISSING and method_class(self.method).own_missing:
+        if self.missing != NO_MISSING and method.own_missing:
             raise ConfigError(
                 f"{self.method} makes training samples incomplete itself; leave missing={self.missing!r} out"
             )
         own = self.method_config
+        for key, needed in self._implied.items():
+            if self.data.get(key, needed) != needed:
+                raise ConfigError(
+                    f"data.{key}={self.data[key]!r} contradicts text_encoder='bert' with "
+                    f"text_model={own.text_model!r}; leave data.{key} out"
+                )
         if own.text_encoder == "bert":
-            for key, needed in (("text", "tokens"), ("text_model", own.text_model)):
-                if self.data.get(key, needed) != needed:
-                    raise ConfigError(
-                        f"data.{key}={self.data[key]!r} contradicts text_encoder='bert' with "
-                        f"text_model={own.text_model!r}; leave data.{key} out"
-                    )
-        elif "text_model" in self.config:
+            return self
+        if "text_model" in self.config:
             raise ConfigError(
                 f"config.text_model={own.text_model!r} has no effect without text_encoder='bert'; leave it out (the "
                 "model of frozen text is data.text_model)"
             )
-        elif self.data.get("text") == "tokens":
+        if self.data.get("text") == "tokens":
             raise ConfigError("data.text='tokens' needs a text encoder in the method: set text_encoder='bert'")
         return self
 

@@ -175,17 +175,6 @@ def run_identifier(resolved: dict[str, Any], marks: Mapping[str, str]) -> str:
     return digest({"resolved": resolved, **{name: marks[name] for name in FINGERPRINTS}})[:12]
 
 
-def check_run(folder: Path) -> None:
-    """Refuse a finished folder that does not hold what it claims.
-
-    Raises:
-        DataError: says what is wrong and what to do.
-    """
-    problem = run_problem(folder)
-    if problem:
-        raise DataError(f"{problem}; {REPEAT}")
-
-
 @cache
 def warn_once(text: str) -> None:
     """One line on stderr, the first time that it is to be said."""
@@ -205,15 +194,13 @@ def read_table(path: Path, columns: Iterable[str] = (), what: str = "table") -> 
         DataError: the file is missing or damaged, or lacks one of the ``columns``, so that it is no ``what``.
     """
     types = dict.fromkeys(METRIC_COLUMNS, str) | {"seed": "Int64", "value": float}
-    frame = described(
-        read_csv(path, (), what, dtype=types, keep_default_na=False, na_values={"value": [""], "seed": [""]}), path
-    )
-    check_columns(path, frame, columns, what)
+    empty = {"value": [""], "seed": [""]}
+    frame = read_csv(path, columns, what, dtype=types, keep_default_na=False, na_values=empty)
     return frame.assign(level=frame["level"].map(level_name)) if "level" in frame else frame
 
 
 def read_csv(path: Path | str, columns: Iterable[str] = (), what: str = "table", **options: Any) -> pd.DataFrame:
-    """Any CSV that this library wrote, with the ``columns`` that it must have.
+    """Any CSV that this library wrote, with the ``columns`` that it must have; one of 0.1.0 gets its present columns.
 
     Raises:
         DataError: the file is missing, damaged or something else.
@@ -222,18 +209,14 @@ def read_csv(path: Path | str, columns: Iterable[str] = (), what: str = "table",
         frame = pd.read_csv(path, **options)
     except (OSError, ValueError, OverflowError, TypeError) as error:
         raise DataError(f"{path} can't be read as a table ({' '.join(str(error).split())}); write it again") from error
-    check_columns(path, frame, columns, what)
-    return frame
-
-
-def check_columns(path: Path | str, frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
-    """Refuse a table that lacks one of the ``columns``, so that it is no ``what``."""
+    frame = _described(frame, Path(path))
     missing = [name for name in columns if name not in frame]
     if missing:
         raise DataError(f"{path} is no {what}: column {missing[0]!r} is missing")
+    return frame
 
 
-def described(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+def _described(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     """``frame`` with label, changes and data options, where version 0.1.0 wrote a display string alone.
 
     A run folder still says what the three were. Elsewhere the string is the label and, so that configurations stay
@@ -317,15 +300,12 @@ def damaged_files(folder: Path, needed: Iterable[str] = ()) -> list[str]:
         return [MANIFEST]
     if not set(needed) <= set(recorded):
         return [MANIFEST]
-    return [name for name, facts in recorded.items() if not _agrees(folder / name, facts)]
-
-
-def _agrees(path: Path, facts: dict) -> bool:
-    try:
-        # The size first: it costs nothing, and a cut file is the usual damage.
-        return path.stat().st_size == facts.get("size") and _facts(path) == facts
-    except OSError:
-        return False
+    agree = set()
+    for name, facts in recorded.items():
+        with suppress(OSError):  # the size first: it costs nothing, and a cut file is the usual damage
+            if (folder / name).stat().st_size == facts.get("size") and _facts(folder / name) == facts:
+                agree.add(name)
+    return [name for name in recorded if name not in agree]
 
 
 def _facts(path: Path) -> dict[str, int | str]:

@@ -155,8 +155,8 @@ class _Module(NamedTuple):
 
     statements: tuple[str, ...]
     defined: dict[str, str]
-    imported: frozenset[tuple[str, str]]
-    lazy: frozenset[str] = frozenset()
+    imported: set[tuple[str, str]]
+    lazy: set[str]
 
 
 @cache
@@ -164,7 +164,6 @@ def _read(source: str) -> _Module:
     statements: list[str] = []
     defined: dict[str, str] = {}
     imported: set[tuple[str, str]] = set()
-    lazy: set[str] = set()
     tree = parse(source)
     for node in _cleaned(tree.body, imported):
         if isinstance(node, ast.Import | ast.ImportFrom):  # one by one; of this package only what gets another name
@@ -177,12 +176,9 @@ def _read(source: str) -> _Module:
         if "__all__" not in names:
             statements.append(ast.unparse(ast.fix_missing_locations(node)))
             defined |= dict.fromkeys(names, statements[-1])
-    if "__getattr__" in defined:
-        texts = {
-            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        }
-        lazy = {text for text in texts if text.replace(".", "").isidentifier()}
-    return _Module(tuple(statements), defined, frozenset(imported), frozenset(lazy))
+    texts = {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    lazy = {text for text in texts if "__getattr__" in defined and text.replace(".", "").isidentifier()}
+    return _Module(tuple(statements), defined, imported, lazy)
 
 
 def _cleaned(body: list[ast.stmt], imported: set[tuple[str, str]]) -> list[ast.stmt]:
@@ -329,9 +325,9 @@ class _Walk:
             return ["builtin", value.__qualname__]
         if isinstance(value, torch.Tensor):
             content = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-            return ["tensor", str(value.dtype), list(value.shape), value.requires_grad, _sha(content)]
+            return ["tensor", str(value.dtype), list(value.shape), value.requires_grad, self.thing(content)]
         if isinstance(value, np.ndarray) and value.dtype != object:
-            return ["array", value.dtype.str, list(value.shape), _sha(value)]
+            return ["array", value.dtype.str, list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
         if type(value) is list:
             return ["list", *map(self.describe, value)]
         if type(value) in (dict, OrderedDict, types.MappingProxyType):
@@ -377,7 +373,7 @@ class _Walk:
 
     def function(self, function: types.FunctionType) -> Any:
         """Code, defaults, what is enclosed, and the globals that are named."""
-        cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
+        cells = _enclosed(function)
         foreign = self.library(function.__globals__.get("__name__", ""))
         if foreign:  # a decorator of another library encloses what it decorates
             inner = [cell for cell in cells if isinstance(cell, types.FunctionType | type)]
@@ -481,16 +477,17 @@ def _distribution(top: str) -> str:
 
 def _is_generated(value: Any) -> bool:
     """Whether a method was written by ``dataclass`` or ``namedtuple``."""
-    inner = [cell.cell_contents for cell in getattr(value, "__closure__", None) or () if _is_filled(cell)]
-    codes = [getattr(function, "__code__", None) for function in (value, *inner)]
+    codes = [getattr(function, "__code__", None) for function in (value, *_enclosed(value))]
     return any(code is not None and code.co_filename == "<string>" for code in codes)
 
 
-def _is_filled(cell: types.CellType) -> bool:
-    try:
-        return cell.cell_contents is not cell
-    except ValueError:
-        return False
+def _enclosed(function: Any) -> list[Any]:
+    """What a function encloses, as far as it has a value."""
+    found = []
+    for cell in getattr(function, "__closure__", None) or ():
+        with suppress(ValueError):
+            found.append(cell.cell_contents)
+    return found
 
 
 def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -499,7 +496,3 @@ def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _nested(constant)
-
-
-def _sha(content: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(content).tobytes()).hexdigest()

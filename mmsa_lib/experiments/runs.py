@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from mmsa_lib.evaluation.protocols import COMPLETE, STOCHASTIC, masks
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.config import NO_MISSING, RECIPES, RunConfig
 from mmsa_lib.experiments.fingerprint import PACKAGE, code_fingerprint, digest, own_code
-from mmsa_lib.files import level_name, remove_tree
+from mmsa_lib.files import level_name
 from mmsa_lib.methods import METHODS, create
 from mmsa_lib.methods.base import Method
 from mmsa_lib.paths import runs_folder
@@ -146,7 +146,7 @@ def run(
         target = Path(folder or runs_folder()) / facts["run_id"]
         with _locked(target):
             if force:
-                remove_tree(target)
+                shutil.rmtree(target, ignore_errors=True)
             finished_before = _is_whole(target)
             if not finished_before:
                 _prepare(target, config, facts, {"notebook": notebook, **_text_digest(data)})
@@ -165,7 +165,8 @@ def find_run(run: Path | str, folder: Path | str | None = None) -> RunResult:
     """
     for candidate in (Path(run), Path(folder or runs_folder()) / str(run)):
         if (candidate / files.DONE).is_file():
-            files.check_run(candidate)
+            if problem := files.run_problem(candidate):
+                raise DataError(f"{problem}; {files.REPEAT}")
             stored = files.read_json(candidate / files.CONFIG, config=dict)
             return RunResult(candidate.resolve(), RunConfig(**stored["config"]), finished_before=True)
     raise DataError(f"{run} is no finished run (a folder with {files.DONE} in it), nor the identifier of one")
@@ -403,7 +404,7 @@ def _prepare(target: Path, config: RunConfig, facts: dict[str, Any], more: dict[
             kept = checkpoint_files(target / files.CHECKPOINT)
     for file in target.iterdir() if target.is_dir() else ():
         if file.is_dir():
-            remove_tree(file)
+            shutil.rmtree(file, ignore_errors=True)
         elif file not in kept:
             file.unlink()
     content = {"run_id": facts["run_id"], "config": config.model_dump(mode="json"), "resolved": facts["resolved"]}
@@ -416,10 +417,14 @@ def _prepare(target: Path, config: RunConfig, facts: dict[str, Any], more: dict[
 def _train_and_evaluate(target, config: RunConfig, facts, method: Method, frozen: FrozenCells, progress: Show) -> None:
     """Train, predict every cell once and write the results."""
     size, train, test = config.settings.evaluation_batch_size, frozen.data["train"], frozen.data["test"]
+
+    def observe(method: Method) -> dict[str, float]:
+        return task_metrics(test.task, predict(method, test, size), test.labels.cpu())
+
     result = fit(
         method, train, frozen.validation, task=train.task, settings=config.settings, seed=config.seed,
         checkpoint=target / files.CHECKPOINT, augment=RECIPES[config.missing], progress=progress,
-        observe=partial(_test_metrics, test, size) if config.oracle else None,
+        observe=observe if config.oracle else None,
     )  # fmt: skip
     cells = frozen.predict(lambda part: predict(method, part, size))
     _write_results(target, config, facts, method, frozen.data, result, cells)
@@ -457,11 +462,6 @@ def _write_results(
         file.unlink()
     files.write_manifest(target, files.RESULTS)
     files.write_text(target / files.DONE, facts["run_id"] + "\n")
-
-
-def _test_metrics(test: Utterances, batch_size: int, method: Method) -> dict[str, float]:
-    """Test metrics of a method in training, for the record only."""
-    return task_metrics(test.task, predict(method, test, batch_size), test.labels.cpu())
 
 
 def _check_fits(result: RunResult, data: Utterances) -> None:

@@ -337,9 +337,7 @@ def _read(path: Path | str, columns: Sequence[str], what: str) -> pd.DataFrame:
     )  # fmt: skip
     types = dict.fromkeys(texts, str) | dict.fromkeys(COUNTS, "Int64") | {"constant": bool}
     empty = {name: [""] for name in columns if name not in texts}
-    table = files.read_csv(path, (), f"{what} of results", dtype=types, keep_default_na=False, na_values=empty)
-    table = files.described(table, Path(path))
-    files.check_columns(path, table, columns, f"{what} of results")
+    table = files.read_csv(path, columns, f"{what} of results", dtype=types, keep_default_na=False, na_values=empty)
     return table[list(columns)]
 
 

@@ -74,11 +74,17 @@ class TrainSettings(BaseModel):
         Raises:
             ConfigError: a CUDA device is asked for and there is none, or bfloat16 where an LSTM can't be trained in it.
         """
-        _refuse_bfloat16(self, method)
+        device = resolve_device(self.device)
+        recurrent = any(isinstance(module, torch.nn.LSTM) for module in method.modules())
+        if self.precision == "bfloat16" and device.type == "cpu" and recurrent and not bfloat16_lstm():
+            raise ConfigError(
+                f"precision='bfloat16': {method.id} has an LSTM, which this processor cannot train in bfloat16; "
+                "use precision=float32"
+            )
         named = ("batch_size", "max_epochs", "patience")
         used = {name: getattr(self, name) or getattr(method.config, name) for name in named}
         used["bucket"] = method.text_encoder is not None if self.bucket == "auto" else self.bucket
-        return TrainSettings(**{**self.model_dump(), **used, "device": str(resolve_device(self.device))})
+        return TrainSettings(**{**self.model_dump(), **used, "device": str(device)})
 
     def identity(self) -> dict[str, Any]:
         """The settings that can change a number."""
@@ -97,16 +103,6 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device={name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use device=cpu")
     return device
-
-
-def _refuse_bfloat16(settings: TrainSettings, method: Method) -> None:
-    if settings.precision != "bfloat16" or resolve_device(settings.device).type != "cpu":
-        return
-    if any(isinstance(module, torch.nn.LSTM) for module in method.modules()) and not bfloat16_lstm():
-        raise ConfigError(
-            f"precision='bfloat16': {method.id} has an LSTM, which this processor cannot train in bfloat16; "
-            "use precision=float32"
-        )
 
 
 @cache
