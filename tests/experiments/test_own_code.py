@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import linecache
+import os
 import subprocess
 import sys
 
@@ -256,7 +257,7 @@ def test_every_process_and_hash_seed_gives_the_same_mark(tmp_path):
     for seed in ("0", "1", "77"):
         done = subprocess.run(
             [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=300,
-            env={**__import__("os").environ, "PYTHONHASHSEED": seed},
+            env={**os.environ, "PYTHONHASHSEED": seed},
         )  # fmt: skip
         found.add(done.stdout)
     assert len(found) == 1

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from mmsa_lib.data.task import regression
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
 from mmsa_lib.experiments.config import RunConfig
 from mmsa_lib.experiments.options import parse_assignment, typed_value
@@ -47,6 +48,17 @@ def test_files_that_hold_no_configuration(tmp_path, text):
         ({"method": "self_mm", "data": {"tex": "words"}}, "data option of synthetic 'tex'; did you mean text"),
         ({"method": "self_mm", "data": {"standardise": "maybe"}}, "data.standardise='maybe'"),
         ({"method": "self_mm", "dataset": "mosi", "data": {"samples": [1, 1, 1]}}, "data option of mosi 'samples'"),
+        ({"method": "self_mm", "label": "two\nlines"}, "label"),
+        ({"method": "self_mm", "label": "a" * 101}, "label"),
+        ({"method": "text_only", "config": {"text_model": "nope/nope"}}, "no effect without text_encoder='bert'"),
+        ({"method": "text_only", "data": {"text": "tokens"}}, "set text_encoder='bert'"),
+        *(
+            (
+                {"method": "text_only", "config": {"text_encoder": "bert"}, "data": data},
+                "contradicts text_encoder='bert'",
+            )
+            for data in ({"text": "words"}, {"text_model": "another"}, {"text": None})
+        ),
     ],
 )
 def test_mistakes_are_one_clear_line(values, message):
@@ -55,23 +67,9 @@ def test_mistakes_are_one_clear_line(values, message):
     assert "\n" not in str(caught.value)
 
 
-class TestTextEncoder:
-    def test_fine_tuning_implies_tokens_of_the_same_model(self):
-        config = RunConfig(method="text_only", config={"text_encoder": "bert", "text_model": "some-model"})
-        assert config.load_options == {"text": "tokens", "text_model": "some-model"}
-
-    def test_a_text_model_without_effect_is_refused(self):
-        with pytest.raises(ConfigError, match="no effect without text_encoder='bert'"):
-            RunConfig(method="text_only", config={"text_model": "nope/nope"})
-
-    @pytest.mark.parametrize("data", [{"text": "words"}, {"text_model": "another"}, {"text": None}])
-    def test_contradictions_are_refused(self, data):
-        with pytest.raises(ConfigError, match="contradicts text_encoder='bert'"):
-            RunConfig(method="text_only", config={"text_encoder": "bert"}, data=data)
-
-    def test_tokens_need_an_encoder(self):
-        with pytest.raises(ConfigError, match="set text_encoder='bert'"):
-            RunConfig(method="text_only", data={"text": "tokens"})
+def test_fine_tuning_implies_tokens_of_the_same_model():
+    config = RunConfig(method="text_only", config={"text_encoder": "bert", "text_model": "some-model"})
+    assert config.load_options == {"text": "tokens", "text_model": "some-model"}
 
 
 def test_a_configuration_is_described_by_what_was_changed_and_nothing_else():
@@ -105,12 +103,6 @@ def test_stored_values_that_are_valid_no_more_are_described_as_they_are():
         RunConfig.describe_stored({**stored, "config": 7})
 
 
-@pytest.mark.parametrize("label", ["two\nlines", "a" * 101])
-def test_a_label_is_one_short_line(label):
-    with pytest.raises(ConfigError, match="label"):
-        RunConfig(method="self_mm", label=label)
-
-
 def test_names_for_printing():
     assert in_words(values_of('{"b": true, "a": 0.5}', '{"text": null}')) == "a=0.5; b=True; text=None"
     assert in_words(values_of("{}")) == ""
@@ -118,18 +110,12 @@ def test_names_for_printing():
 
 def test_resolved_holds_every_value_that_is_used(small_config):
     config = small_config()
-    method = create("text_only", {"text": 4}, _task(), **config.config)
+    method = create("text_only", {"text": 4}, regression(), **config.config)
     resolved = config.resolved(method)
     assert resolved["config"]["learning_rate"] == method.config.learning_rate
     assert resolved["settings"]["max_epochs"] == 2
     assert resolved["settings"]["device"] == "cpu"
     json.dumps(resolved)
-
-
-def _task():
-    from mmsa_lib.data.task import regression
-
-    return regression()
 
 
 class TestParseSettings:
@@ -145,7 +131,7 @@ class TestParseSettings:
         }
 
     @pytest.mark.parametrize(
-        ("item", "message"),
+        ("items", "message"),
         [
             ("learning_rate", "write key=value"),
             ("=3", "write key=value"),
@@ -162,15 +148,12 @@ class TestParseSettings:
             ("learning_rate=Infinity", "not finite"),
             ("max_length=long", "data.max_length='long'"),
             ("seed=3", "data.seed means the data's"),
+            ("patience=1 config.patience=2", "twice"),
         ],
     )
-    def test_mistakes(self, item, message):
+    def test_mistakes(self, items, message):
         with pytest.raises(ConfigError, match=message):
-            RunConfig.parse_settings("self_mm", [item])
-
-    def test_a_key_twice(self):
-        with pytest.raises(ConfigError, match="twice"):
-            RunConfig.parse_settings("self_mm", ["patience=1", "config.patience=2"])
+            RunConfig.parse_settings("self_mm", items.split())
 
     def test_generator_options_belong_to_the_synthetic_data_alone(self):
         assert RunConfig.parse_settings("self_mm", ["data.seed=3"], "synthetic")["data"] == {"seed": 3}
