@@ -74,7 +74,7 @@ class Checkpoint:
                 return None, f"{self.path.name} belongs to another run; starting clean"
             progress = Progress(**content["progress"])
             if progress.best_epoch:
-                self._load_best(progress)
+                self.best_state(progress)
         except DataError as error:
             return None, f"{error}; starting clean"
         self.content = content
@@ -84,7 +84,7 @@ class Checkpoint:
         """Put back what was read. The method's phase has been started, so that all its buffers exist."""
         content, self.content = self.content, None
         state = content["method"]
-        method.load_state_dict(self._load_best(progress) if state is None else state)
+        method.load_state_dict(self.best_state(progress) if state is None else state)
         method.load_training_state(content["training"])
         for name, optimizer in optimizers.items():
             optimizer.load_state_dict(content["optimizers"][name])
@@ -127,23 +127,22 @@ class Checkpoint:
         else:
             self.best = {name: value.to("cpu", copy=True) for name, value in state.items()}
 
-    def load_best(self, progress: Progress, method: Method) -> None:
-        """Put ``method`` into the state of its best epoch.
+    def best_state(self, progress: Progress) -> dict[str, Tensor]:
+        """Parameters and buffers of the best epoch.
 
         Raises:
             DataError: the file was damaged meanwhile.
         """
-        method.load_state_dict(self.best if self.path is None else self._load_best(progress))
-
-    def _best_path(self, progress: Progress) -> Path:
-        return self.path.with_name(f"{self.path.stem}.best-{progress.phase}-{progress.best_epoch}.pt")
-
-    def _load_best(self, progress: Progress) -> dict[str, Tensor]:
+        if self.path is None:
+            return self.best
         path = self._best_path(progress)
         content = _load(path)
         if content.get("identity") != self.identity:
             raise DataError(f"{path.name} belongs to another run")
         return content["state"]
+
+    def _best_path(self, progress: Progress) -> Path:
+        return self.path.with_name(f"{self.path.stem}.best-{progress.phase}-{progress.best_epoch}.pt")
 
 
 def checkpoint_files(path: Path) -> list[Path]:

@@ -180,7 +180,7 @@ class _Loop:
                     self.on_epoch(state)
         finally:
             self.reporter.close()
-        self.files.load_best(state, self.method)
+        self.method.load_state_dict(self.files.best_state(state))
         self.reporter.note(f"{phase} stopped: {state.stopped}; best epoch {state.best_epoch}")
 
     def train_epoch(self, phase: str, optimizers: Optimizers) -> dict[str, float]:
