@@ -4,10 +4,11 @@ import errno
 import json
 import math
 import multiprocessing
-import os
 import shutil
 import time
+from concurrent.futures import ProcessPoolExecutor
 from threading import Thread
+from unittest.mock import Mock
 
 import h5py
 import numpy as np
@@ -28,8 +29,7 @@ from mmsa_lib.methods.base import Method
 from mmsa_lib.methods.fusion_baselines import TextOnly
 
 WRITTEN = {
-    "config.json", "environment.json", "history.csv", "metrics.csv", "constants.csv", "spread.csv",
-    "predictions.h5",
+    "config.json", "environment.json", "history.csv", "metrics.csv", "constants.csv", "spread.csv", "predictions.h5",
     "model.safetensors", "manifest.json", "DONE",
 }  # fmt: skip
 
@@ -110,8 +110,7 @@ def test_a_finished_run_that_lost_content_is_made_again(finished, small_config, 
     """What a machine leaves that lost its power: the names are there, the content is not."""
     path = finished.folder / name
     good = path.read_bytes()
-    lost = {"empty": b"", "half": good[: len(good) // 2], "zeros": bytes(len(good))}[damage]
-    path.write_bytes(lost)
+    path.write_bytes({"empty": b"", "half": good[: len(good) // 2], "zeros": bytes(len(good))}[damage])
     again = run(small_config(), tmp_path, progress="none")
     assert not again.finished_before
     assert f"{name} in {finished.folder} lost its content" in capsys.readouterr().err
@@ -121,11 +120,15 @@ def test_a_finished_run_that_lost_content_is_made_again(finished, small_config, 
         assert path.read_bytes() == good
 
 
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
 def forge(folder, name, change):
     """Change a JSON file of a run and let its manifest agree."""
-    content = json.loads((folder / name).read_text())
-    change(content)
-    (folder / name).write_text(json.dumps(content))
+    edit(folder / name, change)
     write_manifest(folder, files.RESULTS)
 
 
@@ -189,9 +192,7 @@ def test_a_copy_under_another_name_is_left_out(finished, tmp_path, capsys):
 
 def test_runs_of_the_first_release_are_taken_with_a_warning(finished, tmp_path, capsys):
     (finished.folder / "manifest.json").unlink()
-    forged = json.loads((finished.folder / "environment.json").read_text())
-    del forged["machine"]
-    (finished.folder / "environment.json").write_text(json.dumps(forged))
+    edit(finished.folder / "environment.json", lambda facts: facts.pop("machine"))
     assert set(collect(tmp_path)["run_id"]) == {finished.run_id, ""}
     assert find_run(finished.run_id, tmp_path).run_id == finished.run_id
     assert "1 runs in" in (err := capsys.readouterr().err)
@@ -199,10 +200,7 @@ def test_runs_of_the_first_release_are_taken_with_a_warning(finished, tmp_path, 
 
 
 def test_a_finished_run_is_returned_from_where_nobody_can_write(finished, small_config, tmp_path, monkeypatch):
-    def acquire(*args, **options):
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr(runs.FileLock, "acquire", acquire)
+    monkeypatch.setattr(runs.FileLock, "acquire", Mock(side_effect=OSError(errno.EROFS, "Read-only file system")))
     assert run(small_config(), tmp_path, progress="none").finished_before
     with pytest.raises(DataError, match="Read-only file system; choose another folder"):
         run(small_config(seed=5), tmp_path, progress="none")
@@ -220,10 +218,7 @@ def test_a_finished_run_is_returned_from_where_nobody_can_write(finished, small_
 )  # fmt: skip
 @pytest.mark.parametrize("where", ["fit", "load"])
 def test_too_little_memory_is_one_line_with_what_to_do(small_config, tmp_path, monkeypatch, error, where):
-    def fail(*args, **options):
-        raise error
-
-    monkeypatch.setattr(runs, where, fail)
+    monkeypatch.setattr(runs, where, Mock(side_effect=error))
     with pytest.raises(RunError, match=r"out of memory.*choose a smaller batch_size") as caught:
         run(small_config(), tmp_path, progress="none")
     assert "\n" not in str(caught.value)
@@ -304,11 +299,8 @@ def test_an_interrupted_run_is_resumed_and_equals_an_uninterrupted_one(small_con
         with pytest.raises(Interrupted):
             run(config, tmp_path / "broken", progress="none")
     folder = tmp_path / "broken" / whole.run_id
-    left = names(folder)
-    assert left >= {"config.json", "environment.json", "checkpoint.pt"}
-    assert [name.partition("-")[0] for name in left - {"config.json", "environment.json", "checkpoint.pt"}] == [
-        "checkpoint.best"
-    ]
+    left = sorted(name.partition("-")[0] for name in names(folder))
+    assert left == ["checkpoint.best", "checkpoint.pt", "config.json", "environment.json"]
     resumed = run(config, tmp_path / "broken", progress="none")
     assert resumed.environment["training"]["resumed_after"] == 2
     assert names(folder) == WRITTEN
@@ -322,9 +314,8 @@ def test_leftovers_of_anything_else_are_removed_first(small_config, tmp_path, mo
         interrupt_in_epoch(patch, 2)
         with pytest.raises(Interrupted):
             run(config, tmp_path, progress="none")
-    (folder,) = [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
-    stored = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**stored, "run_id": "another"}))
+    (folder,) = tmp_path.glob("[!.]*")
+    edit(folder / "config.json", lambda stored: stored.update(run_id="another"))
     (folder / "metrics.csv").write_text("from another run")
     (folder / "stray").mkdir()
     result = run(config, tmp_path, progress="none")
@@ -338,13 +329,11 @@ def test_a_failed_run_says_why_and_can_be_repeated(small_config, tmp_path, monke
         patch.setattr(TextOnly, "losses", lambda s, b, o: {k: v * math.nan for k, v in original(s, b, o).items()})
         with pytest.raises(RunError, match=r"raw/task is nan.*epoch 1, step 1"):
             run(small_config(), tmp_path, progress="none")
-    (folder,) = [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    (folder,) = tmp_path.glob("[!.]*")
     assert names(folder) == {"config.json", "environment.json", "error.json"}
     error = json.loads((folder / "error.json").read_text())
-    assert error["type"] == "RunError"
-    assert "raw/task is nan" in error["message"]
-    result = run(small_config(), tmp_path, progress="none")
-    assert names(result.folder) == WRITTEN
+    assert (error["type"], error["message"][:15]) == ("RunError", "raw/task is nan")
+    assert names(run(small_config(), tmp_path, progress="none").folder) == WRITTEN
 
 
 def test_a_failure_is_reported_even_where_it_cannot_be_written_down(small_config, tmp_path, monkeypatch):
@@ -387,22 +376,10 @@ def test_the_oracle_is_recorded_beside_the_run_and_changes_no_other_number(finis
     assert at_best["mae"] == reported["mae"]
 
 
-def _run_in_process(config, folder, queue):
-    torch.set_num_threads(1)
-    queue.put(run(config, folder, progress="none").finished_before)
-
-
 def test_two_processes_do_not_make_the_same_run_twice(small_config, tmp_path):
-    config = small_config()
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    processes = [context.Process(target=_run_in_process, args=(config, tmp_path, queue)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    finished_before = sorted(queue.get(timeout=600) for _ in processes)
-    for process in processes:
-        process.join()
-    assert finished_before == [False, True]
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        made = [pool.submit(run, small_config(), tmp_path, progress="none") for _ in range(2)]
+        assert sorted(result.result(timeout=600).finished_before for result in made) == [False, True]
 
 
 def test_a_folder_that_cannot_be_written(small_config, tmp_path):
@@ -486,9 +463,8 @@ def test_levels_are_spelled_in_one_way_whoever_wrote_them(finished):
     assert set(files.read_table(table)["level"]) == {"0.0"}
 
 
-def test_waiting_for_another_process_is_said(small_config, tmp_path, capsys):
-    result = run(small_config(), tmp_path, progress="none")
-    lock = runs.FileLock(tmp_path / ".locks" / f"{result.run_id}.lock", thread_local=False)
+def test_waiting_for_another_process_is_said(finished, small_config, tmp_path, capsys):
+    lock = runs.FileLock(tmp_path / ".locks" / f"{finished.run_id}.lock", thread_local=False)
     lock.acquire()
     waiting = Thread(target=run, args=(small_config(), tmp_path), kwargs={"progress": "none"})
     waiting.start()
@@ -498,9 +474,9 @@ def test_waiting_for_another_process_is_said(small_config, tmp_path, capsys):
         time.sleep(0.05)
     lock.release()
     waiting.join(timeout=300)
-    assert f"run {result.run_id} is being made by another process" in err
+    assert f"run {finished.run_id} is being made by another process" in err
     assert not waiting.is_alive()
-    assert os.path.exists(result.folder / "DONE")
+    assert (finished.folder / "DONE").exists()
 
 
 def test_the_package_gives_the_function_also_after_its_modules_were_imported():
