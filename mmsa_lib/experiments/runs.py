@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,7 +84,11 @@ class RunResult:
 
     @property
     def spread(self) -> pd.DataFrame:
-        """How far predictions differ between samples, per cell: protocol, level, split, sd, entropy, one_class."""
+        """How far predictions differ between samples, per cell: protocol, level, split, sd, entropy, one_class.
+
+        A model that has given up predicts nearly the same for every sample; its metrics are then those of a constant
+        (docs/evaluation.md, hazards).
+        """
         return files.read_csv(self.folder / files.SPREAD, files.CELL_COLUMNS, dtype={"level": str})
 
     def predictions(
@@ -235,13 +239,17 @@ class FrozenCells:
         drawn = self.masks[STOCHASTIC, "valid"]
         return drawn.apply(self.data["valid"], next(iter(drawn.levels)))
 
-    def predict(self, predict: Callable[[Utterances], Tensor]) -> Cells:
-        """Predictions for each cell; one incomplete split is held at a time."""
-        whole = (COMPLETE, level_name(0))
-        cells: Cells = {(*whole, split): (self.data[split], predict(self.data[split])) for split in ("valid", "test")}
+    def predict(self, method: Method, size: int) -> Cells:
+        """Predictions of ``method`` for each cell; one incomplete split is held at a time."""
+        cells = {}
+        for split in ("valid", "test"):
+            cells[COMPLETE, level_name(0), split] = (self.data[split], predict(method, self.data[split], size))
         for (name, split), drawn in self.masks.items():
             for level in drawn.levels:
-                cells[name, level, split] = (self.data[split], predict(drawn.apply(self.data[split], level)))
+                cells[name, level, split] = (
+                    self.data[split],
+                    predict(method, drawn.apply(self.data[split], level), size),
+                )
         return cells
 
 
@@ -260,19 +268,6 @@ def freeze(config: RunConfig, data: Splits) -> FrozenCells:
         asked.insert(0, (STOCHASTIC, "valid"))
     drawn = {(name, split): masks(data[split], name) for name, split in asked}
     return FrozenCells(data, drawn, incomplete_validation=augmented)
-
-
-def spread_rows(cells: Mapping[files.Cell, tuple[Utterances, Tensor]]) -> pd.DataFrame:
-    """How far the predictions of each cell differ from each other: protocol, level, split, sd, entropy, one_class.
-
-    A model that has given up predicts nearly the same for every sample; its metrics are then those of a constant
-    (docs/evaluation.md, hazards).
-    """
-    rows = [
-        {**dict(zip(files.CELL_COLUMNS, cell, strict=True)), **prediction_spread(prediction, data.task)}
-        for cell, (data, prediction) in cells.items()
-    ]
-    return pd.DataFrame(rows)
 
 
 def constant_rows(data: Splits) -> pd.DataFrame:
@@ -426,8 +421,7 @@ def _train_and_evaluate(target, config: RunConfig, facts, method: Method, frozen
         checkpoint=target / files.CHECKPOINT, augment=RECIPES[config.missing], progress=progress,
         observe=observe if config.oracle else None,
     )  # fmt: skip
-    cells = frozen.predict(lambda part: predict(method, part, size))
-    _write_results(target, config, facts, method, frozen.data, result, cells)
+    _write_results(target, config, facts, method, frozen.data, result, frozen.predict(method, size))
 
 
 def _write_results(
@@ -447,7 +441,11 @@ def _write_results(
     files.write_table(target / files.HISTORY, result.history)
     files.write_table(target / files.METRICS, pd.DataFrame(rows, columns=list(files.METRIC_COLUMNS)))
     files.write_table(target / files.CONSTANTS, constant_rows(data))
-    files.write_table(target / files.SPREAD, spread_rows(cells))
+    spread = (
+        {**dict(zip(files.CELL_COLUMNS, cell, strict=True)), **prediction_spread(prediction, train.task)}
+        for cell, (_, prediction) in cells.items()
+    )
+    files.write_table(target / files.SPREAD, pd.DataFrame(spread))
     files.write_predictions(target / files.PREDICTIONS, cells, facts["run_id"])
     metadata = {"run_id": facts["run_id"], "resolved": json.dumps(facts["resolved"], sort_keys=True)}
     save_tensors(target / files.MODEL, method.state_dict(), metadata)
