@@ -246,10 +246,8 @@ class FrozenCells:
             cells[COMPLETE, level_name(0), split] = (self.data[split], predict(method, self.data[split], size))
         for (name, split), drawn in self.masks.items():
             for level in drawn.levels:
-                cells[name, level, split] = (
-                    self.data[split],
-                    predict(method, drawn.apply(self.data[split], level), size),
-                )
+                answers = predict(method, drawn.apply(self.data[split], level), size)
+                cells[name, level, split] = (self.data[split], answers)
         return cells
 
 

@@ -179,7 +179,7 @@ class _Loop:
                 if self.on_epoch is not None:
                     self.on_epoch(state)
         finally:
-            self.reporter.close()
+            self.reporter.bar.close()
         self.method.load_state_dict(self.files.best_state(state))
         self.reporter.note(f"{phase} stopped: {state.stopped}; best epoch {state.best_epoch}")
 

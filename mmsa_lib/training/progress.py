@@ -21,7 +21,6 @@ class Reporter:
 
     def __init__(self, show: Show, title: str):
         self.show, self.title = show, title
-        self.bar: tqdm | None = None
 
     def note(self, text: str) -> None:
         """Say one sentence."""
@@ -30,21 +29,14 @@ class Reporter:
 
     def start(self, phase: str, done: int, total: int) -> None:
         """A phase of at most ``total`` epochs begins; ``done`` of them are already finished."""
-        self.phase, self.total = phase, total
-        if self.show == "auto" and sys.stderr.isatty():
-            self.bar = tqdm(total=total, initial=done, desc=f"{self.title} {phase}", unit="epoch", file=sys.stderr)
+        hidden, title = self.show != "auto" or not sys.stderr.isatty(), f"{self.title} {phase}"
+        self.bar = tqdm(total=total, initial=done, desc=title, unit="epoch", file=sys.stderr, disable=hidden)
+        self.phase = phase
 
     def epoch(self, epoch: int, train: float, valid: float, best: bool) -> None:
         """An epoch ended with these losses; ``best`` says whether it is the best one so far."""
         text = f"train {train:.4f} valid {valid:.4f}{' *' if best else ''}"
-        if self.bar is None:
-            self.note(f"{self.phase} {epoch}/{self.total} {text}")
-        else:
-            self.bar.set_postfix_str(text, refresh=False)
-            self.bar.update()
-
-    def close(self) -> None:
-        """The phase ended."""
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        if self.bar.disable:
+            self.note(f"{self.phase} {epoch}/{self.bar.total} {text}")
+        self.bar.set_postfix_str(text, refresh=False)
+        self.bar.update()
