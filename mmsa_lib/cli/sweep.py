@@ -130,12 +130,12 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 
 def _show(args: argparse.Namespace) -> int:
     """``--dry-run``."""
-    from mmsa_lib.experiments.sweep_file import read_points
-    from mmsa_lib.experiments.sweeps import read_state, select
+    from mmsa_lib.experiments.sweep_file import choose, read_points
+    from mmsa_lib.experiments.sweeps import read_state
     from mmsa_lib.paths import runs_folder
 
     runs = Path(args.runs or runs_folder())
-    points = select(read_points(args.file), args.only, _shard(args.shard))
+    points = choose(read_points(args.file), args.only, _shard(args.shard))
     states = [read_state(runs, point) for point in points]
     count = sum(state.to_do(args.retry_failed) for state in states)
     both = list(zip(points, states, strict=True))
@@ -149,12 +149,12 @@ def _show(args: argparse.Namespace) -> int:
 def _emit(args: argparse.Namespace) -> int:
     """``--emit-slurm``, ``--executor slurm-script``."""
     from mmsa_lib.experiments.clusters import slurm_script, write_slurm
-    from mmsa_lib.experiments.sweep_file import read_points
-    from mmsa_lib.experiments.sweeps import refuse_unbuilt, select
+    from mmsa_lib.experiments.sweep_file import choose, read_points
+    from mmsa_lib.experiments.sweeps import refuse_unbuilt
     from mmsa_lib.paths import runs_folder
 
     runs = Path(args.runs or runs_folder()).resolve()
-    points = select(read_points(args.file), args.only)
+    points = choose(read_points(args.file), args.only)
     refuse_unbuilt(points)
     flags = {"--retry-failed": args.retry_failed, "--cold": args.cold, "--no-keep-going": not args.keep_going}
     arguments = [flag for flag, given in flags.items() if given]

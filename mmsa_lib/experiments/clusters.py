@@ -56,13 +56,8 @@ _launchers: dict[tuple[int, int, bool], Launcher] = {}
 """Of a worker's threads, kept from point to point; they end with the worker."""
 
 
-def run_point(
-    content: Mapping[str, Any], runs: str, threads: int, warm: bool, known: Mapping[str, Any], stop: str
-) -> tuple[dict[str, Any], bool] | None:
-    """On a worker: execute the point; its state as plain values, and whether it was executed now.
-
-    Nothing is started, and ``None`` returned, once the Dask event ``stop`` is set.
-    """
+def run_point(point: Point, runs: Path, threads: int, warm: bool, known: State, stop: str) -> Outcome | None:
+    """On a worker: execute the point; ``None``, and nothing is started, once the Dask event ``stop`` is set."""
     from distributed import Event
 
     if Event(stop).is_set():
@@ -70,14 +65,7 @@ def run_point(
     key = threading.get_ident(), threads, warm
     if key not in _launchers:
         _launchers[key] = LocalExecutor(1, threads, warm=warm).launcher()
-    point, launcher = Point(**content), _launchers[key]
-    state, executed = execute_point(point, Path(runs), threads=threads, launcher=launcher, known=_state(known))
-    return vars(state), executed
-
-
-def _state(facts: Mapping[str, Any]) -> State:
-    """A state that came as plain values."""
-    return State(**{**facts, "runs": tuple(facts["runs"])})
+    return Outcome(point, *execute_point(point, runs, threads=threads, launcher=_launchers[key], known=known))
 
 
 class DaskExecutor:
@@ -135,9 +123,8 @@ class DaskExecutor:
             stopped = Event(sweep, client=client)
             of = {
                 client.submit(
-                    run_point, point.to_plain(), str(runs), self.threads, self.warm, vars(read_state(runs, point)),
-                    sweep, key=f"{sweep}-{point.id}", pure=False, retries=1, priority=-position,
-                    resources=self.resources or None,
+                    run_point, point, runs, self.threads, self.warm, read_state(runs, point), sweep, pure=False,
+                    key=f"{sweep}-{point.id}", retries=1, priority=-position, resources=self.resources or None,
                 ): point
                 for position, point in enumerate(points)
             }  # fmt: skip
@@ -147,17 +134,14 @@ class DaskExecutor:
                     lost |= future.status == "cancelled"
                     continue
                 self.workers = self._count_workers(client) or self.workers  # they may come and go
-                yield self._outcome(future, of[future], runs)
+                yield future.result() if future.status == "finished" else self._lost(future, of[future], runs)
                 if stop.is_set() and not stopped.is_set():
                     stopped.set()
             if lost:
                 print("Dask: the scheduler is gone; repeat the command to run what is missing", file=sys.stderr)
 
-    def _outcome(self, future: Any, point: Point, runs: Path) -> Outcome:
-        if future.status == "finished":
-            facts, executed = future.result()
-            return Outcome(point, _state(facts), executed)
-        # The worker was killed, again and again. What it had finished before it died is finished all the same.
+    def _lost(self, future: Any, point: Point, runs: Path) -> Outcome:
+        """Its worker was killed, again and again. What it had finished before it died is finished all the same."""
         state, error = read_state(runs, point), future.exception()
         if state.state != FINISHED:
             message = " ".join(str(error).split())[:300]

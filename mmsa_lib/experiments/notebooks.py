@@ -290,20 +290,15 @@ def _keep_copy(
         if failure is None:
             raise
         return None, ()  # papermill was killed while it wrote
-    replaced = clean(notebook, _machine_folders(folder), keep_stderr=failure is not None)
+    folders = {folder / WORK: ".", folder: "<run>", Path.home(): "~", Path(sys.prefix): "<environment>"}
+    folders |= {root: "<project>"} if (root := project_root()) else {}
+    words = {str(path): name for path, name in folders.items() if path != path.parent}  # never the root of the disk
+    replaced = clean(notebook, words, keep_stderr=failure is not None)
     copy = output if failure is None else failed
     write_text(copy, nbformat.writes(notebook) + "\n")
     if failure is None:
         failed.unlink(missing_ok=True)
     return copy, tuple(replaced)
-
-
-def _machine_folders(folder: Path) -> dict[str, str]:
-    """Folders of this machine and what to write in their place."""
-    folders = {folder / WORK: ".", folder: "<run>", Path.home(): "~", Path(sys.prefix): "<environment>"}
-    root = project_root()
-    folders |= {root: "<project>"} if root else {}
-    return {str(path): name for path, name in folders.items() if path != path.parent}  # never the root of the disk
 
 
 def clean(
@@ -337,7 +332,12 @@ def clean(
         cell.id = _INJECTED_TAG if _INJECTED_TAG in tags else cell.get("id", f"cell-{position:02d}")
         if cell.cell_type != "code":
             continue
-        outputs = [output for output in cell.outputs if not _is_dropped(output, keep_stderr)]
+        outputs = [
+            output
+            for output in cell.outputs
+            if (keep_stderr or output.get("name") != "stderr")
+            and not any(kind.startswith(_WIDGETS) for kind in output.get("data", {}))
+        ]
         for output in outputs:
             if "metadata" in output:
                 output.metadata = from_dict({})
@@ -353,11 +353,6 @@ def clean(
             if output.output_type == "execute_result":
                 output.execution_count = cell.execution_count
     return replaced
-
-
-def _is_dropped(output: Any, keep_stderr: bool) -> bool:
-    stderr = output.output_type == "stream" and output.name == "stderr" and not keep_stderr
-    return stderr or any(kind.startswith(_WIDGETS) for kind in output.get("data", {}))
 
 
 def _small_png(encoded: str) -> str:

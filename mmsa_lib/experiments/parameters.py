@@ -87,11 +87,16 @@ def parameters_model(notebook: NotebookNode, name: str = "notebook") -> type[Bas
     return model
 
 
-def resolve_parameters(notebook: NotebookNode, given: Mapping[str, Any], name: str = "notebook") -> dict[str, Any]:
+def typed_parameters(model: type[BaseModel], given: Mapping[str, Any], name: str = "notebook") -> dict[str, Any]:
     """All parameters of a run: the values ``given``, typed as the notebook says, and defaults for the others.
 
     Text is read as the annotated type where it spells one (``"7"`` as ``int``), since command lines and YAML deliver
     text; anything else of another type is an error.
+
+    Args:
+        model: from :func:`parameters_model`.
+        given: values by name.
+        name: what error messages call the notebook.
 
     Returns:
         Plain values by name, in the order of the cell.
@@ -100,11 +105,6 @@ def resolve_parameters(notebook: NotebookNode, given: Mapping[str, Any], name: s
         UnknownNameError: a name that the notebook does not define; lists the nearest ones.
         ConfigError: a value of the wrong type, or an unknown ``profile``.
     """
-    return typed_parameters(parameters_model(notebook, name), given, name)
-
-
-def typed_parameters(model: type[BaseModel], given: Mapping[str, Any], name: str = "notebook") -> dict[str, Any]:
-    """As :func:`resolve_parameters`, for a cell that was read before."""
     for key in given:
         if key not in model.model_fields:
             raise unknown_name(f"parameter of {name}", key, model.model_fields)

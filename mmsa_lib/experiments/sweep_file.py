@@ -26,7 +26,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from importlib.machinery import PathFinder
@@ -135,35 +135,32 @@ def read_sweep(path: Path | str) -> SweepFile:
             raise ConfigError(f"{path}: {unknown_name('key', str(key), known)}") from None
         place, words = ".".join(map(str, problem["loc"])), problem["msg"]
         raise ConfigError(f"{path}: {place}: {words[0].lower()}{words[1:]}") from None
-    try:
-        _check(sweep)
-    except ConfigError as error:
-        raise ConfigError(f"{path}{error}") from None
+    _check(sweep, path)
     return sweep
 
 
-def _check(sweep: SweepFile) -> None:
+def _check(sweep: SweepFile, path: Path) -> None:
     """Raise a :class:`ConfigError` for what no field alone can see."""
     for name, times in Counter(block.name for block in sweep.blocks).items():
         if times > 1:
-            raise ConfigError(f": two blocks are named {name!r}; give each a name of its own")
+            raise ConfigError(f"{path}: two blocks are named {name!r}; give each a name of its own")
     for where, part in [("", sweep), *((f"block {block.name}: ", block) for block in sweep.blocks)]:
         for key, values in part.grid.items():
             if not values:
-                raise ConfigError(f": {where}grid.{key} is empty; give at least one value or leave it out")
+                raise ConfigError(f"{path}: {where}grid.{key} is empty; give at least one value or leave it out")
             if len(set(map(_spelled, values))) < len(values):
-                raise ConfigError(f": {where}grid.{key} has a value twice")
+                raise ConfigError(f"{path}: {where}grid.{key} has a value twice")
         if part.seeds is not None and (not part.seeds or len(set(part.seeds)) < len(part.seeds)):
-            raise ConfigError(f": {where}seeds must be one or more different numbers, not {part.seeds}")
+            raise ConfigError(f"{path}: {where}seeds must be one or more different numbers, not {part.seeds}")
     count = 0
     for block in sweep.blocks or [None]:  # counted before anything is built
         whole = sweep.varied(block)
         seeds = 1 if whole.seeds is None else len(whole.seeds)
         count += max(1, len(whole.ablations)) * math.prod(map(len, whole.grid.values())) * seeds
         if whole.seeds is not None and any(SEED in part for part in (whole.grid, *whole.ablations.values())):
-            raise ConfigError(f": {SEED} stands in seeds and in grid or ablations; keep one")
+            raise ConfigError(f"{path}: {SEED} stands in seeds and in grid or ablations; keep one")
     if count > MOST_POINTS:
-        raise ConfigError(f" asks for {count:,} runs; one sweep makes at most {MOST_POINTS:,}")
+        raise ConfigError(f"{path} asks for {count:,} runs; one sweep makes at most {MOST_POINTS:,}")
 
 
 def _spelled(value: Any) -> str:
@@ -245,10 +242,6 @@ class Point:
         """What points share that differ in their seed alone; they take about the same time."""
         return digest([self.notebook, {k: v for k, v in self.parameters.items() if k not in (SEED, LABEL)}])
 
-    def to_plain(self) -> dict[str, Any]:
-        """As plain values; ``Point(**values)`` is the point again."""
-        return asdict(self)
-
 
 def read_points(path: Path | str) -> list[Point]:
     """All points of the sweep in file ``path``, each once, in the order of the file, checked before anything runs.
@@ -262,9 +255,7 @@ def read_points(path: Path | str) -> list[Point]:
     source = read_notebook(notebook)
     model = parameters_model(source, notebook.name)
     labelled = model.model_fields.keys() >= RUN_PARAMETERS | {LABEL}
-    defaults, code, brought = model().model_dump(), _code_of(source), _brought(source)
-    if brought.files:
-        code = digest([code, brought.files])
+    defaults, code = model().model_dump(), _read_code(source)
     points: dict[str, Point] = {}
     data_sets: dict[str, tuple[str, str]] = {}
     where = f"{path}: "
@@ -275,10 +266,10 @@ def read_points(path: Path | str) -> list[Point]:
             where = f"{path}: {told}{': ' if told else ''}"
             given = {LABEL: choice.ablation} if labelled and choice.ablation else {}
             values = typed_parameters(model, {**given, **choice.parameters}, notebook.name)
-            _check_run(values, brought)
-            data, unbuilt = _data_identity(values.get("dataset"), data_sets, brought)
+            _check_run(values, code)
+            data, unbuilt = _data_identity(values.get("dataset"), data_sets, code)
             decisive = {key: value for key, value in values.items() if not (labelled and key == LABEL)}
-            point_id = digest({"notebook": code, "parameters": decisive, "data": data})[:12]
+            point_id = digest({"notebook": code.identity, "parameters": decisive, "data": data})[:12]
             changed = {key: value for key, value in values.items() if value != defaults[key]}
             points.setdefault(point_id, Point(
                 point_id, str(notebook), changed, **names, varied=choice.varied, timeout=sweep.timeout, unbuilt=unbuilt,
@@ -289,14 +280,23 @@ def read_points(path: Path | str) -> list[Point]:
     return list(points.values())
 
 
-def choose(points: Sequence[Point], only: Sequence[str]) -> list[Point]:
-    """Those of ``points`` that fit ``only``: names of blocks or ablations, ``key=value``, or the start of an id.
+def choose(points: Sequence[Point], only: Sequence[str] = (), shard: tuple[int, int] | None = None) -> list[Point]:
+    """Those of ``points`` that ``only`` and ``shard`` leave.
 
-    Several values of one kind (two blocks, two values of one key) are alternatives; different kinds must all fit.
+    Args:
+        points: of one sweep.
+        only: names of blocks or ablations, ``key=value``, or the start of an id. Several values of one kind (two
+            blocks, two values of one key) are alternatives; different kinds must all fit.
+        shard: ``(k, n)``: of these only every n-th, from the k-th on.
 
     Raises:
         UnknownNameError: something fits no point.
+        ConfigError: a shard that does not exist.
     """
+    number, count = shard or (0, 1)
+    if not 0 <= number < count:
+        last = f"{count - 1}/{count}"
+        raise ConfigError(f"shard {number}/{count} does not exist; the first is 0/{count}, the last {last}")
     wanted: dict[str, set[str]] = {}
     for item in only:
         key, equals, value = item.partition("=")
@@ -307,7 +307,8 @@ def choose(points: Sequence[Point], only: Sequence[str]) -> list[Point]:
             known |= {f"{key}={_short(value)}" for p in points for key, value in p.varied.items()}
             raise unknown_name("part of this sweep", item, known or {points[0].id})
         wanted.setdefault(kind, set()).add(value)
-    return [point for point in points if all(_fits(point, kind, values) for kind, values in wanted.items())]
+    fitting = [point for point in points if all(_fits(point, kind, values) for kind, values in wanted.items())]
+    return fitting[number::count]
 
 
 def _fits(point: Point, kind: str, values: set[str]) -> bool:
@@ -332,23 +333,23 @@ def _short(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-class _Brought(NamedTuple):
-    """What a notebook adds to the library itself, read from its code.
+class _Code(NamedTuple):
+    """What the code of a notebook holds, read without running it.
 
     Attributes:
+        identity: hash of its cells and of the modules that they import, of this library and of one's own.
         names: registered by name, as in ``METHODS["mine"] = Mine``.
         unseen: whether it may register others, whose names can't be read here.
-        files: modules of one's own that it imports, directly or not, with their hashes.
         lost: modules that it imports and that are not found.
     """
 
-    names: frozenset[str]
-    unseen: bool
-    files: dict[str, str]
-    lost: tuple[str, ...]
+    identity: str
+    names: frozenset[str] = frozenset()
+    unseen: bool = True
+    lost: tuple[str, ...] = ()
 
 
-def _check_run(values: Mapping[str, Any], brought: _Brought) -> None:
+def _check_run(values: Mapping[str, Any], code: _Code) -> None:
     """Check the parameters of a notebook that makes one run, so that a misspelt setting is refused before a kernel.
 
     Names that the notebook brings are known.
@@ -357,7 +358,7 @@ def _check_run(values: Mapping[str, Any], brought: _Brought) -> None:
         ConfigError: the run can't exist.
     """
     method = values.get("method")
-    if not values.keys() >= RUN_PARAMETERS or (isinstance(method, str) and method in brought.names):
+    if not values.keys() >= RUN_PARAMETERS or (isinstance(method, str) and method in code.names):
         return
     from mmsa_lib.experiments.config import RunConfig
 
@@ -366,50 +367,70 @@ def _check_run(values: Mapping[str, Any], brought: _Brought) -> None:
         RunConfig(**known).method_config  # noqa: B018 (checks the method's values)
     except UnknownNameError as error:
         asked = {value for value in values.values() if isinstance(value, str)} | set(values.get("protocols") or ())
-        if brought.unseen or asked & brought.names:
+        if code.unseen or asked & code.names:
             return
-        if brought.lost:
-            lost = f"the notebook imports {brought.lost[0]}, which is not found"
+        if code.lost:
+            lost = f"the notebook imports {code.lost[0]}, which is not found"
             raise ConfigError(f"{error}; {lost}; see that it is installed or on PYTHONPATH") from None
-        if brought.names and str(method) in str(error):
+        if code.names and str(method) in str(error):
             from mmsa_lib.methods import METHODS
 
-            raise unknown_name("method", str(method), {*METHODS, *brought.names}) from None
+            raise unknown_name("method", str(method), {*METHODS, *code.names}) from None
         raise
 
 
-def _brought(source: Any) -> _Brought:
-    """What the code of a notebook registers and imports."""
+def _read_code(source: Any) -> _Code:
+    """What the code of a notebook holds; the parameters cell is no part of it."""
+    code = [cell for cell in source.cells if cell.cell_type == "code"]
+    cells = [cell.source for cell in code if PARAMETERS_TAG not in cell.metadata.get("tags", [])]
+    python = "\n".join(re.sub(r"^\s*[%!].*$", "pass", cell, flags=re.MULTILINE) for cell in cells)
     try:
-        tree = parse(_python(source))
-    except SyntaxError:  # a cell magic, say
-        return _Brought(frozenset(), True, {}, ())
-    nodes = list(ast.walk(tree))
-    aliases = {a.asname: a.name for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names if a.asname}
-    keys = [key for node in nodes for key in _registered(node, aliases)]
+        tree, roots = parse(python), imported_modules(python)
+    except SyntaxError:  # a cell magic, say; then all of the library counts
+        files = [path for path in PACKAGE_FOLDER.rglob("*.py") if path.name != "__init__.py"]
+        roots = {".".join([PACKAGE, *path.relative_to(PACKAGE_FOLDER).with_suffix("").parts]) for path in files}
+        return _Code(digest([cells, _modules(tuple(sorted(roots)))]))
+    identity, keys = digest([cells, _modules(tuple(sorted(roots)))]), _registered(tree)
+    own, lost = _own_modules(tree)
     names = frozenset(key.value for key in keys if isinstance(key, ast.Constant))
-    files, lost = _own_modules(tree)
-    return _Brought(names, bool(files) or any(not isinstance(key, ast.Constant) for key in keys), files, lost)
+    unseen = bool(own) or any(not isinstance(key, ast.Constant) for key in keys)
+    return _Code(digest([identity, own]) if own else identity, names, unseen, lost)
 
 
-def _registered(node: ast.AST, aliases: Mapping[str, str]) -> list[Any]:
-    """Keys that a statement puts into one of :data:`REGISTRIES`; ``None`` for those that can't be read."""
+@cache
+def _modules(roots: tuple[str, ...]) -> str:
+    # Read once per process: what is edited afterwards is not what this process executes.
+    return code_fingerprint(roots, left_out=ONLY_EXECUTE)
+
+
+def _registered(tree: ast.AST) -> list[ast.AST | None]:
+    """Keys that are put into one of :data:`REGISTRIES`; ``None`` for those that can't be read."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    aliases = {alias.asname: alias.name for node in imports for alias in node.names if alias.asname}
 
     def is_registry(part: ast.AST) -> bool:
         name = getattr(part, "attr", None) or getattr(part, "id", "")
         return aliases.get(name, name) in REGISTRIES
 
-    given: list[ast.AST] = []
-    if isinstance(node, ast.Assign):
-        return [part.slice for part in node.targets if isinstance(part, ast.Subscript) and is_registry(part.value)]
-    if isinstance(node, ast.AugAssign) and is_registry(node.target):
-        given = [node.value]
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and is_registry(node.func.value):
-        if node.func.attr in ("setdefault", "__setitem__"):
-            return node.args[:1]
-        if node.func.attr == "update":
-            given = [*node.args, *(ast.Dict([ast.Constant(k.arg) if k.arg else None], [k]) for k in node.keywords)]
-    return [key for part in given for key in (part.keys if isinstance(part, ast.Dict) else [None])]
+    def keys_of(*given: ast.AST) -> list[ast.AST | None]:
+        return [key for part in given for key in (part.keys if isinstance(part, ast.Dict) else [None])]
+
+    keys: list[ast.AST | None] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(ctx=ast.Store(), value=into, slice=key) if is_registry(into):
+                keys.append(key)
+            case ast.AugAssign(target=into, value=given) if is_registry(into):
+                keys += keys_of(given)
+            case ast.Call(func=ast.Attribute(value=into, attr="setdefault" | "__setitem__"), args=[key, *_]) if (
+                is_registry(into)
+            ):
+                keys.append(key)
+            case ast.Call(func=ast.Attribute(value=into, attr="update"), args=args, keywords=words) if is_registry(
+                into
+            ):
+                keys += keys_of(*args) + [ast.Constant(word.arg) if word.arg else None for word in words]
+    return keys
 
 
 def _own_modules(tree: ast.AST) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -458,34 +479,7 @@ def _extends_us(top: str) -> bool:
         return False
 
 
-def _code_of(source: Any) -> str:
-    """Hash of the notebook's code, the parameters cell left out, and of the library modules that it imports."""
-    try:
-        roots = imported_modules(_python(source))
-    except SyntaxError:  # a cell magic, say; then all of the library counts
-        files = [path for path in PACKAGE_FOLDER.rglob("*.py") if path.name != "__init__.py"]
-        roots = {".".join([PACKAGE, *path.relative_to(PACKAGE_FOLDER).with_suffix("").parts]) for path in files}
-    return digest([_cells(source), _modules(tuple(sorted(roots)))])
-
-
-@cache
-def _modules(roots: tuple[str, ...]) -> str:
-    # Read once per process: what is edited afterwards is not what this process executes.
-    return code_fingerprint(roots, left_out=ONLY_EXECUTE)
-
-
-def _cells(source: Any) -> list[str]:
-    """The notebook's code, the parameters cell left out."""
-    cells = [cell for cell in source.cells if cell.cell_type == "code"]
-    return [cell.source for cell in cells if PARAMETERS_TAG not in cell.metadata.get("tags", [])]
-
-
-def _python(source: Any) -> str:
-    """The same as one text, without magics of IPython."""
-    return "\n".join(re.sub(r"^\s*[%!].*$", "pass", cell, flags=re.MULTILINE) for cell in _cells(source))
-
-
-def _data_identity(name: Any, known: dict[str, tuple[str, str]], brought: _Brought) -> tuple[str, str]:
+def _data_identity(name: Any, known: dict[str, tuple[str, str]], code: _Code) -> tuple[str, str]:
     """Fingerprint of the data set ``name``, and why it can't be read; looked up once per sweep."""
     if not isinstance(name, str):
         return "", ""
@@ -498,7 +492,7 @@ def _data_identity(name: Any, known: dict[str, tuple[str, str]], brought: _Broug
         except DataError as error:
             known[name] = "", str(error)
         except ConfigError:
-            if name != SYNTHETIC and not brought.unseen:
+            if name != SYNTHETIC and not code.unseen:
                 raise
             known[name] = "", ""  # generated by code, of the library or one's own
     return known[name]

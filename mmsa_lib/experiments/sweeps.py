@@ -9,7 +9,6 @@ holds ``error.json`` and ``notebook.failed.ipynb``. Anything else is an executio
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import sys
@@ -18,15 +17,26 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from shutil import copyfile
 from typing import Any, NamedTuple, Protocol
 
-import pandas as pd
 from filelock import FileLock, Timeout
 
 from mmsa_lib.errors import ConfigError, DataError, MMSAError, unknown_name
-from mmsa_lib.experiments.files import MANIFEST, RUN_LOG, damaged_files, logged_runs, run_problem, write_manifest
+from mmsa_lib.experiments.files import (
+    DONE,
+    ERROR,
+    MANIFEST,
+    RUN_LOG,
+    damaged_files,
+    logged_runs,
+    read_json,
+    run_problem,
+    write_json,
+    write_manifest,
+)
 from mmsa_lib.experiments.kernels import Launcher, remove_leftovers
 from mmsa_lib.experiments.notebooks import CellFailure, execute
 from mmsa_lib.experiments.sweep_file import Point, choose, read_points
@@ -34,7 +44,7 @@ from mmsa_lib.experiments.warm import DEFAULT_IMPORTS
 from mmsa_lib.files import atomic_path, write_text
 from mmsa_lib.paths import runs_folder
 
-DONE, POINT, RESULT, ERROR, NOTEBOOK = "DONE", "point.json", "result.json", "error.json", "notebook.ipynb"
+POINT, RESULT, NOTEBOOK = "point.json", "result.json", "notebook.ipynb"
 FINISHED, FAILED, MISSING, BUSY = "finished", "failed", "missing", "busy"
 RAN, BEFORE, NOT_RUN = "ran", "finished before", "not run"
 EXECUTORS = ("local", "dask")
@@ -98,10 +108,14 @@ def read_state(runs: Path, point: Point) -> State:
     folder = point_folder(runs, point)
     if not (folder / DONE).is_file():
         try:
-            return State(FAILED, **_read(folder / ERROR))
+            return State(FAILED, **read_json(folder / ERROR, error=str))
         except (DataError, TypeError):  # none, or cut off while it was written
             return State(MISSING)
-    if _text(folder / DONE) != point.id:
+    try:
+        done = (folder / DONE).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        done = ""
+    if done != point.id:
         return State(MISSING, message=f"{folder / DONE} is damaged")
     # Without its manifest, or with one that leaves files out, nothing here could be checked.
     damaged = damaged_files(folder, (POINT, RESULT, NOTEBOOK))
@@ -110,14 +124,13 @@ def read_state(runs: Path, point: Point) -> State:
     if damaged:
         return State(MISSING, message=f"{folder / damaged[0]} differs from its manifest")
     try:
-        result = _read(folder / RESULT)
-        made, seconds = tuple(map(str, result["runs"])), float(result["seconds"])
-    except (DataError, KeyError, TypeError, ValueError):
+        result = read_json(folder / RESULT, runs=list, seconds=float)
+    except DataError:
         return State(MISSING, message=f"{folder / RESULT} is damaged")
-    for name in made:
-        if _text(runs / name / DONE) != name or run_problem(runs / name):
+    for name in result["runs"]:
+        if run_problem(runs / name):
             return State(MISSING, message=f"the run {name} behind it is damaged or gone")
-    return State(FINISHED, made, seconds)
+    return State(FINISHED, tuple(result["runs"]), result["seconds"])
 
 
 def execute_point(
@@ -169,8 +182,8 @@ def _execute(point: Point, runs: Path, variables: Mapping[str, str], launcher: L
     """Execute ``point`` in an empty folder and write down how that went, ``DONE`` last."""
     folder = point_folder(runs, point)
     shutil.rmtree(folder, ignore_errors=True)
-    content = {key: value for key, value in point.to_plain().items() if key != "unbuilt"}
-    _write(folder / POINT, {**content, "notebook": Path(point.notebook).name})
+    content = {key: value for key, value in asdict(point).items() if key != "unbuilt"}
+    write_json(folder / POINT, {**content, "notebook": Path(point.notebook).name})
     log = folder / "runs.log"
     result = execute(
         point.notebook, point.parameters, folder / NOTEBOOK, timeout=point.timeout, launcher=launcher,
@@ -179,13 +192,18 @@ def _execute(point: Point, runs: Path, variables: Mapping[str, str], launcher: L
     seconds = round(result.seconds, 3)
     if result.failure is not None:
         state = failed_state(result.failure, seconds, times)
-        _write(folder / ERROR, {key: value for key, value in vars(state).items() if key not in ("state", "runs")})
+        write_json(folder / ERROR, {key: value for key, value in vars(state).items() if key not in ("state", "runs")})
         return state
     names = [path.name for path in logged_runs(log) if path.parent == runs.resolve()]
     log.unlink(missing_ok=True)
     for name in names:
-        _link(folder / NOTEBOOK, runs / name / NOTEBOOK)
-    _write(folder / RESULT, {"runs": names, "seconds": seconds})
+        with atomic_path(runs / name / NOTEBOOK) as temporary:
+            temporary.unlink()
+            try:
+                os.link(folder / NOTEBOOK, temporary)
+            except OSError:  # the file system has no links
+                copyfile(folder / NOTEBOOK, temporary)
+    write_json(folder / RESULT, {"runs": names, "seconds": seconds})
     write_manifest(folder, [POINT, RESULT, NOTEBOOK])
     write_text(folder / DONE, point.id + "\n")
     return State(FINISHED, tuple(names), seconds)
@@ -199,34 +217,6 @@ def failed_state(failure: CellFailure, seconds: float = 0.0, times: int = 0) -> 
     if times >= PASSING_AT_MOST:
         passing, message = False, f"{message}; killed {times} times, it is repeated only with --retry-failed"
     return State(FAILED, (), seconds, failure.cell, failure.source, failure.error, message, passing, times)
-
-
-def _link(source: Path, target: Path) -> None:
-    """The executed notebook under a second name; a copy where the file system has no links."""
-    with atomic_path(target) as temporary:
-        temporary.unlink()
-        try:
-            os.link(source, temporary)
-        except OSError:
-            temporary.write_bytes(source.read_bytes())
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(_text(path)))
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{path} is damaged; delete its folder and repeat the sweep") from error
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
 
 
 class Outcome(NamedTuple):
@@ -342,15 +332,8 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-@dataclass(frozen=True)
-class PointResult:
-    """One point of a sweep at its end.
-
-    Attributes:
-        point: what was asked for.
-        state: where it stands on disk.
-        outcome: ``ran``, ``finished before``, ``failed`` or ``not run``.
-    """
+class PointResult(NamedTuple):
+    """One point at its end: where it stands; and ``ran``, ``finished before``, ``failed`` or ``not run``."""
 
     point: Point
     state: State
@@ -379,19 +362,6 @@ class SweepResult:
     @property
     def failed(self) -> tuple[PointResult, ...]:
         return tuple(result for result in self.points if result.state.state == FAILED)
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """One row per point: id, block, ablation, outcome, seconds, runs, cell, error, message, and its parameters."""
-        rows = [
-            {
-                "id": r.point.id, "block": r.point.block, "ablation": r.point.ablation, "outcome": r.outcome,
-                "seconds": r.state.seconds, "runs": " ".join(r.state.runs), "cell": r.state.cell,
-                "error": r.state.error, "message": r.state.message, **r.point.varied,
-            }
-            for r in self.points
-        ]  # fmt: skip
-        return pd.DataFrame(rows).astype({"cell": "Int64"})
 
     def summary(self) -> str:
         """How many ran, were finished before, failed or were left; then each failure with its cell."""
@@ -441,24 +411,33 @@ def sweep(
     """
     file, folder = Path(file), Path(runs or runs_folder()).resolve()
     say = report or (lambda line: print(line, file=sys.stderr, flush=True))
-    chosen = select(read_points(file), only, shard)
+    chosen = choose(read_points(file), only, shard)
     states = {point.id: read_state(folder, point) for point in chosen}
     todo = [point for point in chosen if states[point.id].to_do(retry_failed)]
     refuse_unbuilt(todo)
-    runner = make_executor(executor, **options)
+    if isinstance(executor, str):
+        if executor not in EXECUTORS:
+            raise unknown_name("executor", executor, EXECUTORS)
+        kind: Any = LocalExecutor
+        if executor == "dask":
+            from mmsa_lib.experiments.clusters import DaskExecutor as kind
+        try:
+            executor = kind(**options)
+        except TypeError as error:
+            raise ConfigError(f"executor {executor}: {error}") from None
     make_runs_folder(folder)
     executed: set[str] = set()
     remove_leftovers()
     if todo:
         finished = sum(state.state == FINISHED for state in states.values())
-        at_once = f"{runner.workers} at a time, " if runner.workers else ""
+        at_once = f"{executor.workers} at a time, " if executor.workers else ""
         for point in todo:
             if states[point.id].state == MISSING and states[point.id].message:
                 say(f"{point.id}  {point.label}: {states[point.id].message}; it is made again")
         say(f"{file.name}: {len(todo)} to run, {finished} finished before, {at_once}in {folder}")
         # Closed also where a notebook keeps the traceback of a Ctrl-C, and with it this frame: nothing must run on.
         try:
-            with closing(_outcomes(runner, todo, folder, keep_going, say)) as outcomes:
+            with closing(_outcomes(executor, todo, folder, keep_going, say)) as outcomes:
                 for outcome in outcomes:
                     states[outcome.point.id] = outcome.state
                     executed |= {outcome.point.id} if outcome.executed else set()
@@ -470,20 +449,6 @@ def sweep(
         return {FINISHED: done, FAILED: FAILED}.get(states[point.id].state, NOT_RUN)
 
     return SweepResult(file, folder, tuple(PointResult(point, states[point.id], word(point)) for point in chosen))
-
-
-def select(points: list[Point], only: Sequence[str] = (), shard: tuple[int, int] | None = None) -> list[Point]:
-    """The points that ``only`` and ``shard`` leave.
-
-    Raises:
-        UnknownNameError: a part that fits no point; ConfigError: a shard that does not exist.
-    """
-    points = choose(points, only)
-    number, count = shard or (0, 1)
-    if not 0 <= number < count:
-        last = f"{count - 1}/{count}"
-        raise ConfigError(f"shard {number}/{count} does not exist; the first is 0/{count}, the last {last}")
-    return points[number::count]
 
 
 def refuse_unbuilt(points: Sequence[Point]) -> None:
@@ -505,32 +470,13 @@ def make_runs_folder(runs: Path) -> None:
         raise DataError(f"cannot write runs to {runs}: {error.strerror}; choose another folder") from error
 
 
-def make_executor(executor: str | Executor, **options: Any) -> Executor:
-    """The executor of that name with its options.
-
-    Raises:
-        UnknownNameError: no such executor; ConfigError: an option that it does not have, or a bad value.
-    """
-    if not isinstance(executor, str):
-        return executor
-    if executor not in EXECUTORS:
-        raise unknown_name("executor", executor, EXECUTORS)
-    chosen: Any = LocalExecutor
-    if executor == "dask":
-        from mmsa_lib.experiments.clusters import DaskExecutor as chosen
-    try:
-        return chosen(**options)
-    except TypeError as error:
-        raise ConfigError(f"executor {executor}: {error}") from None
-
-
 def _outcomes(
-    runner: Executor, todo: list[Point], folder: Path, keep_going: bool, say: Callable[[str], None]
+    executor: Executor, todo: list[Point], folder: Path, keep_going: bool, say: Callable[[str], None]
 ) -> Iterator[Outcome]:
     """What the executor reports, told on the way; after a reason to stop nothing new is started."""
-    progress, stop = Progress(todo, runner.workers, say), threading.Event()
-    for outcome in runner.outcomes(todo, folder, stop):
-        progress.workers = runner.workers  # those of a cluster are known once it answers
+    progress, stop = Progress(todo, executor.workers, say), threading.Event()
+    for outcome in executor.outcomes(todo, folder, stop):
+        progress.workers = executor.workers  # those of a cluster are known once it answers
         progress.add(outcome)
         message = outcome.state.message
         full = any(os.strerror(code) in message for code in (errno.ENOSPC, errno.EDQUOT)) and str(folder) in message

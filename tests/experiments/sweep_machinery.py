@@ -17,7 +17,7 @@ from sweep_files import executions, wait_for, write_notebook, write_sweep
 
 from mmsa_lib.experiments.files import RUN_LOG
 from mmsa_lib.experiments.kernels import FAILED, FINISHED, REPLIED, STARTED
-from mmsa_lib.experiments.parameters import read_notebook, resolve_parameters
+from mmsa_lib.experiments.parameters import parameters_model, read_notebook, typed_parameters
 from mmsa_lib.experiments.sweeps import LocalExecutor, sweep
 from mmsa_lib.paths import project_root
 
@@ -170,7 +170,7 @@ class WithoutKernel:
         from mmsa_lib.experiments.runs import run
 
         source = read_notebook(notebook)
-        values = resolve_parameters(source, parameters)
+        values = typed_parameters(parameters_model(source), parameters)
         self.made.append(values["seed"])
         names = ("method", "dataset", "seed", "config", "data", "settings")
         os.environ[RUN_LOG] = environment[RUN_LOG]

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 
 from mmsa_lib.errors import ConfigError, UnknownNameError
-from mmsa_lib.experiments.parameters import parameters_model, read_notebook, resolve_parameters
+from mmsa_lib.experiments.parameters import parameters_model, read_notebook, typed_parameters
 
 CELL = """\
 profile: str = "smoke"  # smoke, cpu or full
@@ -24,8 +24,12 @@ def notebook(*cells: str, tags=("parameters",)):
     return book
 
 
+def typed(**given):
+    return typed_parameters(parameters_model(notebook(CELL)), given, "my.ipynb")
+
+
 def test_defaults_are_read_in_order_and_typed():
-    values = resolve_parameters(notebook(CELL), {})
+    values = typed()
     assert list(values) == ["profile", "seed", "lr", "layers", "modalities", "kind", "bound"]
     assert values["bound"] == -1.0
     assert isinstance(values["bound"], float)
@@ -37,7 +41,7 @@ def test_defaults_are_read_in_order_and_typed():
     [("lr", "3e-4", 3e-4), ("seed", "7", 7), ("layers", 2, 2), ("kind", "sum", "sum"), ("modalities", ["t"], ["t"])],
 )
 def test_text_is_read_as_the_annotated_type(name, given, expected):
-    value = resolve_parameters(notebook(CELL), {name: given})[name]
+    value = typed(**{name: given})[name]
     assert value == expected
     assert type(value) is type(expected)
 
@@ -48,19 +52,19 @@ def test_text_is_read_as_the_annotated_type(name, given, expected):
 )
 def test_values_of_another_type_are_refused_by_name(name, given):
     with pytest.raises(ConfigError, match=f"my.ipynb: parameter '{name}' cannot be") as caught:
-        resolve_parameters(notebook(CELL), {name: given}, "my.ipynb")
+        typed(**{name: given})
     assert "\n" not in str(caught.value)
 
 
 def test_a_misspelt_name_is_an_error_with_the_nearest_names():
     with pytest.raises(UnknownNameError, match=r"unknown parameter of my\.ipynb 'modalites'; did you mean modalities"):
-        resolve_parameters(notebook(CELL), {"modalites": []}, "my.ipynb")
+        typed(modalites=[])
 
 
 def test_profiles_are_the_three_known_ones():
-    assert resolve_parameters(notebook(CELL), {"profile": "full"})["profile"] == "full"
+    assert typed(profile="full")["profile"] == "full"
     with pytest.raises(UnknownNameError, match="did you mean smoke"):
-        resolve_parameters(notebook(CELL), {"profile": "smok"})
+        typed(profile="smok")
 
 
 @pytest.mark.parametrize(

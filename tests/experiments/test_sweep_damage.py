@@ -21,7 +21,7 @@ from mmsa_lib.experiments import sweeps as store
 from mmsa_lib.experiments.files import MANIFEST
 from mmsa_lib.experiments.sweeps import LocalExecutor
 
-IN_POINT = (store.DONE, MANIFEST, store.NOTEBOOK, store.POINT, store.RESULT)
+IN_POINT = (files.DONE, MANIFEST, store.NOTEBOOK, store.POINT, store.RESULT)
 IN_RUN = (files.DONE, MANIFEST, store.NOTEBOOK, *files.RESULTS)
 PLACES = [("point", name) for name in IN_POINT] + [("run", name) for name in IN_RUN]
 SEEDS = range(len(PLACES) + 1)
@@ -157,11 +157,11 @@ def test_leftovers_of_a_crash_do_no_harm(copy, expected):
     (copy.runs / ".locks" / "point-0123456789ab.lock").write_bytes(b"\0" * 5)
     (copy.runs / "sweep" / "0123456789ab").mkdir()
     (copy.runs / "0123456789ab").mkdir()
-    (point / store.ERROR).write_text('{"cell": 5, "err')  # of an earlier failure, in a finished folder
+    (point / files.ERROR).write_text('{"cell": 5, "err')  # of an earlier failure, in a finished folder
     half_written = {1: '{"cell": 5, "err', 2: "", 3: "\0" * 20, 4: "[1]", 5: '{"cell": 5, "other": 1}'}
     for seed, text in half_written.items():
-        (copy.folders[seed]["point"] / store.DONE).unlink()
-        (copy.folders[seed]["point"] / store.ERROR).write_text(text)
+        (copy.folders[seed]["point"] / files.DONE).unlink()
+        (copy.folders[seed]["point"] / files.ERROR).write_text(text)
     result, made = copy.run()
     assert result.ok
     assert made == list(half_written)
@@ -216,9 +216,9 @@ def filled(place, room):
 
 def whole(folder, name):
     """Whether a folder says that it is finished; then everything in it is there."""
-    if not (folder / store.DONE).is_file():
+    if not (folder / files.DONE).is_file():
         return False
-    assert (folder / store.DONE).read_text().strip() == folder.name
+    assert (folder / files.DONE).read_text().strip() == folder.name
     assert (folder / name).stat().st_size > 0
     return True
 

@@ -20,7 +20,7 @@ from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
 from mmsa_lib.experiments import collect, sweep, sweeps
 from mmsa_lib.experiments.notebooks import CellFailure
 from mmsa_lib.experiments.runs import RunConfig, run
-from mmsa_lib.experiments.sweep_file import Point
+from mmsa_lib.experiments.sweep_file import Point, choose, read_points
 from mmsa_lib.experiments.sweeps import (
     FAILED,
     FINISHED,
@@ -30,8 +30,8 @@ from mmsa_lib.experiments.sweeps import (
     State,
     duration,
     point_folder,
+    point_lock,
     read_state,
-    select,
 )
 
 COLD = {"workers": 2, "warm": False}
@@ -98,7 +98,7 @@ def test_only_and_shards_execute_their_part(folder):
     assert shards == [[1, 4], [2], [3]]
     assert sorted(line.split()[0] for line in executions(marks)) == ["1", "2", "3", "4"]
     with pytest.raises(ConfigError, match="shard 3/3 does not exist"):
-        select([], (), (3, 3))
+        choose([], shard=(3, 3))
     with pytest.raises(UnknownNameError, match="seed=3"):
         go(folder, file, only=["seed=33"])
 
@@ -241,9 +241,6 @@ def test_durations_read_well(seconds, text):
 def test_a_point_that_another_process_holds_comes_last_and_counts_as_finished(folder, monkeypatch):
     marks = folder / "marks"
     file = write_sweep(folder / "s.yaml", parameters={"marks": str(marks)}, seeds=[1, 2, 3])
-    from mmsa_lib.experiments.sweep_file import read_points
-    from mmsa_lib.experiments.sweeps import point_lock
-
     points, runs = read_points(file), (folder / "runs").resolve()
     lock = FileLock(point_lock(runs, points[0]).lock_file, thread_local=False)
     lock.acquire()
@@ -362,4 +359,3 @@ def test_an_own_executor_can_be_given(folder):
     result = sweep(write_sweep(folder / "s.yaml", seeds=[1]), Nobody(), runs=folder / "runs", report=quiet)
     assert [r.outcome for r in result.points] == ["not run"]
     assert read_state(folder / "runs", result.points[0].point).state == "missing"
-    assert list(result.table.columns[:4]) == ["id", "block", "ablation", "outcome"]

@@ -1,7 +1,7 @@
 """A sweep's file and its points: mistakes are refused with file, line and remedy; names hold what changes results."""
 
 import itertools
-import json
+import pickle
 
 import pytest
 from sweep_files import write_notebook, write_sweep
@@ -9,7 +9,7 @@ from sweep_files import write_notebook, write_sweep
 from mmsa_lib.errors import ConfigError, UnknownNameError
 from mmsa_lib.experiments import sweep_file
 from mmsa_lib.experiments.parameters import merge
-from mmsa_lib.experiments.sweep_file import Point, choices, choose, find_notebook, read_points, read_sweep
+from mmsa_lib.experiments.sweep_file import choices, choose, find_notebook, read_points, read_sweep
 from mmsa_lib.files import read_yaml
 
 
@@ -461,7 +461,7 @@ def test_the_content_of_a_data_set_is_part_of_the_name(tmp_path, monkeypatch):
 def test_a_point_survives_the_way_to_another_machine(tmp_path):
     file = write_sweep(tmp_path / "s.yaml", notebook="06_train", parameters=TINY_RUN, seeds=[3])
     (point,) = read_points(file)
-    assert Point(**json.loads(json.dumps(point.to_plain()))) == point
+    assert pickle.loads(pickle.dumps(point)) == point
     assert point.label == "seed=3"
 
 

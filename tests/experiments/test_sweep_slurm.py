@@ -13,8 +13,8 @@ from sweep_machinery import Lab, quiet_sweep, wait_for
 from mmsa_lib.cli import main
 from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.experiments.clusters import slurm_script, write_slurm
-from mmsa_lib.experiments.sweep_file import read_points
-from mmsa_lib.experiments.sweeps import FINISHED, MISSING, read_state, select
+from mmsa_lib.experiments.sweep_file import choose, read_points
+from mmsa_lib.experiments.sweeps import FINISHED, MISSING, read_state
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_every_point_is_in_exactly_one_task(lab):
     lab.write(range(7))
     points = read_points(lab.file)
     for tasks in (1, 3, 7):
-        shares = [select(points, shard=(k, tasks)) for k in range(tasks)]
+        shares = [choose(points, shard=(k, tasks)) for k in range(tasks)]
         assert sorted(point.id for share in shares for point in share) == sorted(point.id for point in points)
 
 
