@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -108,7 +108,7 @@ def is_free(name: str) -> bool:
     return name in _PRIVATE or name == "PYTEST_CURRENT_TEST" or name.startswith("MMSA_LIB_")
 
 
-class Launcher:
+class Launcher(AbstractContextManager):
     """Starts runs of notebooks, each in a kernel of its own. Usable from several threads.
 
     Args:
@@ -123,9 +123,6 @@ class Launcher:
         self._lock, self._closed = threading.Lock(), False
         self._running: set[_Worker] = set()
         self._idle: set[_Worker] = set()
-
-    def __enter__(self) -> Launcher:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

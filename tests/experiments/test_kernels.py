@@ -195,15 +195,6 @@ def test_a_killed_run_leaves_its_neighbour_alone(tmp_path, light):
     assert printed(tmp_path / "b.out.ipynb")[2] == "alive"
 
 
-def test_an_exception_and_an_early_exit_are_reported(tmp_path, light):
-    raises = write_book(tmp_path / "a.ipynb", "def f():\n    raise ValueError('no\\nluck')\nf()", "print('after')")
-    leaves = write_book(tmp_path / "b.ipynb", "import sys; sys.exit(0)", "y = 2")
-    for path, expected in ((raises, "ValueError"), (leaves, "SystemExit")):
-        failure = execute(path, {"seed": 1}, tmp_path / "out.ipynb", launcher=light).failure
-        assert (failure.cell, failure.error, failure.killed) == (3, expected, False)
-        assert not (tmp_path / "out.ipynb").exists()
-
-
 def test_what_is_left_to_the_end_of_the_kernel_is_done(tmp_path, light):
     """Exit handlers run, threads are waited for, and files that nobody closed are written."""
     path = write_book(

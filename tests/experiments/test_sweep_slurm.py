@@ -50,7 +50,7 @@ def test_the_script_says_what_it_needs(lab, capsys, monkeypatch):
     monkeypatch.setenv("MMSA_LIB_DATA", "/some where/data")
     lab.write(range(5), grid={"rate": [0.1, 0.2]})
     options = ["--tasks", "4", "--at-once", "2", "--threads", "3", "--sbatch=--partition=gpu", "--sbatch=--gres=gpu:1"]
-    path = emit(lab, *options, "--cold", "--only", "rate=0.1")
+    path = emit(lab, *options, "--cold", "--retry-failed", "--only", "rate=0.1")
     text = path.read_text()
     assert capsys.readouterr().out == f"{path}: 5 points; submit with: sbatch {path}\n"
     logs = str(lab.runs).replace("%", "%%")
@@ -62,10 +62,12 @@ def test_the_script_says_what_it_needs(lab, capsys, monkeypatch):
     last = shlex.split(text.replace("\\\n", "").splitlines()[-1])
     assert last[:6] == ["exec", sys.executable, "-m", "mmsa_lib", "sweep", str(lab.file)]
     assert last[last.index("--shard") + 1] == "$SLURM_ARRAY_TASK_ID/4"
-    assert last[-3:] == ["--cold", "--only", "rate=0.1"]
+    assert last[-4:] == ["--retry-failed", "--cold", "--only", "rate=0.1"]
     assert lab.runs.is_dir()  # for the logs
     assert os.access(path, os.X_OK)
     subprocess.run(["bash", "-n", path], check=True)
+    assert main(["sweep", str(lab.file), "--runs", str(lab.runs), "--executor", "slurm-script"]) == 0
+    assert (lab.runs / "s.slurm.sh").is_file()
 
 
 def test_every_point_is_in_exactly_one_task(lab):
