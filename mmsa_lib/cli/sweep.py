@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmsa_lib.cli.output import answer, say
 from mmsa_lib.errors import ConfigError
-
-if TYPE_CHECKING:
-    from mmsa_lib.experiments.sweep_file import Point
 
 EXECUTORS = ("local", "dask", "slurm-script")
 
@@ -80,10 +78,7 @@ def run(args: argparse.Namespace) -> int:
         retry_failed=args.retry_failed, keep_going=args.keep_going, report=report, **_options(args),
     )  # fmt: skip
     names = ("seconds", "runs", "cell", "error", "message")
-    points = [
-        {**_facts(r.point), "outcome": r.outcome, **{name: getattr(r.state, name) for name in names}}
-        for r in result.points
-    ]
+    points = [{**_facts(r.point), "outcome": r.outcome, **_facts(r.state, names)} for r in result.points]
     document = {"file": str(result.file), "runs": str(result.runs), "ok": result.ok, "points": points}
     answer(args, document, [result.summary()])
     return 0 if result.ok else 1
@@ -148,9 +143,10 @@ def _show(args: argparse.Namespace) -> int:
 
 def _emit(args: argparse.Namespace) -> int:
     """``--emit-slurm``, ``--executor slurm-script``."""
-    from mmsa_lib.experiments.clusters import slurm_script, write_slurm
+    from mmsa_lib.experiments.clusters import slurm_script
     from mmsa_lib.experiments.sweep_file import choose, read_points
-    from mmsa_lib.experiments.sweeps import refuse_unbuilt
+    from mmsa_lib.experiments.sweeps import make_runs_folder, refuse_unbuilt
+    from mmsa_lib.files import write_text
     from mmsa_lib.paths import runs_folder
 
     runs = Path(args.runs or runs_folder()).resolve()
@@ -164,10 +160,13 @@ def _emit(args: argparse.Namespace) -> int:
         args.file, runs, len(points), tasks=args.tasks, at_once=args.at_once, threads=args.threads, sbatch=args.sbatch,
         arguments=arguments, environment={name: os.environ[name] for name in kept if os.environ.get(name)},
     )  # fmt: skip
-    path = write_slurm(args.emit_slurm or runs / f"{args.file.stem}.slurm.sh", text, runs)
+    make_runs_folder(runs)  # else SLURM can't write its logs there, and fails without a word
+    path = args.emit_slurm or runs / f"{args.file.stem}.slurm.sh"
+    write_text(path, text)
+    path.chmod(0o755)
     line = f"{path}: {len(points)} points; submit with: sbatch {path}"
     return answer(args, {"script": str(path), "points": len(points)}, [line])
 
 
-def _facts(point: Point) -> dict[str, Any]:
-    return {name: getattr(point, name) for name in ("id", "block", "ablation", "label", "parameters")}
+def _facts(thing: Any, names: Sequence[str] = ("id", "block", "ablation", "label", "parameters")) -> dict[str, Any]:
+    return {name: getattr(thing, name) for name in names}

@@ -33,10 +33,8 @@ from mmsa_lib.experiments.sweeps import (
     Outcome,
     State,
     execute_point,
-    make_runs_folder,
     read_state,
 )
-from mmsa_lib.files import write_text
 
 CLUSTERS = {
     "local": ("", ""),
@@ -384,15 +382,3 @@ def slurm_script(
         arguments="".join(f" {shlex.quote(argument)}" for argument in arguments),
         **{name: shlex.quote(str(path)) for name, path in paths.items()},
     )  # fmt: skip
-
-
-def write_slurm(path: Path, text: str, runs: Path) -> Path:
-    """Write the script to ``path``, to be given to ``sbatch``.
-
-    Raises:
-        DataError: it can't be written, or the folder of runs can't be created.
-    """
-    make_runs_folder(runs)  # else SLURM can't write its logs there, and fails without a word
-    write_text(path, text)
-    path.chmod(0o755)
-    return path

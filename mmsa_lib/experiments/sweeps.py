@@ -220,11 +220,17 @@ def failed_state(failure: CellFailure, seconds: float = 0.0, times: int = 0) -> 
 
 
 class Outcome(NamedTuple):
-    """What an executor reports of one point: its state, and whether it was executed now."""
+    """What became of one point: its state, and whether it was executed now."""
 
     point: Point
     state: State
-    executed: bool
+    executed: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """``ran``, ``finished before``, ``failed`` or ``not run``."""
+        done = RAN if self.executed else BEFORE
+        return {FINISHED: done, FAILED: FAILED}.get(self.state.state, NOT_RUN)
 
 
 class Executor(Protocol):
@@ -332,14 +338,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-class PointResult(NamedTuple):
-    """One point at its end: where it stands; and ``ran``, ``finished before``, ``failed`` or ``not run``."""
-
-    point: Point
-    state: State
-    outcome: str
-
-
 @dataclass(frozen=True)
 class SweepResult:
     """What a sweep did.
@@ -352,7 +350,7 @@ class SweepResult:
 
     file: Path
     runs: Path
-    points: tuple[PointResult, ...]
+    points: tuple[Outcome, ...]
 
     @property
     def ok(self) -> bool:
@@ -360,7 +358,7 @@ class SweepResult:
         return all(result.state.state == FINISHED for result in self.points)
 
     @property
-    def failed(self) -> tuple[PointResult, ...]:
+    def failed(self) -> tuple[Outcome, ...]:
         return tuple(result for result in self.points if result.state.state == FAILED)
 
     def summary(self) -> str:
@@ -412,8 +410,8 @@ def sweep(
     file, folder = Path(file), Path(runs or runs_folder()).resolve()
     say = report or (lambda line: print(line, file=sys.stderr, flush=True))
     chosen = choose(read_points(file), only, shard)
-    states = {point.id: read_state(folder, point) for point in chosen}
-    todo = [point for point in chosen if states[point.id].to_do(retry_failed)]
+    results = {point.id: Outcome(point, read_state(folder, point)) for point in chosen}
+    todo = [point for point in chosen if results[point.id].state.to_do(retry_failed)]
     refuse_unbuilt(todo)
     if isinstance(executor, str):
         if executor not in EXECUTORS:
@@ -426,29 +424,23 @@ def sweep(
         except TypeError as error:
             raise ConfigError(f"executor {executor}: {error}") from None
     make_runs_folder(folder)
-    executed: set[str] = set()
     remove_leftovers()
     if todo:
-        finished = sum(state.state == FINISHED for state in states.values())
+        finished = sum(result.state.state == FINISHED for result in results.values())
         at_once = f"{executor.workers} at a time, " if executor.workers else ""
         for point in todo:
-            if states[point.id].state == MISSING and states[point.id].message:
-                say(f"{point.id}  {point.label}: {states[point.id].message}; it is made again")
+            state = results[point.id].state
+            if state.state == MISSING and state.message:
+                say(f"{point.id}  {point.label}: {state.message}; it is made again")
         say(f"{file.name}: {len(todo)} to run, {finished} finished before, {at_once}in {folder}")
         # Closed also where a notebook keeps the traceback of a Ctrl-C, and with it this frame: nothing must run on.
         try:
             with closing(_outcomes(executor, todo, folder, keep_going, say)) as outcomes:
                 for outcome in outcomes:
-                    states[outcome.point.id] = outcome.state
-                    executed |= {outcome.point.id} if outcome.executed else set()
+                    results[outcome.point.id] = outcome
         finally:
             remove_leftovers()  # of workers that were killed
-
-    def word(point: Point) -> str:
-        done = RAN if point.id in executed else BEFORE
-        return {FINISHED: done, FAILED: FAILED}.get(states[point.id].state, NOT_RUN)
-
-    return SweepResult(file, folder, tuple(PointResult(point, states[point.id], word(point)) for point in chosen))
+    return SweepResult(file, folder, tuple(results.values()))
 
 
 def refuse_unbuilt(points: Sequence[Point]) -> None:

@@ -11,8 +11,8 @@ from slurm_node import slurm_node, why_not
 from sweep_machinery import Lab, quiet_sweep, wait_for
 
 from mmsa_lib.cli import main
-from mmsa_lib.errors import ConfigError, DataError
-from mmsa_lib.experiments.clusters import slurm_script, write_slurm
+from mmsa_lib.errors import ConfigError
+from mmsa_lib.experiments.clusters import slurm_script
 from mmsa_lib.experiments.sweep_file import choose, read_points
 from mmsa_lib.experiments.sweeps import FINISHED, MISSING, read_state
 
@@ -78,7 +78,7 @@ def test_every_point_is_in_exactly_one_task(lab):
         assert sorted(point.id for share in shares for point in share) == sorted(point.id for point in points)
 
 
-def test_what_makes_no_array_is_refused(tmp_path):
+def test_what_makes_no_array_is_refused(lab, tmp_path, capsys):
     file, runs = tmp_path / "s.yaml", tmp_path / "runs"
     with pytest.raises(ConfigError, match="leaves no point to run"):
         slurm_script(file, runs, 0)
@@ -89,9 +89,11 @@ def test_what_makes_no_array_is_refused(tmp_path):
         slurm_script(file, runs, 3, sbatch=["gpu"])
     assert "--array=0-999\n" in slurm_script(file, runs, 5000)  # SLURM takes no more unless it is told to
     assert "--array=0-2\n" in slurm_script(file, runs, 3, tasks=8)
-    (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="choose another folder"):
-        write_slurm(tmp_path / "job.sh", "", tmp_path / "file" / "runs")
+    lab.write([0])
+    lab.runs.touch()
+    assert main(["sweep", str(lab.file), "--runs", str(lab.runs), "--emit-slurm", str(tmp_path / "job.sh")]) == 2
+    assert "choose another folder" in capsys.readouterr().err
+    assert not (tmp_path / "job.sh").exists()
 
 
 def test_the_tasks_do_the_work_and_skip_what_is_finished(lab):

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell as code
-from nbformat.v4 import new_output as output
+from nbformat.v4 import new_output as shown
 
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.experiments.notebooks import clean
@@ -105,7 +105,7 @@ def good():
     book.cells = [
         nbformat.v4.new_markdown_cell("# Title\n\nWhat is seen?\n\n## Part\n\n```\n# no heading\n```", id="a"),
         code('profile: str = "smoke"', execution_count=1, metadata={"tags": ["parameters"]}, id="b"),
-        code("print(1)", execution_count=2, id="c", outputs=[output("stream", name="stdout", text="1\n")]),
+        code("print(1)", execution_count=2, id="c", outputs=[shown("stream", name="stdout", text="1\n")]),
     ]
     clean(book)
     return book
@@ -128,9 +128,9 @@ def test_a_good_notebook_has_no_problem():
         (lambda cells: cells.insert(1, code("1")) or cells.insert(1, code("2")), "first or second code cell"),
         (lambda cells: cells[2].update(execution_count=5), "not executed in order"),
         (lambda cells: cells[2].update(execution_count=None), "not executed in order"),
-        (lambda cells: cells[2].outputs.append(output("error", ename="E", traceback=[])), "an output is an error"),
+        (lambda cells: cells[2].outputs.append(shown("error", ename="E", traceback=[])), "an output is an error"),
         (lambda cells: cells[2].update(outputs=[]), "no output that nbval could compare"),
-        (lambda cells: cells[2].outputs.append(output("stream", name="stderr", text="warning")), "not in normal form"),
+        (lambda cells: cells[2].outputs.append(shown("stream", name="stderr", text="warning")), "not in normal form"),
         (lambda cells: cells[2].outputs[0].update(text="wrote /home/me/x"), "/home/"),
         (lambda cells: cells[2].outputs[0].update(text="<A object at 0x7f11223344aa>"), "0x7f11223344aa"),
     ],
