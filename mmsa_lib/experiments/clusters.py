@@ -167,15 +167,14 @@ class DaskExecutor:
             cause = error.__cause__ or error  # Dask tells that a worker failed, and with it why
             raise ConfigError(f"{place}: {' '.join(str(cause).split())}") from error
         wanted = "".join(f" with {name}={amount:g}" for name, amount in self.resources.items())
-        end, told = time.monotonic() + WAIT_FOR_WORKERS, False
-        while not self._count_workers(client):
+        end = time.monotonic() + WAIT_FOR_WORKERS
+        if not self._count_workers(client):
+            print(f"{place}: waiting for a worker{wanted}", file=sys.stderr)
+        while not (workers := self._count_workers(client)):
             if time.monotonic() > end:
                 raise ConfigError(f"{place}: no worker{wanted} came within {WAIT_FOR_WORKERS:g} s")
-            if not told:
-                print(f"{place}: waiting for a worker{wanted}", file=sys.stderr)
-                told = True
             time.sleep(0.2)
-        self.workers = self._count_workers(client)
+        self.workers = workers
         return client
 
     def _count_workers(self, client: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sweep_machinery import Lab
 from written_runs import SEEDS, write_run
 
 from mmsa_lib.experiments.config import RunConfig
@@ -29,3 +30,13 @@ def folder(tmp_path):
         write_run(tmp_path / "runs", "self_mm", seed, 1.0)
         write_run(tmp_path / "runs", "text_only", seed, 1.3)
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def lab(request, tmp_path):
+    """A folder with a notebook and a sweep of it, of the name that a module gives as ``LAB``."""
+    folder = tmp_path / getattr(request.module, "LAB", "")
+    folder.mkdir(exist_ok=True)
+    lab = Lab(folder)
+    yield lab
+    lab.close()

@@ -38,6 +38,13 @@ def told(tmp_path, *names):
     return cell, lambda: [int(pid) for pid in path.read_text().split()] if path.exists() else []
 
 
+def outputs(tmp_path, *cells, **options):
+    """What each of ``cells`` prints when a notebook of them is executed."""
+    result = execute(write_book(tmp_path / "a.ipynb", *cells), {}, tmp_path / "out.ipynb", **options)
+    assert result.ok, result.failure
+    return printed(tmp_path / "out.ipynb")[2:]
+
+
 @pytest.fixture(scope="module")
 def launcher():
     """Kernels with all the libraries."""
@@ -153,10 +160,8 @@ def test_unseeded_draws_differ_between_kernels_as_between_processes(tmp_path, la
         "scipy.stats.norm.rvs()", "torch.rand(1).item()", "torch.nn.Linear(1, 1).weight.item()", "tempfile.mktemp()",
     ]  # fmt: skip
     imports = "import random, numpy, scipy.stats, torch, uuid, tempfile, os"
-    path = write_book(tmp_path / "a.ipynb", imports, *(f"print({draw})" for draw in draws), IS_FORKED)
-    for name in ("one", "two"):
-        assert execute(path, {}, tmp_path / f"{name}.ipynb", launcher=launcher).ok
-    one, two = printed(tmp_path / "one.ipynb")[3:], printed(tmp_path / "two.ipynb")[3:]
+    cells = imports, *(f"print({draw})" for draw in draws), IS_FORKED
+    one, two = (outputs(tmp_path, *cells, launcher=launcher)[1:] for _ in range(2))
     assert one[-1] == two[-1] == "True"
     assert all(first and first != second for first, second in zip(one[:-1], two[:-1], strict=True))
 
@@ -176,9 +181,7 @@ def test_whatever_is_killed_is_reported_and_the_next_run_works(tmp_path, light, 
     assert said in result.failure.message
     assert not (tmp_path / "out.ipynb").exists()
     assert gone(pids()[0], *(pids()[1:] if victim == "worker" else []))
-    good = write_book(tmp_path / "good.ipynb", "import os", IS_FORKED, IS_PREPARED)
-    assert execute(good, {"seed": 3}, tmp_path / "good.out.ipynb", launcher=light).ok
-    assert printed(tmp_path / "good.out.ipynb")[-2:] == [str(light.forks)] * 2
+    assert outputs(tmp_path, "import os", IS_FORKED, IS_PREPARED, launcher=light)[1:] == [str(light.forks)] * 2
     assert light.reason == ""
 
 
@@ -276,11 +279,10 @@ def trial(tmp_path, source):
 def test_variables_that_imports_may_have_read_get_a_server_of_their_own(tmp_path):
     imports, variables = trial(tmp_path, "import os\nseen = os.environ.get('TRIAL')\n")
     cells = "import os, trial_module, trial_module as t; print(t.seen, os.environ['TRIAL'])", IS_FORKED
-    path = write_book(tmp_path / "a.ipynb", *cells)
     with Launcher(imports, {**variables, "TRIAL": "usual"}) as launcher:
         for given, expected in (({}, "usual"), ({"TRIAL": "other"}, "other"), ({}, "usual")):
-            assert execute(path, {}, tmp_path / "out.ipynb", environment=given, launcher=launcher).ok
-            assert printed(tmp_path / "out.ipynb")[2:] == [f"{expected} {expected}", "True"]
+            found = outputs(tmp_path, *cells, environment=given, launcher=launcher)
+            assert found == [f"{expected} {expected}", "True"]
 
 
 def test_changed_modules_are_seen_by_the_next_run(tmp_path, monkeypatch):
@@ -318,12 +320,10 @@ def test_changed_modules_are_seen_by_the_next_run(tmp_path, monkeypatch):
     ],
 )  # fmt: skip
 def test_runs_start_cold_where_forking_would_not_be_safe(tmp_path, source, reason):
-    path = write_book(tmp_path / "a.ipynb", "import os", IS_FORKED)
     with Launcher(*trial(tmp_path, source)) as launcher:
-        assert execute(path, {}, tmp_path / "out.ipynb", launcher=launcher).ok
+        assert outputs(tmp_path, "import os", IS_FORKED, launcher=launcher) == ["", "False"]
         assert reason in launcher.reason
         assert "\n" not in launcher.reason
-    assert printed(tmp_path / "out.ipynb")[3] == "False"
 
 
 def test_a_server_that_is_killed_while_it_starts_is_replaced(tmp_path):
@@ -333,10 +333,8 @@ def test_a_server_that_is_killed_while_it_starts_is_replaced(tmp_path):
         f"import os, signal\nwith open({str(starts)!r}, 'a') as file: file.write('x')\n"
         f"if os.path.getsize({str(starts)!r}) <= 3: os.kill(os.getpid(), signal.SIGKILL)",
     )
-    path = write_book(tmp_path / "a.ipynb", "import os", IS_FORKED)
     with Launcher(*arguments) as launcher:
-        assert execute(path, {}, tmp_path / "out.ipynb", launcher=launcher).ok
-        assert printed(tmp_path / "out.ipynb")[3] == "True"
+        assert outputs(tmp_path, "import os", IS_FORKED, launcher=launcher) == ["", "True"]
         assert launcher.reason == ""
     assert starts.read_text() == "xxxx"
 
@@ -345,9 +343,7 @@ def test_other_systems_start_cold(tmp_path, monkeypatch):
     monkeypatch.setattr(kernels.sys, "platform", "darwin")
     with Launcher(()) as launcher:
         assert "on Linux only, not on darwin" in launcher.reason
-        path = write_book(tmp_path / "a.ipynb", "import os", IS_FORKED)
-        assert execute(path, {}, tmp_path / "out.ipynb", launcher=launcher).ok
-    assert printed(tmp_path / "out.ipynb")[3] == "False"
+        assert outputs(tmp_path, "import os", IS_FORKED, launcher=launcher) == ["", "False"]
 
 
 def test_a_missing_module_is_left_to_the_notebook_that_needs_it(tmp_path):

@@ -33,13 +33,6 @@ LIGHT = {"preload": [str(SWEEP_DRIVER)]}
 INTERRUPTED = "interrupted; repeat the command to resume"
 
 
-@pytest.fixture
-def lab(tmp_path):
-    lab = Lab(tmp_path)
-    yield lab
-    lab.close()
-
-
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
     """Path of the scheduler file of a running cluster: worker ``gpu`` with a resource GPU, worker ``plain`` without."""

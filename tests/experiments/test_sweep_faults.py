@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
-from sweep_machinery import Lab, SharedLauncher, quiet_sweep, wait_for
+from sweep_machinery import SharedLauncher, quiet_sweep, wait_for
 
 from mmsa_lib.cli import main
 from mmsa_lib.experiments.kernels import Launcher, private_folder, read_journal, remove_leftovers
@@ -28,13 +28,6 @@ from mmsa_lib.experiments.sweeps import (
     read_state,
     sweep,
 )
-
-
-@pytest.fixture
-def lab(tmp_path):
-    lab = Lab(tmp_path)
-    yield lab
-    lab.close()
 
 
 @pytest.fixture(scope="module")

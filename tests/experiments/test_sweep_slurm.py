@@ -8,7 +8,7 @@ import sys
 import psutil
 import pytest
 from slurm_node import slurm_node, why_not
-from sweep_machinery import Lab, quiet_sweep, wait_for
+from sweep_machinery import quiet_sweep, wait_for
 
 from mmsa_lib.cli import main
 from mmsa_lib.errors import ConfigError
@@ -16,14 +16,7 @@ from mmsa_lib.experiments.clusters import slurm_script
 from mmsa_lib.experiments.sweep_file import choose, read_points
 from mmsa_lib.experiments.sweeps import FINISHED, MISSING, read_state
 
-
-@pytest.fixture
-def lab(tmp_path):
-    folder = tmp_path / "my 100% sweep"  # a blank, and what SLURM takes for a pattern
-    folder.mkdir()
-    lab = Lab(folder)
-    yield lab
-    lab.close()
+LAB = "my 100% sweep"  # a blank, and what SLURM takes for a pattern
 
 
 @pytest.fixture(scope="module")
