@@ -38,6 +38,8 @@ class Batch:
         tokens: ``(B, T_text)`` int64 token ids for a trainable text encoder, or ``None``.
         unknown_token: the token id that stands for a missing token.
         unimodal_labels: per modality ``(B,)``, where the data set has them (CH-SIMS).
+        labelled: ``(B,)`` bool, which samples a method may know the label of, or ``None``: all. Labels of the others
+            are NaN, so that nothing uses them unnoticed.
     """
 
     features: dict[Modality, Tensor]
@@ -49,6 +51,7 @@ class Batch:
     tokens: Tensor | None = None
     unknown_token: int = BERT_UNKNOWN
     unimodal_labels: dict[Modality, Tensor] = field(default_factory=dict)
+    labelled: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -108,6 +111,7 @@ class Batch:
             index=function(self.index),
             tokens=None if self.tokens is None else function(self.tokens),
             unimodal_labels={m: function(x) for m, x in self.unimodal_labels.items()},
+            labelled=None if self.labelled is None else function(self.labelled),
         )
 
 

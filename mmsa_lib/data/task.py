@@ -58,17 +58,25 @@ class Task:
             return raw.unflatten(-1, (len(self.names), 2))
         return raw.squeeze(-1) if self.kind == "regression" else raw
 
-    def loss(self, prediction: Tensor, labels: Tensor) -> Tensor:
-        """The task loss, a mean over samples: absolute error, or cross-entropy averaged over emotions.
+    def loss(
+        self, prediction: Tensor, labels: Tensor, labelled: Tensor | None = None, *, squared: bool = False
+    ) -> Tensor:
+        """The task loss, a mean over labelled samples: absolute error, or cross-entropy averaged over emotions.
 
         Args:
             prediction: ``(B,)``, or logits ``(B, K, 2)`` of emotions or ``(B, K)`` of classes.
             labels: ``(B,)`` values or class ids, or ``(B, K)`` with entries 0 and 1.
+            labelled: ``(B,)`` bool, the samples that count, by default all; without any the loss is 0, with a graph.
+            squared: of a regression, the squared error in place of the absolute one.
         """
         from torch.nn import functional as F
 
+        if labelled is not None:
+            prediction, labels = prediction[labelled], labels[labelled]
+            if not len(labels):
+                return prediction.sum()
         if self.kind == "regression":
-            return F.l1_loss(prediction, labels)
+            return F.mse_loss(prediction, labels) if squared else F.l1_loss(prediction, labels)
         if self.kind == "classes":
             return F.cross_entropy(prediction, labels.long())
         return F.cross_entropy(prediction.flatten(0, 1), labels.flatten().long())

@@ -173,7 +173,7 @@ class Method(nn.Module, ABC):
 
         A method of one's own returns a dict, or :class:`Losses` where the log is to hold the raw terms as well.
         """
-        return Losses(task=(1.0, self.task.loss(output.prediction, batch.labels)))
+        return Losses(task=(1.0, self.task.loss(output.prediction, batch.labels, batch.labelled)))
 
     def parameter_groups(self) -> list[dict]:
         """Groups for one optimiser: text encoder with and without decay, then everything else."""

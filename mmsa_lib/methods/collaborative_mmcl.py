@@ -697,7 +697,8 @@ class CollaborativeMMCL(Method):
 
     def losses(self, batch: Batch, output: Output) -> Losses:
         """``loss = w1 task``; actor and critic learn from experience, not from a term of the batch's loss."""
-        return Losses(task=(self.config.weight_task, self.task.loss(output.prediction, batch.labels)))
+        task = self.task.loss(output.prediction, batch.labels, batch.labelled)
+        return Losses(task=(self.config.weight_task, task))
 
     def players(self) -> dict[str, list[nn.Module]]:
         """Who trains what: ``task`` all but the critic, gates included, ``actor`` the gates, ``critic`` the critic."""

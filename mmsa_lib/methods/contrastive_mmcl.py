@@ -216,11 +216,11 @@ class ContrastiveMMCL(Method):
         if not self.training:
             return super().losses(batch, output)
         config, phase = self.config, self.phase
-        task_loss = F.mse_loss if config.task_loss == "mse" else self.task.loss
+        squared = config.task_loss == "mse"
         lambda_cmc = 0.0 if config.no_cmc or phase == "shared" else config.lambda_cmc
         lambda_smc = 0.0 if config.no_smc or phase == "specific" else config.lambda_smc
         return Losses(
-            task=(1.0, task_loss(output.prediction, batch.labels)),
+            task=(1.0, self.task.loss(output.prediction, batch.labels, batch.labelled, squared=squared)),
             cmc=(lambda_cmc, lambda: self._cmc(batch, output)),
             smc=(lambda_smc, lambda: self._smc(batch, output)),
         )

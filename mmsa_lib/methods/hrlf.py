@@ -413,7 +413,7 @@ class HRLF(Method):
         weights, output = self.lambdas(), self.with_teacher(batch, output)
         frf = self._factorization(output) if weights["frf"] else {}
         return Losses(
-            task=(1.0, self._task_loss(output.prediction, batch.labels)),
+            task=(1.0, self._task_loss(output.prediction, batch)),
             translation=(weights["frf"], lambda: frf["translation"]),
             reconstruction=(weights["frf"], lambda: frf["reconstruction"]),
             hmi=(weights["hmi"] if len(batch) > 1 else 0.0, lambda: self._mutual_information(output)),
@@ -421,11 +421,9 @@ class HRLF(Method):
             kl=(weights["kl"], lambda: self._divergence(output)),
         )
 
-    def _task_loss(self, prediction: Tensor, labels: Tensor) -> Tensor:
+    def _task_loss(self, prediction: Tensor, batch: Batch) -> Tensor:
         """Mean squared error of a sentiment value [P]; selection is by the absolute error, as for all methods."""
-        if self.task.kind == "regression":
-            return F.mse_loss(prediction, labels)
-        return self.task.loss(prediction, labels)
+        return self.task.loss(prediction, batch.labels, batch.labelled, squared=True)
 
     def _factorization(self, output: Output) -> dict[str, Tensor]:
         """Equations 1 to 4."""

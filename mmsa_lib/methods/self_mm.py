@@ -474,7 +474,7 @@ class SelfMM(AccumulatingMethod):
         for name in self.trained:
             predicted = output.auxiliary[f"prediction/{name}"]
             if name == FUSION:
-                terms["task"] = (1.0, self.task.loss(predicted, batch.labels))
+                terms["task"] = (1.0, self.task.loss(predicted, batch.labels, batch.labelled))
             else:
                 terms[f"label_{name}"] = (1.0, self._unimodal_loss(name, batch, predicted))
         return Losses(**terms)

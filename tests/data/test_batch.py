@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmsa_lib.data.batch import BERT_UNKNOWN, Batch, Utterances
-from mmsa_lib.data.task import regression
+from mmsa_lib.data.task import classes, emotions, regression
 from mmsa_lib.errors import DataError
 
 LENGTHS = {"text": [5, 2, 7, 3, 1, 6], "audio": [2, 4, 1, 3, 4, 2]}
@@ -32,6 +32,7 @@ def batch():
         ids=tuple("abcdef"),
         tokens=tokens,
         unimodal_labels={"audio": torch.arange(6.0)},
+        labelled=torch.tensor([True, False, True, True, False, True]),
     )
 
 
@@ -47,7 +48,7 @@ def utterances(batch):
 
 
 def tensors(batch):
-    parts = [batch.labels, batch.index, batch.tokens, *batch.unimodal_labels.values()]
+    parts = [batch.labels, batch.labelled, batch.index, batch.tokens, *batch.unimodal_labels.values()]
     for part in (batch.features, batch.valid, batch.observed):
         parts += part.values()
     return parts
@@ -126,6 +127,7 @@ def test_batches_cover_all_samples_in_order_and_are_trimmed(utterances):
                 assert torch.equal(getattr(part, name)[modality], whole[part.index, :width])
             assert not utterances.data.valid[modality][part.index, width:].any()
         assert torch.equal(part.labels, utterances.labels[part.index])
+        assert torch.equal(part.labelled, utterances.data.labelled[part.index])
         assert torch.equal(part.unimodal_labels["audio"], part.index.float())
 
 
@@ -169,3 +171,36 @@ def test_a_selected_split_counts_from_zero(utterances):
     assert part.factors["shared"].tolist() == [[10, 11], [4, 5]]
     assert torch.equal(part.labels, utterances.labels[[5, 2]])
     assert part.dims == {"text": 3, "audio": 3}
+
+
+@pytest.mark.parametrize(
+    ("task", "shape", "labels", "squared"),
+    [
+        (regression(), (4,), [1.0, 2.0, -1.5, 0.5], False),
+        (regression(), (4,), [1.0, 2.0, -1.5, 0.5], True),
+        (classes("abc"), (4, 3), [0.0, 2.0, 1.0, 1.0], False),
+        (emotions("ab"), (4, 2, 2), [[0.0, 1.0], [1.0, 1.0], [0.0, 0.0], [1.0, 0.0]], False),
+    ],
+)
+def test_the_task_loss_is_the_mean_over_labelled_samples_alone(task, shape, labels, squared):
+    raw = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    prediction, truth = raw.requires_grad_(), torch.tensor(labels, dtype=torch.float64)
+    labelled = torch.tensor([True, False, True, False])
+    per_sample = []
+    for row, known in zip(prediction, truth, strict=True):
+        if task.kind == "regression":
+            per_sample.append((row - known).abs() ** (2 if squared else 1))
+        else:
+            pairs = [(row, known)] if task.kind == "classes" else list(zip(row, known, strict=True))
+            per_sample.append(sum(-x.log_softmax(-1)[int(y)] for x, y in pairs) / len(pairs))
+    assert torch.isclose(task.loss(prediction, truth, squared=squared), sum(per_sample) / 4)
+    hidden = truth.clone()
+    hidden[~labelled] = float("nan")  # an unlabelled sample's label must not be read
+    loss = task.loss(prediction, hidden, labelled, squared=squared)
+    assert torch.isclose(loss, (per_sample[0] + per_sample[2]) / 2)
+    (gradient,) = torch.autograd.grad(loss, prediction)
+    assert gradient[labelled].any()
+    assert not gradient[~labelled].any()
+    nothing = task.loss(prediction, hidden, torch.zeros(4, dtype=torch.bool), squared=squared)
+    assert nothing.item() == 0
+    assert not torch.autograd.grad(nothing, prediction)[0].any()
