@@ -9,7 +9,13 @@ grid:                         # every combination
 ablations:                    # each a name and the parameters that it changes
   full: {}
   no_cmc: {config.no_cmc: true}
+random:                       # also draws from a space, as ablations trial_01, trial_02, …
+  n: 12
+  seed: 1
+  space: {config.learning_rate: {low: 3e-4, high: 3e-3, log: true}, config.width: [32, 64]}
 seeds: [1111, 1112, 1113]     # values of the notebook's parameter `seed`
+presets: tuned.yaml           # values by data set and method, below those of this file
+minutes: 35                   # about how long all of it takes with two workers
 blocks:                       # optional: parts that add to what stands above
   - name: mosi
     parameters: {dataset: mosi}
@@ -38,6 +44,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mmsa_lib.errors import ConfigError, DataError, MMSAError, UnknownNameError, unknown_name
+from mmsa_lib.experiments.draws import TRIAL, Random
 from mmsa_lib.experiments.fingerprint import PACKAGE, PACKAGE_FOLDER, code_fingerprint, digest, imported_modules, parse
 from mmsa_lib.experiments.notebooks import notebook_paths
 from mmsa_lib.experiments.parameters import PARAMETERS_TAG, merge, parameters_model, read_notebook, typed_parameters
@@ -54,10 +61,12 @@ MOST_POINTS = 10_000
 
 REGISTRIES = ("METHODS", "RECIPES", "PROTOCOLS")
 ONLY_EXECUTE = (
-    *(f"mmsa_lib.experiments.{name}" for name in ("sweep_file", "sweeps", "clusters", "notebooks", "kernels")),
+    *(f"mmsa_lib.experiments.{name}" for name in ("sweep_file", "draws", "sweeps", "clusters", "notebooks", "kernels")),
     "mmsa_lib.errors", "mmsa_lib.files", "mmsa_lib.paths",
 )  # fmt: skip
 """Modules that decide how something is executed or where it lies, not what comes out."""
+
+PRESET_SECTIONS = ("config", "settings")
 
 
 class _Part(BaseModel):
@@ -66,13 +75,19 @@ class _Part(BaseModel):
     parameters: dict[str, Any] = Field(default_factory=dict)
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     ablations: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    random: Random = Field(default_factory=Random)
     seeds: list[Annotated[int, Field(strict=True, ge=0, lt=2**32)]] | None = None
 
 
 class Block(_Part):
-    """A part of a sweep. What it gives is added to what the file gives for all."""
+    """A part of a sweep. What it gives is added to what the file gives for all.
+
+    Attributes:
+        preset: the entry of the presets that is taken, by default that of the point's data set.
+    """
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
+    preset: str = ""
 
 
 class SweepFile(_Part):
@@ -82,19 +97,37 @@ class SweepFile(_Part):
         notebook: name of a notebook of the project, or a path seen from the file.
         description: what the sweep is for, in one line.
         timeout: seconds after which a run is ended and counts as failed.
-        parameters, grid, ablations, seeds, blocks: see above.
+        minutes: about how long the whole sweep takes with two workers.
+        presets: in the file the name of another one, seen from it; here its content: name of a data set (or what a
+            block calls its ``preset``) to method to ``config`` and ``settings``. They stand below a point's own
+            parameters, and each point must have some; ``{}`` are the defaults.
+        parameters, grid, ablations, random, seeds, blocks: see above.
     """
 
     notebook: str
     description: str = ""
     timeout: float = Field(default=3600, gt=0, le=10_000_000, strict=True)
+    minutes: float | None = Field(default=None, gt=0)
+    presets: dict[str, dict[str, dict[str, dict[str, Any]]]] = Field(default_factory=dict)
     blocks: list[Block] = Field(default_factory=list)
 
     def varied(self, block: Block | None) -> _Part:
-        """Grid, ablations and seeds of ``block`` added to those of the file; equal names are replaced."""
-        if block is None:
-            return self
+        """Grid, ablations, draws and seeds of ``block`` added to those of the file; equal names are replaced.
+
+        Raises:
+            ConfigError: the draws can't be made, or vary what the grid or an ablation's name stands for.
+        """
+        block = block or Block(name="all")
         grid, ablations = {**self.grid, **block.grid}, {**self.ablations, **block.ablations}
+        asked = {**self.random.model_dump(exclude_unset=True), **block.random.model_dump(exclude_unset=True)}
+        if asked:
+            drawn = Random(**{**asked, "space": {**self.random.space, **block.random.space}})
+            if both := set(drawn.space) & set(grid):
+                raise ConfigError(f"{min(both)} stands in grid and in random.space; keep one")
+            trials = drawn.trials()
+            if both := set(trials) & set(ablations):
+                raise ConfigError(f"ablation {min(both)} has the name of a draw; give it another")
+            ablations |= trials
         return _Part(grid=grid, ablations=ablations, seeds=self.seeds if block.seeds is None else block.seeds)
 
 
@@ -125,13 +158,16 @@ def read_sweep(path: Path | str) -> SweepFile:
     content = read_yaml(path)
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path} holds no sweep; it must be a mapping with at least `notebook`")
+    if isinstance(file := content.get("presets"), str):
+        content = {**content, "presets": read_yaml(path.parent / file)}
     try:
         sweep = SweepFile(**content)
     except ValidationError as error:
         problem = error.errors()[0]
         *parents, key = problem["loc"]
         if problem["type"] == "extra_forbidden":
-            known = Block.model_fields if parents[:1] == ["blocks"] else SweepFile.model_fields
+            within = Block if parents[:1] == ["blocks"] else SweepFile
+            known = (Random if parents[-1:] == ["random"] else within).model_fields
             raise ConfigError(f"{path}: {unknown_name('key', str(key), known)}") from None
         place, words = ".".join(map(str, problem["loc"])), problem["msg"]
         raise ConfigError(f"{path}: {place}: {words[0].lower()}{words[1:]}") from None
@@ -154,7 +190,10 @@ def _check(sweep: SweepFile, path: Path) -> None:
             raise ConfigError(f"{path}: {where}seeds must be one or more different numbers, not {part.seeds}")
     count = 0
     for block in sweep.blocks or [None]:  # counted before anything is built
-        whole = sweep.varied(block)
+        try:
+            whole = sweep.varied(block)
+        except ConfigError as error:
+            raise type(error)(f"{path}: {f'block {block.name}: ' if block else ''}{error}") from None
         seeds = 1 if whole.seeds is None else len(whole.seeds)
         count += max(1, len(whole.ablations)) * math.prod(map(len, whole.grid.values())) * seeds
         if whole.seeds is not None and any(SEED in part for part in (whole.grid, *whole.ablations.values())):
@@ -191,7 +230,7 @@ def choices(sweep: SweepFile) -> Iterator[Choice]:
     """Every run of the sweep, seed after seed innermost, in the order of the file.
 
     Raises:
-        ConfigError: a dotted key reaches into something that is no mapping.
+        ConfigError: a dotted key reaches into something that is no mapping, or the presets have nothing for a run.
     """
     for block in sweep.blocks or [None]:
         part = sweep.varied(block)
@@ -201,7 +240,19 @@ def choices(sweep: SweepFile) -> Iterator[Choice]:
         ablations = (part.ablations or {"": {}}).items()
         for (ablation, changes), combination, seed in itertools.product(ablations, combinations, steps):
             varied = {**combination, **changes, **seed}
-            yield Choice(block.name if block else "", ablation, merge(parameters, varied), varied)
+            asked = merge(parameters, varied)
+            if sweep.presets:
+                asked = merge(_preset(sweep, block, asked), asked)
+            yield Choice(block.name if block else "", ablation, asked, varied)
+
+
+def _preset(sweep: SweepFile, block: Block | None, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the presets for one run."""
+    name = (block.preset if block else "") or asked.get("dataset")
+    method = asked.get("method")
+    if name not in sweep.presets or method not in sweep.presets[name]:
+        raise ConfigError(f"the presets have nothing for {method} on {name}; add it ({{}}: the defaults)")
+    return sweep.presets[name][method]
 
 
 @dataclass(frozen=True)
@@ -233,7 +284,8 @@ class Point:
     @property
     def label(self) -> str:
         """Block, ablation and varied parameters, for people."""
-        shown = {key: value for key, value in self.varied.items() if not self.ablation or not key.startswith("config.")}
+        named = self.ablation and not self.ablation.startswith(TRIAL)
+        shown = {key: value for key, value in self.varied.items() if not named or not key.startswith("config.")}
         words = [self.block, self.ablation, *(f"{key.rpartition('.')[2]}={_short(v)}" for key, v in shown.items())]
         return " ".join(word for word in words if word) or Path(self.notebook).stem
 
@@ -260,6 +312,7 @@ def read_points(path: Path | str) -> list[Point]:
     data_sets: dict[str, tuple[str, str]] = {}
     where = f"{path}: "
     try:
+        _check_presets(sweep, code)
         for choice in choices(sweep):
             names = {"block": choice.block, "ablation": choice.ablation}
             told = ", ".join(f"{kind} {name}" for kind, name in names.items() if name)
@@ -377,6 +430,35 @@ def _check_run(values: Mapping[str, Any], code: _Code) -> None:
 
             raise unknown_name("method", str(method), {*METHODS, *code.names}) from None
         raise
+
+
+def _check_presets(sweep: SweepFile, code: _Code) -> None:
+    """Check every entry of the presets, also those that this sweep does not use.
+
+    Raises:
+        ConfigError: a data set, method, section or value that is unknown or ill-typed.
+    """
+    if not sweep.presets:
+        return
+    from mmsa_lib.data.registry import known_names
+    from mmsa_lib.experiments.config import RunConfig
+    from mmsa_lib.methods import METHODS
+
+    named = {*known_names(), *(block.preset for block in sweep.blocks)} - {""}
+    for name, methods in sweep.presets.items():
+        if name not in named:
+            raise unknown_name("data set of the presets", name, named)
+        for method, values in methods.items():
+            if method not in METHODS:
+                if method in code.names:
+                    continue
+                raise unknown_name("method of the presets", method, METHODS)
+            if unknown := set(values) - set(PRESET_SECTIONS):
+                raise unknown_name(f"section of the presets of {method} on {name}", min(unknown), PRESET_SECTIONS)
+            try:
+                RunConfig(method=method, dataset=name, **values).method_config  # noqa: B018 (checks the values)
+            except MMSAError as error:
+                raise type(error)(f"presets of {method} on {name}: {error}") from None
 
 
 def _read_code(source: Any) -> _Code:
