@@ -449,7 +449,7 @@ def _write_results(
     save_tensors(target / files.MODEL, method.state_dict(), metadata)
     training = {
         "best_epoch": result.best_epoch, "best_value": result.best_value, "stopped": result.stopped,
-        "seconds": round(result.seconds, 3), "resumed_after": result.resumed_after,
+        "seconds": round(result.seconds, 3), "resumed_after": result.resumed_after, "phases": result.phases,
         "one_class": prediction_spread(cells[COMPLETE, level_name(0), "test"][1], train.task)["one_class"],
     }  # fmt: skip
     surroundings = files.read_json(target / files.ENVIRONMENT)

@@ -197,7 +197,10 @@ class Method(nn.Module, ABC):
         ]
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """One Adam over :meth:`parameter_groups`; fused, since a text encoder's step is bound by memory."""
+        """One Adam over :meth:`parameter_groups`; fused, since a text encoder's step is bound by memory.
+
+        A budget of training counts the steps of the first one; those of adversaries and critics do not count.
+        """
         return {"all": Adam(self.parameter_groups(), fused=True)}
 
     def training_step(self, batch: Batch, optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mmsa_lib.files import atomic_path
 from mmsa_lib.methods.base import Method
 from mmsa_lib.training.seeding import random_states, restore_random_states
 
-FORMAT = "mmsa-lib checkpoint 3"
+FORMAT = "mmsa-lib checkpoint 4"
 
 Optimizers = Mapping[str, torch.optim.Optimizer]
 Generators = Mapping[str, torch.Generator]
@@ -36,19 +36,32 @@ class Progress:
     Attributes:
         phase: position in ``method.phases``.
         epoch: epochs of this phase that are finished.
+        steps: steps of the method's first optimiser in this phase.
+        validated: how many of these had been made at the last validation.
         best_epoch, best_value: the epoch of this phase with the lowest validation loss, and that loss.
+        best_steps: steps made by the end of that epoch.
         stopped: why the phase ended; empty while it goes on.
+        finished: for each phase before this one its name and, as here, epoch, steps, best_epoch, …, stopped.
         history: one row per logged value, as in :class:`~mmsa_lib.training.fit.FitResult`.
         seconds: training time so far, over all interruptions.
     """
 
     phase: int = 0
     epoch: int = 0
+    steps: int = 0
+    validated: int = 0
     best_epoch: int = 0
     best_value: float = math.inf
+    best_steps: int = 0
     stopped: str = ""
+    finished: list[dict[str, Any]] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+
+    def summaries(self, phases: Sequence[str]) -> list[dict[str, Any]]:
+        """``finished``, and the same of this phase, whose name is at its position in ``phases``."""
+        kept = ("epoch", "steps", "best_epoch", "best_value", "best_steps", "stopped")
+        return [*self.finished, {"phase": phases[self.phase], **{name: getattr(self, name) for name in kept}}]
 
 
 class Checkpoint:

@@ -36,12 +36,15 @@ class FitResult:
 
     Attributes:
         history: tidy, columns phase, epoch, split, name (``loss/…`` weighted, ``raw/…`` not), value. Split ``train``
-            holds means over the samples of the epoch while the weights move, ``valid`` the task loss over all
-            validation samples after the epoch, ``oracle`` what ``observe`` returned.
+            holds means over the samples of the epoch while the weights move, and ``steps``, how many the phase has
+            made by its end; ``valid`` the task loss over all validation samples after the epoch, ``oracle`` what
+            ``observe`` returned.
         best_epoch, best_value: of the last phase: the epoch with the lowest validation task loss, and that loss.
         stopped: why the last phase ended.
         seconds: training time over all interruptions.
         resumed_after: epochs of the resumed phase that a checkpoint spared, or 0.
+        phases: for each phase its name (``phase``), ``epoch`` and ``steps`` that were made, ``best_epoch``,
+            ``best_value`` and ``best_steps``, the steps by the end of that epoch, and why it ``stopped``.
     """
 
     history: pd.DataFrame
@@ -50,6 +53,7 @@ class FitResult:
     stopped: str
     seconds: float
     resumed_after: int
+    phases: list[dict[str, Any]]
 
 
 def fit(
@@ -70,7 +74,8 @@ def fit(
 
     The best epoch has the lowest task loss over all validation samples: one mean over samples, where MMSA [C] takes
     the mean of batch means, which depends on how the samples are cut into batches. An improvement must exceed
-    ``settings.min_delta``; a phase ends after ``patience`` epochs without one (docs/evaluation.md).
+    ``settings.min_delta``; a phase ends after ``patience`` epochs or ``patience_steps`` steps without one, or at a
+    limit of either (docs/evaluation.md). A step is one of the method's first optimiser, whatever it takes.
 
     Args:
         method: a fresh method; it is moved to the device of ``settings``.
@@ -82,13 +87,14 @@ def fit(
             ignored, with a note.
         augment: changes each training batch before its step, for instance
             :func:`mmsa_lib.data.missing.stochastic_missing`; it draws from a generator of its own, seeded by ``seed``.
-        observe: called with the method after each epoch; the values it returns join the history as split
+        observe: called with the method after each validation; the values it returns join the history as split
             ``"oracle"`` and decide nothing (they show what a selection on the test set would have claimed).
         on_epoch: called after each epoch and its checkpoint.
         progress: ``"auto"``, ``"line"`` or ``"none"``.
 
     Raises:
-        RunError: a loss or a prediction is not finite; names the term, the epoch and the step.
+        RunError: a loss or a prediction is not finite (names the term, the epoch and the step), or an epoch makes no
+            step and nothing else ends the phase.
         ConfigError: the settings don't fit this machine, or a split is empty.
     """
     for split in (train, valid):
@@ -144,47 +150,79 @@ class _Loop:
                 self.files.restore(found, self.method, optimizers, self.generators)
                 found = None
             elif position > self.state.phase:
-                self.state = Progress(phase=position, history=self.state.history, seconds=self.state.seconds)
+                kept = {"history": self.state.history, "seconds": self.state.seconds}
+                self.state = Progress(phase=position, finished=self.state.summaries(self.method.phases), **kept)
             self.run_phase(phase, optimizers)
         history, last = pd.DataFrame(self.state.history, columns=list(HISTORY_COLUMNS)), self.state
-        return FitResult(history, last.best_epoch, last.best_value, last.stopped, last.seconds, resumed_after)
+        phases = last.summaries(self.method.phases)
+        return FitResult(history, last.best_epoch, last.best_value, last.stopped, last.seconds, resumed_after, phases)
 
     def run_phase(self, phase: str, optimizers: Optimizers) -> None:
-        state, limit = self.state, self.settings.max_epochs
+        state, settings = self.state, self.settings
         valid = self.method.prepare_validation(phase, self.valid)
-        self.reporter.start(phase, state.epoch, limit)
+        counter = next(iter(optimizers.values())).register_step_post_hook(self.count_step)
+        self.reporter.start(phase, state.epoch, settings.max_epochs, state.steps, settings.max_steps)
         try:
             while not state.stopped:
-                started = time.perf_counter()
+                started, before = time.perf_counter(), state.steps
                 state.epoch += 1
                 logged = self.train_epoch(phase, optimizers)
-                value = self.validate(phase, valid)
-                self.method.end_validation(value, optimizers)
-                self.record(phase, "train", logged)
-                self.record(phase, "valid", {"loss/task": value})
-                if self.observe is not None:
-                    self.record(phase, "oracle", self.observe(self.method))
-                best = value < state.best_value - self.settings.min_delta
-                if best:
-                    state.best_epoch, state.best_value = state.epoch, value
-                    self.files.keep_best(state, self.method)
-                if state.epoch - state.best_epoch >= self.settings.patience:
-                    state.stopped = f"no improvement in {self.settings.patience} epochs"
-                elif state.epoch >= limit:
-                    state.stopped = f"limit of {limit} epochs"
+                if state.steps == before and settings.max_epochs is None:
+                    raise RunError(
+                        f"an epoch makes no step, so max_steps={settings.max_steps} never comes; choose a smaller "
+                        f"batch_size, or give max_epochs ({self.where(phase)})"
+                    )
+                self.record(phase, "train", {**logged, "steps": state.steps})
+                value, best = math.nan, False
+                if self.is_validated():
+                    value = self.validate(phase, valid)
+                    self.method.end_validation(value, optimizers)
+                    self.record(phase, "valid", {"loss/task": value})
+                    if self.observe is not None:
+                        self.record(phase, "oracle", self.observe(self.method))
+                    best = value < state.best_value - settings.min_delta
+                    if best:
+                        state.best_epoch, state.best_value, state.best_steps = state.epoch, value, state.steps
+                        self.files.keep_best(state, self.method)
+                    state.validated, state.stopped = state.steps, self.why_stop()
                 state.seconds += time.perf_counter() - started
-                if state.stopped or state.epoch % self.settings.checkpoint_every == 0:
+                if state.stopped or state.epoch % settings.checkpoint_every == 0:
                     self.files.save(state, self.method, optimizers, self.generators)
-                self.reporter.epoch(state.epoch, logged.get("loss/total", math.nan), value, best)
+                self.reporter.epoch(state.epoch, state.steps, logged.get("loss/total", math.nan), value, best)
                 if self.on_epoch is not None:
                     self.on_epoch(state)
         finally:
+            counter.remove()
             self.reporter.bar.close()
         self.method.load_state_dict(self.files.best_state(state))
         self.reporter.note(f"{phase} stopped: {state.stopped}; best epoch {state.best_epoch}")
 
+    def count_step(self, *_: Any) -> None:
+        """One step of the method's first optimiser was made."""
+        self.state.steps += 1
+
+    def is_validated(self) -> bool:
+        """Whether this epoch ends with a validation: each, or the first after a multiple of so many steps; the last."""
+        state, settings = self.state, self.settings
+        every = settings.validate_every
+        if every is None or state.steps // every > state.validated // every:
+            return True
+        limits = ((state.steps, settings.max_steps), (state.epoch, settings.max_epochs))
+        return any(limit is not None and made >= limit for made, limit in limits)
+
+    def why_stop(self) -> str:
+        """Why the phase ends with the validation that was just made, or nothing."""
+        state, settings = self.state, self.settings
+        reasons = (
+            (state.epoch - state.best_epoch, settings.patience, "no improvement in {} epochs"),
+            (state.steps - state.best_steps, settings.patience_steps, "no improvement in {} steps"),
+            (state.epoch, settings.max_epochs, "limit of {} epochs"),
+            (state.steps, settings.max_steps, "limit of {} steps"),
+        )
+        return next((why.format(most) for made, most, why in reasons if most is not None and made >= most), "")
+
     def train_epoch(self, phase: str, optimizers: Optimizers) -> dict[str, float]:
-        """One pass over the training samples; the mean of each logged value over samples."""
+        """One pass over the training samples, or as much as is left; the mean of each logged value over samples."""
         epoch, settings = self.state.epoch, self.settings
         self.method.train()
         self.method.start_epoch(epoch)
@@ -206,6 +244,8 @@ class _Loop:
                     raise RunError(f"{name} is {value}; lower the learning rate ({self.where(phase)}, step {step})")
                 sums[name] = sums.get(name, 0.0) + value * len(batch)
                 counts[name] = counts.get(name, 0) + len(batch)
+            if settings.max_steps is not None and self.state.steps >= settings.max_steps:
+                break
         return {name: total / counts[name] for name, total in sums.items()} | self.method.end_epoch(epoch, optimizers)
 
     def validate(self, phase: str, valid: Utterances) -> float:

@@ -27,16 +27,18 @@ class Reporter:
         if self.show != "none":
             tqdm.write(f"{self.title}: {text}", file=sys.stderr)
 
-    def start(self, phase: str, done: int, total: int) -> None:
-        """A phase of at most ``total`` epochs begins; ``done`` of them are already finished."""
+    def start(self, phase: str, epoch: int, max_epochs: int | None, steps: int, max_steps: int | None) -> None:
+        """A phase begins, of which so many epochs and steps are already finished; a limit in steps is the one shown."""
         hidden, title = self.show != "auto" or not sys.stderr.isatty(), f"{self.title} {phase}"
-        self.bar = tqdm(total=total, initial=done, desc=title, unit="epoch", file=sys.stderr, disable=hidden)
-        self.phase = phase
+        self.phase, self.in_steps = phase, max_steps is not None
+        unit, done, total = ("step", steps, max_steps) if self.in_steps else ("epoch", epoch, max_epochs)
+        self.bar = tqdm(total=total, initial=done, desc=title, unit=unit, file=sys.stderr, disable=hidden)
 
-    def epoch(self, epoch: int, train: float, valid: float, best: bool) -> None:
-        """An epoch ended with these losses; ``best`` says whether it is the best one so far."""
-        text = f"train {train:.4f} valid {valid:.4f}{' *' if best else ''}"
+    def epoch(self, epoch: int, steps: int, train: float, valid: float, best: bool) -> None:
+        """An epoch ended with these losses (NaN without validation); ``best``: it is the best one so far."""
+        text = f"train {train:.4f}" + (f" valid {valid:.4f}{' *' if best else ''}" if valid == valid else "")
         if self.bar.disable:
-            self.note(f"{self.phase} {epoch}/{self.bar.total} {text}")
+            done = f"{epoch}: step {steps}" if self.in_steps else epoch
+            self.note(f"{self.phase} {done}/{self.bar.total} {text}")
         self.bar.set_postfix_str(text, refresh=False)
-        self.bar.update()
+        self.bar.update((steps if self.in_steps else epoch) - self.bar.n)

@@ -28,8 +28,19 @@ class TrainSettings(BaseModel):
         "float32", description="number format of the training step; validation and tests always run in float32"
     )
     batch_size: int | None = Field(None, ge=1, description="samples per step")
-    max_epochs: int | None = Field(None, ge=1, description="upper limit of epochs in each phase")
-    patience: int | None = Field(None, ge=1, description="epochs without improvement before a phase ends")
+    max_epochs: int | None = Field(
+        None, ge=1, description="upper limit of epochs in each phase; none where max_steps is given alone"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="epochs without improvement that end a phase; none where patience_steps is given alone"
+    )
+    max_steps: int | None = Field(
+        None, ge=1, description="steps of the method's first optimiser in each phase, which ends at exactly so many"
+    )
+    patience_steps: int | None = Field(None, ge=1, description="such steps without improvement that end a phase")
+    validate_every: int | None = Field(
+        None, ge=1, description="validate at the first end of an epoch after each so many steps; None: after each epoch"
+    )
     min_delta: float = Field(
         1e-6, ge=0, allow_inf_nan=False, description="an improvement must exceed this [C: MMSA, Self-MM]"
     )
@@ -69,7 +80,7 @@ class TrainSettings(BaseModel):
         return value
 
     def resolve(self, method: Method) -> TrainSettings:
-        """The same settings with every ``None`` and ``"auto"`` replaced by what is used for ``method`` here.
+        """The same settings with what ``None`` and ``"auto"`` mean for ``method`` here; a limit still ``None`` is none.
 
         Raises:
             ConfigError: a CUDA device is asked for and there is none, or bfloat16 where an LSTM can't be trained in it.
@@ -81,8 +92,9 @@ class TrainSettings(BaseModel):
                 f"precision='bfloat16': {method.id} has an LSTM, which this processor cannot train in bfloat16; "
                 "use precision=float32"
             )
-        named = ("batch_size", "max_epochs", "patience")
-        used = {name: getattr(self, name) or getattr(method.config, name) for name in named}
+        # A limit in steps replaces the method's own in epochs.
+        named = {"batch_size": None, "max_epochs": self.max_steps, "patience": self.patience_steps}
+        used = {k: getattr(self, k) or (None if steps else getattr(method.config, k)) for k, steps in named.items()}
         used["bucket"] = method.text_encoder is not None if self.bucket == "auto" else self.bucket
         return TrainSettings(**{**self.model_dump(), **used, "device": str(device)})
 

@@ -11,7 +11,7 @@ from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.errors import ConfigError, RunError, UnknownNameError
 from mmsa_lib.methods import METHODS, create, provenance
 from mmsa_lib.methods.base import Losses, backward
-from mmsa_lib.training import TrainSettings
+from mmsa_lib.training import TrainSettings, fit
 from mmsa_lib.training.settings import bfloat16_lstm
 
 ALL = pytest.mark.parametrize("method_id", sorted(METHODS))
@@ -302,3 +302,34 @@ def test_a_loss_is_the_weighted_sum_of_its_terms():
     assert (log["raw/more"], log["loss/more"], log["raw/side"], log["raw/apart"]) == (2, 1, 1, 7)
     with pytest.raises(RunError, match="raw/task is nan"):
         backward(Losses(task=(1.0, x * float("nan"))))
+
+
+@pytest.mark.parametrize("flush", [False, True])
+@ALL
+def test_a_budget_counts_the_steps_of_the_first_optimiser(method_id, flush):
+    """21 samples in batches of 4, of which accumulating methods take groups of 4."""
+    train = split_for(method_id, size=21)
+    accumulates = "update_epochs" in METHODS[method_id].Config.model_fields
+    method = build(method_id, train, **({"flush_last_group": flush} if accumulates else {}))
+    made = []
+
+    def optimizers():
+        found = type(method).optimizers(method)
+        made.append(0)
+        first = next(iter(found.values()))
+        inner = first.step
+
+        def step(*arguments):
+            made[-1] += 1
+            return inner(*arguments)
+
+        first.step = step
+        return found
+
+    method.optimizers = optimizers
+    settings = {"max_steps": 5, "batch_size": 4, "patience": 9}
+    result = fit(method, train, train, seed=1, settings=settings, progress="none")
+    assert made == [5] * len(method.phases)
+    assert [(found["phase"], found["steps"]) for found in result.phases] == [(phase, 5) for phase in method.phases]
+    batches = 6 if not accumulates else 2 if flush else 1
+    assert result.phases[-1]["epoch"] == -(-5 // batches)

@@ -145,6 +145,85 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     assert method.steps == whole_method.steps
 
 
+def epochs_of(result, split="valid", name="loss/task"):
+    rows = result.history.query("split == @split and name == @name")
+    return rows["epoch"].tolist()
+
+
+class TestStepBudget:
+    """40 samples in batches of 8: five steps an epoch."""
+
+    def test_a_phase_ends_at_exactly_so_many_steps_and_validates_the_cut_epoch(self, splits, new_method):
+        method = new_method(max_epochs=1)  # does not limit
+        result = fit(method, *splits, seed=3, settings={"max_steps": 12, "patience": 9}, progress="none")
+        assert method.steps in (5, 10, 12)  # of the best epoch
+        assert values(result, "train", "steps") == [5, 10, 12]
+        assert epochs_of(result) == [1, 2, 3]
+        assert result.stopped == "limit of 12 steps"
+        last = result.phases[-1]
+        assert (last["phase"], last["epoch"], last["steps"]) == ("train", 3, 12)
+        assert last["best_steps"] == values(result, "train", "steps")[result.best_epoch - 1]
+
+    def test_whichever_limit_comes_first_ends_the_phase(self, splits, new_method):
+        for settings, steps in (({"max_epochs": 2, "max_steps": 12}, 10), ({"max_epochs": 3, "max_steps": 12}, 12)):
+            assert fit(new_method(), *splits, seed=3, settings=settings, progress="none").phases[0]["steps"] == steps
+
+    def test_patience_counts_steps_since_the_end_of_the_best_epoch(self, splits, new_method):
+        settings = {"patience_steps": 8, "max_epochs": 30, "min_delta": 0.5}
+        result = fit(new_method(learning_rate=1e-9, patience=1), *splits, seed=3, settings=settings, progress="none")
+        assert values(result, "train", "steps") == [5, 10, 15]  # best at 5; 10 are not yet 8 steps later
+        assert result.stopped == "no improvement in 8 steps"
+
+    def test_validation_at_the_first_end_of_an_epoch_after_each_multiple(self, splits, new_method):
+        """Small batches and large ones are validated equally often: 60 / 15 times."""
+        for size, expected in ((8, [15, 30, 45, 60]), (20, [16, 30, 46, 60]), (3, [28, 42, 56, 60])):
+            method = new_method(batch_size=size)
+            settings = {"max_steps": 60, "patience": 99, "validate_every": 15}
+            result = fit(method, *splits, seed=3, settings=settings, progress="none", observe=lambda _: {"seen": 1})
+            ends = dict(zip(epochs_of(result, "train", "steps"), values(result, "train", "steps"), strict=True))
+            assert [ends[epoch] for epoch in epochs_of(result)] == expected
+            assert epochs_of(result) == epochs_of(result, "oracle", "seen")
+        last = fit(new_method(), *splits, seed=3, settings={"validate_every": 99}, progress="none")
+        assert epochs_of(last) == [6]
+
+    @pytest.mark.parametrize("epoch", [1, 2, 4])
+    def test_resuming_is_exact(self, splits, new_method, tmp_path, epoch):
+        settings = {"max_steps": 23, "patience_steps": 20, "validate_every": 9}
+        whole_method = new_method()
+        whole = fit(whole_method, *splits, seed=3, settings=settings, progress="none")
+        path = tmp_path / "checkpoint.pt"
+        with pytest.raises(KeyboardInterrupt):
+            fit(new_method(), *splits, seed=3, settings=settings, checkpoint=path, progress="none",
+                on_epoch=partial(_interrupt_after, epoch))  # fmt: skip
+        method = new_method(seed=99)
+        resumed = fit(method, *splits, seed=3, settings=settings, checkpoint=path, progress="none")
+        assert resumed.resumed_after == epoch
+        pd.testing.assert_frame_equal(resumed.history, whole.history, check_exact=True)
+        assert resumed.phases == whole.phases
+        assert torch.equal(predict(method, splits[1]), predict(whole_method, splits[1]))
+
+    def test_a_method_that_makes_no_step_is_told_so(self, splits, new_method, tiny_method):
+        class Idle(tiny_method):
+            def training_step(self, batch, optimizers):
+                return {}
+
+        with pytest.raises(RunError, match=r"an epoch makes no step.*max_steps=5.*batch_size"):
+            fit(new_method(Idle), *splits, seed=3, settings={"max_steps": 5}, progress="none")
+
+    def test_progress_tells_steps(self, splits, new_method, capsys):
+        settings = {"max_steps": 12, "validate_every": 10}
+        fit(new_method(), *splits, seed=3, settings=settings, progress="line")
+        lines = capsys.readouterr().err.splitlines()
+        for line, (epoch, step) in zip(lines, ((1, 5), (2, 10), (3, 12)), strict=False):
+            assert f": train {epoch}: step {step}/12 train " in line
+        assert ["valid" in line for line in lines[:3]] == [False, True, True]
+
+
+def _interrupt_after(epoch, state):
+    if state.epoch == epoch:
+        raise KeyboardInterrupt
+
+
 class TestAugmentation:
     def test_every_training_batch_passes_it_and_nothing_else_does(self, splits, new_method):
         seen = []

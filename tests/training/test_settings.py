@@ -21,6 +21,7 @@ from mmsa_lib.training.seeding import random_states, restore_random_states
     [
         ({"batchsize": 3}, "did you mean .*batch_size"),
         ({"batch_size": 0}, "batch_size=0"),
+        ({"max_steps": 0}, "max_steps=0"),
         ({"precision": "float16"}, "gradient scaler.*bfloat16"),
         ({"device": "tpu:0:1"}, "device='tpu:0:1'"),
         ({"device": "meta"}, "choose auto, cpu, cuda"),
@@ -38,12 +39,15 @@ def test_resolve_takes_the_methods_values_where_none_are_given(new_method):
     resolved = TrainSettings(patience=2).resolve(new_method(batch_size=5, max_epochs=7, patience=9))
     assert (resolved.batch_size, resolved.max_epochs, resolved.patience) == (5, 7, 2)
     assert resolved.bucket is False
+    in_steps = TrainSettings(max_steps=9, patience_steps=5, patience=2).resolve(new_method(max_epochs=7))
+    assert (in_steps.max_epochs, in_steps.max_steps, in_steps.patience, in_steps.patience_steps) == (None, 9, 2, 5)
     assert resolved.device in ("cpu", "cuda")
 
 
 def test_identity_leaves_out_what_changes_no_number():
     assert TrainSettings(checkpoint_every=1).identity() == TrainSettings(checkpoint_every=5).identity()
-    assert TrainSettings(batch_size=1).identity() != TrainSettings(batch_size=5).identity()
+    for name in ("batch_size", "max_steps", "patience_steps", "validate_every"):
+        assert TrainSettings(**{name: 1}).identity() != TrainSettings(**{name: 5}).identity()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
