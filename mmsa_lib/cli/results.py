@@ -73,6 +73,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         command.add_argument(
             "--resamples", type=int, default=RESAMPLES, metavar="N", help=f"of the bootstrap (default: {RESAMPLES})"
         )
+        command.add_argument(
+            "--across-code", action="store_true", help="also put runs side by side that different code made"
+        )
     for command in (table, against):
         command.add_argument("--format", choices=SUFFIXES.values(), help="default: by the suffix of --out, else text")
         command.add_argument("--out", type=Path, metavar="FILE", help="write here instead of to stdout")
@@ -83,7 +86,7 @@ def show(args: argparse.Namespace) -> int:
     _check(args)
     from mmsa_lib.experiments.tables import results_table
 
-    names = (*CELL, "intervals", "published", "runs", "resamples", "by")
+    names = (*CELL, "intervals", "published", "runs", "resamples", "by", "across_code")
     table = results_table(args.source, args.metrics, **{name: getattr(args, name) for name in names})
     say_undefined(table.undefined)
     content: dict[str, Any] = {"title": table.title, "rows": _records(table.frame), "notes": list(table.notes)}
@@ -104,7 +107,7 @@ def compare(args: argparse.Namespace) -> int:
     chosen = _chosen(args)
     frame = compare_runs(
         args.source, args.reference, chosen.pop("metric", None), alpha=args.alpha, runs=args.runs,
-        items=False if args.no_items else None, resamples=args.resamples, **chosen,
+        items=False if args.no_items else None, resamples=args.resamples, across_code=args.across_code, **chosen,
     )  # fmt: skip
     content = {"reference": args.reference, "alpha": args.alpha, "rows": _records(frame)}
     return _give(args, comparison_table(frame), content)
@@ -127,7 +130,8 @@ def write(args: argparse.Namespace) -> int:
     if args.summary:
         from mmsa_lib.experiments.summaries import curate_summary
 
-        frame = curate_summary(args.source, args.target, runs=args.runs, resamples=args.resamples, **chosen)
+        given = {"runs": args.runs, "resamples": args.resamples, "across_code": args.across_code}
+        frame = curate_summary(args.source, args.target, **given, **chosen)
         say(f"{len(frame)} rows of a summary written to {args.target}")
     else:
         frame = curate(args.source, args.target, by=args.by, **chosen)
@@ -146,8 +150,9 @@ def _table_of_cell(args: argparse.Namespace, chosen: dict[str, list[str]]) -> Ta
         raise ConfigError(f"a table shows one {column}, not {', '.join(chosen[column])}; choose one, or export CSV")
     single = {column: chosen[column][0] for column in CELL if column in chosen}
     return results_table(
-        args.source, chosen.get("metric"), methods=chosen.get("method"), runs=args.runs, by=args.by, **single
-    )
+        args.source, chosen.get("metric"), methods=chosen.get("method"), runs=args.runs, by=args.by,
+        across_code=args.across_code, **single,
+    )  # fmt: skip
 
 
 def _chosen(args: argparse.Namespace) -> dict[str, list[str]]:

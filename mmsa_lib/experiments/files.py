@@ -54,6 +54,10 @@ RESULTS = (CONFIG, ENVIRONMENT, HISTORY, METRICS, CONSTANTS, SPREAD, PREDICTIONS
 FINGERPRINTS = ("data_fingerprint", "code_fingerprint", "mask_fingerprint")
 """What an identifier rests on beside the values of a run; recorded in ``environment.json``."""
 
+CORE_CODE = "core_code"
+"""Fingerprint in ``environment.json`` of the code that runs of all methods share: runs of two methods are compared
+where it is equal."""
+
 REPEAT = "repeat the run with --force (force=True in Python), or delete the folder"
 
 METRIC_COLUMNS = (
@@ -62,6 +66,13 @@ METRIC_COLUMNS = (
 )  # fmt: skip
 """``changes`` and ``data_options`` are JSON texts of what differs from the defaults. ``level`` is text: a rate such as
 ``0.1``, or the modalities that are available, such as ``text+audio``."""
+
+CODE_COLUMNS = ("method_code", "core_code")
+"""Which code made a run: that of its method with everything below it, and what runs of all methods share; 12 digits
+each, empty where that is unknown (constants, tables of version 0.1.0 and 0.2.0)."""
+
+RESULT_COLUMNS = (*METRIC_COLUMNS, *CODE_COLUMNS)
+"""Of many runs in one table."""
 
 NO_CHANGES = "{}"
 """The ``changes`` or ``data_options`` of a configuration without any."""
@@ -193,7 +204,7 @@ def read_table(path: Path, columns: Iterable[str] = (), what: str = "table") -> 
     Raises:
         DataError: the file is missing or damaged, or lacks one of the ``columns``, so that it is no ``what``.
     """
-    types = dict.fromkeys(METRIC_COLUMNS, str) | {"seed": "Int64", "value": float}
+    types = dict.fromkeys(RESULT_COLUMNS, str) | {"seed": "Int64", "value": float}
     empty = {"value": [""], "seed": [""]}
     frame = read_csv(path, columns, what, dtype=types, keep_default_na=False, na_values=empty)
     return frame.assign(level=frame["level"].map(level_name)) if "level" in frame else frame

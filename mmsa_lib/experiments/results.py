@@ -47,7 +47,7 @@ def collect(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
 
     Returns:
         Columns run_id, method, label, changes, data_options, dataset, fold, seed, protocol, level, split, metric,
-        value. Constant baselines have no run_id and no seed.
+        value, method_code, core_code. Constant baselines have no run_id, no seed and no code.
 
     Raises:
         DataError: there is no finished run.
@@ -58,7 +58,7 @@ def collect(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
             table = files.read_table(path / files.METRICS, files.METRIC_COLUMNS, "table of results")
             if set(table["run_id"]) != {path.resolve().name}:
                 raise DataError(f"{path / files.METRICS} is not the table of this run")
-            tables.append(table.assign(_age=len(found)))
+            tables.append(table.assign(_age=len(found), **_code_of(path)))
             found.append(path)
         except DataError as error:
             files.warn_once(f"left out: {error}; {files.REPEAT}")
@@ -74,6 +74,47 @@ def collect(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
     written = {p.read_bytes() if p.is_file() else p: p for p in (run / files.CONSTANTS for run in reversed(counted))}
     constants = [files.read_table(path) for path in reversed(written.values())]
     return _sorted(pd.concat([metrics, *constants], ignore_index=True).drop_duplicates(list(files.METRIC_COLUMNS)))
+
+
+def _code_of(run: Path) -> dict[str, str]:
+    """The fingerprints of the code behind a run, as tables have them."""
+    facts: dict[str, Any] = {}
+    with suppress(DataError):
+        found = files.read_json(run / files.ENVIRONMENT)
+        facts = found if isinstance(found, dict) else facts
+    known = (facts.get("code_fingerprint"), facts.get(files.CORE_CODE))
+    return {name: str(mark or "")[:12] for name, mark in zip(files.CODE_COLUMNS, known, strict=True)}
+
+
+def with_code(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` with the columns that say which code made a row; empty where that is unknown."""
+    return frame.assign(**{name: frame[name].fillna("") if name in frame else "" for name in files.CODE_COLUMNS})
+
+
+def check_code(rows: pd.DataFrame, across_code: bool = False) -> None:
+    """Refuse runs of different code side by side: their differences may come from the code.
+
+    On one data set and fold all runs of a method must come from one code of that method, and all runs from one code
+    that methods share. Runs of which it is unknown are one batch.
+
+    Args:
+        rows: rows of results.
+        across_code: don't refuse.
+
+    Raises:
+        DataError: names the data set and how many runs come from which code.
+    """
+    runs = with_code(rows[~is_constant(rows)]).drop_duplicates("run_id")
+    for (dataset, _), part in () if across_code else runs.groupby(["dataset", "fold"]):
+        parts = [(f"{method} is", own["method_code"]) for method, own in part.groupby("method")]
+        for who, codes in [*parts, ("what methods share is", part["core_code"])]:
+            counts = codes.replace("", UNKNOWN).value_counts().sort_index()
+            if len(counts) > 1:
+                found = ", ".join(f"{code} in {count} runs" for code, count in counts.items())
+                raise DataError(
+                    f"runs of different code on {dataset}: {who} {found}; repeat the older runs, or compare all the "
+                    "same with --across-code (across_code=True in Python)"
+                )
 
 
 def warn_of_mixed_machines(runs: Iterable[Path]) -> None:
@@ -191,7 +232,7 @@ def read_results(source: Path | str) -> pd.DataFrame:
     source = Path(source)
     if not source.is_file():
         return collect(source)
-    return files.read_table(source, files.METRIC_COLUMNS, "table of results")
+    return with_code(files.read_table(source, files.METRIC_COLUMNS, "table of results"))
 
 
 def curate(
@@ -237,8 +278,8 @@ def choose(frame: pd.DataFrame, **chosen: Any) -> pd.DataFrame:
     """
     frame = frame.assign(level=frame["level"].map(level_name))
     for column, values in chosen.items():
-        if column not in files.METRIC_COLUMNS:
-            raise unknown_name("column", column, files.METRIC_COLUMNS)
+        if column not in files.RESULT_COLUMNS:
+            raise unknown_name("column", column, files.RESULT_COLUMNS)
         keep = frame[column].isin(listed(column, values))
         if column in ("protocol", "level"):  # no mask changes a constant, which is told once
             keep |= is_constant(frame) & (frame["protocol"] == COMPLETE)
@@ -294,7 +335,7 @@ def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
     """Runs first, then constants; inside them by everything but the metric, which keeps the order of its definition."""
     ordered = frame.assign(_constant=is_constant(frame), _words=descriptions(frame))
     keys = ["_constant", "method", "_words", "dataset", "fold", "seed", "run_id", "protocol", "level", "split"]
-    return ordered.sort_values(keys, kind="stable", ignore_index=True)[list(files.METRIC_COLUMNS)]
+    return with_code(ordered.sort_values(keys, kind="stable", ignore_index=True))[list(files.RESULT_COLUMNS)]
 
 
 # --- Names of configurations, for printing: nothing reads them back ---------------------------------------------------

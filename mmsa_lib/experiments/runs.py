@@ -402,7 +402,7 @@ def _prepare(target: Path, config: RunConfig, facts: dict[str, Any], more: dict[
             file.unlink()
     content = {"run_id": facts["run_id"], "config": config.model_dump(mode="json"), "resolved": facts["resolved"]}
     files.write_json(target / files.CONFIG, content)
-    marks = {name: facts[name] for name in files.FINGERPRINTS}
+    marks = {name: facts[name] for name in files.FINGERPRINTS} | {files.CORE_CODE: code_fingerprint([__name__])}
     surroundings = files.environment(facts["resolved"]["settings"]["device"])
     files.write_json(target / files.ENVIRONMENT, {**surroundings, **marks, **more})
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from mmsa_lib.experiments.results import (
     DEFAULT,
     GROUP,
     UNKNOWN,
+    check_code,
     check_names,
     check_seeds,
     choose,
@@ -67,6 +70,10 @@ COMPARISON_COLUMNS = (
     "p", "p_holm", "wilcoxon", "wilcoxon_floor", *ITEMS, "alpha", "verdict", "note", "runs", "reference_runs",
 )  # fmt: skip
 COUNTS = ("n", "undefined", "failed", "unpaired", "item_undefined", "groups")
+
+NOT_EXERCISED = "not exercised"
+EXERCISED = 0.01
+"""Share of the training loss below which a term does nothing, so that leaving it out cannot show what it does."""
 
 HEADLINE = ("auilc_normalised", "average", "mean")
 """The one number of each protocol that is on the scale of its metric: see :func:`protocol_summaries`."""
@@ -119,6 +126,7 @@ def summarise(
     resamples: int = RESAMPLES,
     bootstrap_seed: int = 0,
     coverage: float = 0.95,
+    across_code: bool = False,
     **chosen: Any,
 ) -> pd.DataFrame:
     """Mean, spread and intervals per configuration, data set, fold, protocol cell, split and metric.
@@ -130,6 +138,8 @@ def summarise(
             ``True`` makes their absence an error, ``False`` is quick.
         resamples, bootstrap_seed: of the bootstrap.
         coverage: of the intervals.
+        across_code: also put runs of different code side by side
+            (:func:`~mmsa_lib.experiments.results.check_code`).
         **chosen: values that a column must have, as :func:`~mmsa_lib.experiments.results.curate` takes them.
 
     Returns:
@@ -141,7 +151,8 @@ def summarise(
         rows with ``n`` = 0.
 
     Raises:
-        DataError: no row is left, a seed occurs twice, or predictions are missing, damaged or of different items.
+        DataError: no row is left, a seed occurs twice, runs come from different code, or predictions are missing,
+            damaged or of different items.
     """
     if not 0 < coverage < 1:
         raise ConfigError(f"coverage must lie in (0, 1), got {coverage}")
@@ -150,6 +161,7 @@ def summarise(
     if is_constant(rows).all():
         raise DataError(f"no run is left after choosing {chosen}" if chosen else "there is no run to summarise")
     check_seeds(rows)
+    check_code(rows, across_code)
     keys = [*GROUP, *CELL, "metric"]
     groups = rows.groupby(keys, sort=False, dropna=False)
     table = summarise_seeds(rows, by=keys, level=coverage).assign(
@@ -185,6 +197,7 @@ def compare(
     items: bool | None = None,
     resamples: int = RESAMPLES,
     bootstrap_seed: int = 0,
+    across_code: bool = False,
     **chosen: Any,
 ) -> pd.DataFrame:
     """Compare every configuration with a reference, paired over seeds and over test items.
@@ -199,7 +212,7 @@ def compare(
         alpha: level of the verdicts; the intervals cover 1 - alpha.
         family: columns, such as ``("dataset", "fold")``: comparisons that agree in them are corrected together; by
             default all of the table.
-        runs, items, resamples, bootstrap_seed: as :func:`summarise` takes them.
+        runs, items, resamples, bootstrap_seed, across_code: as :func:`summarise` takes them.
         **chosen: values that a column must have; by default ``split="test"``, and ``protocol="complete"`` where no
             protocol is named. ``method``, ``label``, ``changes`` and ``data_options`` choose what is compared; the
             reference stays.
@@ -210,12 +223,13 @@ def compare(
         the paired t-test and ``p_holm``, corrected for all comparisons of the family; ``wilcoxon``, the p of the
         signed-rank test, and ``wilcoxon_floor``, the smallest that so many pairs can reach; ``item_low`` …
         ``item_high``, the paired bootstrap over seeds and test items; ``verdict``: ``better`` or ``worse`` where
-        ``p_holm`` is below ``alpha`` and the item interval, if there is one, leaves out 0; ``no difference shown``; or
-        ``too few seeds``; and a ``note`` in words.
+        ``p_holm`` is below ``alpha`` and the item interval, if there is one, leaves out 0; ``no difference shown``, or
+        ``not exercised`` where all terms of the loss that are left out have a share of less than
+        :data:`EXERCISED` in the runs with them (as their histories say); or ``too few seeds``; and a ``note`` in words.
 
     Raises:
-        DataError: no row is left, there is nothing to compare, a seed occurs twice, predictions are missing or damaged,
-            or the runs of a comparison were tested on different items (named).
+        DataError: no row is left, there is nothing to compare, a seed occurs twice, runs come from different code,
+            predictions are missing or damaged, or the runs of a comparison were tested on different items (named).
         UnknownNameError: no such reference, metric or chosen value; names the nearest.
         ConfigError: the reference has several configurations and none is the base of the others.
     """
@@ -223,6 +237,7 @@ def compare(
         raise ConfigError(f"alpha must lie in (0, 1), got {alpha}")
     opened = open_source(source, runs)
     rows = _compared_rows(opened.frame, reference, metrics, {"split": "test", "protocol": COMPLETE, **chosen})
+    check_code(rows, across_code)
     cells = dict(list(rows.groupby([*DATA, *CELL, "metric", *CONFIGURATION], sort=False)))
     base_of = _references(rows, reference, set(opened.frame.loc[is_constant(opened.frame), "method"]))
     # Constants are found under their data, split, metric and configuration, as no mask changes them.
@@ -245,6 +260,7 @@ def compare(
     compared = [key in needed for key in rows[[*GROUP, *CELL]].itertuples(index=False, name=None)]
     scored = _scored(opened, rows[compared], items, resamples, bootstrap_seed)
     table = judged(_with_items(table, scored, 1 - alpha, bootstrap_seed), alpha, family)
+    table = _with_exercise(table, opened.folder)
     lost = opened.failed.value_counts(GROUP).to_dict()
     table["note"] = ["; ".join(_comparison_notes(row, lost)) for row in table.to_dict("records")]
     return table.astype({name: "Int64" for name in COUNTS if name in table})[list(COMPARISON_COLUMNS)]
@@ -508,6 +524,43 @@ def _with_items(table: pd.DataFrame, scored: dict[tuple, Any], coverage: float, 
 def _key(row: Mapping[str, Any], prefix: str = "") -> tuple:
     """The configuration of a row (or of its reference), its data and its cell."""
     return (*(row[f"{prefix}{name}"] for name in CONFIGURATION), *(row[name] for name in (*DATA, *CELL)))
+
+
+# --- Terms of the loss ----------------------------------------------------------------------------------------------
+
+
+def _with_exercise(table: pd.DataFrame, folder: Path | None) -> pd.DataFrame:
+    """``table`` with the verdict ``not exercised`` where a method lacks only terms that did nothing anyway."""
+
+    @cache
+    def shares(runs: str) -> dict[str, float]:
+        return term_shares(folder, runs.split())
+
+    verdicts, notes = [], []
+    for row in table.to_dict("records"):
+        lost: dict[str, float] = {}
+        if folder is not None and row["verdict"] == NO_DIFFERENCE and row["method"] == row["reference_method"]:
+            own, base = shares(row["runs"]), shares(row["reference_runs"])
+            lost = {term: share for term, share in base.items() if share and not own.get(term)}
+        idle = bool(lost) and max(lost.values()) < EXERCISED
+        words = ", ".join(f"{100 * share:.2g} % {term}" for term, share in lost.items())
+        verdicts.append(NOT_EXERCISED if idle else row["verdict"])
+        notes.append("; ".join(filter(None, [row["note"], f"share of the loss: {words}" if idle else ""])))
+    return table.assign(verdict=verdicts, note=notes)
+
+
+def term_shares(folder: Path, runs: Iterable[str]) -> dict[str, float]:
+    """Term of the loss to its mean share over the epochs and runs that have it; nothing where runs don't tell."""
+    tables = []
+    for run in runs:
+        with suppress(DataError):
+            own = folder if folder.name == run else folder / run
+            tables.append(files.read_csv(own / files.HISTORY, ("split", "name", "value"), "history"))
+    if not tables:
+        return {}
+    rows = pd.concat(tables, ignore_index=True)
+    rows = rows[(rows["split"] == "train") & rows["name"].str.startswith("share/")]
+    return rows.groupby(rows["name"].str.removeprefix("share/"), sort=False)["value"].mean().to_dict()
 
 
 # --- Notes, failed runs and order -----------------------------------------------------------------------------------

@@ -32,7 +32,9 @@ from mmsa_lib.experiments.summaries import (
     CELL,
     COMPARISON_COLUMNS,
     DATA,
+    EXERCISED,
     NAMES,
+    NOT_EXERCISED,
     REFERENCE,
     Source,
     is_summary,
@@ -69,6 +71,7 @@ def results_table(
     runs: Path | str | None = None,
     resamples: int = RESAMPLES,
     by: Sequence[str] | None = None,
+    across_code: bool = False,
 ) -> Table:
     """Mean, standard deviation and 95 % interval for each method and configuration, constants below.
 
@@ -92,9 +95,10 @@ def results_table(
         resamples: of the bootstrap.
         by: swept parameters that get a column each; an empty list: all in which the rows differ. By default they stand
             in brackets behind the method.
+        across_code: also show runs of different code side by side.
 
     Raises:
-        DataError: nothing fits, several data sets fit, or a seed occurs twice (runs of different code are mixed).
+        DataError: nothing fits, several data sets fit, a seed occurs twice, or runs come from different code.
         UnknownNameError: no such metric, protocol, level, data set or fold; names the nearest.
     """
     if intervals not in INTERVALS:
@@ -118,7 +122,7 @@ def results_table(
     items = intervals == "items"
     if not is_summary(chosen):
         found = Source(chosen, opened.folder, failed)
-        chosen = summarise(found, items=items, resamples=resamples)
+        chosen = summarise(found, items=items, resamples=resamples, across_code=across_code)
         chosen = chosen if items else chosen[SEED_COLUMNS]
     title = f"{data['dataset']}, fold {data['fold']}, {split} samples{_cell_words(protocol, level)}"
     table = seed_table(chosen, [metric(key) for key in keys], title, intervals=intervals, by=by)
@@ -313,7 +317,9 @@ def _comparison_notes(part: pd.DataFrame, labels: list[str]) -> list[str]:
     notes = [note if len(who) == len(labels) else f"{', '.join(who)}: {note}" for note, who in found.items()]
     level = f"{part['alpha'].iloc[0]:g}"
     items = " and the interval over items leaves out 0" if part["item_low"].notna().any() else ""
-    return [*notes, f"{BETTER} or {WORSE}: p (Holm) is below {level}{items}; else {NO_DIFFERENCE}"]
+    idle = f", or {NOT_EXERCISED}: the terms left out were less than {100 * EXERCISED:g} % of the loss"
+    idle = idle if (part["verdict"] == NOT_EXERCISED).any() else ""
+    return [*notes, f"{BETTER} or {WORSE}: p (Holm) is below {level}{items}; else {NO_DIFFERENCE}{idle}"]
 
 
 def _number(value: float, described: Metric, sign: str = "") -> str:

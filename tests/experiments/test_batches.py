@@ -1,0 +1,116 @@
+"""One batch: runs of different code are not compared unless asked, and what did nothing is said to be so."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from written_runs import SEEDS, result_frame, result_rows, write_run
+
+from mmsa_lib.cli import main
+from mmsa_lib.errors import DataError
+from mmsa_lib.experiments import files
+from mmsa_lib.experiments.results import collect, curate, read_results
+from mmsa_lib.experiments.summaries import compare, summarise
+from mmsa_lib.experiments.tables import results_table
+
+
+def coded(method, values, method_code="", core_code="", **options):
+    return [
+        {**row, "method_code": method_code, "core_code": core_code} for row in result_rows(method, values, **options)
+    ]
+
+
+VALUES = [0.9, 0.8, 0.7]
+SAME = coded("a", VALUES, "a1", "c1")
+CASES = {
+    "one core, each method its code": ([SAME, coded("b", VALUES, "b1", "c1")], ""),
+    "two cores": ([SAME, coded("b", VALUES, "b1", "c2")], "what methods share is c1 in 3 runs, c2 in 3 runs"),
+    "two codes of a method": (
+        [SAME, coded("a", VALUES, "a2", "c1", changes={"x": 1})],
+        "a is a1 in 3 runs, a2 in 3 runs; repeat the older runs, or compare all the same with --across-code",
+    ),
+    "two codes inside a configuration": (
+        [SAME[:2], coded("a", [0.5], "a2", "c1", seeds=[3]), coded("b", VALUES, "b1", "c1")],
+        "a is a1 in 2 runs, a2 in 1 runs",
+    ),
+    "unknown is one batch": ([coded("a", VALUES), coded("b", VALUES)], ""),
+    "unknown beside known": ([SAME, coded("b", VALUES)], "what methods share is c1 in 3 runs, unknown in 3 runs"),
+    "constants have no code": ([SAME, coded("constant_mean", [1.0], constant=True)], ""),
+}
+
+
+@pytest.mark.parametrize(("parts", "message"), CASES.values(), ids=CASES)
+def test_only_runs_of_one_code_are_put_side_by_side(parts, message):
+    frame = result_frame(*parts)
+    ways = [lambda **options: summarise(frame, **options), lambda **options: results_table(frame, ["mae"], **options)]
+    if len(set(frame["method"])) > 1:
+        reference = frame["method"].iloc[-1]
+        ways.append(lambda **options: compare(frame, reference, **options))
+    for way in ways:
+        if message:
+            with pytest.raises(DataError, match=message) as caught:
+                way()
+            assert "\n" not in str(caught.value)
+            assert "on toy" in str(caught.value)
+            way(across_code=True)
+        else:
+            assert way() is not None
+
+
+def test_data_sets_are_judged_apart():
+    frame = result_frame(SAME, coded("a", VALUES, "a2", "c2", dataset="other"))
+    assert len(summarise(frame)) == 2
+
+
+def test_tables_without_codes_are_read_as_unknown(tmp_path):
+    old = result_frame(result_rows("a", VALUES), result_rows("b", VALUES))
+    files.write_table(tmp_path / "old.csv", old)
+    rows = read_results(tmp_path / "old.csv")
+    assert set(rows["method_code"]) == set(rows["core_code"]) == {""}
+    assert len(compare(tmp_path / "old.csv", "b")) == 1
+    both = pd.concat([rows, result_frame(coded("c", VALUES, "c9", "k"))], ignore_index=True)
+    with pytest.raises(DataError, match="k in 3 runs, unknown in 6 runs"):
+        compare(both, "b")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Runs of a full configuration and of two without a term, which had .4 % and 30 % of the loss; all by one code."""
+    folder = tmp_path / "runs"
+    shares = {"task": [0.9, 0.8], "hal": [0.003, 0.005], "kl": [0.2, 0.4]}
+    for seed in SEEDS:
+        for config in ({}, {"no_hal": True}, {"no_kl": True}):
+            run = folder / write_run(folder, "hrlf", seed, 1.0, config=config)
+            own = {term: [0.0, 0.0] if f"no_{term}" in config else values for term, values in shares.items()}
+            rows = [
+                {"phase": "student", "epoch": epoch, "split": "train", "name": f"share/{term}", "value": value}
+                for term, values in own.items()
+                for epoch, value in enumerate(values)
+            ]
+            files.write_table(run / files.HISTORY, pd.DataFrame(rows))
+            files.write_json(run / files.ENVIRONMENT, {"code_fingerprint": "h" * 64, "core_code": "k" * 64})
+    return folder
+
+
+def test_a_term_that_did_nothing_is_not_exercised(folder, capsys):
+    found = compare(folder, "hrlf", ["mae"]).set_index("changes")
+    idle, used = found.loc['{"no_hal": true}'], found.loc['{"no_kl": true}']
+    assert (idle["verdict"], used["verdict"]) == ("not exercised", "no difference shown")
+    assert "share of the loss: 0.4 % hal" in idle["note"]
+    assert "share of the loss" not in used["note"]
+    assert set(compare(collect(folder), "hrlf", ["mae"])["verdict"]) == {"no difference shown"}  # no histories
+    assert main(["results", "compare", str(folder), "--reference", "hrlf", "--metric", "mae"]) == 0
+    assert "or not exercised: the terms left out were less than 1 % of the loss" in capsys.readouterr().out
+
+
+def test_curated_tables_carry_the_codes(folder, tmp_path, capsys):
+    rows = curate(folder, tmp_path / "a.csv", split="test")
+    assert list(rows) == list(files.RESULT_COLUMNS)
+    runs = rows[rows["run_id"] != ""]
+    assert (set(runs["method_code"]), set(runs["core_code"])) == ({"h" * 12}, {"k" * 12})
+    assert set(rows.loc[rows["run_id"] == "", "core_code"]) == {""}
+    assert read_results(tmp_path / "a.csv").equals(rows)
+    files.write_json(next(folder.iterdir()) / files.ENVIRONMENT, {"code_fingerprint": "g" * 64, "core_code": "k" * 64})
+    assert main(["results", "table", str(folder), "--metric", "mae"]) == 2
+    assert "hrlf is gggggggggggg in 1 runs, hhhhhhhhhhhh in 8 runs" in capsys.readouterr().err
+    assert main(["results", "table", str(folder), "--metric", "mae", "--across-code"]) == 0
