@@ -13,6 +13,8 @@ COLORS = {
     "text_only": palette.BLUE,
     "early_fusion": palette.SKY,
     "late_fusion": palette.ORANGE,
+    "mult": palette.OLIVE,
+    "misa": palette.INDIGO,
     "self_mm": palette.GREEN,
     "modal_alignment": palette.VERMILLION,
     "contrastive_mmcl": palette.PURPLE,

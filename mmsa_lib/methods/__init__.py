@@ -25,6 +25,8 @@ _OURS = {
     "text_only": ("fusion_baselines", "TextOnly"),
     "early_fusion": ("fusion_baselines", "EarlyFusion"),
     "late_fusion": ("fusion_baselines", "LateFusion"),
+    "mult": ("mult", "MulT"),
+    "misa": ("misa", "MISA"),
 }
 """Module and class of each method of this package; the names alone are known without waiting for torch."""
 

@@ -140,7 +140,7 @@ def test_a_method_without_text_encoder_says_so(method_id):
         create(method_id, {"text": 0, "audio": 4}, regression(), text_encoder="bert")
 
 
-@pytest.mark.parametrize("method_id", ["text_only", "late_fusion", "self_mm", "contrastive_mmcl"])
+@pytest.mark.parametrize("method_id", ["text_only", "late_fusion", "self_mm", "contrastive_mmcl", "misa"])
 def test_text_pooling(method_id):
     train = split_for(method_id)
     method = build(method_id, train, text_pooling="first").eval()
@@ -150,7 +150,9 @@ def test_text_pooling(method_id):
         assert torch.equal(first.representations["text/feature"], train.data.features["text"][:, 0])
 
 
-@pytest.mark.parametrize("method_id", ["text_only", "early_fusion", "late_fusion", "self_mm", "contrastive_mmcl"])
+@pytest.mark.parametrize(
+    "method_id", ["text_only", "early_fusion", "late_fusion", "self_mm", "contrastive_mmcl", "mult", "misa"]
+)
 def test_training_lowers_the_loss(method_id):
     train = make_split(size=32, seed=3)
     labels = train.data.features["text"].sum(1)[:, 0] / train.data.valid["text"].sum(1)
@@ -247,6 +249,11 @@ MOODS = {"task": emotions(["happy", "sad"])}
         ("collaborative_mmcl", {}, {"no_policy": True, "exploration": 0.1}, "no reward"),
         ("collaborative_mmcl", {}, {"no_rl": True, "gamma": 0.5}, "no reward"),
         ("collaborative_mmcl", {"modalities": ("text",)}, {}, "only text"),
+        ("mult", {"modalities": ("text",)}, {}, "only text"),
+        ("mult", {}, {"width": 8}, "width=8 can't have heads=5"),
+        ("mult", {}, {"kernel": 2}, "odd"),
+        ("misa", {"modalities": ("audio",)}, {}, "only audio"),
+        ("misa", {}, {"heads": 3}, "width=128 can't have heads=3"),
         ("hrlf", {}, {"no_teacher": True, "no_hmi": True, "no_kl": True}, "leave no_hmi, no_kl out"),
         ("hrlf", {}, {"no_frf": True, "frf_warmup": 3}, "frf_warmup"),
         ("hrlf", {}, {"no_frf": True, "frf_detach": True}, "frf_detach"),
