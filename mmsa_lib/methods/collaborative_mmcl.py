@@ -79,7 +79,9 @@ class CollaborativeMMCLConfig(MethodConfig):
     feedforward: int = C(2048, f"{_CODE}: PyTorch's default", "hidden width inside Transformer layers", ge=1)
     dropout: float = C(0.5, _CODE, "dropout in the heads", ge=0, lt=1)
     dropout_attention: float = C(0.0, _CODE, "dropout of the attention inside a modality", ge=0, lt=1)
-    dropout_critic: float | None = R(None, "ours: a value has no classes to regularise; the code has .5 [C]", ge=0, lt=1)
+    dropout_critic: float | None = R(
+        None, "ours: a value has no classes to regularise; the code has .5 [C]", ge=0, lt=1
+    )
     """dropout in the critic's head; None: as dropout"""
     fusion: Literal["add", "cat"] = C("add", f"{_CODE}; cat is commented out there", "how modalities are joined")
     weight_task: float = C(7.0, _CODE, ge=0)
@@ -793,8 +795,9 @@ class CollaborativeMMCL(Method):
             optimizer.step()
         valid_actions = [actions[m][parts.valid[m]] for m in self.modalities]
         log["policy/gate"] = torch.cat(valid_actions).float().mean().item()
-        if "reward" in experience and (reward := experience["reward"].nanmean()).isfinite():
-            log["policy/reward"] = reward.item()
+        rewards = experience.get("reward", torch.empty(0))
+        if len(rewards := rewards[~rewards.isnan()]):
+            log["policy/reward"] = rewards.mean().item()
         return experience, log
 
     task_players: tuple[str, ...] = ("task",)
