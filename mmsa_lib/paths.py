@@ -45,6 +45,11 @@ def stores_folder() -> Path:
     return data_root() / "stores"
 
 
+def text_models_folder() -> Path:
+    """Where text models are kept that belong to no installed package: a folder each, found by its name."""
+    return data_root() / "text_models"
+
+
 def masks_folder() -> Path:
     """Where frozen masks are kept: ``MMSA_LIB_MASKS``, else ``masks/`` of the data root."""
     return _chosen("MMSA_LIB_MASKS") or data_root() / "masks"

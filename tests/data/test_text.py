@@ -205,6 +205,17 @@ def test_an_architecture_without_pooling_option_loads(tiny_text_model, tmp_path)
     assert load_text_model(str(folder)).config.hidden_size == 8
 
 
+def test_an_architecture_without_fused_attention_loads(tiny_text_model, tmp_path):
+    from transformers import MPNetConfig, MPNetModel
+
+    folder = shutil.copytree(tiny_text_model, tmp_path / "model")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    MPNetModel(MPNetConfig(vocab_size=99, max_position_embeddings=40, **sizes)).save_pretrained(folder)
+    found = sentence_features(["good", "very bad film"], str(folder), 20).values
+    np.testing.assert_allclose(found[0], sentence_features(["good"], str(folder), 20).values[0], atol=1e-6)
+    assert not [name for name, _ in load_text_model(str(folder)).named_parameters() if "pool" in name]
+
+
 @pytest.mark.parametrize(
     ("removed", "said"),
     [
