@@ -45,7 +45,7 @@ def test_errors_are_the_builtin_ones_and_cross_processes(kind, builtin):
     ("make", "kind", "message"),
     [
         (lambda: RunConfig(method="self_m"), UnknownNameError, "unknown method 'self_m'; did"),
-        (lambda: RunConfig(method="hrlf", config={"text_encoder": "bert"}), ConfigError, "hrlf reads precomputed"),
+        (lambda: RunConfig(method="hrlf", config={"no_teacher_phases": 2}), ConfigError, "no_teacher_phases=2 is for"),
         (lambda: RunConfig(method="hrlf", settings={"batch_sise": 1}), UnknownNameError, "unknown training setting"),
         (lambda: RunConfig(method="hrlf", seed=-1), ConfigError, "seed=-1: should be greater"),
         (lambda: TrainSettings(batch_size=0), ConfigError, r"batch_size=0 \(samples per step\): should be greater"),

@@ -5,13 +5,15 @@ Learning", NeurIPS 2024, equations 1 to 4 [P]. Each modality's state ``Z`` is sp
 and a modality-specific part ``U``. A decoder ``D_r`` that all pairs share makes the state of modality ``b`` from the
 sentiment of ``a``: ``Z_ab = D_r(Q_a, U_b)``.
 
-Norms are Euclidean and not squared, expectations are means over the batch. Nothing in these losses alone keeps the
-states apart: a constant satisfies both (docs/methods/hrlf.md, numerical facts).
+As printed, norms are Euclidean and not squared, expectations are means over the batch; :data:`Distance` names two
+other readings [R]. Nothing in these losses alone keeps the states apart, or sentiment in ``Q``: constant states satisfy
+all of them, and so does a constant ``Q`` beside a ``U`` that holds everything (docs/methods/hrlf.md, section 9).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +23,10 @@ from mmsa_lib.losses import at_least_float32
 
 Decoder = Callable[[Tensor, Tensor], Tensor]
 """``D_r``: sentiment rows ``(N, d_q)`` and modality-specific rows ``(N, d_u)`` to states ``(N, d)``."""
+
+Distance = Literal["norm", "mse", "rms"]
+"""Between rows of width ``d``: Euclidean norm, as printed [P]; its square over ``d``, the mean of squared errors; the
+norm over ``sqrt(d)``."""
 
 Translations = Mapping[tuple[str, str], Tensor]
 """``Z_ab`` ``(B, d)`` by ``(a, b)``: the sentiment of ``a`` as a state of ``b``."""
@@ -48,6 +54,7 @@ def translation_loss(
     u: Mapping[str, Tensor],
     decoder: Decoder,
     *,
+    distance: Distance = "norm",
     detach_targets: bool = False,
     translations: Translations | None = None,
 ) -> Tensor:
@@ -55,7 +62,8 @@ def translation_loss(
 
     Args and errors as :func:`translation_parts`.
     """
-    own, cross = translation_parts(z, q, u, decoder, detach_targets=detach_targets, translations=translations)
+    shared = {"distance": distance, "detach_targets": detach_targets, "translations": translations}
+    own, cross = translation_parts(z, q, u, decoder, **shared)
     return own + cross
 
 
@@ -65,6 +73,7 @@ def translation_parts(
     u: Mapping[str, Tensor],
     decoder: Decoder,
     *,
+    distance: Distance = "norm",
     detach_targets: bool = False,
     translations: Translations | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -77,6 +86,7 @@ def translation_parts(
         q: per modality ``(B, d_q)``, sentiment-relevant.
         u: per modality ``(B, d_u)``, modality-specific.
         decoder: ``D_r``, called once for all pairs.
+        distance: between a translated state and its target.
         detach_targets: no gradient through the targets ``Z_b``; the paper has them in the graph.
         translations: what :func:`translate` gave, where it is there already; the decoder is then not called.
 
@@ -88,8 +98,8 @@ def translation_parts(
     """
     _check(z, q, u)
     translations = translate(q, u, decoder) if translations is None else translations
-    own = [_distance(translations[a, a], z[a], detach_targets) for a in z]
-    cross = [_distance(translations[a, b], z[b], detach_targets) for a in z for b in z if a != b]
+    own = [_distance(translations[a, a], z[a], distance, detach_targets) for a in z]
+    cross = [_distance(translations[a, b], z[b], distance, detach_targets) for a in z for b in z if a != b]
     return torch.stack(own).mean(), torch.stack(cross).mean()
 
 
@@ -100,6 +110,7 @@ def reconstruction_loss(
     decoder: Decoder,
     sentiment_encoders: Mapping[str, Callable[[Tensor], Tensor]],
     *,
+    distance: Distance = "norm",
     detach_targets: bool = False,
     translations: Translations | None = None,
 ) -> Tensor:
@@ -108,7 +119,7 @@ def reconstruction_loss(
     ``1/n^2 sum_a sum_b E|E^S_a(Z_ba) - Q_a|`` for ``n`` modalities, self-pairs included.
 
     Args:
-        z, q, u, decoder, translations: as for :func:`translation_parts`.
+        z, q, u, decoder, distance, translations: as for :func:`translation_parts`.
         sentiment_encoders: per modality ``E^S_a``, rows ``(N, d)`` to ``(N, d_q)``; each is called once.
         detach_targets: no gradient through the targets ``Q_a``; the paper has them in the graph.
 
@@ -123,14 +134,17 @@ def reconstruction_loss(
     distances = []
     for a in q:
         encoded = sentiment_encoders[a](torch.cat([translations[b, a] for b in q]))
-        distances += [_distance(again, q[a], detach_targets) for again in encoded.chunk(len(q))]
+        distances += [_distance(again, q[a], distance, detach_targets) for again in encoded.chunk(len(q))]
     return torch.stack(distances).mean()
 
 
-def _distance(x: Tensor, target: Tensor, detach: bool) -> Tensor:
-    """Mean Euclidean distance of the rows; where two rows coincide the gradient is 0."""
-    target = target.detach() if detach else target
-    return torch.linalg.vector_norm(at_least_float32(x) - at_least_float32(target), dim=-1).mean()
+def _distance(x: Tensor, target: Tensor, distance: Distance, detach: bool) -> Tensor:
+    """Mean distance of the rows; where two rows coincide the gradient is 0."""
+    difference = at_least_float32(x) - at_least_float32(target.detach() if detach else target)
+    if distance == "mse":
+        return difference.square().mean()
+    norm = torch.linalg.vector_norm(difference, dim=-1).mean()
+    return norm / x.shape[-1] ** 0.5 if distance == "rms" else norm
 
 
 def _check(z: Mapping[str, Tensor], q: Mapping[str, Tensor], u: Mapping[str, Tensor]) -> None:

@@ -158,11 +158,7 @@ class Method(nn.Module, ABC):
 
     def encode_text(self, batch: Batch) -> Batch:
         """Fill the text features of ``batch`` from its tokens where a text encoder is part of this method."""
-        if self.text_encoder is None:
-            return batch
-        if batch.tokens is None:
-            raise ConfigError("text_encoder='bert' needs token ids; load the data with text='tokens'")
-        return batch.with_text(self.text_encoder(batch.tokens, batch.valid["text"]))
+        return text_from_tokens(batch, self.text_encoder)
 
     @abstractmethod
     def forward(self, batch: Batch) -> Output:
@@ -245,6 +241,19 @@ class Method(nn.Module, ABC):
 
     def load_training_state(self, state: Mapping[str, Tensor]) -> None:
         """Put back what :meth:`training_state` returned."""
+
+
+def text_from_tokens(batch: Batch, encoder: TextEncoder | None) -> Batch:
+    """``batch`` with text features that ``encoder`` makes of its tokens; as it is without an encoder.
+
+    Raises:
+        ConfigError: there is an encoder but no tokens.
+    """
+    if encoder is None:
+        return batch
+    if batch.tokens is None:
+        raise ConfigError("text_encoder='bert' needs token ids; load the data with text='tokens'")
+    return batch.with_text(encoder(batch.tokens, batch.valid["text"]))
 
 
 @contextmanager

@@ -5,9 +5,11 @@ Learning", NeurIPS 2024, arXiv 2411.02793 [P]. A teacher learns from complete sa
 then learns from incomplete copies of them to do and to represent the same (factorization FRF, mutual information HMI,
 adversaries HAL, divergence KL). Network sizes and the distribution of gaps are not in the paper [R].
 
-With all weights 1, as printed, the states collapse and both networks end as constants on the synthetic set [T]: FRF
-outweighs the task loss, and in the student HAL alone is enough. None of what prevents it is in the paper: a smaller
-``lambda_hal`` together with a smaller ``lambda_frf`` or ``frf_warmup``. ``frf_detach`` helps the teacher only.
+With the printed norm and all weights 1 the states collapse and both networks end as constants on the synthetic set [T]:
+the gradient of a norm has length 1 however small the error, while that of the task loss fades with the differences
+between states. Two readings keep all weights at 1 and train: ``frf_distance="mse"``, the mean of squared errors that
+code of this field writes for such a term, and ``student_init="teacher"``. Equations 1 to 3 hold for a constant ``Q``;
+``sentiment_head="q"`` makes ``Q`` carry sentiment (docs/methods/hrlf.md, section 9).
 
 The paper's two-class option for MOSI is left out: a class has no place on the label scale by which runs are compared.
 """
@@ -15,12 +17,13 @@ The paper's two-class option for MOSI is left out: a class has no place on the l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -30,14 +33,15 @@ from mmsa_lib.data.missing import stochastic_missing, stochastic_validation
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError, RunError
 from mmsa_lib.losses.adversarial import discriminator_loss, hierarchical_adversarial, nonsaturating_adversarial
-from mmsa_lib.losses.factorization import reconstruction_loss, translate, translation_loss
+from mmsa_lib.losses.factorization import Distance, reconstruction_loss, translate, translation_loss
 from mmsa_lib.losses.mutual_information import derangement, jsd_mutual_information
-from mmsa_lib.methods.base import Losses, Method, MethodConfig, Output, backward, evaluation_mode
+from mmsa_lib.methods.base import Losses, Method, MethodConfig, Output, backward, evaluation_mode, text_from_tokens
 from mmsa_lib.methods.evidence import P, R, Sourced
 from mmsa_lib.nn.adam import Adam
 from mmsa_lib.nn.encoders import sinusoidal_positions
 from mmsa_lib.nn.heads import mlp, to_label_scale
-from mmsa_lib.nn.sequence import attended
+from mmsa_lib.nn.sequence import attended, masked_mean
+from mmsa_lib.nn.text_encoder import TextEncoder
 
 ScaleMerge = Literal["concat", "mean"]
 
@@ -61,8 +65,9 @@ def _stated(name: str, meaning: str = "", unit: str = "", **constraints: Any) ->
 class HRLFConfig(MethodConfig):
     """Values of ``hrlf``; the ``no_…`` switches are its ablations."""
 
-    text_encoder: Literal["precomputed"] = P("precomputed", "GloVe features")
-    """text features come from the data set; teacher and student would each need an encoder of their own"""
+    text_encoder: Literal["precomputed", "bert"] = P("precomputed", "GloVe features")
+    """precomputed: text features come from the data set and stay fixed; bert: teacher and student each fine-tune a
+    transformers encoder of their own on token ids"""
     batch_size: int = _stated("batch_size", "samples per step", "samples", ge=1)
     learning_rate: float = _stated("learning_rate", "learning rate of all networks (Adam)", "per step", gt=0)
     weight_decay: float = R(0.0, "the paper mentions none", "weight decay", ge=0)
@@ -74,6 +79,12 @@ class HRLFConfig(MethodConfig):
     layers: int = R(2, "ours; the paper gives no depth", "Transformer layers", ge=1)
     feedforward: int = R(160, "ours, 4 d", "hidden width inside Transformer layers", ge=1)
     dropout: float = R(0.1, "ours", "dropout in Transformer layers", ge=0, lt=1)
+    dropout_attention: float | None = R(
+        None, "ours; 0 lets torch take its fused kernel, 0.89 of the time of a step [T]", ge=0, lt=1
+    )
+    """dropout of attention weights; by default as dropout"""
+    readout: Literal["last", "mean"] = P("last", "HRLF, Z is the last element of the encoder's output")
+    """how states become Z: the last valid one, or the mean over valid ones"""
     qu_dim: int = R(
         20, "d/2: the only width for which H, joined from Q and U, is 3 d wide as the paper says", unit="features", ge=1
     )
@@ -85,6 +96,11 @@ class HRLFConfig(MethodConfig):
     """what the student sees: incomplete copies of the samples, or the samples; validation sees the same"""
     hal: Literal["saturating", "nonsaturating"] = P("saturating", "HRLF, equation 9")
     """what the student minimises: equation 9, or -log D of itself"""
+    frf_distance: Distance = P(
+        "norm",
+        "HRLF, equations 1 to 3; mse is what MISA and DMD write for such a term [C]: a norm holds states at a constant",
+    )
+    """distance of FRF: Euclidean norm, mean of squared errors, or the norm over the root of the width (rms)"""
     frf_detach: bool = P(False, "HRLF prints no stopped gradient", "no gradient through the targets of FRF")
     frf_warmup: int = R(
         0,
@@ -93,6 +109,16 @@ class HRLFConfig(MethodConfig):
         unit="epochs",
         ge=0,
     )
+    student_init: Literal["random", "teacher"] = R(
+        "random", "the paper says no more than same structure and pre-trained teacher; random ends as a constant [T]"
+    )
+    """where the student starts: weights of its own, or a copy of all weights of the trained teacher; with no_teacher
+    always the former"""
+    sentiment_head: Literal["none", "q"] = R(
+        "none", "ours; equations 1 to 3 allow a constant Q, so nothing but this asks it to be about sentiment"
+    )
+    """q: one linear head, shared by all modalities, also predicts from each Q alone"""
+    lambda_sentiment: float = R(1.0, "ours, as all other weights", "weight of the loss of sentiment_head", ge=0)
     lambda_frf: float = P(1.0, "HRLF prints no coefficient", "weight of FRF", ge=0)
     lambda_hmi: float = P(1.0, "HRLF prints no coefficient", "weight of HMI", ge=0)
     lambda_hal: float = P(1.0, "HRLF prints no coefficient", "weight of HAL", ge=0)
@@ -106,6 +132,9 @@ class HRLFConfig(MethodConfig):
     no_kl: bool = R(False, "ours", "lambda_kl = 0")
     no_teacher: bool = R(False, "ours: what the method adds over training with missing data")
     """train the student alone: no teacher phase, no HMI, HAL and KL"""
+    no_teacher_phases: Literal[1, 2] = R(1, "ours; 2 is the control with as many steps as teacher and student have")
+    """phases of the student with no_teacher, each with the limits of one phase; the second starts from the best state
+    of the first with a fresh optimiser"""
 
     per_dataset = {
         dataset: {
@@ -115,13 +144,6 @@ class HRLFConfig(MethodConfig):
         for column, dataset in enumerate(_DATASETS)
     }
 
-    @field_validator("text_encoder", mode="before")
-    @classmethod
-    def _refuse_tokens(cls, value: Any) -> Any:
-        if value == "bert":
-            raise ConfigError("hrlf reads precomputed text features; leave text_encoder='bert' out")
-        return value
-
     @model_validator(mode="after")
     def _without_contradiction(self) -> HRLFConfig:
         alone = [name for name in ("no_hmi", "no_hal", "no_kl") if getattr(self, name)]
@@ -129,6 +151,8 @@ class HRLFConfig(MethodConfig):
             raise ConfigError(f"width={self.width} can't have heads={self.heads}; choose a divisor of the width")
         if self.no_teacher and alone:
             raise ConfigError(f"no_teacher leaves nothing to compare the student with; leave {', '.join(alone)} out")
+        if self.no_teacher_phases == 2 and not self.no_teacher:
+            raise ConfigError("no_teacher_phases=2 is for no_teacher; a student with a teacher has one phase")
         if self.no_frf and self.frf_detach:
             raise ConfigError("no_frf has no targets; leave frf_detach out")
         if self.no_frf and self.frf_warmup:
@@ -173,13 +197,16 @@ class Encoding:
 class AttentionBlock(nn.Module):
     """A Transformer encoder layer, normalised after each half as in Vaswani et al., for some positions of a sequence.
 
-    Only the last state of the last layer is read, so that layer is computed for one position alone: the same numbers as
-    for all of them, in a fraction of the time.
+    Where only the last state of the last layer is read, that layer is computed for one position alone: the same numbers
+    as for all of them, in a fraction of the time.
     """
 
-    def __init__(self, width: int, heads: int, feedforward: int, dropout: float):
+    def __init__(
+        self, width: int, heads: int, feedforward: int, dropout: float, dropout_attention: float | None = None
+    ):
         super().__init__()
-        self.attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        attention = dropout if dropout_attention is None else dropout_attention
+        self.attention = nn.MultiheadAttention(width, heads, attention, batch_first=True)
         self.feedforward = mlp(width, feedforward, width, dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.dropout = nn.Dropout(dropout)
@@ -191,8 +218,8 @@ class AttentionBlock(nn.Module):
         return self.norms[1](states + self.dropout(self.feedforward(states)))
 
 
-class LastStateEncoder(nn.Module):
-    """Frames of one modality to ``Z``: convolution over time, positions, Transformer, last valid position.
+class StateEncoder(nn.Module):
+    """Frames of one modality to ``Z``: convolution over time, positions, Transformer, last valid position or mean.
 
     Padding, on either side, is zero before the convolution and attended to by nothing; positions count from the first
     valid frame. A sample without a valid frame has one, of zeros. Missing frames are zeros that stay in the sequence.
@@ -201,9 +228,9 @@ class LastStateEncoder(nn.Module):
     def __init__(self, in_dim: int, config: HRLFConfig):
         super().__init__()
         self.convolve = nn.Conv1d(in_dim, config.width, KERNEL, padding=KERNEL // 2)
-        self.blocks = nn.ModuleList(
-            AttentionBlock(config.width, config.heads, config.feedforward, config.dropout) for _ in range(config.layers)
-        )
+        sizes = (config.width, config.heads, config.feedforward, config.dropout, config.dropout_attention)
+        self.blocks = nn.ModuleList(AttentionBlock(*sizes) for _ in range(config.layers))
+        self.readout = config.readout
 
     def forward(self, frames: Tensor, valid: Tensor) -> Tensor:
         """``(B, T, in_dim)``, ``(B, T)`` to ``(B, d)``."""
@@ -214,6 +241,8 @@ class LastStateEncoder(nn.Module):
         states = states + positions[(valid.cumsum(dim=1) - 1).clamp_min(0)]
         for block in self.blocks[:-1]:
             states = block(states, states, ~valid)
+        if self.readout == "mean":
+            return masked_mean(self.blocks[-1](states, states, ~valid), valid)
         last = (torch.arange(valid.shape[1], device=valid.device) * valid).amax(dim=1)
         queries = states[torch.arange(len(states), device=states.device), last].unsqueeze(1)
         return self.blocks[-1](queries, states, ~valid).squeeze(1)
@@ -237,12 +266,20 @@ class HRLFNetwork(nn.Module):
         dims: feature width per modality, two or more.
         outputs: width of the prediction.
         config: sizes; ``no_frf`` makes ``Q`` and ``U`` plain projections and leaves out the decoder.
+        text_encoder: makes the text features of a batch of tokens; part of this network.
     """
 
-    def __init__(self, dims: Mapping[Modality, int], outputs: int, config: HRLFConfig):
+    def __init__(
+        self,
+        dims: Mapping[Modality, int],
+        outputs: int,
+        config: HRLFConfig,
+        text_encoder: TextEncoder | None = None,
+    ):
         super().__init__()
         width, top = config.width, len(dims) * config.width
-        self.encoders = nn.ModuleDict({m: LastStateEncoder(dim, config) for m, dim in dims.items()})
+        self.text_encoder = text_encoder
+        self.encoders = nn.ModuleDict({m: StateEncoder(dim, config) for m, dim in dims.items()})
         self.sentiment = nn.ModuleDict({m: _factor(config) for m in dims})
         self.specific = nn.ModuleDict({m: _factor(config) for m in dims})
         self.decoder = None if config.no_frf else PairDecoder(config)
@@ -251,9 +288,11 @@ class HRLFNetwork(nn.Module):
         widths = (top, 2 * width, width, 2 * width, top)
         self.stack = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
         self.predict = nn.Linear(top, outputs)
+        self.predict_sentiment = nn.Linear(config.qu_dim, outputs) if config.sentiment_head == "q" else None
 
     def forward(self, batch: Batch) -> Encoding:
-        """Encode the observed frames of ``batch``; missing ones are zero vectors."""
+        """Encode the observed frames of ``batch``; missing ones are zero vectors, missing tokens unknown ones."""
+        batch = text_from_tokens(batch, self.text_encoder)
         states = {m: encoder(batch.features[m], batch.valid[m]) for m, encoder in self.encoders.items()}  # Z (B, d)
         sentiment = {m: self.sentiment[m](z) for m, z in states.items()}  # Q = E^S(Z)
         specific = {m: self.specific[m](z) for m, z in states.items()}  # U = E^M(Z)
@@ -270,10 +309,15 @@ class HRLFNetwork(nn.Module):
         sentiment: Mapping[Modality, Tensor],
         specific: Mapping[Modality, Tensor],
         detach_targets: bool = False,
+        distance: Distance = "norm",
     ) -> dict[str, Tensor]:
         """Both parts of FRF, equations 1 to 4: ``translation`` and ``reconstruction``."""
         parts = (states, sentiment, specific, self.decoder)
-        shared = {"detach_targets": detach_targets, "translations": translate(sentiment, specific, self.decoder)}
+        shared = {
+            "distance": distance,
+            "detach_targets": detach_targets,
+            "translations": translate(sentiment, specific, self.decoder),
+        }
         return {
             "translation": translation_loss(*parts, **shared),
             "reconstruction": reconstruction_loss(*parts, self.sentiment, **shared),
@@ -312,9 +356,12 @@ class HRLF(Method):
 
     The teacher phase minimises the task loss and FRF on complete samples; its best epoch on the complete validation
     samples is kept. The student phase draws new gaps for each step and is validated on samples with fixed gaps.
+    Labels enter the task loss and that of ``sentiment_head`` only; every other term uses unlabelled samples too.
 
     Attributes:
-        phase: ``"teacher"`` or ``"student"``: which network :meth:`forward` runs.
+        phase: ``"teacher"``, or ``"student"`` (and ``"student_first"`` before it with ``no_teacher_phases=2``): which
+            network :meth:`forward` runs.
+        text_encoder: that of this network.
         teacher: the teacher, or ``None`` with ``no_teacher``.
         statistics: ``T``, one per scale, trained with the student; ``None`` without HMI.
         discriminators: ``D_e``, one per scale, with an optimiser of their own; ``None`` without HAL.
@@ -339,13 +386,16 @@ class HRLF(Method):
         if len(self.modalities) < 2:
             raise ConfigError(f"{self.id} translates between modalities; the data has only {self.modalities[0]}")
         if config.no_teacher:
-            self.phases = ("student",)
+            self.phases = ("student_first", "student")[-config.no_teacher_phases :]
         self.phase = "student"
         self.epoch = 0
         self.gaps = torch.Generator()
         self.guard = CollapseGuard(config.collapse_guard)
-        self.teacher = None if config.no_teacher else HRLFNetwork(self.dims, task.outputs, config)
-        self.student = HRLFNetwork(self.dims, task.outputs, config)
+        encoder = self.text_encoder
+        del self.text_encoder  # the networks own one each
+        sizes = (self.dims, task.outputs, config)
+        self.teacher = None if config.no_teacher else HRLFNetwork(*sizes, deepcopy(encoder))
+        self.student = HRLFNetwork(*sizes, encoder)
         widths, hidden, lambdas = scale_widths(len(self.dims), config), config.critic_hidden, self.lambdas()
         self.statistics = ScaleCritics((2 * w for w in widths), hidden) if lambdas["hmi"] else None
         self.discriminators = ScaleCritics(widths, hidden) if lambdas["hal"] else None
@@ -381,7 +431,7 @@ class HRLF(Method):
     # --- the objective ---
 
     def lambdas(self) -> dict[str, float]:
-        """The coefficients ``frf``, ``hmi``, ``hal`` and ``kl``; 0 where switched off and in a phase without the term.
+        """The coefficients ``frf``, ``sentiment``, ``hmi``, ``hal``, ``kl``; 0 where switched off or of another phase.
 
         With ``frf_warmup`` FRF has weight 0 in the first epoch of each phase and rises by equal steps.
         """
@@ -392,6 +442,7 @@ class HRLF(Method):
             frf *= min(1.0, max(0, self.epoch - 1) / config.frf_warmup)
         return {
             "frf": frf,
+            "sentiment": 0.0 if config.sentiment_head == "none" else config.lambda_sentiment,
             "hmi": config.lambda_hmi if compared and not config.no_hmi else 0.0,
             "hal": config.lambda_hal if compared and not config.no_hal else 0.0,
             "kl": config.lambda_kl if compared and not config.no_kl else 0.0,
@@ -400,9 +451,10 @@ class HRLF(Method):
     def losses(self, batch: Batch, output: Output) -> Losses:
         """``loss = task + lambda_frf FRF + lambda_hmi HMI + lambda_hal HAL + lambda_kl KL``; in evaluation the task's.
 
-        FRF is ``translation`` plus ``reconstruction``, of the network of this phase; the student factorizes its own
-        states, as printed. The others are the student's: in the teacher's phase they have weight 0. A single sample has
-        no other to be shuffled with: such a batch has no ``hmi``.
+        With ``sentiment_head`` there is also ``lambda_sentiment`` times ``sentiment``. FRF is ``translation`` plus
+        ``reconstruction``, of the network of this phase; the student factorizes its own states, as printed. HMI, HAL
+        and KL are the student's: in the teacher's phase they have weight 0. A single sample has no other to be shuffled
+        with: such a batch has no ``hmi``.
 
         Args:
             batch: the complete samples; the teacher reads them.
@@ -416,6 +468,7 @@ class HRLF(Method):
             task=(1.0, self._task_loss(output.prediction, batch)),
             translation=(weights["frf"], lambda: frf["translation"]),
             reconstruction=(weights["frf"], lambda: frf["reconstruction"]),
+            sentiment=(weights["sentiment"], lambda: self._sentiment(batch, output)),
             hmi=(weights["hmi"] if len(batch) > 1 else 0.0, lambda: self._mutual_information(output)),
             hal=(weights["hal"], lambda: self._adversarial(output)),
             kl=(weights["kl"], lambda: self._divergence(output)),
@@ -429,7 +482,13 @@ class HRLF(Method):
         """Equations 1 to 4."""
         named = output.representations
         z, q, u = ({m: named[f"{m}/{part}"] for m in self.modalities} for part in ("state", "sentiment", "specific"))
-        return self.network.factorization(z, q, u, detach_targets=self.config.frf_detach)
+        return self.network.factorization(z, q, u, self.config.frf_detach, self.config.frf_distance)
+
+    def _sentiment(self, batch: Batch, output: Output) -> Tensor:
+        """Task loss of what the head on ``Q`` alone predicts, a mean over modalities."""
+        head = self.network.predict_sentiment
+        raw = [head(output.representations[f"{m}/sentiment"]) for m in self.modalities]
+        return torch.stack([self._task_loss(to_label_scale(self.task, x), batch) for x in raw]).mean()
 
     def _mutual_information(self, output: Output) -> Tensor:
         """Equation 8: minus the bound between teacher and student, summed over scales; other pairs by a shuffle."""
@@ -470,17 +529,21 @@ class HRLF(Method):
     # --- the step ---
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """``network``: the network of this phase, with the student also the statistics networks; ``discriminators``."""
-        if self.phase == "teacher":
-            return {"network": self._adam(self.teacher)}
-        optimizers = {"network": self._adam(self.student, self.statistics)}
-        if self.discriminators is not None:
+        """``network``: the network of this phase, with the student also the statistics networks; ``discriminators``.
+
+        A text encoder is a part of its network with its own learning rate and weight decay.
+        """
+        with_network = () if self.phase == "teacher" else (self.statistics,)
+        optimizers = {"network": self._adam(self.network, *with_network, groups=self.text_parameter_groups())}
+        if self.phase != "teacher" and self.discriminators is not None:
             optimizers["discriminators"] = self._adam(self.discriminators)
         return optimizers
 
-    def _adam(self, *modules: nn.Module | None) -> Optimizer:
-        parameters = [p for module in modules if module is not None for p in module.parameters()]
-        return Adam(parameters, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True)
+    def _adam(self, *modules: nn.Module | None, groups: Sequence[dict] = ()) -> Optimizer:
+        known = {id(p) for group in groups for p in group["params"]}
+        rest = [p for module in modules if module is not None for p in module.parameters() if id(p) not in known]
+        rates = {"lr": self.config.learning_rate, "weight_decay": self.config.weight_decay}
+        return Adam([*groups, {"params": rest, **rates, "name": "rest"}], **rates, fused=True)
 
     def training_step(self, batch: Batch, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
         """One step of the teacher; or one of the discriminators, then one of the student on incomplete copies."""
@@ -510,8 +573,14 @@ class HRLF(Method):
     # --- the phases ---
 
     def start_phase(self, phase: str, train: Utterances) -> None:
-        """Turn to the teacher or the student: release its networks, freeze the others, note the spread of its Z."""
+        """Turn to the teacher or the student: release its networks, freeze the others, note the spread of its Z.
+
+        With ``student_init="teacher"`` the student takes over every weight of the teacher, text encoder included: both
+        have the same structure.
+        """
         self.phase = phase
+        if phase == "student" and self.teacher is not None and self.config.student_init == "teacher":
+            self.student.load_state_dict(self.teacher.state_dict())
         self._release(phase)
         self.train(self.training)
         # Drawn from the seeded source: each run has gaps of its own, equal seeds have equal ones.
@@ -519,7 +588,8 @@ class HRLF(Method):
         self.guard.start(self.network, train)
 
     def _release(self, phase: str) -> None:
-        """Only what this phase trains takes gradients."""
+        """Only what this phase trains takes gradients; the text encoder is that of its network."""
+        object.__setattr__(self, "text_encoder", self.network.text_encoder)  # an alias: registered once, in its network
         for module in (self.teacher, self.student, self.statistics, self.discriminators):
             if module is not None:
                 module.requires_grad_((module is self.teacher) == (phase == "teacher"))

@@ -9,6 +9,7 @@ from mmsa_lib.losses.factorization import reconstruction_loss, translate, transl
 
 NAMES = ("text", "audio", "vision")
 WIDTH, PART, BATCH = 6, 4, 5
+DISTANCES = pytest.mark.parametrize("distance", ["norm", "mse", "rms"])
 
 
 class Weights:
@@ -38,21 +39,26 @@ class Weights:
         joined = np.concatenate([self.q[a][i].numpy(), self.u[b][i].numpy()])
         return np.tanh(self.decoder_weight.numpy() @ joined)
 
-    def slow(self):
+    def slow(self, distance="norm"):
         """Equations 1, 2 and 3, sample by sample."""
+        length = {
+            "norm": lambda x: np.sqrt(sum(v * v for v in x)),
+            "mse": lambda x: sum(v * v for v in x) / len(x),
+            "rms": lambda x: np.sqrt(sum(v * v for v in x) / len(x)),
+        }[distance]
         n, names = len(self.names), self.names
         own = cross = again = 0.0
         for a in names:
             for b in names:
                 for i in range(BATCH):
-                    length = np.sqrt(((self.translated(a, b, i) - self.z[b][i].numpy()) ** 2).sum())
+                    far = length(self.translated(a, b, i) - self.z[b][i].numpy())
                     if a == b:
-                        own += length / BATCH / n
+                        own += far / BATCH / n
                     else:
-                        cross += length / BATCH / (n * n - n)
+                        cross += far / BATCH / (n * n - n)
                     # The sentiment of b in the form of a, encoded again, must be Q_a.
                     back = np.tanh(self.encoder_weights[a].numpy() @ self.translated(b, a, i))
-                    again += np.sqrt(((back - self.q[a][i].numpy()) ** 2).sum()) / BATCH / n**2
+                    again += length(back - self.q[a][i].numpy()) / BATCH / n**2
         return own, cross, again
 
 
@@ -61,13 +67,15 @@ def weights(request):
     return Weights(NAMES[: request.param])
 
 
-def test_equations_1_to_3(weights):
-    own, cross, again = weights.slow()
+@DISTANCES
+def test_equations_1_to_3(weights, distance):
+    own, cross, again = weights.slow(distance)
     parts = (weights.z, weights.q, weights.u, weights.decoder)
-    found = translation_parts(*parts)
+    found = translation_parts(*parts, distance=distance)
     assert [x.item() for x in found] == pytest.approx([own, cross], rel=1e-12)
-    assert translation_loss(*parts).item() == pytest.approx(own + cross, rel=1e-12)
-    assert reconstruction_loss(*parts, weights.encoders).item() == pytest.approx(again, rel=1e-12)
+    assert translation_loss(*parts, distance=distance).item() == pytest.approx(own + cross, rel=1e-12)
+    found = reconstruction_loss(*parts, weights.encoders, distance=distance)
+    assert found.item() == pytest.approx(again, rel=1e-12)
 
 
 def test_ready_translations_give_the_same_without_the_decoder(weights):
@@ -123,14 +131,15 @@ def test_targets_are_in_the_graph_unless_told_otherwise(weights):
     assert all(torch.equal(x, y) for x, y in zip(*found, strict=True))
 
 
-def test_no_distance_has_no_gradient_and_is_no_nan():
+@DISTANCES
+def test_no_distance_has_no_gradient_and_is_no_nan(distance):
     z = {m: torch.zeros(3, 2, requires_grad=True) for m in NAMES}
     q, u = ({m: torch.zeros(3, 1) for m in NAMES} for _ in range(2))
 
     def decoder(sentiment, specific):
         return torch.cat([sentiment, specific], dim=-1)
 
-    loss = translation_loss(z, q, u, decoder)
+    loss = translation_loss(z, q, u, decoder, distance=distance)
     loss.backward()
     assert loss.item() == 0
     assert all(torch.equal(x.grad, torch.zeros(3, 2)) for x in z.values())

@@ -35,7 +35,7 @@ def hidden_relu(weights, name, x):
     return linear(weights, f"{name}.2", np.maximum(linear(weights, f"{name}.0", x), 0))
 
 
-def slow_state(encoder, frames, heads):
+def slow_state(encoder, frames, heads, readout="last"):
     """Z of one sample ``(T, d_m)`` without padding, frame by frame and head by head in double precision."""
     w, steps = arrays(encoder), len(frames)
     kernel, bias = w["convolve.weight"], w["convolve.bias"]
@@ -52,7 +52,7 @@ def slow_state(encoder, frames, heads):
             states[t, i + 1] += math.cos(angle)
     for layer in range(len(encoder.blocks)):
         states = _slow_block(w, f"blocks.{layer}", states, heads)
-    return states[-1]
+    return states[-1] if readout == "last" else sum(states) / steps
 
 
 def _slow_block(w, name, states, heads):

@@ -134,12 +134,6 @@ def test_fine_tuned_text_encoder(method_id, monkeypatch):
         create(method_id, train.dims, train.task)
 
 
-@pytest.mark.parametrize("method_id", sorted(set(METHODS) - set(WITH_TEXT_ENCODER)))
-def test_a_method_without_text_encoder_says_so(method_id):
-    with pytest.raises(ConfigError, match=f"{method_id} reads precomputed text features"):
-        create(method_id, {"text": 0, "audio": 4}, regression(), text_encoder="bert")
-
-
 @pytest.mark.parametrize("method_id", ["text_only", "late_fusion", "self_mm", "contrastive_mmcl", "misa"])
 def test_text_pooling(method_id):
     train = split_for(method_id)
@@ -257,6 +251,10 @@ MOODS = {"task": emotions(["happy", "sad"])}
         ("hrlf", {}, {"no_teacher": True, "no_hmi": True, "no_kl": True}, "leave no_hmi, no_kl out"),
         ("hrlf", {}, {"no_frf": True, "frf_warmup": 3}, "frf_warmup"),
         ("hrlf", {}, {"no_frf": True, "frf_detach": True}, "frf_detach"),
+        ("hrlf", {}, {"no_teacher_phases": 2}, "no_teacher_phases=2 is for no_teacher"),
+        ("hrlf", {}, {"no_teacher": True, "no_teacher_phases": 3}, "no_teacher_phases"),
+        ("hrlf", {}, {"frf_distance": "l1"}, "frf_distance"),
+        ("hrlf", {}, {"dropout_attention": 1.0}, "dropout_attention"),
         ("hrlf", {}, {"msm": "off"}, "msm"),
         ("hrlf", {}, {"hal": "minimax"}, "hal"),
         ("hrlf", {}, {"collapse_guard": 1.0}, "collapse_guard"),

@@ -12,7 +12,9 @@ from torch import nn
 from mmsa_lib.data.batch import MODALITIES
 from mmsa_lib.data.task import regression
 from mmsa_lib.methods import create
-from mmsa_lib.methods.hrlf import AttentionBlock, HRLFConfig, HRLFNetwork, LastStateEncoder, scale_widths
+from mmsa_lib.methods.hrlf import AttentionBlock, HRLFConfig, HRLFNetwork, StateEncoder, scale_widths
+
+READOUTS = pytest.mark.parametrize("readout", ["last", "mean"])
 
 
 @pytest.fixture
@@ -20,15 +22,16 @@ def train():
     return make_split(size=6)
 
 
-def test_prediction_step_by_step(train):
-    method = small(train).eval()
+@READOUTS
+def test_prediction_step_by_step(train, readout):
+    method = small(train, readout=readout).eval()
     batch, network = train.data, method.student
     w, output = arrays(network), method(train.data)
     for i in range(len(batch)):
         joined = []
         for m in MODALITIES:
             frames = batch.features[m][i][batch.valid[m][i]].double().numpy()
-            z = slow_state(network.encoders[m], frames, heads=2)
+            z = slow_state(network.encoders[m], frames, 2, readout)
             q, u = hidden_relu(w, f"sentiment.{m}", z), hidden_relu(w, f"specific.{m}", z)
             joined += [q, u]
             for name, expected in (("state", z), ("sentiment", q), ("specific", u)):
@@ -105,14 +108,15 @@ def left_padded(batch, frames=3, value=50.0):
     return replace(batch, **parts)
 
 
+@READOUTS
 @pytest.mark.parametrize("dropped", [False, True])
-def test_padding_on_either_side_changes_nothing(train, dropped):
+def test_padding_on_either_side_changes_nothing(train, dropped, readout):
     """Also where the last valid frame is missing: it is a zero vector and stays the last."""
     batch = train.data
     if dropped:
         last = {m: torch.arange(v.shape[1]) < v.sum(1, keepdim=True) - 1 for m, v in batch.valid.items()}
         batch = batch.hide(last)
-    method = small(train).eval()
+    method = small(train, readout=readout).eval()
     plain, right, left = method(batch), method(pad(batch)), method(left_padded(batch))
     assert not left_padded(batch).valid["text"][:, 0].any()
     for name, value in plain.representations.items():
@@ -143,7 +147,7 @@ def test_no_valid_frame_is_one_frame_of_zeros(train):
 
 def test_positions_matter():
     torch.manual_seed(0)
-    encoder = LastStateEncoder(3, HRLFConfig(dropout=0.0))
+    encoder = StateEncoder(3, HRLFConfig(dropout=0.0))
     x, valid = torch.randn(1, 8, 3), torch.ones(1, 8, dtype=torch.bool)
     x[:, -2:] = 0  # the convolution of the last position sees no difference
     swapped = x[:, [1, 0, 2, 3, 4, 5, 6, 7]]

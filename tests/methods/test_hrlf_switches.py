@@ -144,6 +144,15 @@ def test_depth_and_widths(train):
     assert len(small(train, layers=1).student.encoders["text"].blocks) == 1
 
 
+@pytest.mark.parametrize(("given", "used"), [(None, 0.3), (0.0, 0.0), (0.2, 0.2)])
+def test_dropout_of_attention(train, given, used):
+    method = small(train, dropout=0.3, dropout_attention=given)
+    for network in (method.teacher, method.student):
+        for encoder in network.encoders.values():
+            for block in encoder.blocks:
+                assert (block.attention.dropout, block.dropout.p, block.feedforward[2].p) == (used, 0.3, 0.3)
+
+
 def test_optimizer_values(train):
     method = small(train, learning_rate=0.02, weight_decay=0.5)
     for optimizer in method.optimizers().values():

@@ -104,6 +104,8 @@ def test_it_learns_more_than_a_constant(larger, method_id, config, falling, risi
     ("method_id", "config", "stop"),
     [
         *(("hrlf", {}, stop) for stop in ((0, 2), (1, 1), (1, 2))),
+        *(("hrlf", {"student_init": "teacher"}, stop) for stop in ((0, 3), (1, 1))),
+        ("hrlf", {"no_teacher": True, "no_teacher_phases": 2}, (1, 1)),
         *(
             ("collaborative_mmcl", {**config, "max_epochs": 6, "batch_size": 24, "plateau_patience_rl": 0}, (0, epoch))
             for config in ({}, {"decoupling": "reference"}, {"gamma": 0.5})
