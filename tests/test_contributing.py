@@ -53,7 +53,7 @@ def test_a_method():
 
 @pytest.mark.usefixtures("folder")
 def test_a_loss():
-    importlib.import_module("difference").test_difference_is_the_slow_computation()
+    importlib.import_module("redundancy").test_redundancy_is_the_slow_computation()
 
 
 @pytest.mark.usefixtures("folder")
