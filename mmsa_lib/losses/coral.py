@@ -23,6 +23,12 @@ def covariance(x: Tensor) -> Tensor:
         return centred.T @ centred / max(len(x) - 1, 1)
 
 
+def correlation(covariance: Tensor) -> Tensor:
+    """Correlation matrix ``(d, d)`` of a covariance: its form without scale; 0 where a variance is (below 1e-8)."""
+    scale = covariance.diagonal().clamp_min(1e-8).rsqrt()
+    return covariance * scale * scale.unsqueeze(1)
+
+
 def covariance_distance(cx: Tensor, cy: Tensor) -> Tensor:
     """``||cx - cy||_F^2 / (4 d^2)`` of two covariances ``(d, d)``: a scalar."""
     return (cx - cy).square().sum() / (4 * cx.shape[0] ** 2)

@@ -7,7 +7,6 @@ masked mean, or by an LSTM and its last valid state (``sequence``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +16,7 @@ from mmsa_lib.data.task import Task
 from mmsa_lib.methods.base import Method, MethodConfig, Output
 from mmsa_lib.methods.evidence import R, T
 from mmsa_lib.nn.heads import mlp, to_label_scale
-from mmsa_lib.nn.sequence import LSTMEncoder, masked_mean, pool, resample
-
-Sequence = Literal["mean", "lstm"]
+from mmsa_lib.nn.sequence import SequenceReadout, pool, resample, sequence_encoder
 
 
 class FusionConfig(MethodConfig):
@@ -37,7 +34,7 @@ class EarlyFusionConfig(FusionConfig):
     """Values of ``early_fusion``."""
 
     width: int = R(64, "ours", "width of the encoder", unit="features", ge=1)
-    sequence: Sequence = T("mean", "lower validation error than lstm on CMU-MOSI with MiniLM words, our runs")
+    sequence: SequenceReadout = T("mean", "lower validation error than lstm on CMU-MOSI with MiniLM words, our runs")
     """how the joint sequence becomes one vector; lstm is the field's EF-LSTM"""
 
 
@@ -45,27 +42,8 @@ class LateFusionConfig(FusionConfig):
     """Values of ``late_fusion``."""
 
     width: int = R(32, "ours", "width of the audio and of the vision encoder", unit="features", ge=1)
-    sequence: Sequence = T("mean", "lower validation error than lstm on CMU-MOSI with MiniLM words, our runs")
+    sequence: SequenceReadout = T("mean", "lower validation error than lstm on CMU-MOSI with MiniLM words, our runs")
     """how audio and vision become one vector each"""
-
-
-class MeanEncoder(nn.Module):
-    """A linear layer and ReLU at every frame, then the masked mean: ``(B, T, in_dim)``, ``(B, T)`` to ``(B, out_dim)``.
-
-    The layer comes before the mean, so that frames of several modalities side by side can interact step by step.
-    """
-
-    def __init__(self, in_dim: int, out_dim: int):
-        super().__init__()
-        self.project = nn.Linear(in_dim, out_dim)
-
-    def forward(self, sequence: Tensor, valid: Tensor) -> Tensor:
-        return masked_mean(self.project(sequence).relu(), valid)
-
-
-def sequence_encoder(kind: Sequence, in_dim: int, width: int) -> nn.Module:
-    """A :class:`MeanEncoder` or an :class:`LSTMEncoder` with state and output of ``width``."""
-    return MeanEncoder(in_dim, width) if kind == "mean" else LSTMEncoder(in_dim, width, width)
 
 
 class TextOnly(Method):
@@ -106,7 +84,7 @@ class EarlyFusion(Method):
 
     def __init__(self, dims: Mapping[Modality, int], task: Task, config: EarlyFusionConfig):
         super().__init__(dims, task, config)
-        self.encoder = sequence_encoder(config.sequence, sum(self.dims.values()), config.width)
+        self.encoder = sequence_encoder(config.sequence, sum(self.dims.values()), config.width, config.width)
         self.head = _head(config.width, task, config)
 
     def forward(self, batch: Batch) -> Output:
@@ -134,7 +112,11 @@ class LateFusion(Method):
     def __init__(self, dims: Mapping[Modality, int], task: Task, config: LateFusionConfig):
         super().__init__(dims, task, config)
         self.encoders = nn.ModuleDict(
-            {m: sequence_encoder(config.sequence, self.dims[m], config.width) for m in self.modalities if m != "text"}
+            {
+                m: sequence_encoder(config.sequence, self.dims[m], config.width, config.width)
+                for m in self.modalities
+                if m != "text"
+            }
         )
         self.feature_dims = {m: self.dims[m] if m == "text" else config.width for m in self.modalities}
         self.head = _head(sum(self.feature_dims.values()), task, config)

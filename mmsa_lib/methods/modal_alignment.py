@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from mmsa_lib.data.batch import MODALITIES, Batch, Modality, Utterances
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError
-from mmsa_lib.losses.coral import covariance_alignment, covariance_distance, moving_covariance, private_alignment
+from mmsa_lib.losses.coral import correlation, covariance, covariance_distance, moving_covariance, private_alignment
 from mmsa_lib.methods.base import Losses, Method, MethodConfig, Output, loss_log, loss_sum
 from mmsa_lib.methods.evidence import A, R
 from mmsa_lib.methods.fusion_baselines import LateFusion, LateFusionConfig
@@ -63,8 +63,13 @@ class ModalAlignmentConfig(SelfMMConfig):
     pair_mode: PairModes = R("shared", "'shared or private information between chosen modalities' [A], form ours")
     """shared pulls a pair's covariances together, private pushes them apart, off leaves them; or per pair"""
     cov_batch: Literal["micro", "accumulated", "ema"] = R("micro", "the plain reading of the parent's loop")
-    """samples behind a covariance: the micro-batch, all of one optimiser step, or a moving average"""
+    """samples behind a covariance: the micro-batch, all of one optimiser step, or a moving average; L3 counts once per
+    micro-batch in any case, so that lambda_cov means the same"""
     ema_decay: float = R(0.9, "ours", "weight of the past with cov_batch='ema'", ge=0, lt=1)
+    statistic: Literal["covariance", "correlation"] = R("covariance", "'based on the covariance matrix' [A]")
+    """what L3 compares; correlations, the covariances of M with variance 1 in each column, don't fall when M shrinks"""
+    shuffled_pairs: bool = R(False, "control: covariances know no pairs, so training stays as it is up to rounding")
+    """before L3, shift the samples of each modality against the others', so that no M_a meets the M_v of its sample"""
     min_cov_samples: int = R(1, "ours; 8 is worth trying: the noise floor grows as 1/(B-1)", unit="samples", ge=1)
     """fewer samples than this give no covariance loss"""
     d_M: int = R(32, "ours, grid 16, 32, 64", "common width of M_t, M_a, M_v", unit="features", ge=1)
@@ -89,6 +94,8 @@ class CovarianceBranch(nn.Module):
         norm: ``None`` or ``"layernorm"``.
         ema_decay: weight of the past in moving covariances; ``None`` takes each batch by itself.
         min_samples: smaller batches give 0.
+        statistic: ``"covariance"``, or ``"correlation"``, which no shrinking of M changes.
+        shuffled: shift the rows of each modality against those of the others before distances are taken.
     """
 
     def __init__(
@@ -101,9 +108,12 @@ class CovarianceBranch(nn.Module):
         norm: str | None = None,
         ema_decay: float | None = None,
         min_samples: int = 1,
+        statistic: Literal["covariance", "correlation"] = "covariance",
+        shuffled: bool = False,
     ):
         super().__init__()
         self.modes, self.ema_decay, self.min_samples = dict(modes), ema_decay, min_samples
+        self.statistic, self.shuffled = statistic, shuffled
         self.project = nn.ModuleDict()
         for modality, in_dim in dims.items():
             normalise = nn.LayerNorm(width) if norm else nn.Identity()
@@ -123,15 +133,20 @@ class CovarianceBranch(nn.Module):
         With ``ema_decay``, a call in training mode moves the averages.
         """
         pairs = {pair: pair.split("-") for pair, mode in self.modes.items() if mode != "off"}
+        if self.shuffled:
+            shared = {m: x.roll(shift, dims=0) for shift, (m, x) in enumerate(shared.items())}
         if len(next(iter(shared.values()))) < max(2, self.min_samples):
             return {pair: 0 * (shared[x].sum() + shared[y].sum()) for pair, (x, y) in pairs.items()}
+        names = sorted({name for pair in pairs.values() for name in pair})
         if self.ema_decay is None:
-            return {pair: covariance_alignment(shared[x], shared[y]) for pair, (x, y) in pairs.items()}
-        names = {name for pair in pairs.values() for name in pair}
-        moving = {name: self._moving_covariance(name, shared[name]) for name in sorted(names)}
-        if self.training:
-            self.started.fill_(True)
-        return {pair: covariance_distance(moving[x], moving[y]) for pair, (x, y) in pairs.items()}
+            compared = {name: covariance(shared[name]) for name in names}
+        else:
+            compared = {name: self._moving_covariance(name, shared[name]) for name in names}
+            if self.training:
+                self.started.fill_(True)
+        if self.statistic == "correlation":
+            compared = {name: correlation(matrix) for name, matrix in compared.items()}
+        return {pair: covariance_distance(compared[x], compared[y]) for pair, (x, y) in pairs.items()}
 
     def terms(self, distances: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What is minimised: the distance of a shared pair, the bounded opposite of a private one."""
@@ -184,8 +199,10 @@ class ModalAlignment(AccumulatingMethod):
                 norm=config.norm,
                 ema_decay=config.ema_decay if config.cov_batch == "ema" else None,
                 min_samples=config.min_cov_samples,
+                statistic=config.statistic,
+                shuffled=config.shuffled_pairs,
             )
-        self._held: list[tuple[Tensor, dict[Modality, Tensor]]] = []
+        self._held: list[tuple[Losses, dict[Modality, Tensor]]] = []
 
     def forward(self, batch: Batch) -> Output:
         """Predict as the host does; the projections M are added to its representations, no covariance is computed."""
@@ -208,17 +225,16 @@ class ModalAlignment(AccumulatingMethod):
     def training_step(self, batch: Batch, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
         """As Self-MM's; with ``cov_batch="accumulated"`` one backward per group, over covariances of the whole group.
 
-        The log also holds ``norm/M_<modality>``, the mean length of the rows of M: L3 falls when M merely shrinks.
+        The log of a group's last micro-batch then holds the covariance terms. Every log holds ``norm/M_<modality>``,
+        the mean length of the rows of M: L3 falls when M merely shrinks.
         """
         if self.config.cov_batch != "accumulated":
             return super().training_step(batch, optimizers)
         output = self(batch)
         losses = self.host.losses(batch, output)
-        log = loss_log(losses)
-        self._held.append((loss_sum(losses), self._shared(output)))
+        self._held.append((losses, self._shared(output)))
+        log = self._backward_held() if len(self._held) == self.config.update_epochs else loss_log(losses)
         log |= self.after_backward(batch, output)
-        if len(self._held) == self.config.update_epochs:
-            log |= self._backward_held()
         self.count_micro_batch(optimizers)
         return log
 
@@ -257,12 +273,16 @@ class ModalAlignment(AccumulatingMethod):
         return {m: output.representations[f"{m}/shared"] for m in self.modalities}
 
     def _backward_held(self) -> dict[str, float]:
-        """One backward over the micro-batches held, with the covariances of all their samples."""
+        """One backward over the micro-batches held: each one's losses and the covariance loss of all their samples.
+
+        Returns:
+            The log of the last of them.
+        """
         losses, parts = zip(*self._held, strict=True)
         self._held.clear()
         alignment = self._alignment({m: torch.cat([part[m] for part in parts]) for m in self.modalities})
-        log = loss_log(alignment) if alignment else {}
-        loss_sum({**dict(enumerate(losses)), **alignment}).backward()
+        log = loss_log(losses[-1] | alignment)
+        torch.stack([loss_sum(one | alignment) for one in losses]).sum().backward()
         return log
 
     def _pair_modes(self) -> dict[str, str]:

@@ -25,7 +25,7 @@ from mmsa_lib.errors import ConfigError, RunError
 from mmsa_lib.methods.base import Losses, Method, MethodConfig, Output, backward
 from mmsa_lib.methods.evidence import C, R, Sourced
 from mmsa_lib.nn.heads import mlp, to_label_scale
-from mmsa_lib.nn.sequence import LSTMEncoder, pool
+from mmsa_lib.nn.sequence import SequenceReadout, pool, sequence_encoder
 
 __all__ = ["SelfMM", "SelfMMConfig", "UnimodalLabelBank"]
 
@@ -88,6 +88,8 @@ class SelfMMConfig(MethodConfig):
     """weight decay of a fine-tuned text encoder; biases and norms have none"""
     weight_decay_audio: float = _tuned("weight_decay_audio", "weight decay of the audio encoder", ge=0)
     weight_decay_vision: float = _tuned("weight_decay_vision", "weight decay of the vision encoder", ge=0)
+    sequence: SequenceReadout = C("lstm", "MMSA and Self-MM: last state of an LSTM; mean is ours, as in late_fusion")
+    """how audio and vision become one vector each: last state, or mean over frames after a layer at every frame"""
     audio_hidden: int = _tuned("audio_hidden", "state size of the audio LSTM", ge=1)
     vision_hidden: int = _tuned("vision_hidden", "state size of the vision LSTM", ge=1)
     audio_out: int = _tuned("audio_out", "width of Feature_a", ge=1)
@@ -104,6 +106,7 @@ class SelfMMConfig(MethodConfig):
         None, "MMSA: 3 on labels -3..3, 1 on -1..1; half the label range gives the same", unit="label units", gt=0
     )
     """H, generated labels are clipped to [-H, H] around neutral; None: half of the task's label range"""
+    lambda_label: float = C(1.0, "MMSA and Self-MM add all terms unweighted", "weight of each unimodal loss (L1)", ge=0)
     tasks: tuple[TaskLetter, ...] = C(("M", "T", "A", "V"), "MMSA, multi-task heads", min_length=1)
     """heads that are trained; letters of modalities that the data lacks are left out"""
     single_task: bool = C(False, "Self-MM, ablation", "train the multimodal head alone (tasks = M)")
@@ -198,7 +201,8 @@ class UnimodalLabelBank(nn.Module):
     """ULGM: features, labels and class centres of all training samples; no parameters, only buffers.
 
     The buffers travel in ``state_dict``, so a resumed run goes on with its labels; a bank of any size accepts a state
-    of any other size. Labels are distances from neutral (0 is neutral).
+    of any other size. Labels are distances from neutral (0 is neutral), NaN for an unlabelled sample: that one gets no
+    generated label and belongs to no centre.
 
     Args:
         size: number ``N`` of training samples.
@@ -328,9 +332,10 @@ class UnimodalLabelBank(nn.Module):
         return (to_negative - to_positive) / (scale + EPSILON)
 
     def shift(self) -> dict[str, float]:
-        """Mean ``|y_s - y_m|`` over all training samples, per modality; on the label scale."""
-        labels = self.labels
-        return {name: (labels[name] - labels[self.multimodal]).abs().mean().item() for name in self.unimodal}
+        """Mean ``|y_s - y_m|`` over all labelled training samples, per modality; on the label scale."""
+        labels, labelled = self.labels, ~self.labels[self.multimodal].isnan()
+        distances = {name: (labels[name] - labels[self.multimodal]).abs() for name in self.unimodal}
+        return {name: distance[labelled].mean().item() for name, distance in distances.items()}
 
     def clip_rate(self) -> dict[str, float]:
         """Share of generated labels that were clipped since :meth:`reset_counts`; 0 where none was generated."""
@@ -362,7 +367,7 @@ class UnimodalLabelBank(nn.Module):
         new = 2 / (epoch + 1) if self.momentum else 1.0
         raw = self._generated(joined, labels)
         self.clipped += (raw.abs() > self.bound).sum(dim=0)
-        self.generated += len(labels)
+        self.generated += (~labels.isnan()).sum()
         mixed = (1 - new) * past + new * raw.clamp(-self.bound, self.bound)
         column = list(self.dims).index(self.multimodal)
         mixed[:, column] = past[:, column]
@@ -463,10 +468,10 @@ class SelfMM(AccumulatingMethod):
         )
 
     def losses(self, batch: Batch, output: Output) -> Mapping[str, Tensor]:
-        """``loss = |y^_m - y_m| + sum over s of tanh|y_s - y_m| |y^_s - y_s|``, means over the batch.
+        """``loss = |y^_m - y_m| + lambda_label sum over s of tanh|y_s - y_m| |y^_s - y_s|``.
 
-        ``task`` is the multimodal term, ``label_<modality>`` the others, on generated labels ``y_s`` as they stand
-        before this batch's update, in training only.
+        Each term is a mean over the labelled samples of the batch: ``task`` the multimodal one, ``label_<modality>``
+        the others, on generated labels ``y_s`` as they stand before this batch's update, in training only.
         """
         if not self.training:
             return super().losses(batch, output)
@@ -476,16 +481,20 @@ class SelfMM(AccumulatingMethod):
             if name == FUSION:
                 terms["task"] = (1.0, self.task.loss(predicted, batch.labels, batch.labelled))
             else:
-                terms[f"label_{name}"] = (1.0, self._unimodal_loss(name, batch, predicted))
+                terms[f"label_{name}"] = (self.config.lambda_label, self._unimodal_loss(name, batch, predicted))
         return Losses(**terms)
 
     def _unimodal_loss(self, name: str, batch: Batch, predicted: Tensor) -> Tensor:
         generated = self.bank.labels[name][batch.index]  # (B,), distance from neutral
+        labels = batch.labels - self.task.center
+        if batch.labelled is not None:
+            predicted, generated, labels = (x[batch.labelled] for x in (predicted, generated, labels))
+        if not len(labels):
+            return predicted.sum()  # 0, with a graph
         error = (predicted - (generated + self.task.center)).abs()
         if self.config.no_weighting:
             return error.mean()
-        weight = torch.tanh((generated - (batch.labels - self.task.center)).abs())
-        return (weight * error).mean()
+        return (torch.tanh((generated - labels).abs()) * error).mean()
 
     def after_backward(self, batch: Batch, output: Output) -> dict[str, float]:
         """Update the bank with this micro-batch."""
@@ -522,9 +531,9 @@ class SelfMM(AccumulatingMethod):
         log |= {f"label_shift/{name}": value for name, value in self.bank.shift().items()}
         return log | {f"clip_rate/{name}": value for name, value in self.bank.clip_rate().items()}
 
-    def _encoder(self, modality: Modality) -> LSTMEncoder:
+    def _encoder(self, modality: Modality) -> nn.Module:
         hidden, out = getattr(self.config, f"{modality}_hidden"), getattr(self.config, f"{modality}_out")
-        return LSTMEncoder(self.dims[modality], hidden, out)
+        return sequence_encoder(self.config.sequence, self.dims[modality], hidden, out)
 
     def _post(self, name: str, in_dim: int, width: int) -> nn.Sequential:
         dropout = getattr(self.config, f"post_{name}_dropout")

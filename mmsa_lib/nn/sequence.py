@@ -1,4 +1,4 @@
-"""Sequences to vectors: masked mean, last valid state, a one-directional LSTM, resampling to other steps.
+"""Sequences to vectors: masked mean, last valid state, encoders of either kind, resampling to other steps.
 
 Sequences are ``(B, T, d)``, right-padded; ``valid`` is ``(B, T)`` bool and False on padding only. A *missing* frame is
 a zero vector that stays valid, so it counts in a mean and in a length like any other frame.
@@ -68,6 +68,28 @@ class LSTMEncoder(nn.Module):
         """``(B, T, in_dim)``, ``(B, T)`` to ``(B, out_dim)``."""
         states, _ = self.lstm(sequence)
         return self.project(last_valid(states, valid))
+
+
+class MeanEncoder(nn.Module):
+    """A linear layer and ReLU at every frame, then the masked mean: ``(B, T, in_dim)``, ``(B, T)`` to ``(B, out_dim)``.
+
+    The layer comes before the mean, so that frames of several modalities side by side can interact step by step.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int):
+        super().__init__()
+        self.project = nn.Linear(in_dim, out_dim)
+
+    def forward(self, sequence: Tensor, valid: Tensor) -> Tensor:
+        return masked_mean(self.project(sequence).relu(), valid)
+
+
+SequenceReadout = Literal["mean", "lstm"]
+
+
+def sequence_encoder(kind: SequenceReadout, in_dim: int, hidden: int, out_dim: int) -> nn.Module:
+    """A :class:`MeanEncoder`, which has no state of size ``hidden``, or an :class:`LSTMEncoder`."""
+    return MeanEncoder(in_dim, out_dim) if kind == "mean" else LSTMEncoder(in_dim, hidden, out_dim)
 
 
 def resample(sequence: Tensor, valid: Tensor, target_valid: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.losses.coral import (
+    correlation,
     covariance,
     covariance_alignment,
     covariance_distance,
@@ -37,6 +38,19 @@ def test_value_and_invariances(pair):
     assert covariance_alignment(x + 7, y) == value  # blind to means and pairing
     assert covariance_alignment(x, y[torch.randperm(len(y))]) == value
     assert covariance_alignment(3 * x, 3 * y) / 3**4 == value
+
+
+def test_correlation_knows_no_scale_nor_pairs_and_takes_a_constant_column(pair):
+    x, y = pair
+    expected = pytest.approx(np.corrcoef(x.numpy(), rowvar=False), rel=1e-12)
+    assert correlation(covariance(x)).numpy() == expected
+    assert correlation(covariance(x * torch.tensor([1e-3, 1, 2, 5, 9]))).numpy() == expected
+    assert correlation(covariance(x[torch.randperm(len(x))])).numpy() == expected
+    flat = torch.cat([y[:, :4], torch.ones(len(y), 1)], dim=1).requires_grad_()
+    matrix = correlation(covariance(flat))
+    assert (matrix[4] == 0).all()
+    matrix.square().sum().backward()
+    assert flat.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("rows", [2, 3])

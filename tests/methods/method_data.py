@@ -48,6 +48,14 @@ def make_split(size=12, modalities=MODALITIES, task=None, seed=0, labels=None, t
     return Utterances(data=data, task=task, name="random", split="train")
 
 
+def without_labels(train, rows):
+    """The split with unknown labels of these rows."""
+    labelled = torch.ones(len(train), dtype=torch.bool)
+    labelled[rows] = False
+    labels = train.labels.masked_fill(~labelled, float("nan"))
+    return replace(train, data=replace(train.data, labels=labels, labelled=labelled))
+
+
 def build(method_id, train, seed=0, phase=None, **config):
     """A method with seeded weights, ready for the first epoch of ``phase`` (by default the last one)."""
     torch.manual_seed(seed)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from method_data import DIMS, TinyTextEncoder, build, changed, make_split, state, train_epochs
+from method_data import DIMS, TinyTextEncoder, build, changed, make_split, state, train_epochs, without_labels
 
 from mmsa_lib.data.task import emotions
 from mmsa_lib.methods import create
@@ -141,12 +141,13 @@ def test_settings_reach_the_host(train):
 
 
 def test_accumulated_covariances_take_all_samples_of_a_step(train):
+    """``sum over micro-batches of (L2 + L1 + lambda L3)``, each L3 over the whole group."""
     config = {"cov_batch": "accumulated", "update_epochs": 2, "post_text_dropout": 0, "post_audio_dropout": 0}
     method = build("modal_alignment", train, lambda_cov=50.0, **config)
     whole = method(train.data)
     expected = naive_distance(whole.representations["audio/shared"], whole.representations["vision/shared"])
     sum(method.losses(b, method(b))["task"] for b in train.batches(6)).add(
-        method.losses(train.data, whole)[COV]
+        2 * method.losses(train.data, whole)[COV]
     ).backward()
     gradients = {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
     method.start_epoch(1)
@@ -154,8 +155,58 @@ def test_accumulated_covariances_take_all_samples_of_a_step(train):
     steps = [method.training_step(batch, {}) for batch in train.batches(6)]
     assert f"raw/{COV}" not in steps[0]
     assert steps[1][f"raw/{COV}"] == pytest.approx(expected, rel=1e-4)
+    assert steps[1]["loss/total"] == pytest.approx(50 * expected + steps[1]["loss/task"], rel=1e-4)
     for name, gradient in gradients.items():
         torch.testing.assert_close(method.get_parameter(name).grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("cov_batch", ["micro", "accumulated", "ema"])
+def test_a_shared_statistic_is_none_of_pairs(train, cov_batch):
+    """Training with every M_a beside the M_v of another sample is training as it is."""
+    ends = []
+    for shuffled in (False, True):
+        method, steps = after_training(
+            train, size=6, cov_batch=cov_batch, shuffled_pairs=shuffled, lambda_cov=100.0, update_epochs=2
+        )
+        assert method.branch.shuffled is shuffled
+        assert steps[-1][f"loss/{COV}"] > 0
+        ends.append(state(method))
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("cov_batch", ["micro", "ema"])
+def test_correlations_know_no_scale_of_m(train, cov_batch):
+    method = build("modal_alignment", train, statistic="correlation", cov_batch=cov_batch)
+    shared = {m: torch.randn(9, 32, dtype=torch.float64) for m in train.modalities}
+    parts = [np.corrcoef(shared[m].numpy(), rowvar=False) for m in ("audio", "vision")]
+    expected = pytest.approx(((parts[0] - parts[1]) ** 2).sum() / (4 * 32**2), rel=1e-4)
+    assert method.branch.eval().distances(shared)["audio-vision"].item() == expected
+    small = {m: 1e-2 * x for m, x in shared.items()}
+    assert method.branch.distances(small)["audio-vision"].item() == expected
+
+
+def test_unlabelled_samples_enter_the_covariances_and_no_label_term(train):
+    hidden = without_labels(train, [1, 4, 5, 9])
+    method = build("modal_alignment", hidden, post_text_dropout=0, post_audio_dropout=0, lambda_cov=3.0)
+    output = method(hidden.data)
+    x, y = (output.representations[f"{m}/shared"] for m in ("audio", "vision"))
+    assert method.losses(hidden.data, output).raw[COV].item() == pytest.approx(naive_distance(x, y), rel=1e-4)
+    _, steps = after_training(hidden)
+    assert all(math.isfinite(value) for step in steps for value in step.values())
+
+
+@pytest.mark.parametrize("width", [8, 768])
+@pytest.mark.parametrize("method_id", ["modal_alignment", "self_mm", "late_fusion", "early_fusion", "text_only"])
+def test_text_encoders_of_any_width(method_id, width, monkeypatch):
+    monkeypatch.setattr(TinyTextEncoder, "width", width)
+    monkeypatch.setattr("mmsa_lib.methods.base.TextEncoder", TinyTextEncoder)
+    train = make_split(tokens=True)
+    method = build(method_id, train, text_encoder="bert")
+    before = method.text_encoder.embed.weight.clone()
+    train_epochs(method, train, size=3)
+    assert method.dims["text"] == width
+    assert not torch.equal(method.text_encoder.embed.weight, before)
 
 
 def test_accumulated_without_weight_follows_self_mm(train):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from method_data import TinyTextEncoder, build, changed, make_split, pad, state, train_epochs
+from method_data import TinyTextEncoder, build, changed, make_split, pad, state, train_epochs, without_labels
 
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import ConfigError, RunError
@@ -234,6 +234,31 @@ def test_what_a_bank_refuses():
         make_bank()[0].update(2, torch.tensor([SIZE]), random_features(0, 1), torch.zeros(1))
 
 
+@pytest.mark.parametrize("exclude_zero", [True, False])
+def test_unlabelled_samples_get_no_label_and_belong_to_no_centre(exclude_zero):
+    """A bank that never heard of them has the same labels, centres, clip rates and shifts."""
+    known = torch.tensor([0, 2, 3, 6, 7, 9])
+    unknown = torch.tensor([i for i in range(SIZE) if i not in known])
+    _, labels = make_bank()
+    hidden = labels.clone()
+    hidden[unknown] = float("nan")
+    whole = UnimodalLabelBank(SIZE, WIDTHS, BOUND, exclude_zero)
+    whole.initialise(hidden)
+    part = UnimodalLabelBank(len(known), WIDTHS, BOUND, exclude_zero)
+    part.initialise(labels[known])
+    for epoch in range(1, 5):
+        features = random_features(epoch)
+        whole.update(epoch, ROWS, features, hidden)
+        part.update(epoch, torch.arange(len(known)), {n: x[known] for n, x in features.items()}, labels[known])
+    for name in WIDTHS:
+        assert whole.labels[name][unknown].isnan().all()
+        torch.testing.assert_close(whole.labels[name][known], part.labels[name])
+        torch.testing.assert_close(whole.centers[name], part.centers[name])
+    assert whole.clip_rate() == pytest.approx(part.clip_rate())
+    assert whole.shift() == pytest.approx(part.shift())
+    assert max(whole.clip_rate().values()) > 0
+
+
 # --- the method ---
 
 
@@ -287,6 +312,39 @@ def test_losses_are_those_of_the_paper():
             total += weight * abs(output.auxiliary[f"prediction/{name}"][i].item() - target)
         assert losses[f"label_{name}"].item() == pytest.approx(total / len(train), rel=1e-4)
         assert losses[f"label_{name}"].item() > 0
+
+
+@pytest.mark.parametrize("switches", [{}, {"no_weighting": True}, {"lambda_label": 0.3}])
+def test_losses_are_means_over_labelled_samples(switches):
+    train = without_labels(make_split(task=regression((1, 5))), [0, 3, 4, 8])
+    dropouts = {"post_text_dropout": 0, "post_audio_dropout": 0}
+    method, steps, ends = trained(train, **dropouts, **switches)
+    assert all(math.isfinite(value) for log in (*steps, *ends) for value in log.values())
+    rows = train.data.labelled.nonzero().squeeze(1)
+    known = train.data.select(rows)
+    losses, expected = (method.losses(batch, method(batch)) for batch in (train.data, replace(known, labelled=None)))
+    for name in losses:
+        torch.testing.assert_close(losses[name], expected[name])
+        weight = 1.0 if name == "task" else switches.get("lambda_label", 1.0)
+        torch.testing.assert_close(losses[name], weight * losses.raw[name])
+    assert losses["label_text"] > 0
+    nothing = replace(train.data, labelled=torch.zeros(12, dtype=torch.bool))
+    empty = method.losses(nothing, method(nothing))
+    assert all(term.item() == 0 and term.requires_grad for term in empty.values())
+
+
+@pytest.mark.parametrize("method_id", ["self_mm", "modal_alignment"])
+def test_mean_read_out_is_that_of_late_fusion(train, method_id):
+    method = build(method_id, train, sequence="mean", audio_out=5, vision_out=5).eval()
+    encoders = method.encoders if method_id == "self_mm" else method.host.encoders
+    late = build("late_fusion", train, width=5).eval()
+    late.encoders.load_state_dict(encoders.state_dict())
+    output = method(train.data)
+    for m in ("audio", "vision"):
+        feature = late(train.data).representations[f"{m}/feature"]
+        assert torch.equal(output.representations[f"{m}/feature"], feature)
+    trained_groups = {group["name"]: len(group["params"]) for group in method.parameter_groups()}
+    assert trained_groups["audio"] == trained_groups["vision"] == 2
 
 
 def test_epoch_one_leaves_unimodal_heads_without_gradient_and_later_ones_train_them(train):
