@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from companion import collaborative, data_sets, hrlf, missing, readme, sweeps
+from companion import collaborative, data_sets, hrlf, missing, power, readme, sweeps
 from mmsa_lib.errors import ConfigError, DataError, MMSAError, unknown_name
+from mmsa_lib.files import write_text
 from mmsa_lib.paths import project_root
 
 SHELVES: dict[str, ModuleType] = {"sweep": sweeps, "missing": missing, "hrlf": hrlf, "collaborative": collaborative}
 """First word of curated tables to the module that writes them from folders of runs."""
+
+PAGES: dict[str, tuple[Callable[[Path], str], Path, str]] = {
+    "power": (power.page, power.PAGE, "which difference each design can show"),
+}
+"""Command to the function of the results that builds a page, the page, and what it says."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     page = commands.add_parser("readme", help="write the tables of README.md from data/results")
     page.add_argument("--check", action="store_true", help="change nothing; fail if README.md differs")
     page.set_defaults(run=_readme)
+    for name, (build, target, what) in PAGES.items():
+        written = commands.add_parser(name, help=f"write {target}: {what}")
+        written.set_defaults(run=_page, page=build, target=target)
     options = parser.parse_args(arguments)
     try:
         return options.run(options)
@@ -60,6 +69,12 @@ def _tables(options: argparse.Namespace) -> int:
     summary = data_sets.write_summary(folder / "published" / "dataset_summary", options.mirror)
     for path in [*summary, *data_sets.write_linear(folder / "results")]:
         print(path.name)
+    return 0
+
+
+def _page(options: argparse.Namespace) -> int:
+    write_text(_root() / options.target, options.page(_root() / "data" / "results"))
+    print(options.target)
     return 0
 
 

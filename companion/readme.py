@@ -66,7 +66,7 @@ def block_table(block: Block, folder: Path) -> str:
         plain[f"`{name}`"] = test[test["method"] == name].drop_duplicates("metric").set_index("metric")["value"]
     for name, values in plain.items():
         lines.append([name, "–", "–", *(_number(values[key], *block.columns[key][1:]) for key in block.columns)])
-    return _markdown([block.caption, "text encoder", "runs", *(name for name, _, _ in block.columns.values())], lines)
+    return markdown([block.caption, "text encoder", "runs", *(name for name, _, _ in block.columns.values())], lines)
 
 
 def rows_of(dataset: str, folder: Path) -> pd.DataFrame:
@@ -95,7 +95,7 @@ def gaps(folder: Path) -> str:
                 lines.append([_called(method, labels[name]), words, *found])
     best = [next(iter(missing.best_constants(rows).values())) for rows in tables.values()]
     lines.append(["best constant, fitted to training labels", "–", *(f"{value:.3f}" for value in best)])
-    return _markdown(
+    return markdown(
         ["MAE ↓, mean over missing rates 0 to .9", "trained on", *(names.DATA[key] for key in tables)], lines
     )
 
@@ -119,7 +119,7 @@ def sweep_list(folder: Path) -> str:
     for name, (what, minutes) in SWEEPS.items():
         file = read_sweep(project_root() / "notebooks" / "sweeps" / f"{name}.yaml")
         lines.append([f"`{name}.yaml`", what, sum(1 for _ in choices(file)), minutes, expected.get(name, "–")])
-    return _markdown(["`notebooks/sweeps/…`", "what", "runs", "minutes, about", "you should see"], lines)
+    return markdown(["`notebooks/sweeps/…`", "what", "runs", "minutes, about", "you should see"], lines)
 
 
 def _expected(folder: Path) -> dict[str, str]:
@@ -177,6 +177,7 @@ def _number(value: float, factor: int, digits: int) -> str:
     return "–" if pd.isna(value) else f"{factor * value:.{digits}f}"
 
 
-def _markdown(head: list[str], lines: list[list]) -> str:
+def markdown(head: list[str], lines: list[list]) -> str:
+    """A table of Markdown."""
     first, *rest = [f"| {' | '.join(map(str, row))} |" for row in (head, *lines)]
     return "\n".join([first, "|" + "---|" * len(head), *rest])
