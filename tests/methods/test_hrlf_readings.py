@@ -163,11 +163,12 @@ def test_a_student_alone_starts_at_random(train):
     assert equal(small(train, no_teacher=True, student_init="teacher"), small(train, no_teacher=True))
 
 
-def test_a_student_alone_can_have_the_steps_of_both(train, monkeypatch):
+@pytest.mark.parametrize("limits", [{"max_epochs": 3}, {"max_steps": 6, "patience_steps": 6, "validate_every": 2}])
+def test_a_student_alone_can_have_the_steps_of_both(train, monkeypatch, limits):
     """Two phases of the student: as many steps as teacher and student, the second from the best state of the first."""
 
     def course(**config):
-        method = create("hrlf", train.dims, train.task, **SMALL, batch_size=5, max_epochs=3, **config)
+        method = create("hrlf", train.dims, train.task, **SMALL, batch_size=5, **config)
         taken, starts, step, start = [], [], method.training_step, method.start_phase
 
         def counting(batch, optimizers):
@@ -187,7 +188,7 @@ def test_a_student_alone_can_have_the_steps_of_both(train, monkeypatch):
                 found[progress.phase] = state(method.student)
 
         valid = make_split(size=6, seed=1)
-        fit(method, train, valid, settings={"device": "cpu"}, seed=1, progress="none", on_epoch=keep)
+        fit(method, train, valid, settings={"device": "cpu", **limits}, seed=1, progress="none", on_epoch=keep)
         return method, taken, starts, found
 
     _, with_teacher, _, _ = course()
