@@ -5,7 +5,7 @@ from typing import Any
 
 _HOME = {
     "config": ["RunConfig"],
-    "results": ["collect", "curate", "failures"],
+    "results": ["collect", "collect_terms", "curate", "failures"],
     "runs": ["RunResult", "find_run", "run"],
     "summaries": ["compare", "curate_summary", "protocol_summaries", "read_comparison", "read_summary", "summarise"],
     "sweeps": ["SweepResult", "sweep"],

@@ -41,6 +41,7 @@ HISTORY = "history.csv"
 METRICS = "metrics.csv"
 CONSTANTS = "constants.csv"
 SPREAD = "spread.csv"
+TERMS = "terms.csv"
 PREDICTIONS = "predictions.h5"
 MODEL = "model.safetensors"
 CHECKPOINT = "checkpoint.pt"
@@ -49,7 +50,7 @@ MANIFEST = "manifest.json"
 DONE = "DONE"
 
 RESULTS = (CONFIG, ENVIRONMENT, HISTORY, METRICS, CONSTANTS, SPREAD, PREDICTIONS, MODEL)
-"""What a finished run has, beside its manifest and ``DONE``."""
+"""What a finished run has, beside its manifest and ``DONE``; one of version 0.3.0 or later also has ``TERMS``."""
 
 FINGERPRINTS = ("data_fingerprint", "code_fingerprint", "mask_fingerprint")
 """What an identifier rests on beside the values of a run; recorded in ``environment.json``."""

@@ -16,6 +16,7 @@ from mmsa_lib.errors import DataError, MMSAError, unknown_name
 from mmsa_lib.evaluation.levels import COMPLETE
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.files import MANIFEST
+from mmsa_lib.experiments.terms import TERM_COLUMNS
 from mmsa_lib.files import level_name
 
 CONFIGURATION = ("method", "changes", "data_options")
@@ -24,6 +25,9 @@ CONFIGURATION = ("method", "changes", "data_options")
 GROUP = [*CONFIGURATION, "dataset", "fold"]
 SAME_RUN = (*GROUP, "seed")
 """Runs that agree in these answer the same question; with several of them, code or data changed in between."""
+
+RUN_COLUMNS = ("run_id", "method", "label", "changes", "data_options", "dataset", "fold", "seed")
+"""What tells a run from the others in a table."""
 
 FAILURE_COLUMNS = ("run_id", "label", *SAME_RUN, "error", "message")
 UNKNOWN = "unknown"
@@ -115,6 +119,27 @@ def check_code(rows: pd.DataFrame, across_code: bool = False) -> None:
                     f"runs of different code on {dataset}: {who} {found}; repeat the older runs, or compare all the "
                     "same with --across-code (across_code=True in Python)"
                 )
+
+
+def collect_terms(folder: Path | str, **options: Any) -> pd.DataFrame:
+    """Terms of the loss of all runs that :func:`collect` gives with these ``options``: one row per run, phase and term.
+
+    Returns:
+        Columns run_id, method, label, changes, data_options, dataset, fold, seed, and those of
+        :func:`mmsa_lib.experiments.terms.term_table`. Runs of earlier versions, which have no such file, have no rows.
+
+    Raises:
+        DataError: there is no finished run.
+    """
+    folder, found = Path(folder), collect(folder, **options)
+    runs = found[~is_constant(found)].drop_duplicates("run_id")[list(RUN_COLUMNS)]
+    tables = []
+    for own in runs.to_dict("records"):
+        path = (folder if folder.resolve().name == own["run_id"] else folder / own["run_id"]) / files.TERMS
+        if path.is_file():
+            table = files.read_csv(path, TERM_COLUMNS, "table of terms")
+            tables.append(table.assign(**own)[[*RUN_COLUMNS, *TERM_COLUMNS]])
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*RUN_COLUMNS, *TERM_COLUMNS])
 
 
 def warn_of_mixed_machines(runs: Iterable[Path]) -> None:

@@ -28,6 +28,7 @@ from mmsa_lib.evaluation.protocols import COMPLETE, STOCHASTIC, masks
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.config import NO_MISSING, RECIPES, RunConfig
 from mmsa_lib.experiments.fingerprint import PACKAGE, code_fingerprint, digest, own_code
+from mmsa_lib.experiments.terms import TERM_COLUMNS, term_table
 from mmsa_lib.files import level_name
 from mmsa_lib.methods import METHODS, create
 from mmsa_lib.methods.base import Method
@@ -90,6 +91,11 @@ class RunResult:
         (docs/evaluation.md, hazards).
         """
         return files.read_csv(self.folder / files.SPREAD, files.CELL_COLUMNS, dtype={"level": str})
+
+    @property
+    def terms(self) -> pd.DataFrame:
+        """Weight, share and gradient of each term of the loss: :func:`mmsa_lib.experiments.terms.term_table`."""
+        return files.read_csv(self.folder / files.TERMS, TERM_COLUMNS, "table of terms")
 
     def predictions(
         self, split: str = "test", protocol: str = "complete", level: float | str = 0.0
@@ -437,6 +443,7 @@ def _write_results(
         for metric, value in task_metrics(train.task, prediction, utterances.labels.cpu()).items()
     ]
     files.write_table(target / files.HISTORY, result.history)
+    files.write_table(target / files.TERMS, term_table(result.history, result.phases))
     files.write_table(target / files.METRICS, pd.DataFrame(rows, columns=list(files.METRIC_COLUMNS)))
     files.write_table(target / files.CONSTANTS, constant_rows(data))
     spread = (
@@ -456,7 +463,7 @@ def _write_results(
     files.write_json(target / files.ENVIRONMENT, {**surroundings, "training": training})
     for file in checkpoint_files(target / files.CHECKPOINT):
         file.unlink()
-    files.write_manifest(target, files.RESULTS)
+    files.write_manifest(target, (*files.RESULTS, files.TERMS))
     files.write_text(target / files.DONE, facts["run_id"] + "\n")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -85,10 +86,43 @@ def loss_log(losses: Mapping[str, Tensor], **apart: Tensor) -> dict[str, float]:
 
 
 def backward(losses: Mapping[str, Tensor], **apart: Tensor) -> dict[str, float]:
-    """:func:`loss_log` of ``losses``, whose sum has been propagated back."""
-    log = loss_log(losses, **apart)
+    """:func:`loss_log` of ``losses``, whose sum has been propagated back, and :func:`term_gradients` before that."""
+    log = loss_log(losses, **apart) | term_gradients(losses)
     loss_sum(losses).backward()
     return log
+
+
+_MEASURED: ContextVar[tuple[Tensor, ...]] = ContextVar(
+    "parameters on which gradients of terms are measured", default=()
+)
+
+
+@contextmanager
+def measured_gradients(parameters: Iterable[Tensor]) -> Iterator[None]:
+    """While it lasts, :func:`term_gradients` measures on those of ``parameters`` that are trained."""
+    token = _MEASURED.set(tuple(p for p in parameters if p.requires_grad))
+    try:
+        yield
+    finally:
+        _MEASURED.reset(token)
+
+
+def term_gradients(losses: Mapping[str, Tensor]) -> dict[str, float]:
+    """Norm of each weighted term's gradient (``gradient/<term>``) inside :func:`measured_gradients`, else nothing.
+
+    It leaves graph, gradients and random sources as they were, so the training goes on as without it.
+    """
+    parameters = _MEASURED.get()
+    if not parameters:
+        return {}
+    norms = {}
+    for name, term in losses.items():
+        found = (
+            torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True) if term.requires_grad else ()
+        )
+        squares = [gradient.float().square().sum() for gradient in found if gradient is not None]
+        norms[f"gradient/{name}"] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+    return norms
 
 
 class MethodConfig(EvidencedConfig):
@@ -117,6 +151,10 @@ class MethodConfig(EvidencedConfig):
     """epochs without a better validation loss before training stops"""
 
 
+HEADS = ("head", "heads", "predict")
+"""What the part of a method that predicts from its representations is called, where nothing else says so."""
+
+
 class Method(nn.Module, ABC):
     """A network with its objective and its step. Subclasses define ``id``, ``Config``, ``forward`` and ``losses``.
 
@@ -132,6 +170,8 @@ class Method(nn.Module, ABC):
     phases: ClassVar[tuple[str, ...]] = ("train",)
     own_missing: ClassVar[bool] = False
     """Whether the method makes training and validation samples incomplete itself."""
+    encoder_modules: ClassVar[tuple[str, ...]] = ()
+    """Names of its modules that, beside the text encoder, make representations."""
 
     def __init__(self, dims: Mapping[Modality, int], task: Task, config: MethodConfig):
         super().__init__()
@@ -191,6 +231,13 @@ class Method(nn.Module, ABC):
             {"params": decayed, "lr": rate, "weight_decay": self.config.weight_decay_text, "name": "text"},
             {"params": plain, "lr": rate, "weight_decay": 0.0, "name": "text, no decay"},
         ]
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """What the gradients of the loss's terms are measured on: :attr:`encoder_modules`, or else all but heads."""
+        named = self.named_children()
+        inside = (*self.encoder_modules, "text_encoder")
+        chosen = [x for name, x in named if (name in inside if self.encoder_modules else name not in HEADS)]
+        return [p for module in chosen for p in module.parameters()] or list(self.parameters())
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One Adam over :meth:`parameter_groups`; fused, since a text encoder's step is bound by memory.

@@ -139,6 +139,7 @@ class ContrastiveMMCL(Method):
     id = "contrastive_mmcl"
     Config = ContrastiveMMCLConfig
     config: ContrastiveMMCLConfig
+    encoder_modules = ("project", "specific", "shared")
 
     def __init__(self, dims: Mapping[Modality, int], task: Task, config: ContrastiveMMCLConfig):
         super().__init__(dims, task, config)

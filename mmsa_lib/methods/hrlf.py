@@ -526,6 +526,11 @@ class HRLF(Method):
         log_t, log_s = teacher.log_softmax(dim=-1).flatten(0, -2), student.log_softmax(dim=-1).flatten(0, -2)
         return F.kl_div(log_s, log_t, log_target=True, reduction="batchmean")
 
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Of the encoders of this phase's network, which end in Z."""
+        modules = (self.text_encoder, self.network.encoders)
+        return [p for module in modules if module is not None for p in module.parameters()]
+
     # --- the step ---
 
     def optimizers(self) -> dict[str, Optimizer]:

@@ -100,6 +100,7 @@ class MISA(Method):
     id = "misa"
     Config = MISAConfig
     config: MISAConfig
+    encoder_modules = ("encoders", "project")
 
     def __init__(self, dims: Mapping[Modality, int], task: Task, config: MISAConfig):
         super().__init__(dims, task, config)

@@ -246,6 +246,11 @@ class ModalAlignment(AccumulatingMethod):
         norms = torch.stack([x.detach().float().norm(dim=-1).mean() for x in shared.values()]).tolist()
         return {f"norm/M_{m}": norm for m, norm in zip(shared, norms, strict=True)}
 
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Of the text encoder and the host's encoders."""
+        text = [] if self.text_encoder is None else self.text_encoder.parameters()
+        return [*text, *self.host.encoder_parameters()]
+
     def parameter_groups(self) -> list[dict]:
         """The text encoder's and the host's groups [P]; the branch joins the host's last one (all other parameters)."""
         *groups, others = self.host.parameter_groups()

@@ -434,6 +434,7 @@ class SelfMM(AccumulatingMethod):
     id = "self_mm"
     Config = SelfMMConfig
     config: SelfMMConfig
+    encoder_modules = ("encoders", "post")
 
     def __init__(self, dims: Mapping[Modality, int], task: Task, config: SelfMMConfig):
         super().__init__(dims, task, config)

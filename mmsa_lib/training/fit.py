@@ -17,7 +17,7 @@ import torch
 from mmsa_lib.data.batch import Batch, Utterances
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError, RunError
-from mmsa_lib.methods.base import Method
+from mmsa_lib.methods.base import Method, measured_gradients
 from mmsa_lib.threads import cpu_threads
 from mmsa_lib.training.checkpoint import Checkpoint, Optimizers, Progress
 from mmsa_lib.training.evaluate import predict
@@ -36,9 +36,11 @@ class FitResult:
 
     Attributes:
         history: tidy, columns phase, epoch, split, name (``loss/…`` weighted, ``raw/…`` not), value. Split ``train``
-            holds means over the samples of the epoch while the weights move, and ``steps``, how many the phase has
-            made by its end; ``valid`` the task loss over all validation samples after the epoch, ``oracle`` what
-            ``observe`` returned.
+            holds means over the samples of the epoch while the weights move; ``share/<term>``, the mean absolute value
+            of a weighted term divided by the sum over all terms, where it is not 0; in epochs 1, 2, 4, 8, …
+            ``gradient/<term>``, the norm of the weighted term's gradient on :meth:`Method.encoder_parameters` in the
+            epoch's first step; and ``steps``, how many the phase has made by its end. Split ``valid`` holds the task
+            loss over all validation samples after the epoch, ``oracle`` what ``observe`` returned.
         best_epoch, best_value: of the last phase: the epoch with the lowest validation task loss, and that loss.
         stopped: why the last phase ended.
         seconds: training time over all interruptions.
@@ -228,6 +230,8 @@ class _Loop:
         self.method.start_epoch(epoch)
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
+        sizes: dict[str, float] = {}
+        measuring = epoch & (epoch - 1) == 0
         batches = self.train.batches(
             settings.batch_size, shuffle=True, generator=self.generators["shuffling"], bucket=bool(settings.bucket)
         )
@@ -235,7 +239,10 @@ class _Loop:
             if self.augment is not None:
                 batch = self.augment(batch, self.generators["augmentation"])
             try:
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+                with (
+                    torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"),
+                    measured_gradients(self.method.encoder_parameters() if measuring else ()),
+                ):
                     log = self.method.training_step(batch.to(self.device), optimizers)
             except RunError as error:
                 raise RunError(f"{error} ({self.where(phase)}, step {step})") from error
@@ -244,9 +251,16 @@ class _Loop:
                     raise RunError(f"{name} is {value}; lower the learning rate ({self.where(phase)}, step {step})")
                 sums[name] = sums.get(name, 0.0) + value * len(batch)
                 counts[name] = counts.get(name, 0) + len(batch)
+                kind, _, term = name.partition("/")
+                measuring &= kind != "gradient"
+                if kind == "loss" and name != "loss/total":
+                    sizes[term] = sizes.get(term, 0.0) + abs(value) * len(batch)
             if settings.max_steps is not None and self.state.steps >= settings.max_steps:
                 break
-        return {name: total / counts[name] for name, total in sums.items()} | self.method.end_epoch(epoch, optimizers)
+        means = {name: total / counts[name] for name, total in sums.items()}
+        sizes = {term: size / counts[f"loss/{term}"] for term, size in sizes.items() if size}
+        shares = {f"share/{term}": size / sum(sizes.values()) for term, size in sizes.items()}
+        return means | shares | self.method.end_epoch(epoch, optimizers)
 
     def validate(self, phase: str, valid: Utterances) -> float:
         """Task loss over all validation samples at once."""

@@ -29,8 +29,8 @@ from mmsa_lib.methods.base import Method
 from mmsa_lib.methods.fusion_baselines import TextOnly
 
 WRITTEN = {
-    "config.json", "environment.json", "history.csv", "metrics.csv", "constants.csv", "spread.csv", "predictions.h5",
-    "model.safetensors", "manifest.json", "DONE",
+    "config.json", "environment.json", "history.csv", "metrics.csv", "constants.csv", "spread.csv", "terms.csv",
+    "predictions.h5", "model.safetensors", "manifest.json", "DONE",
 }  # fmt: skip
 
 

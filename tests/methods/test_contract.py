@@ -338,3 +338,28 @@ def test_a_budget_counts_the_steps_of_the_first_optimiser(method_id, flush):
     assert [(found["phase"], found["steps"]) for found in result.phases] == [(phase, 5) for phase in method.phases]
     batches = 6 if not accumulates else 2 if flush else 1
     assert result.phases[-1]["epoch"] == -(-5 // batches)
+
+
+@ALL
+def test_every_term_has_a_share_and_a_gradient_on_the_encoders(method_id):
+    train = split_for(method_id, size=16)
+    method = build(method_id, train, batch_size=4)
+    history = fit(method, train, train, seed=1, settings={"max_epochs": 2}, progress="none").history
+    apart = {"actor", "critic"}  # they reach no encoder
+    for _, rows in history[history["split"] == "train"].groupby("phase"):
+        parts = rows["name"].str.partition("/")
+        terms = set(parts[2][parts[0] == "loss"]) - {"total"}
+        assert set(parts[2][parts[0] == "gradient"]) == terms - apart
+        shares = rows[parts[0] == "share"]
+        assert set(shares["name"].str.removeprefix("share/")) <= terms
+        assert shares.groupby("epoch")["value"].sum().tolist() == pytest.approx([1, 1])
+        assert (rows.loc[rows["name"] == "gradient/task", "value"] > 0).all()
+
+
+@ALL
+def test_encoders_are_some_of_the_trained_parameters(method_id):
+    train = split_for(method_id)
+    method = build(method_id, train)
+    encoders, own = method.encoder_parameters(), {id(p) for p in method.parameters()}
+    assert {id(p) for p in encoders} <= own
+    assert len(encoders) == len({id(p) for p in encoders}) > 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from mmsa_lib.data.missing import stochastic_missing
 from mmsa_lib.errors import ConfigError, RunError
+from mmsa_lib.methods.base import Losses
 from mmsa_lib.training import TrainSettings, fit, predict, represent
 from mmsa_lib.training.tensors import save_tensors
 
@@ -222,6 +224,71 @@ class TestStepBudget:
 def _interrupt_after(epoch, state):
     if state.epoch == epoch:
         raise KeyboardInterrupt
+
+
+class TestTerms:
+    """Each term's share of the loss, and its gradient on the encoders."""
+
+    @pytest.fixture
+    def three_terms(self, tiny_method):
+        class ThreeTerms(tiny_method):
+            """An encoder before the head; a weighted term, and one that is only watched."""
+
+            def __init__(self, *args):
+                super().__init__(*args)
+                self.dropout.p = 0.0
+                self.encoder = torch.nn.Linear(8, 8)
+
+            def forward(self, batch):
+                output = super().forward(batch)
+                fused = self.encoder(output.representations["fusion/feature"])
+                return replace(output, prediction=self.head(fused).squeeze(1), representations={"fused": fused})
+
+            def losses(self, batch, output):
+                side = -output.representations["fused"].square().mean()
+                return Losses(
+                    task=(1.0, self.task.loss(output.prediction, batch.labels)),
+                    side=(0.25, side),
+                    watched=(0.0, side.exp()),
+                )
+
+        return ThreeTerms
+
+    def test_shares_are_parts_of_the_sum_of_absolute_terms(self, splits, new_method, three_terms):
+        result = fit(new_method(three_terms), *splits, seed=3, progress="none")
+        task, side = (np.array(values(result, "train", f"loss/{name}")) for name in ("task", "side"))
+        assert (side < 0).all()
+        np.testing.assert_allclose(values(result, "train", "share/side"), -side / (task - side))
+        np.testing.assert_allclose(values(result, "train", "share/task"), task / (task - side))
+        assert values(result, "train", "share/watched") == []
+
+    def test_gradients_are_those_of_the_first_step_of_epochs_1_2_4_by_hand(self, splits, new_method, three_terms):
+        by_hand = []
+
+        class Watched(three_terms):
+            def training_step(self, batch, optimizers):
+                if len(by_hand) < 3 and self.steps in (0, 5, 15):
+                    norms = {}
+                    for name in ("task", "side", "watched"):
+                        self.zero_grad()
+                        self.losses(batch, self(batch))[name].backward()
+                        squares = [float((p.grad**2).sum()) for p in self.encoder.parameters()]
+                        norms[name] = math.sqrt(sum(squares))
+                    by_hand.append(norms)
+                return super().training_step(batch, optimizers)
+
+        result = fit(new_method(Watched), *splits, seed=3, progress="none")
+        for name in ("task", "side", "watched"):
+            assert epochs_of(result, "train", f"gradient/{name}") == [1, 2, 4]
+            assert values(result, "train", f"gradient/{name}") == pytest.approx([norms[name] for norms in by_hand])
+        assert values(result, "train", "gradient/watched") == [0, 0, 0]
+
+    def test_measuring_changes_no_bit(self, splits, new_method, three_terms, monkeypatch):
+        measured = fit(new_method(three_terms), *splits, seed=3, progress="none").history
+        monkeypatch.setattr("mmsa_lib.methods.base.term_gradients", lambda losses: {})
+        plain = fit(new_method(three_terms), *splits, seed=3, progress="none").history
+        rest = measured[~measured["name"].str.startswith("gradient/")].reset_index(drop=True)
+        pd.testing.assert_frame_equal(rest, plain, check_exact=True)
 
 
 class TestAugmentation:
