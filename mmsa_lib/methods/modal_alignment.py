@@ -21,7 +21,7 @@ from mmsa_lib.data.batch import MODALITIES, Batch, Modality, Utterances
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.losses.coral import correlation, covariance, covariance_distance, moving_covariance, private_alignment
-from mmsa_lib.methods.base import Losses, Method, MethodConfig, Output, loss_log, loss_sum
+from mmsa_lib.methods.base import Losses, Method, MethodConfig, Output, loss_log, loss_sum, term_gradients
 from mmsa_lib.methods.evidence import A, R
 from mmsa_lib.methods.fusion_baselines import LateFusion, LateFusionConfig
 from mmsa_lib.methods.self_mm import AccumulatingMethod, SelfMM, SelfMMConfig
@@ -286,7 +286,7 @@ class ModalAlignment(AccumulatingMethod):
         losses, parts = zip(*self._held, strict=True)
         self._held.clear()
         alignment = self._alignment({m: torch.cat([part[m] for part in parts]) for m in self.modalities})
-        log = loss_log(losses[-1] | alignment)
+        log = loss_log(losses[-1] | alignment) | term_gradients(losses[-1] | alignment)
         torch.stack([loss_sum(one | alignment) for one in losses]).sum().backward()
         return log
 

@@ -9,6 +9,7 @@ from method_data import DIMS, TinyTextEncoder, build, changed, make_split, state
 
 from mmsa_lib.data.task import emotions
 from mmsa_lib.methods import create
+from mmsa_lib.methods.base import measured_gradients
 from mmsa_lib.methods.modal_alignment import CovarianceBranch
 
 COV = "covariance_audio-vision"
@@ -152,8 +153,10 @@ def test_accumulated_covariances_take_all_samples_of_a_step(train):
     gradients = {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
     method.start_epoch(1)
     method.apply_gradients = lambda optimizers: None
-    steps = [method.training_step(batch, {}) for batch in train.batches(6)]
-    assert f"raw/{COV}" not in steps[0]
+    with measured_gradients(method.encoder_parameters()):
+        steps = [method.training_step(batch, {}) for batch in train.batches(6)]
+    assert not {f"raw/{COV}", f"gradient/{COV}"} & steps[0].keys()
+    assert min(steps[1]["gradient/task"], steps[1][f"gradient/{COV}"]) > 0
     assert steps[1][f"raw/{COV}"] == pytest.approx(expected, rel=1e-4)
     assert steps[1]["loss/total"] == pytest.approx(50 * expected + steps[1]["loss/task"], rel=1e-4)
     for name, gradient in gradients.items():
