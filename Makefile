@@ -13,7 +13,7 @@ RESULTS ?= data/results/sweep_main.csv --dataset synthetic
 CONTRACT ?= tests/methods/test_contract.py tests/training tests/losses tests/nn
 TRAINED ?= notebooks/00_start_here.ipynb notebooks/06_train.ipynb
 
-# What `make curate` reads: folders of runs that the sweeps of notebooks/sweeps made.
+# What `make results` writes and `make curate` reads: folders of runs that the sweeps of notebooks/sweeps made.
 RUNS ?= runs
 
 BIN := $(VENV)/bin
@@ -23,7 +23,7 @@ READY := $(VENV)/.ready
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint imports unit nbval test-processors mutants test-system notebooks figures figures-check curate lock clean
+.PHONY: help setup reproduce test lint imports unit nbval test-processors mutants test-system notebooks figures figures-check results curate lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
@@ -72,6 +72,10 @@ figures: setup  ## redraw figures/ from data/results and data/published
 
 figures-check: setup  ## fail if a committed figure differs from what its data give
 	$(BIN)/mmsa-lib figures --check
+
+results: setup  ## run all sweeps that are not finished into RUNS (about 12 hours of two cores), then `make curate`
+	$(BIN)/python -m companion run $(RUNS) --workers $(JOBS)
+	$(MAKE) curate RUNS=$(RUNS)
 
 curate: setup  ## write data/results and README's tables from the folders of runs below RUNS, then redraw figures/
 	$(BIN)/python -m companion results $(RUNS)

@@ -1,4 +1,4 @@
-"""``python -m companion``: curate the tables of this companion, and write those of README.md."""
+"""``python -m companion``: run the sweeps of this companion, curate their tables, and write those of README.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from companion import collaborative, data_sets, hrlf, missing, power, readme, sweeps
+from companion import batch, collaborative, data_sets, hrlf, missing, power, readme, sweeps, tuning
+from companion.shared import SWEEPS
 from mmsa_lib.errors import ConfigError, DataError, MMSAError, unknown_name
 from mmsa_lib.files import write_text
 from mmsa_lib.paths import project_root
@@ -23,7 +24,7 @@ PAGES: dict[str, tuple[Callable[[Path], str], Path, str]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0, 1 where ``readme --check`` finds a difference, 2 with one line on stderr on bad input."""
+    """Run the command; 0, 1 where runs are lacking or ``readme --check`` finds a difference, 2 on bad input."""
     parser = argparse.ArgumentParser(prog="python -m companion", description="curate the tables of this companion")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     curated = commands.add_parser("results", help="write data/results/*.csv from folders of runs")
@@ -31,6 +32,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     curated.add_argument("--only", nargs="+", metavar="WORD", help=f"first words of tables: {', '.join(SHELVES)}")
     curated.add_argument("--out", type=Path, help="folder to write, by default data/results of the checkout")
     curated.set_defaults(run=_results)
+    whole = commands.add_parser("run", help="run all sweeps of notebooks/sweeps that are not finished, in their order")
+    whole.add_argument("runs", type=Path, help="folder of the folders of runs")
+    whole.add_argument("--plan", action="store_true", help="say what is done and what is left; run nothing")
+    whole.add_argument("--only", nargs="+", default=[], metavar="SWEEP", help="a sweep, or tune, main, ablations, …")
+    whole.add_argument(
+        "--workers", type=int, metavar="N", help="notebooks at a time (default: as many as fit the cores)"
+    )
+    whole.set_defaults(run=_run)
+    tuned = commands.add_parser(
+        "tune", help="choose each method's values by validation MAE: notebooks/sweeps/tuned.yaml"
+    )
+    tuned.add_argument("runs", type=Path, help="folder of folders of runs, with one called tuning")
+    tuned.add_argument("--out", type=Path, help="folder for tuning.csv, by default data/results of the checkout")
+    tuned.add_argument("--presets", type=Path, help="the YAML file, by default notebooks/sweeps/tuned.yaml")
+    tuned.set_defaults(run=_tune)
     tables = commands.add_parser("tables", help="write the summary of the public sets and the linear baselines")
     tables.add_argument("--mirror", help="folder with the original files; by default they are downloaded")
     tables.add_argument("--out", type=Path, help="folder to write, by default data of the checkout")
@@ -61,6 +77,27 @@ def _results(options: argparse.Namespace) -> int:
     for word in options.only or there:
         for name in SHELVES[word].write(options.runs, target):
             print(f"{word}_{name}.csv")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    files = batch.sweep_files(_root() / SWEEPS, options.only)
+    if not options.plan:
+        tables = _root() / "data" / "results"
+        lacking = batch.run_all(files, options.runs, tables, options.workers, lambda line: print(line, flush=True))
+        if lacking:
+            print(f"not finished: {', '.join(file.stem for file in lacking)}")
+        return 1 if lacking else 0
+    parts = [batch.part(file, options.runs) for file in files]
+    print(*parts, batch.total(parts), sep="\n")
+    return 0
+
+
+def _tune(options: argparse.Namespace) -> int:
+    table = (options.out or _root() / "data" / "results") / "tuning.csv"
+    target = options.presets or _root() / SWEEPS / batch.PRESETS
+    for row in tuning.write(options.runs / batch.ORDER["tune"], table, target).itertuples():
+        print(f"{row.data} {row.method}: {row.label}, validation MAE {row.mean:.3f}, best of {row.trials}")
     return 0
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from companion import missing, names, sweeps
+from companion.batch import sweep_files
+from companion.shared import SWEEPS
 from mmsa_lib.evaluation.statistics import summarise_seeds
 from mmsa_lib.experiments.results import is_constant, read_results
 from mmsa_lib.experiments.summaries import read_comparison
@@ -100,25 +102,14 @@ def gaps(folder: Path) -> str:
     )
 
 
-SWEEPS = {
-    "main": ("the main comparison on three data sets", 35),
-    "ablations_contrastive_mmcl": ("17 variants of `contrastive_mmcl`", 16),
-    "ablations_collaborative_mmcl": ("13 variants of `collaborative_mmcl`", 18),
-    "ablations_modal_alignment": ("18 variants of `modal_alignment`", 5),
-    "ablations_hrlf": ("11 variants of `hrlf`", 40),
-    "sensitivity": ("temperatures, γ, weight of the covariance loss", 18),
-    "missing": ("training with and without gaps, three protocols", 120),
-}
-"""Sweep to what it runs and about how many minutes it takes on two cores."""
-
-
 def sweep_list(folder: Path) -> str:
     """What each sweep of the companion runs, how long it takes, and a number to expect."""
     expected = _expected(folder)
     lines = []
-    for name, (what, minutes) in SWEEPS.items():
-        file = read_sweep(project_root() / "notebooks" / "sweeps" / f"{name}.yaml")
-        lines.append([f"`{name}.yaml`", what, sum(1 for _ in choices(file)), minutes, expected.get(name, "–")])
+    for path in sweep_files(project_root() / SWEEPS):
+        file, number = read_sweep(path), expected.get(path.stem, "–")
+        minutes = "–" if file.minutes is None else f"{file.minutes:g}"
+        lines.append([f"`{path.name}`", file.description, sum(1 for _ in choices(file)), minutes, number])
     return markdown(["`notebooks/sweeps/…`", "what", "runs", "minutes, about", "you should see"], lines)
 
 
@@ -129,6 +120,7 @@ def _expected(folder: Path) -> dict[str, str]:
     found = {"main": f"`early_fusion` on synthetic: MAE {one['value'].mean():.3f}"}
     effects = read_comparison(folder / "sweep_ablations_comparison.csv")
     for method, part in effects.groupby("method"):
+        part = part[part["verdict"] != sweeps.EXPLORATORY]
         shown = part["verdict"].isin(["better", "worse"]).sum()
         error = part["reference"].iloc[0]
         found[f"ablations_{method}"] = f"full method: MAE {error:.3f}; {shown} of {len(part)} switches differ"

@@ -18,7 +18,7 @@ from mmsa_lib.experiments.runs import RunResult
 from mmsa_lib.experiments.summaries import compare
 from mmsa_lib.figures.panels import dots, heatmap
 
-RESULTS = "data/results"
+RESULTS, SWEEPS = "data/results", "notebooks/sweeps"
 
 
 def ablation_effects(results: pd.DataFrame, method: str, metric: str = "mae") -> pd.DataFrame:

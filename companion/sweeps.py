@@ -20,22 +20,27 @@ from matplotlib.figure import Figure
 from scipy import integrate, optimize, stats
 
 from companion import names
-from companion.shared import RESULTS, constant_floor, method_dots, named_switches, run_folders
+from companion.shared import RESULTS, SWEEPS, constant_floor, method_dots, named_switches, run_folders
 from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.evaluation.metrics import metric as describe
 from mmsa_lib.evaluation.statistics import summarise_seeds
 from mmsa_lib.experiments.results import collect, curate, is_constant
-from mmsa_lib.experiments.summaries import compare, curate_summary, protocol_summaries, write_numbers
+from mmsa_lib.experiments.summaries import NOT_EXERCISED, compare, curate_summary, protocol_summaries, write_numbers
+from mmsa_lib.experiments.sweep_file import choices, read_sweep
 from mmsa_lib.figures import palette
 from mmsa_lib.figures.panels import dots, forest, grid, legend
 from mmsa_lib.figures.registry import figure
 from mmsa_lib.methods import METHODS
+from mmsa_lib.paths import project_root
 
 PRIMARY = "mae"
 """The metric of all tests: it needs no threshold and uses every sample. More metrics would weaken each test."""
 
 CONTROLS = ("early_fusion", "text_only")
 """What a method is compared with: plain fusion of the same input, and the text alone."""
+
+EXAMINED, EXPLORATORY = "primary", "exploratory"
+"""Block of a sweep with the few ablations that are tested together; what the verdict of all others says."""
 
 CELL = {"split": "test", "protocol": "complete"}
 
@@ -83,12 +88,32 @@ def ablation_tables(folder: Path, target: Path) -> None:
         complete = pd.concat([complete, averages[averages["level"] == "average"]], ignore_index=True)
     curate(complete, target / "sweep_ablations.csv")
     counts = complete[~is_constant(complete)].groupby("method", sort=False)["changes"].nunique()
-    parts = [
-        compare(found, method, [PRIMARY], runs=folder, method=method, **CELL) for method in counts[counts > 1].index
-    ]
+    parts = [part for method in counts[counts > 1].index for part in _switches(found, method, folder)]
     if not parts:
         raise DataError(f"{folder} has no method with several configurations")
     write_numbers(pd.concat(parts, ignore_index=True), target / "sweep_ablations_comparison.csv")
+
+
+def _switches(found: pd.DataFrame, method: str, folder: Path) -> list[pd.DataFrame]:
+    """Comparisons of a method's switches with its full form: those of a block ``primary`` of its sweep, corrected
+    together, then all others as exploratory ones, without a verdict; all together where there is no such block."""
+    file = project_root() / SWEEPS / f"ablations_{method}.yaml"
+    sweep = read_sweep(file) if file.is_file() else None
+    primary = {choice.ablation for choice in choices(sweep) if choice.block == EXAMINED} if sweep else set()
+    labels = set(found.loc[(found["method"] == method) & ~is_constant(found), "label"])
+    given = {"runs": folder, "method": method, **CELL}
+    if not primary & labels:
+        return [compare(found, method, [PRIMARY], **given)]
+    reference = compare(found, method, [PRIMARY], **given, items=False)["reference_label"].iloc[0]
+    groups = [sorted(primary & labels - {reference}), sorted(labels - primary - {reference})]
+    tables = [
+        compare(found, method, [PRIMARY], label=own, family=family, **given)
+        for own, family in zip(groups, ((), ("label",)), strict=True)
+        if own
+    ]
+    for table in tables[bool(groups[0]) :]:
+        table["verdict"] = table["verdict"].where(table["verdict"] == NOT_EXERCISED, EXPLORATORY)
+    return tables
 
 
 def sensitivity_tables(folder: Path, target: Path) -> None:

@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from sweep_files import write_sweep
 from written_runs import SEEDS, write_run
 
 from companion import names, sweeps
 from companion.__main__ import main
 from companion.sweeps import chosen_on_validation, detectable_difference, first_places, paired_power
 from mmsa_lib.errors import ConfigError, DataError
+from mmsa_lib.evaluation.statistics import holm
+from mmsa_lib.experiments import files
 from mmsa_lib.experiments.results import collect, read_results
 from mmsa_lib.experiments.summaries import read_comparison, read_summary
 
@@ -84,6 +87,27 @@ def test_each_method_is_compared_with_its_full_configuration(tables):
     assert found.loc["hrlf", "verdict"] == "no difference shown"  # the same predictions
     lines = sweeps.ablation_rows(found.reset_index())
     assert lines[["panel", "name"]].to_numpy().tolist()[0] == ["modal_alignment", "no_ulgm=True"]
+
+
+def test_primary_switches_are_corrected_together_and_others_get_no_verdict(tmp_path, monkeypatch):
+    switches = {"full": {}, "one": {"no_ulgm": True}, "two": {"no_weighting": True}, "three": {"no_alignment": True}}
+    for noise, config in zip((0.8, 1.4, 1.2, 1.6), switches.values(), strict=True):
+        for seed in SEEDS:
+            write_run(tmp_path / "ablations", "modal_alignment", seed, noise, config=config)
+    found = collect(tmp_path / "ablations")
+    labels = {files.as_json(config): label for label, config in switches.items()}
+    found["label"] = found["changes"].map(labels).where(found["run_id"] != "", "")
+    changes = {name: {f"config.{key}": True for key in config} for name, config in switches.items()}
+    blocks = [{"name": "primary", "ablations": {name: changes[name] for name in ("full", "one", "two")}}]
+    (tmp_path / sweeps.SWEEPS).mkdir(parents=True)
+    write_sweep(tmp_path / sweeps.SWEEPS / "ablations_modal_alignment.yaml", blocks=blocks)
+    monkeypatch.setattr(sweeps, "project_root", lambda: tmp_path)
+    one, other = sweeps._switches(found, "modal_alignment", tmp_path / "ablations")
+    assert sorted(one["label"]) == ["one", "two"]
+    assert one["p_holm"].tolist() == pytest.approx(holm(one["p"]).tolist())
+    assert set(one["verdict"]) == {"worse"}
+    assert (other["label"].tolist(), other["verdict"].tolist()) == (["three"], ["exploratory"])
+    assert other["p_holm"].tolist() == other["p"].tolist()
 
 
 def test_averages_over_incomplete_subsets_are_kept_per_run(runs, tables):

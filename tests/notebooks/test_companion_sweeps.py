@@ -1,7 +1,10 @@
 """The sweeps in ``notebooks/sweeps``: they can be run, and they leave out no method, baseline or switch."""
 
+import pandas as pd
 import pytest
 
+from companion import names
+from companion.batch import PRESETS
 from mmsa_lib.experiments.config import RunConfig
 from mmsa_lib.experiments.results import in_words, values_of
 from mmsa_lib.experiments.sweep_file import read_points
@@ -9,9 +12,11 @@ from mmsa_lib.methods import METHODS
 from mmsa_lib.paths import project_root
 
 FOLDER = project_root() / "notebooks" / "sweeps"
-FILES = sorted(FOLDER.glob("*.yaml"))
+FILES = sorted(path for path in FOLDER.glob("*.yaml") if path.name != PRESETS)
 ABLATED = [file.stem.removeprefix("ablations_") for file in FILES if file.stem.startswith("ablations_")]
-SEEDS = {1111, 1112, 1113, 1114, 1115}
+TUNING = {1, 2}
+MAIN = ("synthetic", "mosi", "mmmo")
+REPORTED = [set(range(1111, 1111 + n)) for n in (3, 5, 10)]
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +36,41 @@ def variant(config):
 
 
 @pytest.mark.parametrize("name", [file.stem for file in FILES])
-def test_every_sweep_asks_for_runs_that_can_exist_with_five_seeds(points, name):
-    configs = [config(point) for point in points[name]]
-    assert {c.seed for c in configs} == SEEDS
-    runs = {(c.method, variant(c), c.dataset, c.fold, c.protocols, c.seed) for c in configs}
-    assert len(runs) == len({run[:-1] for run in runs}) * len(SEEDS)
+def test_every_sweep_asks_for_runs_that_can_exist_and_nothing_reported_has_a_seed_of_the_tuning(points, name):
+    seeds: dict[tuple, set[int]] = {}
+    for c in map(config, points[name]):
+        seeds.setdefault((c.method, variant(c), c.dataset, c.fold, c.protocols), set()).add(c.seed)
+    assert all(own in ([TUNING] if name == "tune" else REPORTED) for own in seeds.values())
     assert {point.parameters["profile"] for point in points[name]} == {"full"}
 
 
 def test_the_main_comparison_has_every_method_on_every_data_set(points):
     found = {(c.method, c.dataset) for c in map(config, points["main"])}
-    assert found == {(method, dataset) for method in METHODS for dataset in ("synthetic", "mosi", "mmmo")}
+    assert found == {(method, dataset) for method in METHODS for dataset in MAIN}
+
+
+def kinds(points):
+    """Data, method and label of the runs behind ``points``."""
+    rows = pd.DataFrame([{"method": c.method, "dataset": c.dataset, **c.described()} for c in map(config, points)])
+    return rows.assign(data=names.data_of(rows))
+
+
+@pytest.mark.parametrize("name", ["tune", "main", "missing"])
+def test_all_have_the_same_budget_of_steps_over_all_phases(points, name):
+    phases = {"hrlf": 2}
+    budgets = {
+        (c.settings.max_steps * phases.get(c.method, 1), c.settings.patience_steps, c.settings.validate_every)
+        for c in map(config, points[name])
+    }
+    assert budgets == {(1500, 150, 25)}
+
+
+def test_everything_reported_is_tuned_with_equally_many_trials(points):
+    trials = kinds(points["tune"]).groupby(["data", "method"])["label"].agg(["nunique", "count"])
+    assert set(trials.itertuples(index=False, name=None)) == {(12, 24)}
+    for name in ("main", "missing"):
+        found = kinds(points[name])
+        assert set(found[["data", "method"]].itertuples(index=False, name=None)) <= set(trials.index)
 
 
 @pytest.mark.parametrize("method", ABLATED)
