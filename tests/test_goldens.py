@@ -49,7 +49,7 @@ KINDS = {
     "own_streamed": {"dataset": "own_sims", "data": {"in_memory": False}},
 }
 CASES = [(kind, method) for kind in KINDS for method in METHODS]
-TOKENS = [("tokens", method) for method in ("self_mm", "text_only")]
+TOKENS = [("tokens", method) for method in ("self_mm", "text_only", "hrlf")]
 
 PINNED = """
 mmsa_lib.losses.contrastive modulated_supcon z categories temperature gamma modulation
@@ -165,6 +165,7 @@ def trained(kind, method, tiny=None) -> dict:
         values.pop("missing", None)
     if kind == "tokens":
         values["config"] = {"text_encoder": "bert", "text_model": tiny}
+        values["data"] = {"max_length": 16}
     try:
         result = run(RunConfig(method=method, settings=SETTINGS, seed=1111, **values), progress="none")
     except ConfigError:
