@@ -91,13 +91,13 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def list_names(args: argparse.Namespace) -> int:
     """``data list``."""
-    from mmsa_lib.data.registry import SYNTHETIC, buildable, stored
+    from mmsa_lib.data.registry import GENERATED, buildable, stored
 
     known, files = buildable(), stored()
     rows = []
     for name in [*known, *sorted(set(files) - set(known))]:
         path = files.get(name)
-        state = "generated" if name == SYNTHETIC else "not built"
+        state = "generated" if name in GENERATED else "not built"
         if path is not None:
             state = "gone" if not path.is_file() else "built" if name in known else "imported"
         description = known.get(name, "imported data set")
@@ -147,7 +147,7 @@ def check_one(args: argparse.Namespace) -> int:
 
 def build_one(args: argparse.Namespace) -> int:
     """``data build``."""
-    from mmsa_lib.data.registry import SYNTHETIC, buildable, register
+    from mmsa_lib.data.registry import GENERATED, buildable, register
     from mmsa_lib.data.sources import PUBLIC_SETS, build, synthetic
     from mmsa_lib.errors import unknown_name
 
@@ -158,11 +158,11 @@ def build_one(args: argparse.Namespace) -> int:
     if present is not None:
         register(args.name, target)
         return _answer_stored(args, present, target, "is up to date")
-    terms = None if args.name == SYNTHETIC else f"terms of {args.name}: {PUBLIC_SETS[args.name].terms}"
+    terms = None if args.name in GENERATED else f"terms of {args.name}: {PUBLIC_SETS[args.name].terms}"
     if terms and _downloads(args):  # before anything is fetched
         say(terms)
     with _one_line(args.name):
-        record = build(args.name, mirror=args.mirror, progress=not args.quiet) if terms else synthetic.build()
+        record = build(args.name, mirror=args.mirror, progress=not args.quiet) if terms else synthetic.build(args.name)
     _store(record, args.name, target)
     if terms and not _downloads(args):
         say(terms)
@@ -300,11 +300,11 @@ def _task(args: argparse.Namespace) -> Task | None:
 
 
 def _generated(name: str) -> DatasetRecord | None:
-    """The synthetic data set with its default options, unless a store of that name was built."""
-    from mmsa_lib.data.registry import SYNTHETIC, stored
+    """A generated data set with its default options, unless a store of that name was built."""
+    from mmsa_lib.data.registry import GENERATED, stored
     from mmsa_lib.data.sources import synthetic
 
-    return synthetic.build() if name == SYNTHETIC and name not in stored() else None
+    return synthetic.build(name) if name in GENERATED and name not in stored() else None
 
 
 def _up_to_date(target: Path, name: str) -> DatasetRecord | None:

@@ -65,13 +65,15 @@ def _devices() -> str:
 
 
 def _data() -> str:
-    from mmsa_lib.data.registry import stored
+    from mmsa_lib.data.registry import GENERATED, stored
     from mmsa_lib.data.store import read_header
 
     found = stored()
     for path in found.values():
         read_header(path)
-    return f"synthetic (generated), {', '.join(sorted(found)) or 'no others built; see: mmsa-lib data list'}"
+    return (
+        f"{', '.join(GENERATED)} (generated), {', '.join(sorted(found)) or 'no others built; see: mmsa-lib data list'}"
+    )
 
 
 def _text_model() -> str:

@@ -164,6 +164,12 @@ class Utterances:
         return self.data.labels
 
     @property
+    def clean(self) -> Tensor | None:
+        """Planted sentiment ``(N,)`` on the scale of the labels, free of annotation noise; ``None`` where unknown."""
+        planted = self.factors.get("sentiment")
+        return None if planted is None or self.task.kind != "regression" else planted[:, 0]
+
+    @property
     def ids(self) -> tuple[str, ...]:
         """Identifiers of all samples."""
         return self.data.ids

@@ -29,7 +29,7 @@ from mmsa_lib.data.record import (
     Modality,
     fingerprint,
 )
-from mmsa_lib.data.registry import SYNTHETIC, store_path
+from mmsa_lib.data.registry import GENERATED, store_path
 from mmsa_lib.data.store import open_store
 from mmsa_lib.data.stream import Stored, StreamedUtterances, placeholder
 from mmsa_lib.data.text import DEFAULT_TEXT_MODEL, Tokens, compute_text
@@ -62,6 +62,8 @@ def load(
     standardise: bool = True,
     allow_leak: bool = False,
     part: int = 0,
+    labelled: int | None = None,
+    labelled_seed: int = 0,
     folder: Path | str | None = None,
     in_memory: bool | None = None,
     **generator: Any,
@@ -69,7 +71,8 @@ def load(
     """Load a data set as right-padded tensors.
 
     Args:
-        name: ``synthetic``, a data set that was built or imported, or the path of a store (``.h5``).
+        name: ``synthetic`` or another data set that is generated, one that was built or imported, or the path of a
+            store (``.h5``).
         fold: name of a fold; A, B, C stand for MOSI's ``standard``, ``bc_lstm``, ``bc_lstm_test_cv``.
         text: a feature-set name; ``"words"`` or ``"sentence"`` for frozen features computed from the transcripts;
             ``"timed_words"`` for the same from the words that have times, frame by frame aligned with word timings;
@@ -82,11 +85,14 @@ def load(
             float32. Columns that are constant in training are centred only; missing frames stay 0.
         allow_leak: load features whose extractor was trained on labels of test samples, for a demonstration.
         part: which part of a cross-validation fold is the test split.
+        labelled: how many training samples keep their label, by default all. The labels of the others become NaN and
+            ``data.labelled`` says which they are; standardisation still uses all samples.
+        labelled_seed: of the choice of these samples; with a larger number the same ones are among them.
         folder: where stores are, instead of the default folder.
         in_memory: ``False`` reads stored features batch by batch from disk; ``None`` does so where they would take more
             than half of the free memory. The batches are the same. Computed text and generated data are always in
             memory.
-        **generator: options of :func:`mmsa_lib.data.sources.synthetic.build`, for ``synthetic``.
+        **generator: options of :func:`mmsa_lib.data.sources.synthetic.build`, for generated data.
 
     Returns:
         Splits ``train``, ``valid`` and ``test``.
@@ -103,9 +109,12 @@ def load(
         sets = {m: record.features[n] for m, n in chosen.items() if m != "text" or n not in COMPUTED_TEXT}
         if "text" not in chosen or "text" in sets:
             _say_without_effect(chosen.get("text"), text_model, max_length)
+        kept = _labelled(record, fold, labelled, labelled_seed)
         notes = _leaks(record, fold, {chosen[m]: features for m, features in sets.items()}, allow_leak)
         for note in notes:
             log.warning(note)
+        if kept is not None:
+            notes.append(f"{labelled} of {len(kept)} training samples have a label (labelled_seed={labelled_seed})")
         splits = {split: np.flatnonzero(record.folds[fold] == split) for split in SPLITS}
         streamed = source.path is not None and not _fits(sets, splits, in_memory)
         scaling = {m: fit_scaling(sets[m], splits["train"]) for m in _SCALED if standardise and m in sets}
@@ -120,11 +129,12 @@ def load(
         sets["text"], tokens, text_origin = compute_text(record, chosen["text"], text_model, max_length)
         padded["text"] = _pad(sets["text"], splits)
     origin = [source.fingerprint, fold, chosen, sorted(scaling), text_origin]
+    origin += [] if kept is None else [["labelled", np.flatnonzero(kept).tolist()]]
     found = {}
     for split, rows in splits.items():
         features = {m: padded[m][split] if m in padded else placeholder(*_padded_shape(sets[m], rows)) for m in chosen}
         found[split] = Utterances(
-            data=_batch(record, rows, sets, features, tokens),
+            data=_unlabelled(_batch(record, rows, sets, features, tokens), kept if split == "train" else None),
             task=record.task,
             name=record.name,
             fold=fold,
@@ -184,8 +194,8 @@ class _Source:
 
 @contextmanager
 def _open(name: str | Path, folder: Path | str | None, options: Mapping[str, Any]) -> Iterator[_Source]:
-    if str(name) == SYNTHETIC:
-        yield _synthetic(options)
+    if str(name) in GENERATED:
+        yield _synthetic(str(name), options)
         return
     _check_options(options)
     path = store_path(str(name), Path(folder) if folder is not None else None)
@@ -197,7 +207,7 @@ def _open(name: str | Path, folder: Path | str | None, options: Mapping[str, Any
 _generated: dict[str, _Source] = {}  # by their options; notebooks load the same data set again and again
 
 
-def _synthetic(options: Mapping[str, Any]) -> _Source:
+def _synthetic(name: str, options: Mapping[str, Any]) -> _Source:
     from mmsa_lib.data.sources import synthetic
 
     _check_options(options, synthetic.Settings.__dataclass_fields__)
@@ -206,9 +216,9 @@ def _synthetic(options: Mapping[str, Any]) -> _Source:
             raise ConfigError(
                 f"option {option} of the synthetic data must be a number, a text or a list, got {value!r}"
             )
-    key = json.dumps(options, sort_keys=True)
+    key = json.dumps([name, options], sort_keys=True)
     if key not in _generated:
-        record = synthetic.build(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+        record = synthetic.build(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
         source = _Source(record, fingerprint(record))
         if sum(features.values.nbytes for features in record.features.values()) > _KEPT:
             return replace(source, kept=False)
@@ -289,6 +299,39 @@ def _choose_features(record: DatasetRecord, fold: str, asked: Mapping[Modality, 
     if not chosen:
         raise DataError(f"nothing of {record.name} is left to load; name a feature set for text, audio or vision")
     return chosen
+
+
+def _labelled(record: DatasetRecord, fold: str, number: int | None, seed: int) -> np.ndarray | None:
+    """``(n,)`` bool, the training samples that keep their label; ``None`` where all do."""
+    if number is None and seed == 0:
+        return None
+    size = int((record.folds[fold] == "train").sum())
+    for name, value in (("labelled", number), ("labelled_seed", seed)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigError(f"{name}={value!r} is no whole number; give one, or leave {name} out")
+    if not 1 <= number <= size:
+        raise ConfigError(
+            f"labelled={number}: {record.name} has {size} training samples in fold {fold}; give 1 to {size}"
+        )
+    if seed < 0:
+        raise ConfigError(f"labelled_seed={seed} is below 0; give 0 or more")
+    kept = np.zeros(size, bool)
+    kept[np.random.default_rng([seed, size]).permutation(size)[:number]] = True
+    return kept
+
+
+def _unlabelled(batch: Batch, kept: np.ndarray | None) -> Batch:
+    """``batch`` without the labels of the samples that are not ``kept``."""
+    if kept is None:
+        return batch
+    known = torch.from_numpy(kept)
+
+    def hidden(labels: Tensor) -> Tensor:
+        labels[~known] = float("nan")  # of this load alone: rows of a record are copied
+        return labels
+
+    own = {m: hidden(labels) for m, labels in batch.unimodal_labels.items()}
+    return replace(batch, labels=hidden(batch.labels), unimodal_labels=own, labelled=known)
 
 
 def _leaks(record: DatasetRecord, fold: str, features: dict[str, FeatureSet], allow: bool) -> list[str]:

@@ -19,6 +19,13 @@ from mmsa_lib.files import write_text
 from mmsa_lib.paths import data_root, stores_folder
 
 SYNTHETIC = "synthetic"
+GENERATED = {
+    SYNTHETIC: "Sequences with planted factors, generated when loaded; no download",
+    "synthetic_redundant": "The same with sentiment that all modalities see; nuisance of each modality its own",
+    "synthetic_private": "As synthetic_redundant, with sentiment that each modality sees alone",
+    "synthetic_synergy": "As synthetic_redundant, with sentiment in a product of audio and vision",
+}
+"""Name and description of every data set that is generated when it is loaded (:mod:`.sources.synthetic`)."""
 _WINDOWS_DEVICE = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
 
 
@@ -26,8 +33,7 @@ def buildable() -> dict[str, str]:
     """Name and one-line description of every data set that ``mmsa-lib data build`` knows."""
     from mmsa_lib.data.sources import PUBLIC_SETS  # h5py, which a mere look-up of a store doesn't need
 
-    generated = {SYNTHETIC: "Sequences with planted factors, generated when loaded; no download"}
-    return generated | {name: known.description for name, known in PUBLIC_SETS.items()}
+    return GENERATED | {name: known.description for name, known in PUBLIC_SETS.items()}
 
 
 def known_names() -> list[str]:
@@ -69,8 +75,8 @@ def store_path(name: str, folder: Path | None = None) -> Path:
         if not found[name].is_file():
             raise DataError(f"the store of {name!r} is gone from {found[name]}; build or import the data set again")
         return found[name]
-    if name == SYNTHETIC:
-        raise ConfigError("data set 'synthetic' is generated when it is loaded; it has no file unless it is built")
+    if name in GENERATED:
+        raise ConfigError(f"data set {name!r} is generated when it is loaded; it has no file unless it is built")
     if name in buildable():
         raise DataError(f"data set {name!r} is not built; run: mmsa-lib data build {name}")
     if os.path.lexists(name):

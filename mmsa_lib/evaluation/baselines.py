@@ -14,17 +14,27 @@ from scipy.stats import binom
 
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
-from mmsa_lib.evaluation.metrics import Question, defined_metrics, finite_array, questions, task_metrics, task_values
+from mmsa_lib.evaluation.metrics import (
+    CLEAN,
+    Question,
+    defined_metrics,
+    finite_array,
+    noise_free_metrics,
+    questions,
+    task_metrics,
+    task_values,
+)
 
 ORACLE = "oracle_test_majority"
 
 
-def constant_metrics(task: Task, train_labels: Any, test_labels: Any) -> pd.DataFrame:
+def constant_metrics(task: Task, train_labels: Any, test_labels: Any, clean: Any = None) -> pd.DataFrame:
     """Test metrics of predictors that ignore their input.
 
     Args:
         task: what is predicted; decides on the metrics.
         train_labels, test_labels: ``(N,)`` sentiment or class ids, or ``(N, K)`` emotions, tensors or arrays.
+        clean: ``(N,)`` noise-free test labels, where they are known; the constants get scores against them as well.
 
     Returns:
         One column per metric of the task and these rows:
@@ -42,9 +52,16 @@ def constant_metrics(task: Task, train_labels: Any, test_labels: Any) -> pd.Data
         DataError: labels have the wrong shape, are empty or not finite.
     """
     train, test = _labels(task, train_labels), _labels(task, test_labels)
-    rows = {name: _constant(task, value, test) for name, value in constant_values(task, train).items()}
+    values = constant_values(task, train)
+    rows = {name: _constant(task, value, test) for name, value in values.items()}
     rows["constant_prior"] = defined_metrics(task, _prior(task, train, test), test)
-    rows[ORACLE] = _constant(task, constant_values(task, test)["constant_majority"], test)
+    values[ORACLE] = constant_values(task, test)["constant_majority"]
+    rows[ORACLE] = _constant(task, values[ORACLE], test)
+    if clean is not None:
+        known = finite_array("noise-free labels", clean)
+        for name, value in values.items():
+            rows[name] |= noise_free_metrics(task, np.broadcast_to(value, known.shape), known)
+        rows["constant_prior"] |= {f"{key}{CLEAN}": value for key, value in _drawn_errors(train, known).items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("baseline")
 
 
@@ -91,10 +108,7 @@ def _prior(task: Task, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
         train, test = task_values(task, train, train)[1], task_values(task, test, test)[1]
     result = {one.key: _expected(one, train, test) for one in questions(task)}
     if task.kind == "regression":
-        drawn, weight = np.unique(train, return_counts=True)
-        result["mae"] = float(np.abs(drawn[:, None] - test).mean(axis=1) @ weight / len(train))
-        # Every order of the same draws is equally likely, and over all orders a correlation averages to exactly 0.
-        result["corr"] = 0.0 if len(drawn) > 1 and np.ptp(test) > 0 else float("nan")
+        result |= _drawn_errors(train, test)
     elif task.kind == "classes":
         single = [result[f"f1_{name}"] for name in task.names]
         frequency = [(test == i).mean() for i in range(len(single))]
@@ -102,6 +116,16 @@ def _prior(task: Task, train: np.ndarray, test: np.ndarray) -> dict[str, float]:
         result["f1"] = float(sum(share * score for share, score in zip(frequency, single, strict=True)))
         result["f1_macro"] = sum(single) / occurring
     return result
+
+
+def _drawn_errors(train: np.ndarray, test: np.ndarray) -> dict[str, float]:
+    """Expected error and correlation of draws from ``train``.
+
+    Every order of the same draws is equally likely, and over all orders a correlation averages to exactly 0.
+    """
+    drawn, weight = np.unique(train, return_counts=True)
+    mae = float(np.abs(drawn[:, None] - test).mean(axis=1) @ weight / len(train))
+    return {"mae": mae, "corr": 0.0 if len(drawn) > 1 and np.ptp(test) > 0 else float("nan")}
 
 
 def _expected(asked: Question, train: np.ndarray, test: np.ndarray) -> float:

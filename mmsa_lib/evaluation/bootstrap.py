@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmsa_lib.errors import ConfigError, DataError, unknown_name
-from mmsa_lib.evaluation.metrics import Average, pearson, questions, task_values
+from mmsa_lib.evaluation.metrics import CLEAN, Average, pearson, questions, task_values
 
 if TYPE_CHECKING:
     from mmsa_lib.data.task import Task
@@ -82,6 +82,7 @@ def score_resamples(
     resamples: int = RESAMPLES,
     seed: int = 0,
     task: Task | None = None,
+    clean: Any = None,
 ) -> RunScores:
     """Score runs on resamples of the items.
 
@@ -92,6 +93,8 @@ def score_resamples(
         metrics: keys of the task's metrics.
         resamples: how many; seed: of the draws. Equal seeds and groups give equal resamples of the items.
         task: sentiment in [-3, 3] by default.
+        clean: noise-free labels of the items ``(N,)``, for the metrics of
+            :func:`~mmsa_lib.evaluation.metrics.noise_free_metrics`.
 
     Raises:
         DataError: no run, shapes that don't fit or a value that is not finite.
@@ -106,7 +109,8 @@ def score_resamples(
     task = task or regression()
     checked = [task_values(task, prediction, labels) for prediction in predictions.values()]
     member, number = _members(groups, len(checked[0][1]))
-    terms = [(run, key, _terms(key, *pair, task)) for run, pair in enumerate(checked) for key in metrics]
+    truth = None if clean is None else task_values(task, clean, labels)[0]
+    terms = [(run, key, _terms(key, *pair, task, truth)) for run, pair in enumerate(checked) for key in metrics]
     sums = [
         np.stack([np.bincount(member, weights=column) for column in items.T], axis=1)
         for _, _, parts in terms
@@ -197,7 +201,7 @@ def _counts(number: int, resamples: int, seed: int) -> np.ndarray:
     return np.concatenate([generator.multinomial(number, share, size=size).astype(smallest) for size in sizes])
 
 
-def _terms(key: str, guess: np.ndarray, truth: np.ndarray, task: Task) -> list[Summed]:
+def _terms(key: str, guess: np.ndarray, truth: np.ndarray, task: Task, clean: np.ndarray | None = None) -> list[Summed]:
     """A metric of ``task`` as sums over items; its value is the mean over the terms.
 
     Raises:
@@ -209,14 +213,19 @@ def _terms(key: str, guess: np.ndarray, truth: np.ndarray, task: Task) -> list[S
     }
     parts = [key]
     if task.kind == "regression":
-        errors = np.column_stack([np.abs(guess - truth), np.ones(len(truth))])
-        terms["mae"] = lambda: (errors, lambda sums: sums[:, 0] / sums[:, 1])
-        terms["corr"] = lambda: _correlation(guess, truth)
+        for suffix, known in {"": truth, **({} if clean is None else {CLEAN: clean})}.items():
+            terms[f"mae{suffix}"] = lambda known=known: _mean_error(guess, known)
+            terms[f"corr{suffix}"] = lambda known=known: _correlation(guess, known)
     elif task.kind == "emotions" and key.startswith("mean_"):
         parts = [f"{name}_{key.removeprefix('mean_')}" for name in task.names]
     if not set(parts) <= set(terms):
         raise unknown_name("metric of this task", key, terms)
     return [terms[part]() for part in parts]
+
+
+def _mean_error(guess: np.ndarray, truth: np.ndarray) -> Summed:
+    errors = np.column_stack([np.abs(guess - truth), np.ones(len(truth))])
+    return errors, lambda sums: sums[:, 0] / sums[:, 1]
 
 
 def _correlation(guess: np.ndarray, truth: np.ndarray) -> Summed:

@@ -46,6 +46,11 @@ METRICS: dict[str, Metric] = {
     for metric in (
         Metric("mae", "MAE", False, False, "MAE", "mean absolute error over all samples"),
         Metric("corr", "Corr", True, False, "Corr", "Pearson correlation over all samples"),
+        Metric(
+            "mae_clean", "MAE (noise-free)", False, False, "",
+            "mean absolute error against the planted sentiment, without the noise and the steps of ratings",
+        ),
+        Metric("corr_clean", "Corr (noise-free)", True, False, "", "Pearson correlation with the planted sentiment"),
         Metric("acc2_neg_nonneg", "Acc-2 (neg/non-neg)", mmsa="Has0_acc_2", description="y >= 0, all samples"),
         Metric("f1_neg_nonneg", "F1 (neg/non-neg)", mmsa="Has0_F1_score", description="weighted F1 of y >= 0"),
         Metric("f1_neg_nonneg_macro", "macro F1 (neg/non-neg)", description="macro F1 of y >= 0"),
@@ -60,7 +65,10 @@ METRICS: dict[str, Metric] = {
         Metric("acc5", "Acc-5", mmsa="Mult_acc_5", description="five classes"),
         Metric("acc7", "Acc-7", mmsa="Mult_acc_7", description="seven classes, rounded labels -3 ... 3"),
     )
-}
+}  # fmt: skip
+
+CLEAN = "_clean"
+"""How the keys of scores against noise-free labels end (:func:`noise_free_metrics`)."""
 
 _EMOTION_PARTS: dict[str, tuple[Average, str, str]] = {
     "acc": ("accuracy", "accuracy", "accuracy of the decision"),
@@ -209,6 +217,23 @@ def _errors(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     return {"mae": float(np.abs(predicted - truth).mean()), "corr": pearson(predicted, truth)}
 
 
+def noise_free_metrics(task: Task, prediction: Any, sentiment: Any) -> dict[str, float]:
+    """``mae_clean`` and ``corr_clean``: of predicted sentiment against the planted one, free of annotation noise.
+
+    They rank predictors as errors against rated labels do, with less chance in them; the ratings' own noise, which no
+    predictor can know, is not part of them.
+
+    Args:
+        task: a regression.
+        prediction: ``(N,)`` predicted sentiment.
+        sentiment: ``(N,)`` of the same samples, :attr:`mmsa_lib.data.batch.Utterances.clean`.
+
+    Raises:
+        DataError: shapes differ, there is no sample, or a value is not finite.
+    """
+    return {f"{key}{CLEAN}": value for key, value in _errors(*task_values(task, prediction, sentiment)).items()}
+
+
 def emotion_metrics(scores: Any, labels: Any, names: Sequence[str]) -> dict[str, float]:
     """Metrics of one-against-rest emotion decisions [C: MulT's metric for IEMOCAP; macro, positive F1 and means: R].
 
@@ -298,8 +323,8 @@ def metric(key: str) -> Metric:
 
 
 def shown_first(keys: Sequence[str]) -> list[str]:
-    """The keys that tables show unasked: all but macro averages, which only classes are told by."""
-    return [key for key in keys if not key.endswith("_macro") or (key == "f1_macro" and "acc" in keys)]
+    """The keys that tables show unasked: without noise-free scores and macro averages; only classes are told by one."""
+    return [key for key in keys if not key.endswith(("_macro", CLEAN)) or (key == "f1_macro" and "acc" in keys)]
 
 
 def prediction_spread(prediction: Any, task: Task) -> dict[str, float | bool]:

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mmsa_lib.data.loading import load
 from mmsa_lib.data.missing import stochastic_missing
-from mmsa_lib.data.registry import SYNTHETIC
-from mmsa_lib.data.sources.synthetic import Settings
+from mmsa_lib.data.registry import GENERATED
+from mmsa_lib.data.sources.synthetic import Settings, settings_for
 from mmsa_lib.errors import ConfigError, DataError, invalid_value, unknown_name
 from mmsa_lib.evaluation.protocols import COMPLETE, PROTOCOLS, STOCHASTIC, protocol
 from mmsa_lib.experiments.files import as_json
@@ -286,8 +286,10 @@ def data_options(dataset: str) -> dict[str, tuple[Any, Any]]:
     """Type and default of each option that :func:`mmsa_lib.data.load` takes for ``dataset``."""
     types, given = get_type_hints(load), inspect.signature(load).parameters.values()
     options = {p.name: (types[p.name], p.default) for p in given if p.kind is p.KEYWORD_ONLY}
-    own = get_type_hints(Settings) if dataset == SYNTHETIC else {}
-    return options | {name: (kind, getattr(Settings, name)) for name, kind in own.items()}
+    if dataset in GENERATED:
+        usual = settings_for(dataset)
+        options |= {name: (kind, getattr(usual, name)) for name, kind in get_type_hints(Settings).items()}
+    return options
 
 
 def check_data_options(dataset: str, values: Mapping[str, Any]) -> dict[str, Any]:

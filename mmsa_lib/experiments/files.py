@@ -101,12 +101,14 @@ class Predictions:
     Attributes:
         ids, groups: per sample its identifier and the video that it was cut from.
         labels: ``(N,)`` or ``(N, K)``; predictions: ``(N,)``, or logits ``(N, K, 2)`` or ``(N, K)``.
+        clean: noise-free labels ``(N,)`` where the data have them, else ``None``.
     """
 
     ids: tuple[str, ...]
     groups: tuple[str, ...]
     labels: np.ndarray
     predictions: np.ndarray
+    clean: np.ndarray | None = None
 
 
 def as_json(values: Mapping[str, Any]) -> str:
@@ -249,7 +251,8 @@ def _described(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
 def write_predictions(path: Path, cells: Mapping[Cell, tuple[Utterances, Tensor]], run_id: str) -> None:
     """Write predictions per protocol, level and split.
 
-    Layout: group ``/<protocol>/<level>/<split>`` with ``ids``, ``groups``, ``labels``, ``predictions``.
+    Layout: group ``/<protocol>/<level>/<split>`` with ``ids``, ``groups``, ``labels``, ``predictions`` and, where they
+    are known, the noise-free labels ``clean``.
     """
 
     def fill(file: h5py.File) -> None:
@@ -260,6 +263,8 @@ def write_predictions(path: Path, cells: Mapping[Cell, tuple[Utterances, Tensor]
             add_texts(group, "groups", data.groups)
             add_array(group, "labels", data.labels.cpu().numpy())
             add_array(group, "predictions", prediction.numpy())
+            if data.clean is not None:
+                add_array(group, "clean", data.clean.cpu().numpy())
 
     write_hdf5(path, fill)
 
@@ -281,7 +286,8 @@ def read_predictions(
                 raise DataError(f"{path} has no predictions for {'/'.join(wanted)}; it has {cells}")
             found = groups[wanted]
             ids, videos = tuple(read_texts(found["ids"])), tuple(read_texts(found["groups"]))
-            return Predictions(ids, videos, labels=found["labels"][:], predictions=found["predictions"][:])
+            clean = found["clean"][:] if "clean" in found else None
+            return Predictions(ids, videos, found["labels"][:], found["predictions"][:], clean)
     except MMSAError:
         raise
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:

@@ -65,8 +65,9 @@ def score_runs(
     except (KeyError, TypeError) as error:
         raise DataError(f"{file} does not say what was predicted ({error}); repeat the run") from error
     scores = score_resamples(
-        predictions, items.labels, groups, list(stored.index), resamples=resamples, seed=seed, task=task
-    )
+        predictions, items.labels, groups, list(stored.index), resamples=resamples, seed=seed, task=task,
+        clean=items.clean,
+    )  # fmt: skip
     for key, said in stored.iterrows():
         for run, value in zip(scores.runs, scores.values[key], strict=True):  # noqa: PD011 (no pandas)
             if not np.isclose(value, said[run], rtol=0, atol=TOLERANCE, equal_nan=True):

@@ -23,7 +23,7 @@ from mmsa_lib.data.loading import COMPUTED_TEXT, load
 from mmsa_lib.data.missing import MaskSet
 from mmsa_lib.errors import DataError, MMSAError, RunError
 from mmsa_lib.evaluation.baselines import constant_metrics
-from mmsa_lib.evaluation.metrics import prediction_spread, task_metrics
+from mmsa_lib.evaluation.metrics import noise_free_metrics, prediction_spread, task_metrics
 from mmsa_lib.evaluation.protocols import COMPLETE, STOCHASTIC, masks
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.config import NO_MISSING, RECIPES, RunConfig
@@ -276,8 +276,9 @@ def freeze(config: RunConfig, data: Splits) -> FrozenCells:
 
 def constant_rows(data: Splits) -> pd.DataFrame:
     """Test metrics of the constant baselines, fitted to the training labels, in the columns of a run's metrics."""
-    train = data["train"]
-    table = constant_metrics(train.task, train.labels.cpu(), data["test"].labels.cpu())
+    train, test = data["train"], data["test"]
+    labels = train.labels if train.data.labelled is None else train.labels[train.data.labelled]
+    table = constant_metrics(train.task, labels.cpu(), test.labels.cpu(), clean=test.clean)
     fixed = {
         "run_id": "", "label": "", "changes": files.NO_CHANGES, "data_options": files.NO_CHANGES, "seed": pd.NA,
         "dataset": train.name, "fold": train.fold, "protocol": COMPLETE, "level": level_name(0), "split": "test",
@@ -440,7 +441,7 @@ def _write_results(
     rows = [
         {**own, "protocol": protocol, "level": level, "split": split, "metric": metric, "value": value}
         for (protocol, level, split), (utterances, prediction) in cells.items()
-        for metric, value in task_metrics(train.task, prediction, utterances.labels.cpu()).items()
+        for metric, value in _metrics(split, utterances, prediction).items()
     ]
     files.write_table(target / files.HISTORY, result.history)
     files.write_table(target / files.TERMS, term_table(result.history, result.phases))
@@ -465,6 +466,14 @@ def _write_results(
         file.unlink()
     files.write_manifest(target, (*files.RESULTS, files.TERMS))
     files.write_text(target / files.DONE, facts["run_id"] + "\n")
+
+
+def _metrics(split: str, data: Utterances, prediction: Tensor) -> dict[str, float]:
+    """All metrics of a cell; noise-free ones of test samples alone, as nothing may be chosen by them."""
+    found = task_metrics(data.task, prediction, data.labels.cpu())
+    return found | (
+        noise_free_metrics(data.task, prediction, data.clean) if split == "test" and data.clean is not None else {}
+    )
 
 
 def _check_fits(result: RunResult, data: Utterances) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from mmsa_lib.data.registry import GENERATED, SYNTHETIC
 from mmsa_lib.errors import invalid_value, unknown_name
 
 Tag = Literal["A", "P", "C", "R", "T", "X"]
@@ -82,11 +83,17 @@ class EvidencedConfig(BaseModel):
         for key in overrides:
             if key not in cls.model_fields:
                 raise unknown_name(f"setting of {cls.__qualname__.removesuffix('.Config')}", key, cls.model_fields)
-        values = {key: sourced.value for key, sourced in cls.per_dataset.get(name, {}).items()}
+        values = {key: sourced.value for key, sourced in cls._of_dataset(name).items()}
         try:
             return cls(**{**values, **overrides})
         except ValidationError as error:
             raise invalid_value(error, cls.__qualname__, cls) from error
+
+    @classmethod
+    def _of_dataset(cls, name: str) -> Mapping[str, Sourced]:
+        """What is known for a data set; generated ones without values of their own have those of ``synthetic``."""
+        family = SYNTHETIC if name in GENERATED else name
+        return cls.per_dataset.get(name, cls.per_dataset.get(family, {}))
 
     @classmethod
     def _defaults(cls, name: str, dataset: str) -> list[Sourced]:
@@ -94,7 +101,7 @@ class EvidencedConfig(BaseModel):
         field = cls.model_fields[name]
         extra: dict[str, Any] = dict(field.json_schema_extra or {})  # type: ignore[arg-type]
         found = [Sourced(field.default, extra.get("tag", ""), extra.get("source", ""))]
-        found[:0] = [values[name] for known, values in cls.per_dataset.items() if known == dataset and name in values]
+        found[:0] = [value for key, value in cls._of_dataset(dataset).items() if key == name]
         if cls.parent is None or name in cls.__annotations__:
             return found
         return [one._replace(tag="P", source=f"parent: {one.source}") if one.tag == "C" else one for one in found]

@@ -12,6 +12,7 @@ from mmsa_lib.data import load, loading, summary
 from mmsa_lib.data.loading import fit_scaling
 from mmsa_lib.data.record import FeatureSet, Words
 from mmsa_lib.data.store import write_store
+from mmsa_lib.data.task import classes
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
 
 real_data = pytest.mark.real_data
@@ -389,3 +390,53 @@ def test_constant_columns_and_missing_frames_become_exactly_zero(features):
     scaling = fit_scaling(features, np.arange(10))
     assert scaling.mean.tolist() == [0] * 4
     assert scaling.scale.tolist() == [1] * 4
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("kind", ["regression", "classes"])
+def test_few_labels_are_left_and_nothing_else_changes(small, record, in_memory, kind):
+    if kind == "classes":
+        record.task, record.labels = classes("abc"), np.arange(COUNT, dtype=np.float32) % 3
+        write_store(record, small)
+    whole = load("small", in_memory=in_memory)
+    few, more, other = (
+        load("small", in_memory=in_memory, labelled=n, labelled_seed=seed) for n, seed in ((6, 0), (9, 0), (6, 1))
+    )
+    known = few["train"].data.labelled
+    assert known.dtype == torch.bool
+    assert known.sum() == 6
+    assert more["train"].data.labelled[known].all(), "a larger number adds to the same samples"
+    assert not torch.equal(known, other["train"].data.labelled)
+    assert torch.equal(few["train"].labels[known], whole["train"].labels[known])
+    assert few["train"].labels[~known].isnan().all()
+    assert few["train"].data.unimodal_labels["audio"].isnan().equal(~known)
+    for m in ("text", "audio", "vision")[:2]:
+        assert torch.equal(few["train"].data.observed[m], whole["train"].data.observed[m])
+    for one, same in zip(few["train"].batches(7), whole["train"].batches(7), strict=True):
+        assert torch.equal(one.features["audio"], same.features["audio"]), "standardised by all samples"
+        assert torch.equal(one.labelled, known[one.index])
+    assert few["train"].select(torch.tensor([3, 1])).data.labelled.tolist() == known[[3, 1]].tolist()
+    for split in ("valid", "test"):
+        assert few[split].data.labelled is None
+        assert torch.equal(few[split].labels, whole[split].labels)
+    assert "6 of 20 training samples have a label (labelled_seed=0)" in few["train"].notes
+    assert len({x["train"].fingerprint for x in (whole, few, more, other)}) == 4
+    assert load("small", labelled=6)["train"].fingerprint == few["train"].fingerprint
+
+
+@pytest.mark.parametrize("name", ["small", "synthetic_redundant"])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"labelled": 0}, "labelled=0: .* has 20 training samples in fold standard; give 1 to 20"),
+        ({"labelled": 21}, "labelled=21: .* give 1 to 20"),
+        ({"labelled": 2.5}, "labelled=2.5 is no whole number"),
+        ({"labelled": True}, "labelled=True is no whole number"),
+        ({"labelled": 5, "labelled_seed": -1}, "labelled_seed=-1 is below 0"),
+        ({"labelled_seed": 1}, "labelled=None is no whole number"),
+    ],
+)
+def test_a_wrong_number_of_labels_is_refused_in_one_line(small, name, options, words):
+    more = {} if name == "small" else {"samples": (20, 10, 10)}
+    with pytest.raises(ConfigError, match=words):
+        load(name, **options, **more)

@@ -50,8 +50,9 @@ def test_unknown_names_are_answered_with_the_nearest(home):
 def test_what_is_not_built_says_how_to_build_it():
     with pytest.raises(DataError, match="data set 'mosi' is not built; run: mmsa-lib data build mosi"):
         registry.store_path("mosi")
-    with pytest.raises(ConfigError, match="generated when it is loaded"):
-        registry.store_path("synthetic")
+    for name in registry.GENERATED:
+        with pytest.raises(ConfigError, match=f"'{name}' is generated when it is loaded"):
+            registry.store_path(name)
 
 
 def test_stores_elsewhere_are_remembered_until_they_are_gone(home, tmp_path):

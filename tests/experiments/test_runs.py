@@ -60,6 +60,10 @@ def test_metrics_follow_from_the_predictions_on_disk(finished):
         assert len(stored.ids) == count
         assert stored.groups == data.groups
         expected = task_metrics(data.task, stored.predictions, stored.labels)
+        np.testing.assert_array_equal(stored.clean, data.factors["sentiment"][:, 0])
+        if split == "test":  # nothing is chosen by what nobody has: noise-free labels
+            expected["mae_clean"] = np.abs(stored.predictions - stored.clean).mean()
+            expected["corr_clean"] = np.corrcoef(stored.predictions, stored.clean)[0, 1]
         found = frame[frame["split"] == split].set_index("metric")["value"]
         assert found.to_dict() == pytest.approx(expected, nan_ok=True)
 
@@ -73,11 +77,29 @@ def test_the_validation_metric_is_the_best_value_of_the_history(finished):
 
 def test_constants_are_fitted_to_the_training_labels(finished):
     data = finished.load_data()
-    expected = constant_metrics(data["test"].task, data["train"].labels, data["test"].labels)
+    clean = data["test"].factors["sentiment"][:, 0]
+    expected = constant_metrics(data["test"].task, data["train"].labels, data["test"].labels, clean)
     found = finished.constants.pivot_table(index="method", columns="metric", values="value", dropna=False)
-    assert found.loc["constant_mean", "mae"] == pytest.approx(expected.loc["constant_mean", "mae"])
+    for key in ("mae", "mae_clean", "acc7"):
+        assert found[key].to_dict() == pytest.approx(expected[key].to_dict())
+    middle = float(data["train"].labels.mean())
+    assert found.loc["constant_mean", "mae_clean"] == pytest.approx(float((clean - middle).abs().mean()))
+    drawn = (data["train"].labels[:, None] - clean).abs().mean()
+    assert found.loc["constant_prior", "mae_clean"] == pytest.approx(float(drawn))
     assert (finished.constants["run_id"] == "").all()
     assert finished.constants["seed"].isna().all()
+
+
+def test_constants_know_the_labelled_samples_alone(small_config, tmp_path):
+    done = run(small_config(data={**SMALL_DATA, "labelled": 7}), tmp_path)
+    labels = done.load_data()["train"].labels
+    test = done.load_data()["test"].labels
+    known = labels[~labels.isnan()]
+    assert len(known) == 7
+    found = done.constants.query("method == 'constant_mean' and metric == 'mae'")["value"].item()
+    assert found == pytest.approx(float((test - known.mean()).abs().mean()))
+    assert done.config.data_changes["labelled"] == 7
+    assert np.isfinite(done.history["value"]).all()
 
 
 def test_config_and_environment_say_what_was_run_and_name_no_path(finished, small_config, tmp_path):

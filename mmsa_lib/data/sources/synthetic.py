@@ -1,8 +1,9 @@
-"""The embedded default data set: no download, seeded, built in about a second, with planted factors.
+"""The generated data sets: no download, seeded, built in about a second, with planted factors.
 
-The factors are stored with the samples, so that a claim such as "this representation holds what the modalities share"
-can be measured (:mod:`mmsa_lib.evaluation.probes`); :mod:`.synthetic_bayes` says how well any model could possibly do,
-from the same quantities.
+``synthetic`` is the default one; :data:`PRESETS` holds what the others of the family do in another way. All are one
+generator with other :class:`Settings`. The factors are stored with the samples, so that a claim such as "this
+representation holds what the modalities share" can be measured (:mod:`mmsa_lib.evaluation.probes`);
+:mod:`.synthetic_bayes` says how well any model could possibly do, from the same quantities.
 
 One sample has independent standard normal factors::
 
@@ -10,7 +11,7 @@ One sample has independent standard normal factors::
     private_<m>      p_m   seen by modality m alone
     synergy_audio    q_a   seen by audio alone, \\  only their product q_a q_v moves the label:
     synergy_vision   q_v   seen by vision alone, /  neither modality alone knows anything of it
-    speaker, recording     nuisance, seen by all, never part of the label
+    speaker, recording     nuisance, never part of the label: seen by all, or of each modality its own
 
 A frame ``t`` of modality ``m`` is, in coordinates that an orthogonal matrix then mixes into the features::
 
@@ -28,27 +29,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from mmsa_lib.data.record import MODALITIES, SPLITS, DatasetRecord, FeatureSet, Modality
+from mmsa_lib.data.registry import SYNTHETIC
 from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.errors import ConfigError, unknown_name
 
 FACTORS = ("shared", "private_text", "private_audio", "private_vision", "synergy_audio", "synergy_vision")
 
-# Chosen so that text alone is strong but not sufficient. On the test sets of seeds 0 to 3, ridge on mean-pooled
-# features correlates .69-.73 with the labels from text and .77-.78 from everything; the best possible predictor
-# (`bayes_error`) .74-.81 from text and .87-.90 from everything.
-WEIGHTS = {"shared": 0.65, "private_text": 0.60, "private_audio": 0.28, "private_vision": 0.28}
-
 # How strongly a factor shows in a frame at its peak, against a noise of standard deviation 1.
-GAINS: dict[Modality, dict[str, float]] = {
-    "text": {"shared": 2.5, "private_text": 2.5},
-    "audio": {"shared": 1.2, "private_audio": 2.5, "synergy_audio": 3.0},
-    "vision": {"shared": 1.2, "private_vision": 2.5, "synergy_vision": 3.0},
-}
+PRIVATE_GAIN, SYNERGY_GAIN = 2.5, 3.0
 NUISANCE_GAIN = 2.0
 SPEAKER_WIDTH, RECORDING_WIDTH = 2, 1
 FRAMES_AT_ONCE = 2**12
@@ -61,6 +54,10 @@ MINIMUM_WIDTH = 8
 NOTE_PREFIX = "generator settings: "
 LIMITS = {"seed": (0, 2**63 - 1), "length": (1, 10_000), "speaker_size": (1, 10**9), "focus": (0, 1)}
 LIMITS |= {"noise": (1e-3, 1e3), "label_noise": (0, 1e3), "missing": (0, 0.9), "absent": (0, 0.9), "synergy": (0, 1e3)}
+LIMITS |= {"shared_weight": (0, 1e3), "private_weights": (0, 1e3), "shared_gains": (0, 1e3)}
+CHOICES = {"task": ("regression", "emotions"), "nuisance": ("common", "private")}
+ADDED = ("shared_weight", "private_weights", "shared_gains", "nuisance")
+"""Options that came later: a record's notes leave out those that are as they always were."""
 RECORDINGS_PER_SPEAKER = 2
 RESOLUTION = 4096
 """Features are multiples of 1/4096: far below the noise, and the same bits on every machine."""
@@ -84,6 +81,15 @@ class Settings:
         focus: how much a factor concentrates around its peak word, from 0 (all words alike) to 1 (three words only).
         speaker_size: samples per speaker, about.
         task: ``"regression"`` on [-3, 3] or ``"emotions"`` (neutral, happy, sad, angry).
+        shared_weight: weight of the shared factor in the label.
+        private_weights: weights of the private factors of text, audio and vision in the label.
+        shared_gains: how strongly the shared factor shows in a frame of text, audio and vision at its peak.
+        nuisance: ``"common"``: one speaker and one recording, seen by all modalities, so that an utterance is most
+            easily recognised by them; ``"private"``: each modality has its own, independent of those of the others.
+
+    The weights are chosen so that text alone is strong but not sufficient. On the test sets of seeds 0 to 3, ridge on
+    mean-pooled features correlates .69-.73 with the labels from text and .77-.78 from everything; the best possible
+    predictor (:func:`.synthetic_bayes.bayes_error`) .74-.81 from text and .87-.90 from everything.
     """
 
     samples: tuple[int, int, int] = (600, 200, 400)
@@ -98,6 +104,10 @@ class Settings:
     focus: float = 0.9
     speaker_size: int = 15
     task: Literal["regression", "emotions"] = "regression"
+    shared_weight: float = 0.65
+    private_weights: tuple[float, float, float] = (0.60, 0.28, 0.28)
+    shared_gains: tuple[float, float, float] = (2.5, 1.2, 1.2)
+    nuisance: Literal["common", "private"] = "common"
 
     def __post_init__(self):
         for name, least in (("samples", 1), ("dims", MINIMUM_WIDTH)):
@@ -108,16 +118,30 @@ class Settings:
             object.__setattr__(self, name, parts)
         for name, (low, high) in LIMITS.items():
             value, integer = getattr(self, name), name in ("seed", "length", "speaker_size")
-            if isinstance(value, bool) or not isinstance(value, int if integer else (int, float)):
-                raise ConfigError(f"synthetic data: {name}={value!r} is not {'an integer' if integer else 'a number'}")
-            if not low <= value <= high:
-                raise ConfigError(f"synthetic data: {name}={value} is outside [{low}, {high}]")
-        if self.task not in ("regression", "emotions"):
-            raise ConfigError(f"synthetic data: task={self.task!r}; choose 'regression' or 'emotions'")
+            several = name in ("private_weights", "shared_gains")
+            parts = tuple(value) if several and isinstance(value, (list, tuple)) else (value,)
+            if several and len(parts) != 3:
+                raise ConfigError(f"synthetic data: {name}={value!r}; give three numbers, for text, audio and vision")
+            for part in parts:
+                if isinstance(part, bool) or not isinstance(part, int if integer else (int, float)):
+                    kind = "an integer" if integer else "a number"
+                    raise ConfigError(f"synthetic data: {name}={value!r} is not {kind}")
+                if not low <= part <= high:
+                    raise ConfigError(f"synthetic data: {name}={value} is outside [{low}, {high}]")
+            if several:
+                object.__setattr__(self, name, parts)
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"synthetic data: {name}={getattr(self, name)!r}; choose {' or '.join(map(repr, known))}"
+                )
+        if not self.norm:
+            raise ConfigError("synthetic data: nothing moves the label; give shared_weight or another weight above 0")
 
     def note(self) -> str:
         """The settings as one line of a record's notes; :func:`settings_of_notes` reads it back."""
-        return NOTE_PREFIX + json.dumps(asdict(self))
+        usual = {name: getattr(type(self), name) for name in ADDED}
+        return NOTE_PREFIX + json.dumps({k: v for k, v in asdict(self).items() if k not in ADDED or v != usual[k]})
 
     @property
     def widths(self) -> dict[Modality, int]:
@@ -125,9 +149,24 @@ class Settings:
         return dict(zip(MODALITIES, self.dims, strict=True))
 
     @property
+    def weights(self) -> dict[str, float]:
+        """Weight in the label of each factor that moves it by itself."""
+        private = {f"private_{m}": weight for m, weight in zip(MODALITIES, self.private_weights, strict=True)}
+        return {"shared": self.shared_weight, **private}
+
+    @property
+    def gains(self) -> dict[Modality, dict[str, float]]:
+        """Per modality the factors that it sees, and how strongly each shows in a frame at its peak."""
+        found = {}
+        for m, shared in zip(MODALITIES, self.shared_gains, strict=True):
+            synergy = {} if m == "text" else {f"synergy_{m}": SYNERGY_GAIN}
+            found[m] = {"shared": shared, f"private_{m}": PRIVATE_GAIN, **synergy}
+        return found
+
+    @property
     def norm(self) -> float:
         """Standard deviation of the weighted sum of factors, product and label noise, which makes ``u`` unit."""
-        squares = [weight**2 for weight in WEIGHTS.values()]
+        squares = [weight**2 for weight in self.weights.values()]
         return float(np.sqrt(sum(squares) + self.synergy**2 + self.label_noise**2))
 
     def stream(self, *path: int | str) -> np.random.Generator:
@@ -142,8 +181,41 @@ def settings_of_notes(notes: list[str]) -> Settings | None:
         if note.startswith(NOTE_PREFIX):
             stored = json.loads(note.removeprefix(NOTE_PREFIX))
             known = {field.name for field in fields(Settings)}
-            return Settings(**stored) if set(stored) == known else None
+            return Settings(**stored) if known - set(ADDED) <= set(stored) <= known else None
     return None
+
+
+_LARGE = {"samples": (1200, 400, 5000), "dims": (64, 32, 24), "length": 12}
+_LARGE |= {"shared_gains": (1.8, 1.8, 1.8), "nuisance": "private"}
+PRESETS: dict[str, dict[str, Any]] = {
+    SYNTHETIC: {},
+    "synthetic_redundant": _LARGE | {"shared_weight": 0.9, "private_weights": (0.2, 0.2, 0.2), "synergy": 0.0},
+    "synthetic_private": _LARGE | {"shared_weight": 0.2, "private_weights": (0.7, 0.45, 0.45), "synergy": 0.0},
+    "synthetic_synergy": _LARGE | {"shared_weight": 0.3, "private_weights": (0.3, 0.2, 0.2), "synergy": 0.8},
+}
+"""What each of :data:`~mmsa_lib.data.registry.GENERATED` does in another way than :class:`Settings` says.
+
+The last three have equal features, sample for sample: they differ in what the label answers to, and in nothing else.
+"""
+
+
+def settings_for(name: str, **options) -> Settings:
+    """The settings of a generated data set.
+
+    Args:
+        name: a key of :data:`PRESETS`.
+        **options: fields of :class:`Settings`, by default as in the preset.
+
+    Raises:
+        UnknownNameError: no such data set or option.
+        ConfigError: an option is out of range.
+    """
+    if name not in PRESETS:
+        raise unknown_name("generated data set", name, PRESETS)
+    for option in options:
+        if option not in Settings.__dataclass_fields__:
+            raise unknown_name("option of the synthetic data", option, Settings.__dataclass_fields__)
+    return Settings(**{**PRESETS[name], **options})
 
 
 def mixing(settings: Settings, modality: Modality) -> np.ndarray:
@@ -164,14 +236,14 @@ def envelopes(settings: Settings) -> np.ndarray:
 
 def content_scale(settings: Settings, modality: Modality) -> np.ndarray:
     """Standard deviation of each hidden coordinate's noise: 1 for factors and nuisance, a falling spectrum after."""
-    first = len(GAINS[modality]) + SPEAKER_WIDTH + RECORDING_WIDTH
+    first = len(settings.gains[modality]) + SPEAKER_WIDTH + RECORDING_WIDTH
     rest = settings.widths[modality] - first
     return np.concatenate([np.ones(first), CONTENT_SCALE / np.sqrt(1 + np.arange(rest))]) * settings.noise
 
 
 def valence(settings: Settings, factors: Mapping[str, np.ndarray]) -> np.ndarray:
     """The part of ``u`` that the factors determine; any shape, without annotation noise."""
-    linear = sum(weight * factors[name] for name, weight in WEIGHTS.items())
+    linear = sum(weight * factors[name] for name, weight in settings.weights.items())
     return (linear + settings.synergy * factors["synergy_audio"] * factors["synergy_vision"]) / settings.norm
 
 
@@ -185,7 +257,7 @@ def respond(settings: Settings, factors: Mapping[str, np.ndarray], errors: np.nd
     Returns:
         ``S`` sentiment in steps of .2, or ``(*S, 4)`` with exactly one emotion of :data:`EMOTIONS` set. Neutral:
         ``|u| < .5``. Happy: ``u >= .5``. Else angry where arousal ``(p_audio - p_vision) / sqrt 2``, which is
-        uncorrelated with ``u``, is positive, and sad where it is not.
+        uncorrelated with ``u`` where both weigh the same, is positive, and sad where it is not.
     """
     u = valence(settings, factors) + settings.label_noise / settings.norm * errors[..., 0]
     if settings.task == "regression":
@@ -207,37 +279,36 @@ def rate(u: np.ndarray) -> np.ndarray:
     return (np.round(5 * saturate(u)) / 5 + 0.0).astype(np.float32)  # + 0.0 turns -0 into 0
 
 
-def build(**options) -> DatasetRecord:
-    """Generate the data set.
+def build(name: str = SYNTHETIC, **options) -> DatasetRecord:
+    """Generate a data set.
 
     Args:
-        **options: fields of :class:`Settings`, by default as they are there.
+        name: one of :data:`PRESETS`.
+        **options: fields of :class:`Settings`, by default as in the preset.
 
     Returns:
-        A record named ``synthetic`` with word-aligned feature sets ``planted_text``, ``planted_audio`` and
-        ``planted_vision``, speakers as groups (disjoint across splits) and these ``factors``, all float32 ``(N, k)``:
-        ``shared``, ``private_<m>``, ``synergy_audio``, ``synergy_vision``, their product ``synergy``, ``sentiment``
-        (the label's scale without annotation noise or steps), ``speaker``, ``recording``, and ``peak_<factor>``, the
-        word around which a factor shows. ``unimodal_labels`` (regression) rate what each modality expresses alone.
+        A record of that name with word-aligned feature sets ``planted_text``, ``planted_audio`` and ``planted_vision``,
+        speakers as groups (disjoint across splits) and these ``factors``, all float32 ``(N, k)``: ``shared``,
+        ``private_<m>``, ``synergy_audio``, ``synergy_vision``, their product ``synergy``, ``sentiment`` (the label's
+        scale without annotation noise or steps), ``speaker`` and ``recording`` (with private nuisance ``speaker_<m>``
+        and ``recording_<m>``), and ``peak_<factor>``, the word around which a factor shows. ``unimodal_labels``
+        (regression) rate what each modality expresses alone.
 
     Raises:
-        ConfigError: an option is unknown or out of range.
+        UnknownNameError, ConfigError: as for :func:`settings_for`.
     """
-    for option in options:
-        if option not in Settings.__dataclass_fields__:
-            raise unknown_name("option of the synthetic data", option, Settings.__dataclass_fields__)
-    settings = Settings(**options)
+    settings = settings_for(name, **options)
     count = sum(settings.samples)
     speaker = _speakers(settings)
     clips = np.arange(count) - np.searchsorted(speaker, speaker)
     lengths = settings.stream("length").integers(max(1, settings.length // 4), settings.length + 1, size=count)
     factors = {name: settings.stream("factor", name).standard_normal(count) for name in FACTORS}
     peaks = {name: (settings.stream("peak", name).random(count) * lengths).astype(np.int64) for name in FACTORS}
-    nuisance = _nuisance(settings, speaker)
+    nuisance = {m: _nuisance(settings, m, speaker) for m in MODALITIES}
     observed = _observed(settings, lengths)
     errors = settings.stream("label").standard_normal((count, 2))
     return DatasetRecord(
-        name="synthetic",
+        name=name,
         task=regression((-3, 3)) if settings.task == "regression" else emotions(EMOTIONS),
         ids=[f"speaker{s:04d}_{clip}" for s, clip in zip(speaker, clips, strict=True)],
         groups=[f"speaker{s:04d}" for s in speaker],
@@ -246,7 +317,7 @@ def build(**options) -> DatasetRecord:
         features={
             f"planted_{m}": FeatureSet(
                 modality=m,
-                values=_frames(settings, m, lengths, factors, peaks, nuisance, observed[m]),
+                values=_frames(settings, m, lengths, factors, peaks, nuisance[m], observed[m]),
                 lengths=lengths,
                 observed=observed[m],
                 level="word",
@@ -273,12 +344,21 @@ def _speakers(settings: Settings) -> np.ndarray:
     return np.concatenate(speakers)
 
 
-def _nuisance(settings: Settings, speaker: np.ndarray) -> np.ndarray:
-    """``(N, 3)``: speaker (constant per speaker) and recording (constant per recording of a speaker)."""
-    by_speaker = settings.stream("speaker").standard_normal((speaker[-1] + 1, SPEAKER_WIDTH))
-    by_recording = settings.stream("recording").standard_normal((speaker[-1] + 1, RECORDINGS_PER_SPEAKER))
-    recording = settings.stream("recording", 1).integers(RECORDINGS_PER_SPEAKER, size=len(speaker))
-    return np.column_stack([by_speaker[speaker], by_recording[speaker, recording]])
+def _nuisance(settings: Settings, modality: Modality, speaker: np.ndarray) -> np.ndarray:
+    """``(N, 3)``: speaker (constant per speaker) and recording (constant per recording of a speaker).
+
+    Private ones of audio and vision also go to other samples of the split than those of text, speaker by speaker: else
+    a network could learn by heart which voice goes with which words.
+    """
+    own = (modality,) if settings.nuisance == "private" else ()
+    by_speaker = settings.stream("speaker", *own).standard_normal((speaker[-1] + 1, SPEAKER_WIDTH))
+    by_recording = settings.stream("recording", *own).standard_normal((speaker[-1] + 1, RECORDINGS_PER_SPEAKER))
+    recording = settings.stream("recording", *own, 1).integers(RECORDINGS_PER_SPEAKER, size=len(speaker))
+    found = np.column_stack([by_speaker[speaker], by_recording[speaker, recording]])
+    if own and modality != "text":
+        for part in np.split(found, np.cumsum(settings.samples)[:-1]):  # views of the splits
+            settings.stream("speaker", modality, 1).shuffle(part)
+    return found
 
 
 def _observed(settings: Settings, lengths: np.ndarray) -> dict[Modality, np.ndarray]:
@@ -297,12 +377,13 @@ def _frames(settings: Settings, modality: Modality, lengths, factors, peaks, nui
     sample = np.repeat(np.arange(len(lengths)), lengths)
     word = np.arange(len(sample)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     noise, shape, mixed = settings.stream("noise", modality), envelopes(settings), mixing(settings, modality).T
-    features, first = np.empty((len(sample), len(scale)), np.float32), len(GAINS[modality])
+    gains = settings.gains[modality]
+    features, first = np.empty((len(sample), len(scale)), np.float32), len(gains)
     for start in range(0, len(sample), FRAMES_AT_ONCE):
         rows = slice(start, start + FRAMES_AT_ONCE)
         samples = sample[rows]
         hidden = noise.standard_normal((len(samples), len(scale))) * scale
-        for column, (name, gain) in enumerate(GAINS[modality].items()):
+        for column, (name, gain) in enumerate(gains.items()):
             hidden[:, column] += gain * shape[peaks[name][samples], word[rows]] * factors[name][samples]
         hidden[:, first : first + SPEAKER_WIDTH + RECORDING_WIDTH] += NUISANCE_GAIN * nuisance[samples]
         features[rows] = np.round(hidden @ mixed * RESOLUTION) / RESOLUTION
@@ -312,21 +393,23 @@ def _frames(settings: Settings, modality: Modality, lengths, factors, peaks, nui
 
 def _unimodal_labels(settings: Settings, factors) -> dict[Modality, np.ndarray]:
     """What each modality says by itself: the label's scale applied to its shared and its private part."""
+    weights = settings.weights
     return {
         m: rate(
-            (WEIGHTS["shared"] * factors["shared"] + WEIGHTS[f"private_{m}"] * factors[f"private_{m}"]) / settings.norm
+            (weights["shared"] * factors["shared"] + weights[f"private_{m}"] * factors[f"private_{m}"]) / settings.norm
         )
         for m in MODALITIES
     }
 
 
 def _stored_factors(settings: Settings, factors, peaks, nuisance) -> dict[str, np.ndarray]:
+    places = {f"_{m}": m for m in MODALITIES} if settings.nuisance == "private" else {"": MODALITIES[0]}
     columns = {
         **factors,
         "synergy": factors["synergy_audio"] * factors["synergy_vision"],
         "sentiment": saturate(valence(settings, factors)),
-        "speaker": nuisance[:, :SPEAKER_WIDTH],
-        "recording": nuisance[:, SPEAKER_WIDTH:],
+        **{f"speaker{suffix}": nuisance[m][:, :SPEAKER_WIDTH] for suffix, m in places.items()},
+        **{f"recording{suffix}": nuisance[m][:, SPEAKER_WIDTH:] for suffix, m in places.items()},
         **{f"peak_{name}": position for name, position in peaks.items()},
     }
     return {name: values.reshape(len(values), -1).astype(np.float32) for name, values in columns.items()}

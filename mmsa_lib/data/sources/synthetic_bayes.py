@@ -25,17 +25,20 @@ import numpy as np
 from mmsa_lib.data.record import MODALITIES, DatasetRecord, FeatureSet, Modality
 from mmsa_lib.data.sources.synthetic import (
     FACTORS,
-    GAINS,
     Settings,
     envelopes,
     mixing,
     respond,
+    saturate,
     settings_of_notes,
+    valence,
 )
 from mmsa_lib.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def factor_posteriors(
     evidence = {name: np.zeros((len(rows), settings.length)) for name in FACTORS}
     for modality in modalities:
         seen, observed = _projected(settings, record.features[f"planted_{modality}"], modality, rows)
-        for column, (name, gain) in enumerate(GAINS[modality].items()):
+        for column, (name, gain) in enumerate(settings.gains[modality].items()):
             precision[name] += observed @ (gain * shape.T / settings.noise) ** 2
             evidence[name] += (observed * seen[..., column]) @ shape.T * gain / settings.noise**2
     possible = np.arange(settings.length) < words[:, None]
@@ -116,21 +119,32 @@ def bayes_predict(
 
     Returns:
         Regression: ``mean`` (n,), ``median`` (n,) and ``expected_mae`` (n,), the absolute error that the median is
-        expected to make. Emotions: ``probability`` (n, 4).
+        expected to make; ``clean_mean`` and ``clean_median``, the same of the noise-free sentiment. Emotions:
+        ``probability`` (n, 4).
     """
     settings = _settings(record)
     generator = np.random.default_rng(seed)
-    posteriors = factor_posteriors(record, modalities, rows)
-    factors = {name: posterior.draw(draws, generator) for name, posterior in posteriors.items()}
-    count = len(record) if rows is None else len(rows)
-    labels = respond(settings, factors, generator.standard_normal((count, draws, 2)))
-    if settings.task == "emotions":
+    rows = np.arange(len(record)) if rows is None else np.asarray(rows)
+    found = []
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        posteriors = factor_posteriors(record, modalities, rows[start : start + _ROWS_AT_ONCE])
+        factors = {name: posterior.draw(draws, generator) for name, posterior in posteriors.items()}
+        errors = generator.standard_normal((*factors["shared"].shape, 2))
+        found.append(_best(respond(settings, factors, errors), saturate(valence(settings, factors)), settings.task))
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+
+def _best(labels: np.ndarray, sentiment: np.ndarray, task: str) -> dict[str, np.ndarray]:
+    """What to answer, given draws of each sample's label and noise-free sentiment ``(n, draws, …)``."""
+    if task == "emotions":
         return {"probability": labels.mean(axis=1)}
     median = np.median(labels, axis=1)
     return {
         "mean": labels.mean(axis=1, dtype=np.float64),
         "median": median,
         "expected_mae": np.abs(labels - median[:, None]).mean(axis=1, dtype=np.float64),
+        "clean_mean": sentiment.mean(axis=1),
+        "clean_median": np.median(sentiment, axis=1),
     }
 
 
@@ -140,24 +154,25 @@ def bayes_error(record: DatasetRecord, split: str = "test", *, draws: int = 1000
     Returns:
         One row per subset (``text``, ..., ``text+audio+vision``). Regression: ``mae`` of the posterior median,
         ``expected_mae`` (its expectation over labels; agrees with ``mae`` up to sampling), ``corr`` of the posterior
-        mean. Emotions: ``acc4`` of the most probable emotion, ``expected_acc4``, and ``acc``, the mean accuracy of the
-        four one-against-rest decisions.
+        mean, and ``mae_clean`` and ``corr_clean``, of the best predictions of the noise-free sentiment. Emotions:
+        ``acc4`` of the most probable emotion, ``expected_acc4``, and ``acc``, the mean accuracy of the four
+        one-against-rest decisions.
     """
     import pandas as pd
 
     chosen = np.flatnonzero(record.folds["standard"] == split) if "standard" in record.folds else np.array([], int)
     if not len(chosen):
         raise DataError(f"{record.name}: no sample in split {split!r} of fold 'standard'; use train, valid or test")
-    truth = record.labels[chosen]
+    truth, clean = record.labels[chosen], record.factors["sentiment"][chosen, 0]
     rows = []
     for size in (1, 2, 3):
         for subset in combinations(MODALITIES, size):
             best = bayes_predict(record, subset, chosen, draws=draws, seed=seed)
-            rows.append({"modalities": "+".join(subset), **_scores(best, truth)})
+            rows.append({"modalities": "+".join(subset), **_scores(best, truth, clean)})
     return pd.DataFrame(rows)
 
 
-def _scores(best: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, float]:
+def _scores(best: dict[str, np.ndarray], truth: np.ndarray, clean: np.ndarray) -> dict[str, float]:
     if "probability" in best:
         probability = best["probability"]
         return {
@@ -169,6 +184,8 @@ def _scores(best: dict[str, np.ndarray], truth: np.ndarray) -> dict[str, float]:
         "mae": float(np.abs(best["median"] - truth).mean()),
         "expected_mae": float(best["expected_mae"].mean()),
         "corr": float(np.corrcoef(best["mean"], truth)[0, 1]),
+        "mae_clean": float(np.abs(best["clean_median"] - clean).mean()),
+        "corr_clean": float(np.corrcoef(best["clean_mean"], clean)[0, 1]),
     }
 
 
@@ -176,7 +193,7 @@ def _projected(
     settings: Settings, features: FeatureSet, modality: Modality, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Factor coordinates ``(n, T, factors)`` and observed frames ``(n, T)`` (0 or 1) of the samples ``rows``."""
-    columns = mixing(settings, modality)[:, : len(GAINS[modality])]
+    columns = mixing(settings, modality)[:, : len(settings.gains[modality])]
     projected = features.values.astype(np.float64) @ columns  # noqa: PD011 (not pandas)
     word = np.arange(settings.length)
     inside = word < features.lengths[rows][:, None]

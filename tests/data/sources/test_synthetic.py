@@ -7,8 +7,10 @@ import pytest
 from scipy.linalg import block_diag
 
 from mmsa_lib.data.batch import MODALITIES
+from mmsa_lib.data.record import fingerprint
+from mmsa_lib.data.registry import GENERATED
 from mmsa_lib.data.sources import synthetic as model
-from mmsa_lib.data.sources.synthetic import Settings, build
+from mmsa_lib.data.sources.synthetic import PRESETS, Settings, build, settings_for
 from mmsa_lib.data.sources.synthetic_bayes import bayes_error, bayes_predict, factor_posteriors
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
 
@@ -166,7 +168,7 @@ def test_emotions_variant():
 def brute_force_posterior_mean(record, settings, modalities, sample, factor):
     """E[factor | frames] by conditioning the joint normal of all raw features, for every combination of peaks."""
     first, last = record.features["planted_text"].offsets[sample : sample + 2]
-    names, shape = sorted({name for m in modalities for name in model.GAINS[m]}), model.envelopes(settings)
+    names, shape = sorted({name for m in modalities for name in settings.gains[m]}), model.envelopes(settings)
     total, mean = 0.0, 0.0
     for peaks in product(range(last - first), repeat=len(names)):
         loadings, noises, values = [], [], []
@@ -176,10 +178,10 @@ def brute_force_posterior_mean(record, settings, modalities, sample, factor):
                 if not feature.observed[frame]:
                     continue
                 loading = np.zeros((mix.shape[0], len(names) + 3))
-                for column, (name, gain) in enumerate(model.GAINS[m].items()):
+                for column, (name, gain) in enumerate(settings.gains[m].items()):
                     place = names.index(name)
                     loading[:, place] = gain * shape[peaks[place], t] * mix[:, column]
-                loading[:, len(names) :] = 2.0 * mix[:, len(model.GAINS[m]) :][:, :3]
+                loading[:, len(names) :] = 2.0 * mix[:, len(settings.gains[m]) :][:, :3]
                 loadings.append(loading)
                 noises.append(mix @ np.diag(model.content_scale(settings, m) ** 2) @ mix.T)
                 values.append(feature.values[frame].astype(np.float64))
@@ -192,13 +194,14 @@ def brute_force_posterior_mean(record, settings, modalities, sample, factor):
     return mean / total
 
 
+@pytest.mark.parametrize("name", ["synthetic", "synthetic_redundant"])
 @pytest.mark.parametrize(
     ("modalities", "factor"),
     [(("text",), "shared"), (("text",), "private_text"), (("text", "vision"), "shared"), (("audio",), "synergy_audio")],
 )
-def test_posterior_agrees_with_brute_force_on_raw_features(modalities, factor):
+def test_posterior_agrees_with_brute_force_on_raw_features(name, modalities, factor):
     options = {"samples": (4, 1, 1), "dims": (9, 8, 8), "length": 3, "missing": 0.2, "noise": 1.5, "seed": 5}
-    record, settings = build(**options), Settings(**options)
+    record, settings = build(name, **options), settings_for(name, **options)
     posterior = factor_posteriors(record, modalities)[factor]
     assert np.allclose(posterior.weight.sum(axis=1), 1)
     for sample in range(4):
@@ -290,6 +293,11 @@ def test_bayes_predict_for_emotions_is_calibrated():
         ({"focus": 1.5}, "focus"),
         ({"seed": 1.5}, "seed"),
         ({"task": "ranking"}, "task"),
+        ({"nuisance": "loud"}, "nuisance='loud'; choose 'common' or 'private'"),
+        ({"shared_weight": -1}, "shared_weight=-1 is outside"),
+        ({"private_weights": 0.2}, "private_weights=0.2; give three numbers"),
+        ({"shared_gains": (1, "2", 1)}, "shared_gains=.* is not a number"),
+        ({"shared_weight": 0, "private_weights": (0, 0, 0), "synergy": 0, "label_noise": 0}, "nothing moves the label"),
     ],
 )
 def test_wrong_options_are_named(options, word):
@@ -300,6 +308,8 @@ def test_wrong_options_are_named(options, word):
 def test_unknown_option_and_foreign_record_are_refused():
     with pytest.raises(UnknownNameError, match="did you mean noise"):
         build(nois=1.0)
+    with pytest.raises(UnknownNameError, match="did you mean synthetic_synergy"):
+        build("synthetic_sinergy")
     record = build(**SMALL)
     with pytest.raises(DataError, match="split 'dev'"):
         bayes_error(record, split="dev")
@@ -311,3 +321,88 @@ def test_unknown_option_and_foreign_record_are_refused():
     record.notes = []
     with pytest.raises(DataError, match="build it again"):
         bayes_error(record)
+
+
+# --- The family ---
+
+
+def test_the_default_draw_is_what_it_always_was(default):
+    assert fingerprint(default) == "89a81489ab10993dc2b800dc584f77263f13a485a4db3879964f5f5210a351d4"
+    assert "shared_weight" not in default.notes[1], "a store of the default draw has the bytes that it always had"
+    assert model.settings_of_notes(default.notes) == Settings()
+    changed = build(**SMALL, nuisance="private", private_weights=(0.1, 0.2, 0.3))
+    assert model.settings_of_notes(changed.notes) == Settings(
+        **SMALL, nuisance="private", private_weights=(0.1, 0.2, 0.3)
+    )
+
+
+def test_the_family_shares_features_and_differs_in_what_the_label_answers_to():
+    assert set(PRESETS) == set(GENERATED)
+    options = {"samples": (30, 10, 3000)}
+    redundant, private, synergy = (build(f"synthetic_{k}", **options) for k in ("redundant", "private", "synergy"))
+    for other in (private, synergy):
+        for name, features in redundant.features.items():
+            assert np.array_equal(features.values, other.features[name].values)
+        assert not np.array_equal(redundant.labels, other.labels)
+    assert redundant.name == "synthetic_redundant"
+    assert settings_for("synthetic_redundant").samples == (1200, 400, 5000)
+
+    def explained(record, *names):
+        """Share of the label's variance along these factors."""
+        return sum(np.corrcoef(record.factors[name][:, 0], record.labels)[0, 1] ** 2 for name in names)
+
+    own = [f"private_{m}" for m in MODALITIES]
+    assert explained(redundant, "shared") > 0.7 > 0.2 > explained(redundant, *own)
+    assert explained(private, *own) > 0.7 > 0.1 > explained(private, "shared")
+    assert explained(synergy, "synergy") > 0.4 > 0.35 > explained(synergy, "shared", *own)
+
+
+def test_private_nuisance_says_nothing_across_modalities():
+    record = build("synthetic_redundant", samples=(3000, 10, 10), dims=(8, 8, 8), speaker_size=10)
+    speakers = [record.factors[f"speaker_{m}"][:3000] for m in MODALITIES]
+    assert "speaker" not in record.factors
+    for one in speakers:
+        assert len(np.unique(one, axis=0)) == 300, "as many voices as there are speakers"
+    pairs = [np.concatenate(pair, axis=1) for pair in zip(speakers, speakers[1:] + speakers[:1], strict=True)]
+    for pair in pairs:  # known by heart, a speaker's words must not tell the voice
+        assert len(np.unique(pair, axis=0)) > 2500
+        assert np.abs(np.corrcoef(pair.T)[:2, 2:]).max() < 0.15
+    hidden = record.features["planted_audio"].values @ model.mixing(
+        settings_for("synthetic_redundant", dims=(8, 8, 8)), "audio"
+    )
+    sample = np.repeat(np.arange(3020), record.features["planted_audio"].lengths)
+    seen = record.features["planted_audio"].observed
+    audible = np.corrcoef(hidden[seen, 3], record.factors["speaker_audio"][sample[seen], 0])[0, 1]
+    assert audible > 0.8
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_the_best_noise_free_prediction_is_that_of_exhaustive_conditioning(name):
+    """Two words, nothing but text and vision: the posterior of sentiment on grids of all factors and peaks."""
+    options = {"samples": (6, 1, 1), "dims": (8, 8, 8), "length": 2, "focus": 0.7, "absent": 0.0, "seed": 4}
+    record, settings = build(name, **options), settings_for(name, **options)
+    best = bayes_predict(record, ("text", "vision"), np.arange(6), draws=10_000)
+    posteriors = factor_posteriors(record, ("text", "vision"), np.arange(6))
+    grid = np.linspace(-6, 6, 61)
+    for sample in range(6):
+        mass = {}
+        for factor, p in posteriors.items():
+            density = sum(
+                w * np.exp(-0.5 * (grid - m) ** 2 / v) / np.sqrt(v)
+                for w, m, v in zip(p.weight[sample], p.mean[sample], p.variance[sample], strict=True)
+            )
+            mass[factor] = density / density.sum()
+        support, chance = np.zeros(1), np.ones(1)
+        for factor, weight in settings.weights.items():
+            support = (support[:, None] + weight * grid).ravel()
+            chance = (chance[:, None] * mass[factor]).ravel()
+            edges = np.linspace(-12, 12, 2401)  # collected on a fine scale, or the product would explode
+            support, chance = edges, np.bincount(np.searchsorted(edges, support - 0.005), chance, minlength=2401)[:2401]
+        product = np.outer(grid, grid).ravel() * settings.synergy
+        joint = np.outer(mass["synergy_audio"], mass["synergy_vision"]).ravel()
+        whole = 3 * np.tanh(0.7 * (support[:, None] + product[None, ::7]) / settings.norm)
+        expected = float((whole * (chance[:, None] * joint[None, ::7] / joint[::7].sum())).sum())
+        assert best["clean_mean"][sample] == pytest.approx(expected, abs=0.05)
+    table = bayes_error(build(name, samples=(10, 10, 600), dims=(8, 8, 8), length=6), draws=100).set_index("modalities")
+    assert table["mae_clean"].idxmin() == table["corr_clean"].idxmax() == "text+audio+vision"
+    assert (table["corr_clean"] > table["corr"]).all(), "noise is what nobody can predict"
