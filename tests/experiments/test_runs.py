@@ -91,7 +91,7 @@ def test_constants_are_fitted_to_the_training_labels(finished):
 
 
 def test_constants_know_the_labelled_samples_alone(small_config, tmp_path):
-    done = run(small_config(data={**SMALL_DATA, "labelled": 7}), tmp_path)
+    done = run(small_config(data={**small_config().data, "labelled": 7}), tmp_path)
     labels = done.load_data()["train"].labels
     test = done.load_data()["test"].labels
     known = labels[~labels.isnan()]
