@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from companion import batch, collaborative, data_sets, hrlf, missing, power, readme, sweeps, tuning
-from companion.shared import SWEEPS
+from companion.shared import SWEEPS, write_terms
 from mmsa_lib.errors import ConfigError, DataError, MMSAError, unknown_name
 from mmsa_lib.files import write_text
 from mmsa_lib.paths import project_root
@@ -77,6 +77,8 @@ def _results(options: argparse.Namespace) -> int:
     for word in options.only or there:
         for name in SHELVES[word].write(options.runs, target):
             print(f"{word}_{name}.csv")
+    if not options.only and (written := write_terms(options.runs, target)):
+        print(written.name)
     return 0
 
 

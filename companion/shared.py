@@ -13,7 +13,7 @@ from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.metrics import metric as describe
 from mmsa_lib.evaluation.statistics import summarise_seeds
 from mmsa_lib.experiments import files
-from mmsa_lib.experiments.results import is_constant, named
+from mmsa_lib.experiments.results import DECIMALS, collect_terms, is_constant, named
 from mmsa_lib.experiments.runs import RunResult
 from mmsa_lib.experiments.summaries import compare
 from mmsa_lib.figures.panels import dots, heatmap
@@ -137,6 +137,20 @@ def run_folders(runs: Path, wanted: tuple[str, ...], ends: tuple[str, ...] = (fi
     if not there:
         raise DataError(f"{runs} has no finished run in any of {', '.join(wanted)}")
     return there
+
+
+def write_terms(runs: Path, target: Path) -> Path | None:
+    """``terms.csv``: weight, share and gradient of each loss term of all runs below ``runs``.
+
+    ``None`` where there is none, or only of earlier versions, which recorded no terms.
+    """
+    folders = sorted({done.parent.parent for done in runs.glob(f"**/{files.DONE}")})
+    tables = [table for table in map(collect_terms, folders) if len(table)]
+    if not tables:
+        return None
+    found = pd.concat(tables, ignore_index=True)
+    write_table(target / "terms.csv", found.drop_duplicates(["run_id", "phase", "term"]), DECIMALS)
+    return target / "terms.csv"
 
 
 def write_table(path: Path, table: pd.DataFrame, digits: int) -> None:

@@ -131,15 +131,18 @@ def collect_terms(folder: Path | str, **options: Any) -> pd.DataFrame:
     Raises:
         DataError: there is no finished run.
     """
-    folder, found = Path(folder), collect(folder, **options)
-    runs = found[~is_constant(found)].drop_duplicates("run_id")[list(RUN_COLUMNS)]
-    tables = []
-    for own in runs.to_dict("records"):
+    return terms_of(Path(folder), collect(folder, **options))
+
+
+def terms_of(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    """As :func:`collect_terms`, of the runs in ``folder`` that ``rows`` of results come from."""
+    tables = [pd.DataFrame(columns=[*RUN_COLUMNS, *TERM_COLUMNS])]
+    for own in rows[~is_constant(rows)].drop_duplicates("run_id")[list(RUN_COLUMNS)].to_dict("records"):
         path = (folder if folder.resolve().name == own["run_id"] else folder / own["run_id"]) / files.TERMS
         if path.is_file():
             table = files.read_csv(path, TERM_COLUMNS, "table of terms")
-            tables.append(table.assign(**own)[[*RUN_COLUMNS, *TERM_COLUMNS]])
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*RUN_COLUMNS, *TERM_COLUMNS])
+            tables.append(table.assign(**own)[list(tables[0])])
+    return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
 def warn_of_mixed_machines(runs: Iterable[Path]) -> None:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +47,11 @@ from mmsa_lib.experiments.results import (
     read_results,
     rounded,
     shared_values,
+    terms_of,
     values_of,
     warn_of_mixed_machines,
 )
+from mmsa_lib.experiments.terms import TERM_COLUMNS
 
 DATA = ["dataset", "fold"]
 CELL = ["protocol", "level", "split"]
@@ -73,7 +73,8 @@ COUNTS = ("n", "undefined", "failed", "unpaired", "item_undefined", "groups")
 
 NOT_EXERCISED = "not exercised"
 EXERCISED = 0.01
-"""Share of the training loss below which a term does nothing, so that leaving it out cannot show what it does."""
+"""Part of the task's gradient on the encoders (of the loss, where a term does not reach them) below which terms do next
+to nothing, so that leaving them out cannot show what they do."""
 
 HEADLINE = ("auilc_normalised", "average", "mean")
 """The one number of each protocol that is on the scale of its metric: see :func:`protocol_summaries`."""
@@ -198,6 +199,7 @@ def compare(
     resamples: int = RESAMPLES,
     bootstrap_seed: int = 0,
     across_code: bool = False,
+    terms: Path | str | pd.DataFrame | None = None,
     **chosen: Any,
 ) -> pd.DataFrame:
     """Compare every configuration with a reference, paired over seeds and over test items.
@@ -213,6 +215,8 @@ def compare(
         family: columns, such as ``("dataset", "fold")``: comparisons that agree in them are corrected together; by
             default all of the table.
         runs, items, resamples, bootstrap_seed, across_code: as :func:`summarise` takes them.
+        terms: rows of :func:`~mmsa_lib.experiments.results.collect_terms` or a file of them, by default those of the
+            runs where they are at hand.
         **chosen: values that a column must have; by default ``split="test"``, and ``protocol="complete"`` where no
             protocol is named. ``method``, ``label``, ``changes`` and ``data_options`` choose what is compared; the
             reference stays.
@@ -224,8 +228,9 @@ def compare(
         signed-rank test, and ``wilcoxon_floor``, the smallest that so many pairs can reach; ``item_low`` …
         ``item_high``, the paired bootstrap over seeds and test items; ``verdict``: ``better`` or ``worse`` where
         ``p_holm`` is below ``alpha`` and the item interval, if there is one, leaves out 0; ``no difference shown``, or
-        ``not exercised`` where all terms of the loss that are left out have a share of less than
-        :data:`EXERCISED` in the runs with them (as their histories say); or ``too few seeds``; and a ``note`` in words.
+        ``not exercised`` where the terms of the loss that are left out pull on the encoders less than
+        :data:`EXERCISED` as hard as the task's in the runs with them (docs/evaluation.md); or ``too few seeds``; and a
+        ``note`` in words.
 
     Raises:
         DataError: no row is left, there is nothing to compare, a seed occurs twice, runs come from different code,
@@ -260,7 +265,7 @@ def compare(
     compared = [key in needed for key in rows[[*GROUP, *CELL]].itertuples(index=False, name=None)]
     scored = _scored(opened, rows[compared], items, resamples, bootstrap_seed)
     table = judged(_with_items(table, scored, 1 - alpha, bootstrap_seed), alpha, family)
-    table = _with_exercise(table, opened.folder)
+    table = _with_exercise(table, _terms(opened, rows, terms))
     lost = opened.failed.value_counts(GROUP).to_dict()
     table["note"] = ["; ".join(_comparison_notes(row, lost)) for row in table.to_dict("records")]
     return table.astype({name: "Int64" for name in COUNTS if name in table})[list(COMPARISON_COLUMNS)]
@@ -529,38 +534,48 @@ def _key(row: Mapping[str, Any], prefix: str = "") -> tuple:
 # --- Terms of the loss ----------------------------------------------------------------------------------------------
 
 
-def _with_exercise(table: pd.DataFrame, folder: Path | None) -> pd.DataFrame:
-    """``table`` with the verdict ``not exercised`` where a method lacks only terms that did nothing anyway."""
+def _terms(opened: Source, rows: pd.DataFrame, terms: Path | str | pd.DataFrame | None) -> pd.DataFrame:
+    """Rows of terms of the loss of the runs behind ``rows``; none where they can't be had."""
+    if isinstance(terms, pd.DataFrame):
+        return terms
+    if terms is not None:
+        return files.read_csv(terms, ("run_id", *TERM_COLUMNS), "table of terms")
+    return terms_of(opened.folder, rows if opened.folder is not None else rows[:0])
 
-    @cache
-    def shares(runs: str) -> dict[str, float]:
-        return term_shares(folder, runs.split())
 
+def _with_exercise(table: pd.DataFrame, terms: pd.DataFrame) -> pd.DataFrame:
+    """``table`` with the verdict ``not exercised`` where the terms that only one side has did next to nothing there."""
     verdicts, notes = [], []
     for row in table.to_dict("records"):
-        lost: dict[str, float] = {}
-        if folder is not None and row["verdict"] == NO_DIFFERENCE and row["method"] == row["reference_method"]:
-            own, base = shares(row["runs"]), shares(row["reference_runs"])
-            lost = {term: share for term, share in base.items() if share and not own.get(term)}
-        idle = bool(lost) and max(lost.values()) < EXERCISED
-        words = ", ".join(f"{100 * share:.2g} % {term}" for term, share in lost.items())
-        verdicts.append(NOT_EXERCISED if idle else row["verdict"])
-        notes.append("; ".join(filter(None, [row["note"], f"share of the loss: {words}" if idle else ""])))
+        said = ""
+        if row["verdict"] == NO_DIFFERENCE and row["method"] == row["reference_method"]:
+            sides = [terms[terms["run_id"].isin(row[runs].split())] for runs in ("runs", "reference_runs")]
+            said = _idle_terms(*sides)
+        verdicts.append(NOT_EXERCISED if said else row["verdict"])
+        notes.append("; ".join(filter(None, [row["note"], said])))
     return table.assign(verdict=verdicts, note=notes)
 
 
-def term_shares(folder: Path, runs: Iterable[str]) -> dict[str, float]:
-    """Term of the loss to its mean share over the epochs and runs that have it; nothing where runs don't tell."""
-    tables = []
-    for run in runs:
-        with suppress(DataError):
-            own = folder if folder.name == run else folder / run
-            tables.append(files.read_csv(own / files.HISTORY, ("split", "name", "value"), "history"))
-    if not tables:
-        return {}
-    rows = pd.concat(tables, ignore_index=True)
-    rows = rows[(rows["split"] == "train") & rows["name"].str.startswith("share/")]
-    return rows.groupby(rows["name"].str.removeprefix("share/"), sort=False)["value"].mean().to_dict()
+def _idle_terms(*sides: pd.DataFrame) -> str:
+    """The terms that one of two sides has alone and that did next to nothing there, in words.
+
+    Nothing where there are no such terms, where one of them did something, or where the phases differ too, so that
+    more than terms was switched.
+    """
+    active = [rows[rows["share"] > 0] for rows in sides]
+    if not all(map(len, active)) or set(active[0]["phase"]) != set(active[1]["phase"]):
+        return ""
+    said: list[str] = []
+    for own, other in (active, active[::-1]):
+        lost = own[~own["term"].isin(other["term"])]
+        pull = lost["relative"].fillna(lost["share"])  # an actor reaches no encoder
+        if (pull.groupby([lost["run_id"], lost["phase"]]).sum().groupby("phase").mean() >= EXERCISED).any():
+            return ""
+        means = lost.groupby("term", sort=False)[["share", "relative"]].mean()
+        for term, share, relative in means.itertuples():
+            gradient = "" if math.isnan(relative) else f" and {100 * relative:.2g} % of the task's gradient"
+            said.append(f"{term} is {100 * share:.2g} % of the loss{gradient}")
+    return ", ".join(said)
 
 
 # --- Notes, failed runs and order -----------------------------------------------------------------------------------

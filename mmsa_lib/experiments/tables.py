@@ -317,7 +317,7 @@ def _comparison_notes(part: pd.DataFrame, labels: list[str]) -> list[str]:
     notes = [note if len(who) == len(labels) else f"{', '.join(who)}: {note}" for note, who in found.items()]
     level = f"{part['alpha'].iloc[0]:g}"
     items = " and the interval over items leaves out 0" if part["item_low"].notna().any() else ""
-    idle = f", or {NOT_EXERCISED}: the terms left out were less than {100 * EXERCISED:g} % of the loss"
+    idle = f", or {NOT_EXERCISED}: the terms left out pulled less than {100 * EXERCISED:g} % as hard as the task's"
     idle = idle if (part["verdict"] == NOT_EXERCISED).any() else ""
     return [*notes, f"{BETTER} or {WORSE}: p (Holm) is below {level}{items}; else {NO_DIFFERENCE}{idle}"]
 

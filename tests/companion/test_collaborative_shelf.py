@@ -50,7 +50,10 @@ def test_tables_hold_what_the_trained_runs_do(runs, target, monkeypatch, capsys)
     assert [done.config.config.get("decoupling") for done in found] == [None, "reference"]
     assert main(["results", str(runs), "--out", str(target)]) == 0
     names = ["synthetic", "ablations", "weights", "critics", "curves", "oracle"]
-    assert capsys.readouterr().out.split() == [f"collaborative_{name}.csv" for name in names]
+    assert capsys.readouterr().out.split() == [*(f"collaborative_{name}.csv" for name in names), "terms.csv"]
+    terms = pd.read_csv(target / "terms.csv")
+    assert terms[terms["run_id"] == found[0].run_id]["term"].tolist() == ["task", "critic", "actor"]
+    assert set(terms["method"]) == {"collaborative_mmcl", "text_only"}
     table = read_results(target / "collaborative_synthetic.csv")
     assert set(table["method"]) >= {"collaborative_mmcl", "text_only", "constant_median"}
     assert set(table["split"]) == {"test"}

@@ -9,7 +9,7 @@ from written_runs import SEEDS, result_frame, result_rows, write_run
 from mmsa_lib.cli import main
 from mmsa_lib.errors import DataError
 from mmsa_lib.experiments import files
-from mmsa_lib.experiments.results import collect, curate, read_results
+from mmsa_lib.experiments.results import collect, collect_terms, curate, read_results
 from mmsa_lib.experiments.summaries import compare, summarise
 from mmsa_lib.experiments.tables import results_table
 
@@ -73,34 +73,64 @@ def test_tables_without_codes_are_read_as_unknown(tmp_path):
         compare(both, "b")
 
 
+FULL = {"task": (0.5, 1.0), "hal": (0.3, 0.004), "kl": (0.004, 0.3), "critic": (0.005, None), "actor": (0.2, None)}
+"""Term to its share of the loss and its gradient over the task's, of the full configuration."""
+
+SWITCHES = {
+    "no_hal": (("hal",), "hal is 30 % of the loss and 0.4 % of the task's gradient"),
+    "no_kl": (("kl",), ""),
+    "no_hmi": (("critic",), "critic is 0.5 % of the loss"),
+    "no_frf": (("critic", "actor"), ""),
+    "no_teacher": (("hal", "teacher"), ""),
+    "frf_detach": ((), ""),
+}
+"""Switch to what it leaves out (terms, or a phase), and what is said where that was not exercised."""
+
+
+def terms_without(*gone):
+    rows = []
+    for phase in [phase for phase in ("teacher", "student") if phase not in gone]:
+        for term, (share, relative) in FULL.items():
+            share = 0.0 if term in gone else share  # as a term that is watched with weight 0
+            rows.append(
+                {"phase": phase, "term": term, "weight": 1, "share": share, "gradient": 1, "relative": relative}
+            )
+    return pd.DataFrame(rows)
+
+
 @pytest.fixture
 def folder(tmp_path):
-    """Runs of a full configuration and of two without a term, which had .4 % and 30 % of the loss; all by one code."""
+    """Runs of a full configuration and of some with a switch, all by one code."""
     folder = tmp_path / "runs"
-    shares = {"task": [0.9, 0.8], "hal": [0.003, 0.005], "kl": [0.2, 0.4]}
     for seed in SEEDS:
-        for config in ({}, {"no_hal": True}, {"no_kl": True}):
-            run = folder / write_run(folder, "hrlf", seed, 1.0, config=config)
-            own = {term: [0.0, 0.0] if f"no_{term}" in config else values for term, values in shares.items()}
-            rows = [
-                {"phase": "student", "epoch": epoch, "split": "train", "name": f"share/{term}", "value": value}
-                for term, values in own.items()
-                for epoch, value in enumerate(values)
-            ]
-            files.write_table(run / files.HISTORY, pd.DataFrame(rows))
+        for switch, (gone, _) in {"": ((), ""), **SWITCHES}.items():
+            run = folder / write_run(folder, "hrlf", seed, 1.0, config={switch: True} if switch else {})
+            files.write_table(run / files.TERMS, terms_without(*gone))
             files.write_json(run / files.ENVIRONMENT, {"code_fingerprint": "h" * 64, "core_code": "k" * 64})
     return folder
 
 
-def test_a_term_that_did_nothing_is_not_exercised(folder, capsys):
-    found = compare(folder, "hrlf", ["mae"]).set_index("changes")
-    idle, used = found.loc['{"no_hal": true}'], found.loc['{"no_kl": true}']
-    assert (idle["verdict"], used["verdict"]) == ("not exercised", "no difference shown")
-    assert "share of the loss: 0.4 % hal" in idle["note"]
-    assert "share of the loss" not in used["note"]
-    assert set(compare(collect(folder), "hrlf", ["mae"])["verdict"]) == {"no difference shown"}  # no histories
+def test_a_term_that_did_nothing_is_not_exercised(folder, tmp_path, capsys):
+    found = compare(folder, "hrlf", ["mae"])
+    collect_terms(folder).to_csv(tmp_path / "terms.csv", index=False)
+    pd.testing.assert_frame_equal(compare(folder, "hrlf", ["mae"], terms=tmp_path / "terms.csv"), found)
+    found = found.set_index("changes")
+    for switch, (_, said) in SWITCHES.items():
+        row = found.loc[files.as_json({switch: True})]
+        assert row["verdict"] == ("not exercised" if said else "no difference shown"), switch
+        assert said in row["note"]
+        assert said or "of the loss" not in row["note"]
+    assert set(compare(collect(folder), "hrlf", ["mae"])["verdict"]) == {"no difference shown"}  # no terms
     assert main(["results", "compare", str(folder), "--reference", "hrlf", "--metric", "mae"]) == 0
-    assert "or not exercised: the terms left out were less than 1 % of the loss" in capsys.readouterr().out
+    assert "or not exercised: the terms left out pulled less than 1 % as hard as the task's" in capsys.readouterr().out
+
+
+def test_a_difference_stays_one_whatever_the_terms_were(folder):
+    frame = collect(folder)
+    frame["value"] += (frame["changes"] == '{"no_hal": true}') * (0.1 + 0.001 * (frame["seed"] - 1111).astype(float))
+    found = compare(frame, "hrlf", ["mae"], terms=collect_terms(folder), items=False).set_index("changes")
+    assert found.loc['{"no_hal": true}', "verdict"] == "worse"
+    assert found.loc['{"no_hmi": true}', "verdict"] == "not exercised"
 
 
 def test_curated_tables_carry_the_codes(folder, tmp_path, capsys):
@@ -112,5 +142,5 @@ def test_curated_tables_carry_the_codes(folder, tmp_path, capsys):
     assert read_results(tmp_path / "a.csv").equals(rows)
     files.write_json(next(folder.iterdir()) / files.ENVIRONMENT, {"code_fingerprint": "g" * 64, "core_code": "k" * 64})
     assert main(["results", "table", str(folder), "--metric", "mae"]) == 2
-    assert "hrlf is gggggggggggg in 1 runs, hhhhhhhhhhhh in 8 runs" in capsys.readouterr().err
+    assert "hrlf is gggggggggggg in 1 runs, hhhhhhhhhhhh in 20 runs" in capsys.readouterr().err
     assert main(["results", "table", str(folder), "--metric", "mae", "--across-code"]) == 0
