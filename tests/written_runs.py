@@ -62,7 +62,10 @@ def write_run(folder: Path, method: str, seed: int, noise: float = 1.0, *, task:
     found = predictions_of(labels, seed, noise, task) if prediction is None else prediction
     names = ids or [f"s{i:02d}" for i in range(len(labels))]
     data = SimpleNamespace(
-        ids=names, groups=[f"v{i // 4}" for i in range(len(labels))] if groups else [], labels=torch.tensor(labels)
+        ids=names,
+        groups=[f"v{i // 4}" for i in range(len(labels))] if groups else [],
+        labels=torch.tensor(labels),
+        clean=None,
     )
     cells, rows = {}, []
     own = {"run_id": run_id, "method": method, **whole.described(), "seed": seed, "dataset": "toy",
