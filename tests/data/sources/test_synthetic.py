@@ -1,6 +1,8 @@
 """The synthetic data set: its contract, its planted structure, its switches, and its exact posterior."""
 
+import re
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -406,3 +408,20 @@ def test_the_best_noise_free_prediction_is_that_of_exhaustive_conditioning(name)
     table = bayes_error(build(name, samples=(10, 10, 600), dims=(8, 8, 8), length=6), draws=100).set_index("modalities")
     assert table["mae_clean"].idxmin() == table["corr_clean"].idxmax() == "text+audio+vision"
     assert (table["corr_clean"] > table["corr"]).all(), "noise is what nobody can predict"
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_the_floors_in_the_documentation_are_computed(name):
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    printed = re.findall(rf"^\| `{name}` \| (\S+) \| (\S+) \| (\S+) \| (\S+) \| (\S+) \|$", page, re.MULTILINE)
+    assert len(printed) == 4
+    record = build(name)
+    chosen = np.flatnonzero(record.folds["standard"] == "test")
+    truths = record.labels[chosen], record.factors["sentiment"][chosen, 0]
+    for subset, *numbers in printed:
+        best = bayes_predict(record, subset.split("+"), chosen, draws=100)
+        for (center, mean), truth, said in zip(
+            (("median", "mean"), ("clean_median", "clean_mean")), truths, (numbers[:2], numbers[2:]), strict=True
+        ):
+            found = np.abs(best[center] - truth).mean(), np.corrcoef(best[mean], truth)[0, 1]
+            assert [float(text) for text in said] == pytest.approx(found, abs=0.02)
