@@ -424,4 +424,4 @@ def test_the_floors_in_the_documentation_are_computed(name):
             (("median", "mean"), ("clean_median", "clean_mean")), truths, (numbers[:2], numbers[2:]), strict=True
         ):
             found = np.abs(best[center] - truth).mean(), np.corrcoef(best[mean], truth)[0, 1]
-            assert [float(text) for text in said] == pytest.approx(found, abs=0.02)
+            assert [float(text) for text in said] == pytest.approx(found, abs=0.03)  # of two Monte Carlo estimates
