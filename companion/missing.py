@@ -473,7 +473,7 @@ def write(runs: Path, target: Path) -> list[str]:
     found = collect(folder)
     found = found.assign(table=names.data_of(found))
     constants = found[is_constant(found)]
-    tables = [name for name in TABLES if (~is_constant(found) & (found["table"] == name)).any()]
+    tables = [name for name in names.DATA if (~is_constant(found) & (found["table"] == name)).any()]
     for name in tables:
         own = found[~is_constant(found) & (found["table"] == name)]
         beside = constants[constants["dataset"] == own["dataset"].iloc[0]]

@@ -26,6 +26,9 @@ METHODS = tuple(COLORS)
 
 DATA = {
     "synthetic": "synthetic",
+    "synthetic_redundant": "synthetic, redundant",
+    "synthetic_private": "synthetic, private",
+    "synthetic_synergy": "synthetic, synergy",
     "synthetic_emotions": "synthetic emotions",
     "mosi": "CMU-MOSI",
     "mosi_timed": "CMU-MOSI, word timing",
@@ -35,6 +38,9 @@ DATA = {
 
 CHOSEN, PRINTED = "chosen_weights", "printed_weights"
 """Labels of ``hrlf``: weights chosen on validation data (notebook 05), and those of the paper."""
+
+TUNED = "tuned"
+"""Label of the values that `python -m companion tune` chose; lines of figures leave it out."""
 
 METRICS = {"mae": ("mean absolute error ↓", 1.0), "corr": ("correlation ↑", 1.0)}
 """Metric to its axis label and to the factor that its axis needs."""
@@ -47,6 +53,7 @@ def readable(label: str) -> str:
 
 def line(method: str, name: str = "") -> str:
     """What a line of a figure is called: a method, and its configuration where it has a name."""
+    name = name.removeprefix(TUNED).removeprefix(", ")
     return f"{method}, {readable(name) if method == 'hrlf' else name}" if name else method
 
 

@@ -48,7 +48,7 @@ def block_table(block: Block, folder: Path) -> str:
     test = rows_of(block.dataset, folder)
     test = test[test["metric"].isin(block.columns)]
     runs = test[~is_constant(test)].assign(text=sweeps.encoder_of)
-    runs = runs.assign(label=runs["label"].where(runs["method"] == "hrlf", ""))
+    runs = runs.assign(label=runs["label"].where(runs["label"].isin(WEIGHTS), ""))
     summary = summarise_seeds(runs, by=["text", "method", "label", "metric"])
     summary = summary.set_index(["text", "method", "label", "metric"])
     present = set(summary.index.droplevel("metric"))

@@ -405,7 +405,7 @@ def named(frame: pd.DataFrame, leave_out: Collection[str] = ()) -> pd.DataFrame:
     """``frame`` with a column ``name``: what each configuration is called beside the others of its method.
 
     That is its label, with the data options in which runs differ; without a label, or with one that another
-    configuration has too, all its changed values but those that all runs share. Empty for the default.
+    configuration on the same data has too, all its changed values but those that all runs share. Empty for the default.
 
     Args:
         frame: rows of results, of a summary or of failed runs.
@@ -421,8 +421,12 @@ def named(frame: pd.DataFrame, leave_out: Collection[str] = ()) -> pd.DataFrame:
     names = {
         key: ", ".join(filter(None, [label, own(key[2])])) if label else own(*key[1:]) for key, label in labels.items()
     }
-    taken = Counter((key[0], name) for key, name in names.items())
-    names = {key: name if taken[key[0], name] == 1 else own(*key[1:]) for key, name in names.items()}
+    places = [column for column in ("dataset", "fold") if column in frame]
+    rows = frame[[*CONFIGURATION, *places]].drop_duplicates().itertuples(index=False, name=None)
+    used = [(key[:3], (key[0], names[key[:3]], *key[3:])) for key in rows]
+    taken = Counter(place for _, place in used)
+    clashes = {key for key, place in used if taken[place] > 1}
+    names = {key: own(*key[1:]) if key in clashes else name for key, name in names.items()}
     return frame.assign(name=[names[key] for key in frame[list(CONFIGURATION)].itertuples(index=False, name=None)])
 
 

@@ -14,7 +14,7 @@ from companion.__main__ import main
 from mmsa_lib.errors import DataError, UnknownNameError
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.results import read_results
-from mmsa_lib.experiments.sweeps import LocalExecutor
+from mmsa_lib.experiments.sweeps import FAILED, FINISHED, MISSING, LocalExecutor, Outcome, State, SweepResult
 from mmsa_lib.files import read_yaml
 from mmsa_lib.paths import project_root
 
@@ -173,3 +173,21 @@ def test_the_committed_tables_are_one_batch():
     tables = {path.name: pd.read_csv(path, dtype={"seed": "Int64"}, low_memory=False) for path in folder.glob("*.csv")}
     coded = [name for name, own in tables.items() if "core_code" in own]
     assert batch.contradictions({name: read_results(Path(folder / name)) for name in coded}) == []
+
+
+def test_presets_are_written_once_all_trials_have_ended(runs, tmp_path, monkeypatch):
+    write_notebook(tmp_path / "tiny.ipynb")
+    file, told = write_sweep(tmp_path / "tune.yaml", seeds=[1, 2]), []
+    points = batch.part(file, tmp_path).points
+
+    def ended(*states):
+        outcomes = [Outcome(point, State(state)) for point, state in zip(points, states, strict=True)]
+        monkeypatch.setattr(batch, "sweep", lambda file, runs, workers: SweepResult(file, runs, tuple(outcomes)))
+        return batch.run_all([file], runs, tmp_path, 1, told.append)
+
+    assert ended(FINISHED, MISSING) == [file]
+    assert not (tmp_path / batch.PRESETS).exists()
+    assert ended(FINISHED, FAILED) == []  # a trial that failed is not chosen
+    assert set(read_yaml(tmp_path / batch.PRESETS)) == {"toy"}
+    assert (tmp_path / "tuning.csv").is_file()
+    assert told[-1] == "tuned.yaml: 2 presets chosen by validation MAE"

@@ -144,6 +144,7 @@ def test_the_two_inputs_of_mosi_are_told_apart():
     rows = pd.DataFrame({"dataset": ["mosi", "mosi", "synthetic"], "data_options": options})
     assert names.data_of(rows).tolist() == ["mosi", "mosi_timed", "synthetic_emotions"]
     assert names.line("hrlf", "chosen_weights") == "hrlf, chosen weights"
+    assert [names.line("mult", name) for name in ("tuned", "tuned, length=3", "")] == ["mult", "mult, length=3", "mult"]
 
 
 def test_the_command_names_what_it_wrote_and_what_is_missing(runs, tables, tmp_path, capsys):

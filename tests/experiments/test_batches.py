@@ -9,7 +9,7 @@ from written_runs import SEEDS, result_frame, result_rows, write_run
 from mmsa_lib.cli import main
 from mmsa_lib.errors import DataError
 from mmsa_lib.experiments import files
-from mmsa_lib.experiments.results import collect, collect_terms, curate, read_results
+from mmsa_lib.experiments.results import collect, collect_terms, curate, named, read_results
 from mmsa_lib.experiments.summaries import compare, summarise
 from mmsa_lib.experiments.tables import results_table
 
@@ -144,3 +144,9 @@ def test_curated_tables_carry_the_codes(folder, tmp_path, capsys):
     assert main(["results", "table", str(folder), "--metric", "mae"]) == 2
     assert "hrlf is gggggggggggg in 1 runs, hhhhhhhhhhhh in 20 runs" in capsys.readouterr().err
     assert main(["results", "table", str(folder), "--metric", "mae", "--across-code"]) == 0
+
+
+def test_a_label_names_one_configuration_on_each_data_set():
+    rows = [("a", {"x": 1}, "toy"), ("a", {"x": 2}, "other"), ("b", {"x": 1}, "toy"), ("b", {"x": 2}, "toy")]
+    parts = [result_rows(m, [0.5], changes=changes, dataset=data, label="tuned") for m, changes, data in rows]
+    assert named(result_frame(*parts))["name"].tolist() == ["tuned", "tuned", "x=1", "x=2"]
