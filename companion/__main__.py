@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from companion import batch, collaborative, data_sets, hrlf, missing, power, readme, sweeps, tuning
+from companion import batch, claims, collaborative, data_sets, hrlf, missing, power, readme, sweeps, tuning
 from companion.shared import SWEEPS, write_terms
 from mmsa_lib.errors import ConfigError, DataError, MMSAError, unknown_name
 from mmsa_lib.files import write_text
@@ -19,6 +19,7 @@ SHELVES: dict[str, ModuleType] = {"sweep": sweeps, "missing": missing, "hrlf": h
 
 PAGES: dict[str, tuple[Callable[[Path], str], Path, str]] = {
     "power": (power.page, power.PAGE, "which difference each design can show"),
+    "claims": (claims.page, claims.PAGE, "what the papers claim, how it was tested, and what came out"),
 }
 """Command to the function of the results that builds a page, the page, and what it says."""
 

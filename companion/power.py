@@ -11,7 +11,7 @@ from companion.readme import markdown
 from companion.sweeps import PRIMARY, detectable_difference
 from mmsa_lib.experiments.summaries import read_comparison
 
-PAGE = Path("docs") / "power.md"
+PAGE = Path("docs/power.md")
 SEEDS = (5, 10, 20)
 COMPARISONS = (1, 4, 10, 17)
 """Comparisons that Holm corrects together: one, the primary ablations of a method, more."""
