@@ -37,6 +37,7 @@ from mmsa_lib.methods.base import evaluation_mode
 from mmsa_lib.methods.collaborative_mmcl import (
     Align,
     CollaborativeMMCL,
+    CollaborativeMMCLConfig,
     Comparison,
     Variant,
     decouple,
@@ -47,7 +48,7 @@ from mmsa_lib.nn.sequence import masked_mean
 from mmsa_lib.training.fit import HISTORY_COLUMNS
 
 METHOD = "collaborative_mmcl"
-FOLDERS = ("collaborative",)
+FOLDERS = ("collaborative", "readings")
 TABLES = ("synthetic", "ablations", "mmmo", "mosi", "emotions")
 BASELINES = {"synthetic": "contrastive_synthetic.csv", "mmmo": "contrastive_mmmo.csv"}
 """Curated tables whose baselines are runs on the same data."""
@@ -323,6 +324,11 @@ def reward_dependence(prediction: Tensor, labels: Tensor, task: Task, variant: V
     return torch.stack([g.flatten(1).norm(dim=1) if g.ndim > 1 else g.abs() for g in gradients])
 
 
+def has_joint_critic(config: CollaborativeMMCLConfig) -> bool:
+    """Whether there is one value for all policies, which :func:`critic_skill` can look at."""
+    return config.learns_from_reward and config.reward == "joint"
+
+
 def critic_skill(method: CollaborativeMMCL, data: Utterances) -> dict[str, float]:
     """What the critic knows about single samples, beside a constant.
 
@@ -331,15 +337,16 @@ def critic_skill(method: CollaborativeMMCL, data: Utterances) -> dict[str, float
         data: the samples; their predictions earn the rewards as ``corrected`` counts them.
 
     Returns:
-        ``error`` (mean distance of the value from the reward), ``constant`` (that of the median reward, the best
-        constant), ``correlation`` of value and reward (NaN where one does not vary), ``reward`` (mean) and ``gain``:
-        mean value with the gates minus that with open gates, what the gates are worth by the critic's own account.
-        With a discount the values hold a future too, and ``error`` says little.
+        ``error`` (mean distance of the value from the reward), ``constant`` (that of the median of these rewards, the
+        best constant), ``skill`` (1 - error / constant: above 0 where the critic beats every constant), ``r2`` (the
+        same of squared errors, beside the mean), ``correlation`` of value and reward (NaN where one does not vary),
+        ``reward`` (mean) and ``gain``: mean value with the gates minus that with open gates, what the gates are worth
+        by the critic's own account. With a discount the values hold a future too, and ``error`` says little.
 
     Raises:
         ConfigError: the method has no critic, or one value per modality.
     """
-    if not method.config.learns_from_reward or method.config.reward != "joint":
+    if not has_joint_critic(method.config):
         raise ConfigError("this method has no critic with a joint value (no_policy, no_rl or reward='per_modality')")
     with evaluation_mode(method):
         views = method.decouple(data.data)
@@ -349,9 +356,13 @@ def critic_skill(method: CollaborativeMMCL, data: Utterances) -> dict[str, float
         opened = {m: torch.ones_like(gate) for m, gate in gates.items()}
         without = method.policy.critic(views.specific, opened, views.valid).flatten()
         reward = joint_reward(output.prediction, data.labels, data.task, form=method.config.reward_form)
+    error, constant = (float((guess - reward).abs().mean()) for guess in (value, reward.median()))
+    squared, variance = (float((guess - reward).square().mean()) for guess in (value, reward.mean()))
     return {
-        "error": float((value - reward).abs().mean()),
-        "constant": float((reward - reward.median()).abs().mean()),
+        "error": error,
+        "constant": constant,
+        "skill": 1 - error / constant if constant else math.nan,
+        "r2": 1 - squared / variance if variance else math.nan,
         "correlation": float(torch.corrcoef(torch.stack([value, reward]).double())[0, 1]),
         "reward": float(reward.mean()),
         "gain": float((value - without).mean()),
@@ -510,10 +521,12 @@ def weights(run: RunResult) -> pd.DataFrame:
 
 
 def critic(run: RunResult) -> pd.DataFrame:
-    """:func:`critic_skill` on the test samples of a trained run."""
-    test = run.load_data()["test"]
-    skill = critic_skill(run.load_method(test), test)
-    return pd.DataFrame([{"task": test.task.kind, **skill}])
+    """:func:`critic_skill` on validation and test samples, one row each with column ``split``, of a trained run."""
+    data = run.load_data()
+    method = run.load_method(data["test"])
+    held_out = {split: data[split] for split in ("valid", "test")}
+    rows = [{"split": split, "task": own.task.kind, **critic_skill(method, own)} for split, own in held_out.items()]
+    return pd.DataFrame(rows)
 
 
 def utterance(run: RunResult, sample: str = UTTERANCE) -> pd.DataFrame:
@@ -534,7 +547,30 @@ def utterance(run: RunResult, sample: str = UTTERANCE) -> pd.DataFrame:
 
 def write(runs: Path, target: Path) -> list[str]:
     """Write every table that ``runs`` has the folders for to ``target``; their names."""
-    there = {folder.name: folder for folder in run_folders(runs / FOLDERS[0], TABLES)}
+    collaborative, readings = (runs / name for name in FOLDERS)
+    written = named_tables(collaborative, target) if collaborative.is_dir() else []
+    if readings.is_dir() and len(found := reading_critics(readings)):
+        write_table(target / "collaborative_readings.csv", found, DIGITS)
+        written.append("readings")
+    return written
+
+
+def reading_critics(folder: Path) -> pd.DataFrame:
+    """:func:`critic` of each run of the method in ``folder`` that has a critic with a joint value."""
+    found = collect(folder)
+    found = found[found["method"] == METHOD].drop_duplicates("run_id")
+    made = [find_run(run_id, folder) for run_id in found["run_id"]]
+    parts = [
+        of_run(critic(run), run)
+        for run in made
+        if has_joint_critic(CollaborativeMMCLConfig.for_dataset(run.config.dataset, **run.config.config))
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def named_tables(runs: Path, target: Path) -> list[str]:
+    """Write the tables of the two named variants from the folders of ``runs``; their names."""
+    there = {folder.name: folder for folder in run_folders(runs, TABLES)}
     for name, folder in there.items():
         found = collect(folder)
         if name in BASELINES:

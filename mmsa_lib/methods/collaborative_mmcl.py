@@ -79,6 +79,10 @@ class CollaborativeMMCLConfig(MethodConfig):
     feedforward: int = C(2048, f"{_CODE}: PyTorch's default", "hidden width inside Transformer layers", ge=1)
     dropout: float = C(0.5, _CODE, "dropout in the heads", ge=0, lt=1)
     dropout_attention: float = C(0.0, _CODE, "dropout of the attention inside a modality", ge=0, lt=1)
+    dropout_critic: float | None = R(
+        None, "ours: a value has no classes to regularise; the code has .5 [C]", ge=0, lt=1
+    )
+    """dropout in the critic's head; None: as dropout"""
     fusion: Literal["add", "cat"] = C("add", f"{_CODE}; cat is commented out there", "how modalities are joined")
     weight_task: float = C(7.0, _CODE, ge=0)
     """w1, factor of the task loss; without effect under Adam where it stands alone"""
@@ -90,7 +94,9 @@ class CollaborativeMMCLConfig(MethodConfig):
     """what actor and critic learn from: the buffer, or the running batch"""
     replay_capacity: int = C(1000, _CODE, "limit of the buffer; its older half is dropped first", unit="samples", ge=2)
     exploration: float = R(0.0, "ours; the code has no noise [C]", ge=0)
-    """deviation of Gaussian noise on the gates before the sigmoid, in training"""
+    """deviation of Gaussian noise on the gates before the sigmoid, in training; without it an action is a function of
+    its state, and the value of any other action is not in the data"""
+    rl_steps: int = C(1, _CODE, "steps of critic and actor after each step of the task", ge=1)
     reward: Literal["joint", "per_modality"] = A("joint", "abstract: policies with a joint reward")
     """one reward for all policies, or each its own, from a prediction with its gated part alone [R]"""
     reward_form: RewardForm = R("linear", "in no source; bounded and monotone in the absolute error")
@@ -100,6 +106,10 @@ class CollaborativeMMCLConfig(MethodConfig):
     no_policy: bool = A(False, _ABLATION, "all gates are 1")
     no_rl: bool = R(False, "ours: what the reward adds to gates", "gates learn from the task loss alone")
     learning_rate: float = C(3e-4, _CODE, "learning rate of every player", unit="per step", gt=0)
+    learning_rate_critic: float | None = R(None, "the code has one rate [C], and 30 times as many steps", gt=0)
+    """learning rate of the critic; None: as learning_rate. Its loss weight does nothing under Adam (defect D12)"""
+    learning_rate_actor: float | None = R(None, "the code has one rate [C]", gt=0)
+    """learning rate of the gates by the reward; None: as learning_rate"""
     weight_decay: float = C(0.0, _CODE, "weight decay of every player", ge=0)
     batch_size: int = C(128, _CODE, "samples per step", unit="samples", ge=1)
     max_epochs: int = C(200, _CODE, "upper limit of epochs", unit="epochs", ge=1)
@@ -126,9 +136,17 @@ class CollaborativeMMCLConfig(MethodConfig):
             raise ConfigError("unaligned='compose' belongs to decoupling='corrected'")
         if self.no_policy and self.no_rl:
             raise ConfigError("no_policy has no gates to train; leave no_rl out")
-        if not self.learns_from_reward and (self.reward != "joint" or self.gamma or self.exploration):
+        if self.learning_rate_actor and self.decision_process == "reference":
             raise ConfigError(
-                "without reinforcement learning there is no reward, no future and no exploration; leave them out"
+                "learning_rate_actor belongs to rl='corrected'; in the reference one Adam has gates and predictor"
+            )
+        of_reward = ("gamma", "exploration", "dropout_critic", "learning_rate_critic", "learning_rate_actor")
+        if not self.learns_from_reward and (
+            self.reward != "joint" or self.rl_steps > 1 or any(getattr(self, name) for name in of_reward)
+        ):
+            raise ConfigError(
+                "without reinforcement learning there is no reward, no future, no exploration and no critic; "
+                "leave their settings out"
             )
         return self
 
@@ -445,7 +463,8 @@ class Critic(nn.Module):
     @staticmethod
     def _head(inputs: int, config: CollaborativeMMCLConfig) -> nn.Sequential:
         d = config.width
-        return nn.Sequential(nn.Linear(inputs, 2 * d), *_hidden(2 * d, d, config.dropout), nn.Linear(d, 1))
+        dropout = config.dropout if config.dropout_critic is None else config.dropout_critic
+        return nn.Sequential(nn.Linear(inputs, 2 * d), *_hidden(2 * d, d, dropout), nn.Linear(d, 1))
 
     def forward(self, state: PerModality, action: PerModality, valid: PerModality) -> Tensor:
         """States ``(B, T, d)``, actions ``(B, T)`` and masks per modality to ``(B, 1)``, or ``(B, M)`` if not joint."""
@@ -711,11 +730,13 @@ class CollaborativeMMCL(Method):
 
     def optimizers(self) -> dict[str, Optimizer]:
         """One Adam for each of the :meth:`players`, with moments of its own."""
-        plain = {"lr": self.config.learning_rate, "weight_decay": self.config.weight_decay}
+        config = self.config
+        own = {"critic": config.learning_rate_critic, "actor": config.learning_rate_actor}
         made: dict[str, Optimizer] = {}
         for name, modules in self.players().items():
             text = self.text_parameter_groups() if name == "task" else []
             parameters = [p for module in modules for p in module.parameters()]
+            plain = {"lr": own.get(name) or config.learning_rate, "weight_decay": config.weight_decay}
             made[name] = Adam([*text, {"params": parameters, **plain, "name": "rest"}], fused=True)
         return made
 
@@ -732,8 +753,25 @@ class CollaborativeMMCL(Method):
         parts = self.decouple(batch)
         experience, log = self.task_step(batch, parts, parts.specific, optimizers)  # s = N, a = mu(s), r
         if self.config.learns_from_reward:
+            log |= self.practise(experience, optimizers)
+        return log
+
+    def practise(self, experience: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
+        """Store what was experienced, but for samples without a reward; then ``rl_steps`` steps of critic and actor.
+
+        Returns:
+            Losses of the last step; nothing while too few samples are stored.
+        """
+        rewarded = ~experience["reward"].isnan().any(dim=1)
+        size = len(rewarded)
+        if not rewarded.all():
+            experience = {name: x[rewarded] for name, x in experience.items()}
+            size = int(rewarded.sum()) if self.replay.last_batch else size
+        if rewarded.any():
             self.replay.store(experience)
-            log |= self.learn(len(batch), optimizers)
+        log: dict[str, float] = {}
+        for _ in range(self.config.rl_steps if size else 0):
+            log = self.learn(size, optimizers)
         return log
 
     def task_step(
@@ -742,14 +780,14 @@ class CollaborativeMMCL(Method):
         """Act in ``state``, and one step on the task loss; returns what was experienced by it, and the log.
 
         The experience holds ``state/<modality>``, ``action/…`` and ``valid/…``, each padded to ``steps`` positions, and
-        ``reward`` where there is one.
+        ``reward`` where there is one: ``(B, 1)``, or ``(B, M)``; NaN for samples that are not labelled.
         """
         output, embedded = self.act(parts, state, self.config.exploration)
         actions = {m: output.auxiliary[f"gates/{m}"].detach() for m in self.modalities}
         experience = self.flatten(state=state, action=actions, valid=parts.valid)
         if self.config.learns_from_reward:
             # The reward is that of the prediction which was made, so it comes before the weights move.
-            experience["reward"] = self.rewards(output, embedded, batch.labels)
+            experience["reward"] = self.rewards(output, embedded, batch)
         stepped = [optimizers[name] for name in self.task_players if name in optimizers]
         for optimizer in stepped:
             optimizer.zero_grad(set_to_none=True)
@@ -758,24 +796,33 @@ class CollaborativeMMCL(Method):
             optimizer.step()
         valid_actions = [actions[m][parts.valid[m]] for m in self.modalities]
         log["policy/gate"] = torch.cat(valid_actions).float().mean().item()
-        if "reward" in experience:
-            log["policy/reward"] = experience["reward"].mean().item()
+        rewards = experience.get("reward", torch.empty(0))
+        if len(rewards := rewards[~rewards.isnan()]):
+            log["policy/reward"] = rewards.mean().item()
         return experience, log
 
     task_players: tuple[str, ...] = ("task",)
 
     @torch.no_grad()
-    def rewards(self, output: Output, embedded: PerModality, labels: Tensor) -> Tensor:
-        """``(B, 1)`` of the training prediction, or one per modality: ``(B, M)``, see :meth:`Predictor.alone`."""
+    def rewards(self, output: Output, embedded: PerModality, batch: Batch) -> Tensor:
+        """``(B, 1)`` of the training prediction, or one per modality: ``(B, M)``, see :meth:`Predictor.alone`.
+
+        Samples that are not labelled have none: their rows are NaN.
+        """
         if self.config.reward == "joint":
-            return self.reward(output.prediction, labels).unsqueeze(1)
-        rewards = []
-        self.predictor.eval()  # no dropout, and the running statistics stay those of whole predictions
-        for m in self.modalities:
-            raw = self.predictor(self.predictor.alone(m, embedded))
-            rewards.append(self.reward(to_label_scale(self.task, raw), labels))
-        self.predictor.train()
-        return torch.stack(rewards, dim=1)
+            predictions = [output.prediction]
+        else:
+            self.predictor.eval()  # no dropout, and the running statistics stay those of whole predictions
+            raw = [self.predictor(self.predictor.alone(m, embedded)) for m in self.modalities]
+            self.predictor.train()
+            predictions = [to_label_scale(self.task, x) for x in raw]
+        if batch.labelled is None:
+            return torch.stack([self.reward(x, batch.labels) for x in predictions], dim=1)
+        rows = batch.labelled
+        rewards = output.prediction.new_full((len(batch), len(predictions)), torch.nan, dtype=torch.float32)
+        if rows.any():
+            rewards[rows] = torch.stack([self.reward(x[rows], batch.labels[rows]) for x in predictions], dim=1)
+        return rewards
 
     def reward(self, prediction: Tensor, labels: Tensor) -> Tensor:
         """``r``, ``(B,)``."""

@@ -82,8 +82,7 @@ class Chained(CollaborativeMMCL):
         if self.carried:
             transition = self.carried | self.flatten(next=state, next_valid=parts.valid)
             rows = min(map(len, transition.values()))
-            self.replay.store({name: x[:rows] for name, x in transition.items()})
-            log = self.learn(rows, optimizers)
+            log = self.practise({name: x[:rows] for name, x in transition.items()}, optimizers)
         self.carried, of_task = self.task_step(batch, parts, state, optimizers)
         return log | of_task
 

@@ -284,6 +284,9 @@ class TestCritic:
         assert skill["error"] == pytest.approx(float((values - rewards).abs().mean()), abs=1e-6)
         median = rewards.sort().values[(len(rewards) - 1) // 2]
         assert skill["constant"] == pytest.approx(float((rewards - median).abs().mean()), abs=1e-6)
+        assert skill["skill"] == pytest.approx(1 - skill["error"] / skill["constant"])
+        squares = [float(((guess - rewards) ** 2).sum()) for guess in (values, rewards.mean())]
+        assert skill["r2"] == pytest.approx(1 - squares[0] / squares[1], abs=1e-4)
         centred = (values.double() - values.mean()) @ (rewards - rewards.mean())
         expected = centred / (values.double().std() * rewards.std() * (len(rewards) - 1))
         assert skill["correlation"] == pytest.approx(float(expected), abs=1e-5)

@@ -58,7 +58,7 @@ def test_tables_hold_what_the_trained_runs_do(runs, target, monkeypatch, capsys)
     assert set(table["method"]) >= {"collaborative_mmcl", "text_only", "constant_median"}
     assert set(table["split"]) == {"test"}
     weights = pd.read_csv(target / "collaborative_weights.csv")
-    critics = pd.read_csv(target / "collaborative_critics.csv").set_index("run_id")
+    critics = pd.read_csv(target / "collaborative_critics.csv").set_index(["run_id", "split"])
     assert weights["changes"].drop_duplicates().tolist() == [done.config.described()["changes"] for done in found]
     for run_id, rows in weights.groupby("run_id"):
         done = find_run(run_id, folder)
@@ -69,7 +69,10 @@ def test_tables_hold_what_the_trained_runs_do(runs, target, monkeypatch, capsys)
         )
         expected = shelf.entropy_bounds(rows["steps"].iloc[0], method.config.decoupling)["specific"]
         assert rows.query("part == 'specific'")["bound"].tolist() == pytest.approx([expected] * 3, abs=1e-9)
-        assert critics.loc[run_id, "error"] == pytest.approx(shelf.critic_skill(method, test)["error"], abs=1e-6)
+        for split, own in done.load_data().items():
+            if split != "train":
+                expected = shelf.critic_skill(method, own)["skill"]
+                assert critics.loc[(run_id, split), "skill"] == pytest.approx(expected, abs=1e-6)
     assert (shelf.by_variant(weights).query("variant == 'reference'")["steps"] == 6).all()
     curves = pd.read_csv(target / "collaborative_curves.csv")
     assert set(curves["epoch"]) == {1, 2}
@@ -79,6 +82,14 @@ def test_tables_hold_what_the_trained_runs_do(runs, target, monkeypatch, capsys)
     assert set(read_results(target / "collaborative_ablations.csv")["label"]) == {"ablations", ""}
     with pytest.raises(ConfigError, match="is no test sample"):  # the words of MOSI
         shelf.utterance(found[0])
+
+
+def test_critics_of_readings_have_a_table_of_their_own(runs, tmp_path):
+    (tmp_path / "readings").symlink_to(runs / "collaborative" / "synthetic")
+    assert shelf.write(tmp_path, tmp_path) == ["readings"]
+    found = pd.read_csv(tmp_path / "collaborative_readings.csv")
+    assert found.groupby(["label", "split"]).size().to_dict() == {("synthetic", "test"): 2, ("synthetic", "valid"): 2}
+    assert not found["changes"].str.contains("no_rl").any()
 
 
 VARIANTS = {"reference": REFERENCE, "corrected": "{}"}

@@ -300,6 +300,35 @@ class TestRewards:
                 expected.append(joint_reward(prediction, train.labels, train.task))
         torch.testing.assert_close(self.stored(method, train), torch.stack(expected, 1))
 
+    @pytest.mark.parametrize("values", [{}, {"reward": "per_modality"}, {"gamma": 0.5}, {"decoupling": "reference"}])
+    @pytest.mark.parametrize("replay", ["buffer", "batch"])
+    def test_a_sample_without_label_has_none_and_takes_part_in_all_else(self, train, values, replay):
+        known = torch.arange(len(train)) % 3 != 0
+        labels = torch.where(known, train.labels, torch.nan)
+        scarce = replace(train, data=replace(train.data, labels=labels, labelled=known))
+        method = small(scarce, replay=replay, dropout=0.0, **values)
+        optimizers, logs = method.optimizers(), []
+        for _ in range(4):
+            logs += [method.training_step(batch, optimizers) for batch in scarce.batches(4)]
+        rewards = method.replay.rows["reward"]
+        assert rewards.isfinite().all()
+        assert {"raw/critic", "raw/actor", "policy/reward"} <= set(logs[-1])
+        assert all(value == value for log in logs for value in log.values())
+        # One step on three of four samples stores what the same step stores on all of them, but for one row.
+        if not values:
+            plain, other = small(train, replay="batch"), small(train, replay="batch")
+            stored = []
+            for one, own in ((plain, train.data), (other, scarce.data)):
+                torch.manual_seed(1)
+                one.training_step(own, one.optimizers())
+                stored.append(one.replay.rows)
+            for name, rows in stored[0].items():
+                assert torch.equal(rows[known], stored[1][name])
+        nothing = replace(scarce.data, labels=torch.full_like(labels, torch.nan), labelled=torch.zeros_like(known))
+        log = method.training_step(nothing, optimizers)
+        assert "policy/reward" not in log
+        assert log["raw/task"] == 0 or values
+
     def test_those_leave_the_running_statistics_alone(self, train):
         states = []
         for reward in ("joint", "per_modality"):
@@ -405,6 +434,10 @@ class TestSwitches:
             {"weight_decay": 0.1},
             {"dropout": 0.0},
             {"dropout_attention": 0.3},
+            {"dropout_critic": 0.0},
+            {"rl_steps": 2},
+            {"learning_rate_critic": 0.01},
+            {"learning_rate_actor": 0.01},
         ],
     )
     def test_it_changes_what_is_learned(self, train, values):
