@@ -412,7 +412,7 @@ def test_the_best_noise_free_prediction_is_that_of_exhaustive_conditioning(name)
 
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_the_floors_in_the_documentation_are_computed(name):
-    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs/data.md").read_text(encoding="utf-8")
     printed = re.findall(rf"^\| `{name}` \| (\S+) \| (\S+) \| (\S+) \| (\S+) \| (\S+) \|$", page, re.MULTILINE)
     assert len(printed) == 4
     record = build(name)
