@@ -115,24 +115,35 @@ CIRCLE_MARGIN = 0.25
 DCLW_SIGMA = 0.5
 """``sigma`` of DCLW (Yeh et al., ECCV 2022) [P]."""
 
+CLOSEST = 1e-6
+"""Least distance of a focal factor that has a gradient, which else is infinite there for exponents below 1."""
+
 
 def modulation_weights(
-    similarity: Tensor, positives: Tensor, *, gamma: float = 1.0, modulation: Modulation = "focal"
+    similarity: Tensor,
+    positives: Tensor,
+    *,
+    gamma: float = 1.0,
+    modulation: Modulation = "focal",
+    normalise: bool = True,
+    detach: bool = True,
 ) -> Tensor:
     """Self-modulation factors: weights of positive pairs that grow with their distance.
 
-    Within each row (the last dimension) the weights of the positives have mean 1. ``focal`` [R]: proportional to
-    ``((1 - s) / 2)^gamma``. ``circle`` [P]: proportional to ``max(0, 1.25 - s)``. ``dclw`` [P]:
-    ``2 - exp(s / 0.5) / mean exp(s / 0.5)``, which can be negative. ``none``: 1.
+    ``focal`` [R]: ``((1 - s) / 2)^gamma``. ``circle`` [P]: ``max(0, 1.25 - s)``. Both are then scaled to mean 1 over
+    the positives of a row (the last dimension), unless ``normalise`` is off: then they also say how hard the whole row
+    is. ``dclw`` [P]: ``2 - exp(s / 0.5) / mean exp(s / 0.5)``, of mean 1 by itself, can be negative. ``none``: 1.
 
     Args:
-        similarity: ``(..., P)`` cosines; no gradient flows through the weights.
+        similarity: ``(..., P)`` cosines.
         positives: ``(..., P)`` bool, the pairs to weigh.
-        gamma: exponent of ``focal``; 0 gives every pair the weight 1.
+        gamma: exponent of ``focal``, 0 or more; 0 gives every pair the weight 1.
         modulation: the formula.
+        normalise: scale ``focal`` and ``circle`` to mean 1 [R]; else they keep their size.
+        detach: no gradient flows through the weights [R]; else it does, as in DCLW's code [P].
 
     Returns:
-        ``(..., P)``, 0 outside ``positives``. Where all positives of a row coincide, 1.
+        ``(..., P)``, 0 outside ``positives``. Normalised, 1 where all positives of a row coincide.
 
     Raises:
         ConfigError: gamma is negative.
@@ -142,15 +153,19 @@ def modulation_weights(
         raise unknown_name("modulation", modulation, get_args(Modulation))
     if not gamma >= 0:
         raise ConfigError(f"gamma={gamma} must be 0 or more; 0 weighs all positive pairs alike")
-    s = similarity.detach()
-    ones = positives.to(s.dtype)
+    ones = positives.to(similarity.dtype)
     if modulation == "none":
         return ones
+    # At distance 0, where every vector stands to itself, a power below 1 has no finite slope: pairs alone have gradients.
+    s = similarity.detach() if detach else similarity.masked_fill(~positives, 0)
     count = ones.sum(-1, keepdim=True)
     if modulation == "dclw":
         share = (s / DCLW_SIGMA).masked_fill(~positives, torch.finfo(s.dtype).min).softmax(-1)
         return (2 - count * share) * ones
-    raw = (0.5 * (1 - s)).clamp(0, 1).pow(gamma) if modulation == "focal" else (1 + CIRCLE_MARGIN - s).clamp_min(0)
+    least = 0 if detach else CLOSEST
+    raw = (0.5 * (1 - s)).clamp(least, 1).pow(gamma) if modulation == "focal" else (1 + CIRCLE_MARGIN - s).clamp_min(0)
+    if not normalise:
+        return raw * ones
     total = (raw * ones).sum(-1, keepdim=True)
     return torch.where(total < 1e-12, ones, count * raw * ones / total.clamp_min(1e-12))
 
@@ -163,20 +178,23 @@ def modulated_supcon(
     gamma: float = 1.0,
     modulation: Modulation = "focal",
     decoupled: bool = False,
+    normalise: bool = True,
+    detach: bool = True,
     present: Tensor | None = None,
 ) -> Tensor:
     """CMC: samples of one category attract each other inside a modality, hard pairs more.
 
     Per anchor ``i`` with positives ``P(i)``: the mean over ``p`` in ``P(i)`` of
     ``-w_ip log(exp(s_ip / t) / sum_{j != i} exp(s_ij / t))``; ``gamma=0`` is SupCon.
-    The weights of an anchor have mean 1, so they act on the numerators alone.
+    Weights of mean 1 act on the numerators alone; not normalised they act on the whole log-ratio of a pair. With
+    ``decoupled`` only other categories stand in the denominator, and the weights act on the numerators alone.
 
     Args:
         z: ``(B, D)`` unit rows, or ``(n, B, D)`` for n modalities at once.
         categories: ``(B,)`` int.
         temperature: ``t``, above 0.
         gamma: exponent of the focal weights.
-        modulation: formula of the weights, see :func:`modulation_weights`.
+        modulation, normalise, detach: formula of the weights, see :func:`modulation_weights`.
         decoupled: only samples of other categories in the denominator.
         present: ``(B,)`` or ``(n, B)`` bool; samples that take no part are False. ``None``: all take part.
 
@@ -189,9 +207,13 @@ def modulated_supcon(
     _check_rows(z, "categories", categories, temperature)
     similarity = _similarities(z)
     positives, negatives = category_pairs(categories, present)
-    weights = modulation_weights(similarity, positives, gamma=gamma, modulation=modulation)
+    weights = modulation_weights(
+        similarity, positives, gamma=gamma, modulation=modulation, normalise=normalise, detach=detach
+    )
     logits = similarity / temperature
     push = _masked_logsumexp(logits, negatives if decoupled else positives | negatives)
+    if not (normalise or decoupled):
+        push = push * _masked_mean(weights, positives)
     pull = _masked_mean(weights * logits, positives)
     return _masked_mean(push - pull, positives.any(-1) & negatives.any(-1)).mean()
 
@@ -203,6 +225,8 @@ def label_ranked_supcon(
     temperature: float = 0.5,
     gamma: float = 1.0,
     modulation: Modulation = "focal",
+    normalise: bool = True,
+    detach: bool = True,
     present: Tensor | None = None,
 ) -> Tensor:
     """The regression-aware variant of CMC: pairs are ranked by label distance and need no categories.
@@ -215,7 +239,7 @@ def label_ranked_supcon(
     Args:
         z: ``(B, D)`` unit rows, or ``(n, B, D)``.
         labels: ``(B,)``, or ``(B, K)`` with the sum of absolute differences as distance.
-        temperature, gamma, modulation, present: as in :func:`modulated_supcon`.
+        temperature, gamma, modulation, normalise, detach, present: as in :func:`modulated_supcon`.
 
     Returns:
         Scalar: mean over pairs, then over anchors, then over modalities.
@@ -227,7 +251,9 @@ def label_ranked_supcon(
     similarity = _similarities(z)
     distance = (labels.unsqueeze(1) - labels.unsqueeze(0)).abs().reshape(len(labels), len(labels), -1).sum(-1)
     positives, _ = category_pairs(labels.new_zeros(len(labels)), present)
-    weights = modulation_weights(similarity, positives, gamma=gamma, modulation=modulation)
+    weights = modulation_weights(
+        similarity, positives, gamma=gamma, modulation=modulation, normalise=normalise, detach=detach
+    )
     logits = similarity / temperature
     # [i, p, j]: j is in the denominator of the pair (i, p).
     rivals = (distance.unsqueeze(1) > distance.unsqueeze(2)) | _eye(len(labels), z.device)
@@ -246,6 +272,8 @@ def cross_modal_decoupled(
     positives: Positives = "instance",
     categories: Tensor | None = None,
     uniformity_weight: float = 1.0,
+    normalise: bool = True,
+    detach: bool = True,
     present: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """SMC: the vectors of one sample in two modalities attract each other, other samples repel.
@@ -254,12 +282,12 @@ def cross_modal_decoupled(
     log-sum-exp over the denominator that ``decouple`` names (:func:`cross_modal_candidates`). ``cross_only`` (D1),
     ``keep_intra`` (D3) and ``uniformity`` (D4) leave the positive out of it; ``self_only`` (D2) keeps it, and there the
     weight acts on the whole log-ratio. D4 adds ``uniformity_weight`` times the mean log-sum-exp inside each modality.
-    The weights of one pair of modalities have mean 1 over the batch, not per anchor.
+    Normalised, the weights of one pair of modalities have mean 1 over the batch, not per anchor.
 
     Args:
         u: per modality ``(B, D)`` unit rows; two modalities or more.
         temperature: ``t``, above 0.
-        gamma, modulation: see :func:`modulation_weights`.
+        gamma, modulation, normalise, detach: see :func:`modulation_weights`.
         decouple: which logits stand in the denominators.
         positives: the same sample alone, or also all samples of its category; several positives are averaged.
         categories: ``(B,)`` int, needed with ``positives="instance_or_category"``.
@@ -282,7 +310,14 @@ def cross_modal_decoupled(
     across = ~_eye(n, same.device)[:, :, None, None]
     pairs = same & across & here[:, None, :, None] & here[None, :, None, :]
     candidates = cross_modal_candidates(same, n, decouple) & here
-    weights = modulation_weights(similarity.flatten(-2), pairs.flatten(-2), gamma=gamma, modulation=modulation)
+    weights = modulation_weights(
+        similarity.flatten(-2),
+        pairs.flatten(-2),
+        gamma=gamma,
+        modulation=modulation,
+        normalise=normalise,
+        detach=detach,
+    )
     weights, logits = weights.unflatten(-1, same.shape), similarity / temperature
     # (m, 1, i, k, j): what anchor i of modality m sees in sample j of modality k, the same for every target.
     seen = logits.transpose(1, 2).unsqueeze(1)

@@ -38,6 +38,7 @@ from mmsa_lib.nn.sequence import masked_mean, pool
 __all__ = ["ContrastiveMMCL", "ContrastiveMMCLConfig"]
 
 Categories = Literal["sign", "bins7", "ranked"]
+Contrasted = Literal["capsules", "fused_capsules", "mlp"]
 Stage = Literal["specific", "shared"]
 
 
@@ -63,6 +64,13 @@ class ContrastiveMMCLConfig(MethodConfig):
     heads: int = R(4, "ours", "attention heads", ge=1)
     feedforward: int = R(128, "ours, twice the width", "hidden width inside Transformer layers", ge=1)
     dropout: float = R(0.1, "ours", "dropout in Transformer layers", ge=0, lt=1)
+    dropout_attention: float | None = R(None, "ours; a tuning range of its own", ge=0, lt=1)
+    """dropout of the attention weights in Transformer layers; None: as dropout"""
+    contrasted: Contrasted = R(
+        "capsules", "routing 'clusters the inputs of the contrastive modules during training' [A], reading ours"
+    )
+    """what both modules contrast: capsules that exist in training only; capsules that the head reads as well, in place
+    of the pooled states; or, as in SimCLR and SupCon [P], a two-layer projection of the pooled states in their place"""
     capsules: int = R(8, "GraphCAGE 20 [P], reduced for batches of 64", "K, capsules per sequence", ge=1)
     capsule_dim: int = R(32, "GraphCAGE [P]", "d_c, width of one capsule", unit="features", ge=1)
     routing_iterations: int = R(3, "GraphCAGE [P]", "r, computations of the coupling coefficients", ge=1)
@@ -73,6 +81,10 @@ class ContrastiveMMCLConfig(MethodConfig):
     """formula of the self-modulation factors in both modules"""
     gamma: float = R(1.0, "ours; larger values cost class separation on toy data [T]", ge=0)
     """exponent of the focal factors; 0 is plain SupCon"""
+    normalise_factors: bool = R(True, "ours: the size of a loss then does not depend on how hard its pairs are")
+    """scale focal and circle factors to mean 1; else they keep their absolute weight and fade as positives meet"""
+    factor_gradient: bool = R(False, "ours; DCLW's code does not detach its weights [P]")
+    """let the gradient flow through the self-modulation factors"""
     decoupled_cmc: bool = R(False, "SupCon keeps positives in the denominator [P]")
     """only samples of other categories in the denominator of CMC"""
     decouple: Decouple = R("cross_only", "'decoupling the self-contrast of all modalities' [A], reading ours")
@@ -99,7 +111,7 @@ class ContrastiveMMCLConfig(MethodConfig):
     no_cmc: bool = R(False, "ablation of a claimed module", "lambda_cmc = 0")
     no_smc: bool = R(False, "ablation of a claimed module", "lambda_smc = 0")
     no_modulation: bool = R(False, "ablation of a claimed part", "all factors 1 (gamma = 0) in both modules")
-    no_routing: bool = R(False, "ablation of a claimed part", "contrast masked means over time, not capsules")
+    no_routing: bool = R(False, "ablation of a claimed part", "masked means over time in place of capsules")
     no_stop_gradient: bool = R(False, "ablation of a claimed part", "SMC also reaches the specific stage")
     no_self_decoupling: bool = R(False, "ablation of a claimed part", "decouple = self_only")
     single_stage: bool = R(False, "ablation of a claimed part", "one encoder per modality, both losses act on it")
@@ -116,20 +128,26 @@ class ContrastiveMMCLConfig(MethodConfig):
             raise ConfigError("categories='ranked' gives SMC no categories; use positives='instance'")
         if self.categories == "ranked" and self.decoupled_cmc:
             raise ConfigError("decoupled_cmc needs categories; categories='ranked' has none")
+        if self.no_routing and self.contrasted == "mlp":
+            raise ConfigError("contrasted='mlp' has no routing; leave no_routing out")
+        if not self.normalise_factors and self.modulation == "dclw":
+            raise ConfigError("modulation='dclw' has mean 1 by its formula; leave normalise_factors out")
         return self
 
 
 class ContrastiveMMCL(Method):
     """An encoder per modality, one shared encoder on top, a head on the pooled states of both.
 
-    CMC acts on the specific states, SMC on the shared ones, both through dynamic routing that exists in training only.
+    CMC acts on the specific states, SMC on the shared ones, both through dynamic routing that exists in training only
+    (``contrasted`` names other readings).
 
     Attributes:
         phase: ``"specific"`` or ``"shared"`` with ``schedule="T2"`` (in ``"specific"`` the second stage does not run
             and a head of its own predicts), else ``"train"``.
 
-    Representations: ``"<modality>/specific"`` and ``"<modality>/shared"`` (pooled states; with ``single_stage`` there
-    is one, ``"<modality>/feature"``), ``"fusion"`` (hidden layer of the head).
+    Representations: ``"<modality>/specific"`` and ``"<modality>/shared"``, what the head reads (pooled states, or
+    capsules with ``contrasted="fused_capsules"``; pooled states of ``single_stage`` are one, ``"<modality>/feature"``),
+    ``"fusion"`` (hidden layer of the head).
     Auxiliary, in training: ``"states/<modality>/<stage>"``, ``(B, T, d)``.
 
     Raises:
@@ -144,6 +162,9 @@ class ContrastiveMMCL(Method):
     def __init__(self, dims: Mapping[Modality, int], task: Task, config: ContrastiveMMCLConfig):
         super().__init__(dims, task, config)
         count, width = len(self.modalities), config.width
+        self.fused = config.contrasted == "fused_capsules" and not config.no_routing
+        read = config.capsules * config.capsule_dim if self.fused else width  # what the head reads of each stage
+        stages = 1 if config.single_stage and not self.fused else 2
         if count < 2:
             raise ConfigError(f"{self.id} contrasts modalities; the data has only {self.modalities[0]}")
         if task.kind != "regression" and (config.task_loss == "mse" or config.categories == "bins7"):
@@ -159,11 +180,14 @@ class ContrastiveMMCL(Method):
         self.project = nn.ModuleDict({m: nn.Linear(dim, width) for m, dim in self.dims.items()})
         self.specific = nn.ModuleDict({m: self._encoder(config.layers_specific, True) for m in self.modalities})
         self.shared = None if config.single_stage else self._encoder(config.layers_shared, False)
-        self.fuse = nn.Linear((1 if config.single_stage else 2) * count * width, width)
+        self.fuse = nn.Linear(stages * count * read, width)
         self.predict = nn.Linear(width, task.outputs)
-        self.specific_head = mlp(count * width, width, task.outputs) if config.schedule == "T2" else None
+        self.specific_head = mlp(count * read, width, task.outputs) if config.schedule == "T2" else None
         self.routing = nn.ModuleDict()
-        if not config.no_routing:
+        self.projection = nn.ModuleDict()
+        if config.contrasted == "mlp":
+            self.projection.update({stage: mlp(width, width, width) for stage in get_args(Stage)})
+        elif not config.no_routing:
             sizes = (width, config.capsules, config.capsule_dim, config.routing_iterations, config.squash)
             self.routing.update({stage: DynamicRouting(*sizes) for stage in get_args(Stage)})
 
@@ -171,18 +195,23 @@ class ContrastiveMMCL(Method):
         config = self.config
         if config.encoder == "lstm":
             return FrameLSTM(config.width, layers)
-        return FrameTransformer(config.width, layers, config.heads, config.feedforward, config.dropout, positions)
+        sizes = (config.width, layers, config.heads, config.feedforward)
+        return FrameTransformer(*sizes, config.dropout, positions, config.dropout_attention)
 
     # --- the network ---
 
     def forward(self, batch: Batch) -> Output:
-        """Predict; neither routing nor contrast takes part."""
+        """Predict; contrast takes no part, and routing only where the head reads its capsules."""
         batch = self.encode_text(batch)
         states = self.encode(batch)
-        pooled = {}  # (B, d) each
+        pooled = {}  # (B, d) each, or (B, K d_c)
         for name, x in states.items():
-            m = name.partition("/")[0]
-            pooled[name] = pool(x, batch.valid[m], self.config.text_pooling if m == "text" else "mean")
+            m, _, stage = name.partition("/")
+            if not self.fused:
+                pooled[name] = pool(x, batch.valid[m], self.config.text_pooling if m == "text" else "mean")
+                continue
+            for routed in get_args(Stage) if stage == "feature" else (stage,):
+                pooled[f"{m}/{routed}"] = self._before_norm(routed, x, batch.valid[m])
         joint = torch.cat(list(pooled.values()), dim=-1)
         if self.phase == "specific":
             raw = self.specific_head(joint)
@@ -256,16 +285,23 @@ class ContrastiveMMCL(Method):
     def contrast_vectors(self, stage: Stage, batch: Batch, output: Output) -> dict[Modality, Tensor]:
         """What CMC (``"specific"``) or SMC (``"shared"``) contrasts: unit rows ``(B, K d_c)`` per modality.
 
-        They are all capsules side by side; with ``no_routing`` the masked mean over time, ``(B, d)``.
-        ``output`` must come from a forward pass in training mode.
+        They are all capsules side by side; with ``contrasted="mlp"`` a projection of the masked mean over time, with
+        ``no_routing`` that mean itself, both ``(B, d)``. ``output`` must come from a forward pass in training mode.
         """
-        name = "feature" if self.shared is None else stage
-        states = {m: output.auxiliary[f"states/{m}/{name}"] for m in self.modalities}
-        if self.config.no_routing:
-            vectors = {m: masked_mean(x, batch.valid[m]).float() for m, x in states.items()}
+        if self.fused:
+            vectors = {m: output.representations[f"{m}/{stage}"] for m in self.modalities}
         else:
-            vectors = {m: self.routing[stage](x, batch.valid[m]).flatten(1) for m, x in states.items()}
+            name = "feature" if self.shared is None else stage
+            states = {m: output.auxiliary[f"states/{m}/{name}"] for m in self.modalities}
+            vectors = {m: self._before_norm(stage, x, batch.valid[m]) for m, x in states.items()}
         return {m: F.normalize(x, dim=-1) for m, x in vectors.items()}
+
+    def _before_norm(self, stage: Stage, states: Tensor, valid: Tensor) -> Tensor:
+        """One vector per sample of the states ``(B, T, d)`` of one modality."""
+        if stage in self.routing:
+            return self.routing[stage](states, valid).flatten(1)
+        mean = masked_mean(states, valid)
+        return (self.projection[stage](mean) if stage in self.projection else mean).float()
 
     def categories(self, labels: Tensor) -> Tensor:
         """Category of each sample ``(B,)`` int64: of the task, or one of seven bins over the label range (acc7's)."""
@@ -278,6 +314,8 @@ class ContrastiveMMCL(Method):
         return {
             "modulation": "none" if self.config.no_modulation else self.config.modulation,
             "gamma": self.config.gamma,
+            "normalise": self.config.normalise_factors,
+            "detach": not self.config.factor_gradient,
         }
 
     def _present(self, batch: Batch) -> dict[Modality, Tensor] | None:

@@ -34,15 +34,23 @@ class FrameTransformer(nn.Module):
         layers: blocks.
         heads: attention heads.
         feedforward: hidden width of each block's two linear layers.
-        dropout: dropout in attention and after each half of a block.
+        dropout: dropout in and after each half of a block.
         positions: add sinusoidal positions to the input.
+        dropout_attention: dropout in attention where it differs from ``dropout``.
 
     Raises:
         ConfigError: the width is no multiple of the heads.
     """
 
     def __init__(
-        self, width: int, layers: int, heads: int, feedforward: int, dropout: float = 0.1, positions: bool = True
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        feedforward: int,
+        dropout: float = 0.1,
+        positions: bool = True,
+        dropout_attention: float | None = None,
     ):
         super().__init__()
         if width % heads:
@@ -52,6 +60,9 @@ class FrameTransformer(nn.Module):
             nn.TransformerEncoderLayer(width, heads, feedforward, dropout, batch_first=True, norm_first=True)
             for _ in range(layers)
         )
+        if dropout_attention is not None:
+            for layer in self.layers:
+                layer.self_attn.dropout = dropout_attention
         self.norm = nn.LayerNorm(width)
 
     def forward(self, sequence: Tensor, valid: Tensor) -> Tensor:
