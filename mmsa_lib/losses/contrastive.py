@@ -156,7 +156,7 @@ def modulation_weights(
     ones = positives.to(similarity.dtype)
     if modulation == "none":
         return ones
-    # At distance 0, where every vector stands to itself, a power below 1 has no finite slope: pairs alone have gradients.
+    # A power below 1 has no finite slope at distance 0, where every vector stands to itself: those are no pairs.
     s = similarity.detach() if detach else similarity.masked_fill(~positives, 0)
     count = ones.sum(-1, keepdim=True)
     if modulation == "dclw":

@@ -16,7 +16,7 @@ def dot(x, y):
     return sum(a * b for a, b in zip(x.tolist(), y.tolist(), strict=True))
 
 
-def weigh(cosines, modulation="focal", gamma=1.0):
+def weigh(cosines, modulation="focal", gamma=1.0, normalise=True):
     """The factors of one set of positives, by their formulas."""
     if modulation == "none":
         return [1.0] * len(cosines)
@@ -27,7 +27,7 @@ def weigh(cosines, modulation="focal", gamma=1.0):
         raw = [min(max((1 - s) / 2, 0), 1) ** gamma for s in cosines]
     else:
         raw = [max(0.0, 1.25 - s) for s in cosines]
-    return [len(raw) * r / sum(raw) for r in raw]
+    return [len(raw) * r / sum(raw) for r in raw] if normalise else raw
 
 
 def naive_supcon(z, categories, t=T, decoupled=False, **modulation):

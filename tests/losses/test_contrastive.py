@@ -48,10 +48,11 @@ def test_gamma_zero_is_supcon(z, categories, temperature):
 @pytest.mark.parametrize("modulation", MODULATIONS)
 @pytest.mark.parametrize("decoupled", [False, True])
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
-def test_cmc(z, categories, modulation, decoupled, gamma):
-    value = modulated_supcon(z, categories, modulation=modulation, decoupled=decoupled, gamma=gamma)
-    expected = naive_supcon(z, categories, decoupled=decoupled, modulation=modulation, gamma=gamma)
-    assert value.item() == pytest.approx(expected, rel=1e-10)
+@pytest.mark.parametrize("normalise", [True, False])
+def test_cmc(z, categories, modulation, decoupled, gamma, normalise):
+    options = {"modulation": modulation, "decoupled": decoupled, "gamma": gamma, "normalise": normalise}
+    value = modulated_supcon(z, categories, **options)
+    assert value.item() == pytest.approx(naive_supcon(z, categories, **options), rel=1e-10)
 
 
 def test_cmc_of_several_modalities_is_the_mean(z, categories):
@@ -63,11 +64,12 @@ def test_cmc_of_several_modalities_is_the_mean(z, categories):
 @pytest.mark.parametrize("decouple", DECOUPLE)
 @pytest.mark.parametrize("modulation", MODULATIONS)
 @pytest.mark.parametrize("modalities", [2, 3])
-def test_smc(u, decouple, modulation, modalities):
+@pytest.mark.parametrize("normalise", [True, False])
+def test_smc(u, decouple, modulation, modalities, normalise):
     u = dict(list(u.items())[:modalities])
-    value = cross_modal_decoupled(u, decouple=decouple, modulation=modulation, gamma=2.0, uniformity_weight=0.7)
-    expected = naive_smc(u, decouple, modulation=modulation, gamma=2.0, uniformity_weight=0.7)
-    assert value.item() == pytest.approx(expected, rel=1e-10)
+    options = {"modulation": modulation, "gamma": 2.0, "uniformity_weight": 0.7, "normalise": normalise}
+    value = cross_modal_decoupled(u, decouple=decouple, **options)
+    assert value.item() == pytest.approx(naive_smc(u, decouple, **options), rel=1e-10)
 
 
 ALL_THERE = [[1] * 6] * 3
@@ -142,13 +144,35 @@ def test_the_gradient_leaves_the_factors_out(z, categories):
 
 
 @pytest.mark.parametrize("loss", ["cmc", "smc", "ranked"])
-def test_gradient_agrees_with_differences_when_nothing_is_modulated(loss, z, categories):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gamma": 0},
+        *({"detach": False, "modulation": name, "gamma": 0.5} for name in MODULATIONS),
+        {"detach": False, "normalise": False},
+    ],
+    ids=str,
+)
+def test_gradient_agrees_with_differences_where_no_factor_is_held_constant(loss, options, z, categories):
+    options = dict(options)
     forms = {
-        "cmc": lambda x: modulated_supcon(x, categories[:5], gamma=0),
-        "smc": lambda x: cross_modal_decoupled({"text": x, "audio": x.flip(1)}, gamma=0, decouple="uniformity"),
-        "ranked": lambda x: label_ranked_supcon(x, categories[:5].double(), gamma=0),
+        "cmc": lambda x: modulated_supcon(x, categories[:5], **options),
+        "smc": lambda x: cross_modal_decoupled({"text": x, "audio": x.flip(1)}, decouple="uniformity", **options),
+        "ranked": lambda x: label_ranked_supcon(x, categories[:5].double(), **options),
     }
-    assert torch.autograd.gradcheck(forms[loss], (z[:5].clone().requires_grad_(),))
+    rows = z[:5].clone().requires_grad_()
+    assert torch.autograd.gradcheck(forms[loss], (rows,))
+    through, options["detach"] = torch.autograd.grad(forms[loss](rows), rows)[0], True
+    same = torch.allclose(through, torch.autograd.grad(forms[loss](rows), rows)[0])
+    assert same is (options.get("gamma") == 0 or options.get("modulation") == "none")
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0])
+@pytest.mark.parametrize("normalise", [True, False])
+def test_coinciding_vectors_have_a_gradient(gamma, normalise):
+    rows = unit_rows(4, 3)[[0, 0, 1, 2]].requires_grad_()
+    loss = modulated_supcon(rows, torch.tensor([0, 0, 1, 1]), gamma=gamma, normalise=normalise, detach=False)
+    assert torch.autograd.grad(loss, rows)[0].isfinite().all()
 
 
 @pytest.mark.parametrize("categories", [[0, 1, 2, 3], [1, 1, 1, 1]])
