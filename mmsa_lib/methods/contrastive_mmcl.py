@@ -256,27 +256,29 @@ class ContrastiveMMCL(Method):
         )
 
     def _cmc(self, batch: Batch, output: Output) -> Tensor:
-        """By category inside each modality: samples of one category attract each other."""
-        config, present = self.config, self._present(batch)
+        """By category inside each modality: samples of one category attract each other; unlabelled ones take no part.
+
+        As a category of its own such a sample would be pushed away from those of its true category [R].
+        """
+        config, found = self.config, self._present(batch)
         vectors = torch.stack(list(self.contrast_vectors("specific", batch, output).values()))  # (n, B, D)
-        shared = {
-            "temperature": config.temperature_cmc,
-            **self._modulation,
-            "present": None if present is None else torch.stack(list(present.values())),
-        }
+        present = batch.labelled if found is None else torch.stack(list(found.values()))
+        if found is not None and batch.labelled is not None:
+            present = present & batch.labelled
+        shared = {"temperature": config.temperature_cmc, **self._modulation, "present": present}
         if config.categories == "ranked":
             return label_ranked_supcon(vectors, batch.labels, **shared)
-        return modulated_supcon(vectors, self.categories(batch.labels), decoupled=config.decoupled_cmc, **shared)
+        return modulated_supcon(vectors, self._categories(batch), decoupled=config.decoupled_cmc, **shared)
 
     def _smc(self, batch: Batch, output: Output) -> Tensor:
-        """By modality across them: the modalities of one sample attract each other."""
+        """By modality across them: the modalities of one sample attract each other, labelled or not."""
         config = self.config
         return cross_modal_decoupled(
             self.contrast_vectors("shared", batch, output),
             temperature=config.temperature_smc,
             decouple="self_only" if config.no_self_decoupling else config.decouple,
             positives=config.positives,
-            categories=None if config.positives == "instance" else self.categories(batch.labels),
+            categories=None if config.positives == "instance" else self._categories(batch),
             uniformity_weight=config.uniformity_weight,
             present=self._present(batch),
             **self._modulation,
@@ -308,6 +310,13 @@ class ContrastiveMMCL(Method):
         if self.config.categories != "bins7":
             return self.task.categories(labels)
         return (3 * (labels - self.task.center) / self.task.bound).round().clamp(-3, 3).long() + 3
+
+    def _categories(self, batch: Batch) -> Tensor:
+        """:meth:`categories` of a batch; an unlabelled sample is alone in a category of its own, below 0."""
+        if batch.labelled is None:
+            return self.categories(batch.labels)
+        alone = -1 - torch.arange(len(batch), device=batch.labels.device)
+        return torch.where(batch.labelled, self.categories(batch.labels.nan_to_num()), alone)
 
     @property
     def _modulation(self) -> dict:

@@ -12,6 +12,7 @@ import mmsa_lib.methods.contrastive_mmcl as module
 from mmsa_lib.data.batch import MODALITIES
 from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.losses.contrastive import cross_modal_decoupled, label_ranked_supcon, modulated_supcon
+from mmsa_lib.methods.base import loss_sum
 from mmsa_lib.nn.routing import DynamicRouting
 from mmsa_lib.training import fit
 
@@ -48,9 +49,11 @@ def contrasted(method, train, stage, states=None):
     vectors = {}
     for m in train.modalities:
         x, valid = output.auxiliary[f"states/{m}/{states or stage}"].detach(), train.data.valid[m]
-        if method.config.no_routing:
-            rows = torch.stack([row[keep].mean(0) for row, keep in zip(x, valid, strict=True)])
-        else:
+        rows = torch.stack([row[keep].mean(0) for row, keep in zip(x, valid, strict=True)])
+        if method.config.contrasted == "mlp":
+            first, _, second = method.projection[stage]
+            rows = ((rows @ first.weight.T + first.bias).clamp_min(0) @ second.weight.T + second.bias).detach()
+        elif not method.config.no_routing:
             rows = method.routing[stage](x, valid).detach().reshape(len(train), -1)
         vectors[m] = normalize(rows.double(), dim=1)
     return vectors
@@ -161,6 +164,8 @@ def test_a_module_can_be_left_out(train, switch, left):
         ({"no_modulation": True, "gamma": 2.0}, {"modulation": "none"}),
         ({"gamma": 0.0}, {"modulation": "none"}),
         ({"no_routing": True}, {}),
+        ({"contrasted": "mlp"}, {}),
+        ({"normalise_factors": False}, {"normalise": False}),
         *(
             ({"decouple": name, "uniformity_weight": 0.5}, {"decouple": name, "uniformity_weight": 0.5})
             for name in ("self_only", "keep_intra", "uniformity")
@@ -184,6 +189,9 @@ def test_switches_of_smc(train, config, options):
         *(({"modulation": name}, {"modulation": name}) for name in ("circle", "dclw", "none")),
         ({"no_modulation": True, "gamma": 2.0}, {"modulation": "none"}),
         ({"no_routing": True}, {}),
+        ({"contrasted": "mlp"}, {}),
+        ({"normalise_factors": False}, {"normalise": False}),
+        ({"normalise_factors": False, "decoupled_cmc": True}, {"normalise": False, "decoupled": True}),
         ({"decoupled_cmc": True}, {"decoupled": True}),
         ({"categories": "bins7"}, {}),
         ({"categories": "ranked", "temperature_cmc": 0.5}, None),
@@ -199,6 +207,80 @@ def test_switches_of_cmc(train, config, options):
         loss = partial(modulated_supcon, categories=categories, **options)
     assert terms["cmc"].item() == pytest.approx(cmc_of(contrasted(method, train, "specific"), loss), rel=1e-4)
     assert terms["cmc"].item() != pytest.approx(terms_of(train)[1]["cmc"].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"single_stage": True}, {"schedule": "T2"}], ids=str)
+def test_capsules_that_the_head_reads_are_those_that_are_contrasted(train, options):
+    method = small(train, contrasted="fused_capsules", **options)
+    output = method(train.data)
+    assert set(output.representations) == {f"{m}/{stage}" for m in MODALITIES for stage in STAGES} | {"fusion"}
+    states = "feature" if "single_stage" in options else None
+    read = [contrasted(method, train, stage, states) for stage in STAGES]
+    for stage, vectors in zip(STAGES, read, strict=True):
+        for m, x in method.contrast_vectors(stage, train.data, output).items():
+            torch.testing.assert_close(x.double(), vectors[m], rtol=1e-4, atol=1e-6)
+    joint = torch.cat([x for name, x in output.representations.items() if name != "fusion"], dim=1)
+    hidden = (joint @ method.fuse.weight.T + method.fuse.bias).clamp_min(0)
+    torch.testing.assert_close(output.prediction, (hidden @ method.predict.weight.T + method.predict.bias).squeeze(1))
+    assert "routing" in reached(method.losses(train.data, output).raw["task"], method)
+    switched_off = small(train, contrasted="fused_capsules", no_routing=True, **options)
+    plain = small(train, no_routing=True, **options)
+    assert torch.equal(switched_off(train.data).prediction, plain(train.data).prediction)
+
+
+def test_the_gradient_of_the_factors_can_join(train):
+    """The value stays; so do, without factors that move, the gradients."""
+    found = {}
+    plain = {"modulation": "none"}
+    for config in ({}, {"factor_gradient": True}, plain, {**plain, "factor_gradient": True}):
+        method, terms = terms_of(train, **config)
+        slopes = torch.autograd.grad(terms["cmc"] + terms["smc"], list(method.routing.parameters()))
+        found[str(config)] = [terms["cmc"].item() + terms["smc"].item(), slopes[0]]
+    (value, off), (same, on), (first, none), (again, still) = found.values()
+    assert (value, first) == pytest.approx((same, again), rel=1e-6)
+    assert not torch.allclose(off, on)
+    assert torch.equal(none, still)
+
+
+def test_dropout_of_attention(train):
+    """By default that of the layers; of its own it is in attention alone."""
+    for config, inside, outside in (
+        ({"dropout": 0.3}, 0.3, 0.3),
+        ({"dropout": 0.3, "dropout_attention": 0.3}, 0.3, 0.3),
+        ({"dropout": 0.3, "dropout_attention": 0.0}, 0.0, 0.3),
+    ):
+        method = small(train, **config)
+        for layer in (layer for encoder in (*method.specific.values(), method.shared) for layer in encoder.layers):
+            assert (layer.self_attn.dropout, layer.dropout.p, layer.dropout1.p) == (inside, outside, outside)
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"categories": "bins7"}, {"categories": "ranked"}, {"contrast_absent": True}], ids=str
+)
+def test_cmc_leaves_unlabelled_samples_out_and_smc_uses_them(train, config):
+    labelled = torch.arange(16) % 3 != 1
+    hidden = replace(train.data, labels=train.labels.masked_fill(~labelled, float("nan")), labelled=labelled)
+    method = small(train, **config)
+    terms = method.losses(hidden, method(hidden)).raw
+    known = train.data.select(labelled.nonzero().flatten())
+    assert terms["cmc"].item() == pytest.approx(method.losses(known, method(known)).raw["cmc"].item(), rel=1e-4)
+    assert terms["smc"].item() == pytest.approx(terms_of(train, **config)[1]["smc"].item(), rel=1e-6)
+    loss_sum(terms).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
+    nobody = replace(hidden, labelled=torch.zeros(16, dtype=torch.bool))
+    assert method.losses(nobody, method(nobody)).raw["cmc"].item() == 0
+
+
+def test_an_unlabelled_sample_has_itself_alone_as_positive_of_smc(train):
+    labelled = torch.arange(16) != 3
+    hidden = replace(train.data, labels=train.labels.masked_fill(~labelled, float("nan")), labelled=labelled)
+    method = small(train, positives="instance_or_category")
+    categories = train.task.categories(train.labels)
+    categories[3] = 7
+    expected = cross_modal_decoupled(
+        contrasted(method, train, "shared"), categories=categories, positives="instance_or_category"
+    )
+    assert method.losses(hidden, method(hidden)).raw["smc"].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_single_stage_gives_both_modules_the_same_states(train):
