@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,17 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from companion import names
 from companion.shared import RESULTS, ablation_effects, draw_results
-from mmsa_lib.data.batch import Batch
+from mmsa_lib.data.batch import Batch, Utterances
 from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.figures import palette
 from mmsa_lib.figures.panels import curves, forest, grid, mark_words
 from mmsa_lib.figures.registry import figure
 from mmsa_lib.losses.contrastive import category_pairs
-from mmsa_lib.methods.base import Method
+from mmsa_lib.methods.base import Method, evaluation_mode
 
 METHOD = "contrastive_mmcl"
 ROLES = {
@@ -105,6 +107,42 @@ def pair_cosines(z: Tensor, categories: Tensor) -> dict[str, float]:
         "hard_positive": float(hardest.mean()),
         "negative": float(similarity[negatives].mean()),
     }
+
+
+def separation(method: Method, data: Utterances, contrasted: bool = False) -> dict[str, float]:
+    """Cosine of two samples of the same category minus that of different ones, per modality of the specific stage.
+
+    Made for ``fit(..., observe=lambda method: separation(method, valid))``: the history then has it after each
+    validation.
+
+    Args:
+        method: a ``contrastive_mmcl``; evaluated without dropout and put back into its mode.
+        data: samples on the method's device; of each modality, the labelled ones that have it.
+        contrasted: of the vectors that CMC contrasts, in place of what the head reads.
+
+    Returns:
+        ``"separation/<modality>"`` to a difference between -2 and 2; 0 where all vectors coincide.
+
+    Raises:
+        DataError: there is no pair of the same, or none of different categories.
+    """
+    batch = data.data
+    with evaluation_mode(method):
+        output = method(batch)
+        if contrasted:
+            states = {f"states/{name}": x for name, x in method.encode(method.encode_text(batch)).items()}
+            output = replace(output, auxiliary=states)
+            vectors = method.contrast_vectors("specific", batch, output)
+        else:
+            found = output.representations
+            vectors = {m: found.get(f"{m}/specific", found.get(f"{m}/feature")) for m in method.modalities}
+    gaps = {}
+    for m, x in vectors.items():
+        here = batch.observed[m].any(dim=1)
+        here = here if batch.labelled is None else here & batch.labelled
+        cosines = pair_cosines(normalize(x[here], dim=-1), data.task.categories(batch.labels[here]))
+        gaps[f"separation/{m}"] = cosines["positive"] - cosines["negative"]
+    return gaps
 
 
 def retrieval(u: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> pd.DataFrame:

@@ -1,17 +1,21 @@
 """Gradient norms by hand; cosines of pairs, retrieval and principal components against plain loops."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from companion.contrastive import gradient_norms, pair_cosines, principal_components, retrieval
+from companion.contrastive import gradient_norms, pair_cosines, principal_components, retrieval, separation
+from mmsa_lib.data import load
 from mmsa_lib.data.batch import Batch
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import ConfigError, DataError
+from mmsa_lib.methods import create
 from mmsa_lib.methods.base import Method, MethodConfig, Output
+from mmsa_lib.training import represent
 
 
 class TwoStages(Method):
@@ -161,3 +165,35 @@ def test_principal_components_of_one_point_and_of_too_few_columns():
     assert math.isfinite(coordinates.sum())
     with pytest.raises(ConfigError, match="2 principal components"):
         principal_components(np.ones((6, 1)))
+
+
+@pytest.mark.parametrize(
+    ("config", "contrasted"),
+    [({}, False), ({}, True), ({"contrasted": "fused_capsules"}, True), ({"single_stage": True}, False)],
+    ids=str,
+)
+def test_separation_pair_by_pair(config, contrasted):
+    """Over samples that have the modality and a label; the method stays in its mode."""
+    torch.manual_seed(0)
+    data = load("synthetic", samples=[12, 4, 4], dims=[10, 9, 8], length=5)["train"]
+    labelled = torch.arange(12) != 2
+    hidden = replace(data, data=replace(data.data, labelled=labelled))
+    method = create("contrastive_mmcl", data.dims, data.task, width=8, heads=2, **config).train()
+    found = separation(method, hidden, contrasted)
+    assert method.training
+    method.eval()
+    shown = represent(method, data)
+    for m in data.modalities:
+        x = shown.get(f"{m}/specific", shown.get(f"{m}/feature"))
+        if contrasted and not config:
+            states = method.encode(data.data)[f"{m}/specific"]
+            x = method.routing["specific"](states, data.data.valid[m]).flatten(1).detach()
+        rows = [i for i in range(12) if labelled[i] and data.data.observed[m][i].any()]
+        sums = {True: [], False: []}
+        for i in rows:
+            for j in rows:
+                if i != j:
+                    cosine = float(x[i] @ x[j] / x[i].norm() / x[j].norm())
+                    sums[bool(data.labels[i].sign() == data.labels[j].sign())].append(cosine)
+        expected = np.mean(sums[True]) - np.mean(sums[False])
+        assert found[f"separation/{m}"] == pytest.approx(expected, abs=1e-4)
