@@ -9,9 +9,12 @@ from written_runs import SEEDS, result_frame, result_rows, write_run
 from mmsa_lib.cli import main
 from mmsa_lib.errors import DataError
 from mmsa_lib.experiments import files
+from mmsa_lib.experiments.fingerprint import code_fingerprint, import_closure
 from mmsa_lib.experiments.results import collect, collect_terms, curate, named, read_results
+from mmsa_lib.experiments.runs import run
 from mmsa_lib.experiments.summaries import compare, summarise
 from mmsa_lib.experiments.tables import results_table
+from mmsa_lib.methods import METHODS
 
 
 def coded(method, values, method_code="", core_code="", **options):
@@ -104,9 +107,9 @@ def folder(tmp_path):
     folder = tmp_path / "runs"
     for seed in SEEDS:
         for switch, (gone, _) in {"": ((), ""), **SWITCHES}.items():
-            run = folder / write_run(folder, "hrlf", seed, 1.0, config={switch: True} if switch else {})
-            files.write_table(run / files.TERMS, terms_without(*gone))
-            files.write_json(run / files.ENVIRONMENT, {"code_fingerprint": "h" * 64, "core_code": "k" * 64})
+            target = folder / write_run(folder, "hrlf", seed, 1.0, config={switch: True} if switch else {})
+            files.write_table(target / files.TERMS, terms_without(*gone))
+            files.write_json(target / files.ENVIRONMENT, {"code_fingerprint": "h" * 64, "core_code": "k" * 64})
     return folder
 
 
@@ -150,3 +153,15 @@ def test_a_label_names_one_configuration_on_each_data_set():
     rows = [("a", {"x": 1}, "toy"), ("a", {"x": 2}, "other"), ("b", {"x": 1}, "toy"), ("b", {"x": 2}, "toy")]
     parts = [result_rows(m, [0.5], changes=changes, dataset=data, label="tuned") for m, changes, data in rows]
     assert named(result_frame(*parts))["name"].tolist() == ["tuned", "tuned", "x=1", "x=2"]
+
+
+def test_a_run_records_the_code_that_all_methods_share(small_config, tmp_path):
+    shared = set(import_closure(["mmsa_lib.experiments.runs"]))
+    assert {"mmsa_lib.training.fit", "mmsa_lib.methods.base", "mmsa_lib.evaluation.metrics"} <= shared
+    assert not shared & {method.__module__ for method in METHODS.values()}
+    for method in ("text_only", "early_fusion"):
+        run(small_config(method=method), tmp_path, progress="none")
+    rows = collect(tmp_path).query("run_id != ''")
+    assert set(rows["core_code"]) == {code_fingerprint(["mmsa_lib.experiments.runs"])[:12]}
+    assert rows.groupby("method")["method_code"].nunique().tolist() == [1, 1]
+    assert len(compare(tmp_path, "text_only", ["mae"])) == 1
