@@ -83,7 +83,7 @@ train early_fusion --missing stochastc -> unknown missing recipe 'stochastc'; di
 train early_fusion --protocols frames subset -> unknown protocol 'subset'; did you mean subsets
 train early_fusion --metrics -> expected at least one argument
 train early_fusion --metrics '' -> is empty
-train early_fusion --metrics mea -> unknown metric 'mea'; did you mean mae?
+train early_fusion --metrics mea -> unknown metric 'mea'; did you mean mae
 train early_fusion --metrics mae --set task=emotions -> unknown metric 'mae'
 train constant --oracle -> not trained
 train constant --set a=1 -> no settings

@@ -9,7 +9,7 @@ import torch
 from mmsa_lib.data.task import classes, emotions, regression
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
 from mmsa_lib.evaluation.bootstrap import interval_over_runs, score_resamples
-from mmsa_lib.evaluation.metrics import task_metrics
+from mmsa_lib.evaluation.metrics import noise_free_metrics, task_metrics
 
 TASKS = [
     regression(),
@@ -78,6 +78,22 @@ def test_every_metric_agrees_with_a_loop(task):
         assert found.estimate == pytest.approx(np.mean(plain))
         paired = interval_over_runs(own, key, theirs, seed=3)
         assert paired.draws == pytest.approx(slow(task, key, predictions, labels, videos, 3, other), nan_ok=True), key
+
+
+def test_noise_free_metrics_are_those_against_the_planted_sentiment():
+    labels, videos, predictions = items(regression())
+    planted = labels + np.random.default_rng(4).normal(0, 0.3, len(labels))
+    options = {"groups": videos, "resamples": RESAMPLES, "seed": 3}
+    found = score_resamples(predictions, labels, metrics=["mae_clean", "corr_clean"], clean=planted, **options)
+    wanted = score_resamples(predictions, planted, metrics=["mae", "corr"], **options)
+    for key in ("mae", "corr"):
+        own, other = interval_over_runs(found, f"{key}_clean"), interval_over_runs(wanted, key)
+        assert own.draws == pytest.approx(other.draws)
+        assert own.estimate == pytest.approx(other.estimate)
+        plain = [noise_free_metrics(regression(), predictions[s], planted)[f"{key}_clean"] for s in SEEDS]
+        assert own.estimate == pytest.approx(np.mean(plain))
+    with pytest.raises(UnknownNameError, match="mae_clean"):
+        score_resamples(predictions, labels, metrics=["mae_clean"], **options)
 
 
 def over_items(guess, labels, groups, key, resamples=40, *, seed=0, task=None):

@@ -12,7 +12,7 @@ import torch
 
 from mmsa_lib.data.missing import MASK_SEED, mask_path
 from mmsa_lib.errors import ConfigError
-from mmsa_lib.evaluation.metrics import prediction_spread, task_metrics
+from mmsa_lib.evaluation.metrics import noise_free_metrics, prediction_spread, task_metrics
 from mmsa_lib.evaluation.protocols import cells
 from mmsa_lib.experiments import runs
 from mmsa_lib.experiments.config import RunConfig
@@ -46,6 +46,8 @@ def test_every_cell_has_metrics_predictions_and_spread(incomplete):
     for (protocol, level, split), rows in incomplete.metrics.groupby(["protocol", "level", "split"]):
         stored = incomplete.predictions(split, protocol, level)
         expected = task_metrics(task, stored.predictions, stored.labels)
+        if split == "test":
+            expected |= noise_free_metrics(task, stored.predictions, stored.clean)
         assert rows.set_index("metric")["value"].to_dict() == pytest.approx(expected, nan_ok=True)
         expected = prediction_spread(torch.from_numpy(stored.predictions), task)
         assert spread.loc[(protocol, level, split)].to_dict() == pytest.approx(expected)
