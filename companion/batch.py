@@ -110,8 +110,9 @@ def run_all(
     refuse_unbuilt([point for file in files for point in read_points(file)])
     lacking = []
     for file in files:
-        say(str(part(file, runs)))  # read now: the presets may be new
-        result = sweep(file, runs=part(file, runs).runs, workers=workers)
+        standing = part(file, runs)  # read now: the presets may be new
+        say(str(standing))
+        result = sweep(file, runs=standing.runs, workers=workers)
         say(result.summary())
         tunes = _word(file) == "tune"
         if any(point.state.state != FINISHED for point in result.points if not (tunes and point.state.state == FAILED)):
