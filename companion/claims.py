@@ -48,9 +48,9 @@ compares them. Claims are told in our words; where they stand is in the last col
 
 *Supported*: the comparison shows a difference in the claimed direction (Holm's correction; where there is an interval
 over test items too, it leaves out 0), and it is at least the smallest that counts. *Not supported*: anything else, and
-why. *Not exercised*: the term was less than 1 % of the loss, so nothing was tested. Effects are the first side minus
-the second, with 95 % intervals over seeds, or over seeds and test items (marked †). Which differences a design can show
-is in [power](./power.md).
+why. *Not exercised*: the term pulled on the encoders less than 1 % as hard as the task, so nothing was tested. Effects
+are the first side minus the second, with 95 % intervals over seeds, or over seeds and test items (marked †). Which
+differences a design can show is in [power](./power.md).
 """
 
 
@@ -231,7 +231,7 @@ def _outcome(row: Mapping[str, Any], found: Mapping[str, Any] | None) -> dict[st
     sign, smallest = DIRECTIONS[row["direction"]][1], row["smallest"]
     as_claimed = sign * found["difference"] > 0
     if found["verdict"] == NOT_EXERCISED:
-        return {**numbers, "verdict": NOT_EXERCISED, "detail": "the term was less than 1 % of the loss"}
+        return {**numbers, "verdict": NOT_EXERCISED, "detail": "the term hardly pulled on the encoders"}
     if found["verdict"] in (BETTER, WORSE):
         if as_claimed and abs(found["difference"]) >= smallest:
             return {**numbers, "verdict": SUPPORTED, "detail": ""}
