@@ -1,4 +1,4 @@
-"""Every page that code, notebooks and pages cite is in the repository, and so is every file that a page links to."""
+"""Pages that are cited or linked to are in the repository, and so are the terms of the glossary."""
 
 import json
 import re
@@ -43,3 +43,24 @@ def test_cited_pages_exist(name):
 @pytest.mark.parametrize("name", CITING)
 def test_no_document_is_cited_that_a_reader_lacks(name):
     assert not re.findall(r"(?<!kernel )\bspecification\b", text_of(name))
+
+
+def anchor(term):
+    """The anchor that GitHub and Sphinx give a heading."""
+    return re.sub(r"[^\w -]", "", term.lower()).replace(" ", "-")
+
+
+TERMS = [anchor(term) for term in re.findall(r"^## (.+)$", text_of("docs/glossary.md"), flags=re.M)]
+
+
+def test_the_glossary_is_in_order():
+    assert len(set(TERMS)) == len(TERMS)
+    plain = [term.replace("-", " ") for term in TERMS]
+    assert plain == sorted(plain)
+
+
+@pytest.mark.parametrize("name", [name for name in TRACKED if name.endswith((".md", ".ipynb"))])
+def test_links_to_terms_arrive(name):
+    here = r"\(#([^)\s]+)\)" if name == "docs/glossary.md" else "(?!)"
+    linked = re.findall(rf"glossary\.md#([^)\s\"'>]+)|{here}", text_of(name))
+    assert not {there or own for there, own in linked} - set(TERMS)
