@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -26,7 +26,10 @@ from mmsa_lib.experiments import files
 from mmsa_lib.experiments.summaries import NOT_EXERCISED, compare
 from mmsa_lib.experiments.sweep_file import choices, read_sweep
 from mmsa_lib.methods import METHODS
-from mmsa_lib.paths import project_root
+from mmsa_lib.paths import project_root, tables_folder
+
+if TYPE_CHECKING:
+    from IPython.display import Markdown
 
 PAGE = Path("docs/claims.md")
 COLUMNS = ("id", "method", "claim", "source", "tested", "data", "results", "where", "metric", "protocol", "label",
@@ -116,6 +119,24 @@ def page(results: Path) -> str:
 def readme_table(results: Path) -> str:
     """The ledger in short, for README.md."""
     return claims_table(ledger(read_claims(results.parent / "claims.csv"), results))
+
+
+def told(method: str) -> Markdown:
+    """The claims of one paper, as a notebook shows them.
+
+    Args:
+        method: the method's id.
+
+    Raises:
+        DataError: as :func:`read_claims` and :func:`ledger`.
+        ConfigError: the library is not in a checkout, and ``MMSA_LIB_TABLES`` is not set.
+    """
+    from IPython.display import Markdown
+
+    folder = tables_folder("results")
+    claims = read_claims(folder.parent / "claims.csv")
+    rows = ledger(claims, folder)  # of all papers: what is compared together stays together
+    return Markdown(claims_table(rows[rows["method"] == method], whole=True))
 
 
 def claims_table(rows: pd.DataFrame, whole: bool = False) -> str:

@@ -162,3 +162,11 @@ def test_the_committed_ledger_covers_each_paper_and_can_be_read_in_short():
     lines = claims.readme_table(ROOT / "data" / "results").splitlines()
     assert len(lines) == len(table) + 2
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_a_notebook_shows_the_claims_of_its_paper(monkeypatch):
+    monkeypatch.delenv("MMSA_LIB_TABLES", raising=False)
+    table = claims.read_claims(ROOT / "data" / "claims.csv")
+    shown = claims.told("hrlf").data
+    assert shown.count("\n") == 1 + (table["method"] == "hrlf").sum()
+    assert all(line in (ROOT / claims.PAGE).read_text() for line in shown.splitlines())
