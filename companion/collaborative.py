@@ -549,17 +549,25 @@ def write(runs: Path, target: Path) -> list[str]:
     """Write every table that ``runs`` has the folders for to ``target``; their names."""
     collaborative, readings = (runs / name for name in FOLDERS)
     written = named_tables(collaborative, target) if collaborative.is_dir() else []
-    if readings.is_dir() and len(found := reading_critics(readings)):
+    if readings.is_dir() and len(found := reading_critics(readings, runs / "ablations")):
         write_table(target / "collaborative_readings.csv", found, DIGITS)
         written.append("readings")
     return written
 
 
-def reading_critics(folder: Path) -> pd.DataFrame:
-    """:func:`critic` of each run of the method in ``folder`` that has a critic with a joint value."""
-    found = collect(folder)
-    found = found[found["method"] == METHOD].drop_duplicates("run_id")
-    made = [find_run(run_id, folder) for run_id in found["run_id"]]
+def reading_critics(readings: Path, ablations: Path) -> pd.DataFrame:
+    """:func:`critic` of each run of the method that has a joint value: of ``readings``, and of ``full`` in ablations.
+
+    Args:
+        readings: folder of runs.
+        ablations: another, which need not be there.
+    """
+    made = []
+    for folder, label in ((readings, ""), (ablations, "full")):
+        if folder.is_dir():
+            found = collect(folder)
+            found = found[(found["method"] == METHOD) & (found["label"].eq(label) | (label == ""))]
+            made += [find_run(run_id, folder) for run_id in found["run_id"].unique()]
     parts = [
         of_run(critic(run), run)
         for run in made

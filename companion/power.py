@@ -127,7 +127,7 @@ def recommendation(spread: pd.DataFrame) -> str:
 **Ten seeds (1111 to 1120) and at most four primary ablations of a method**, named before they are run: block
 `primary` of `notebooks/sweeps/ablations_*.yaml`. For the median spread of the four methods this shows differences
 of {shown} in mean absolute error, where five seeds and seventeen switches show {before}.
-All other switches are exploratory (block `exploratory`, five seeds): they say where to look, not what
+All other switches are exploratory (block `exploratory`, few seeds): they say where to look, not what
 is so. "No difference shown" means that a difference of the size above would probably have been found, and nothing
 about smaller ones.
 """

@@ -1,6 +1,7 @@
 """Notebook 03's tables from real runs of a few samples, and what an oracle would claim, by hand."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from mmsa_lib.experiments.config import RunConfig
 from mmsa_lib.experiments.results import collect, read_results
 from mmsa_lib.experiments.runs import find_run, run
 
+COMMON = {"data": {"samples": (48, 24, 32), "dims": (12, 8, 8), "length": 6}, "settings": {"device": "cpu"}}
 OWN = {"width": 8, "heads": 2, "feedforward": 8, "max_epochs": 2, "batch_size": 16}
 REFERENCE = '{"decoupling": "reference"}'
 
@@ -22,14 +24,13 @@ REFERENCE = '{"decoupling": "reference"}'
 def runs(tmp_path_factory):
     """Runs of both variants and of a switch on small synthetic data, and of a baseline."""
     folder = tmp_path_factory.mktemp("runs")
-    common = {"data": {"samples": (48, 24, 32), "dims": (12, 8, 8), "length": 6}, "settings": {"device": "cpu"}}
     for name, config in (
         ("synthetic", {}), ("synthetic", {"decoupling": "reference"}), ("synthetic", {"no_rl": True}),
         ("ablations", {"no_policy": True}),
     ):  # fmt: skip
-        made = RunConfig(method="collaborative_mmcl", config={**OWN, **config}, oracle=True, label=name, **common)
+        made = RunConfig(method="collaborative_mmcl", config={**OWN, **config}, oracle=True, label=name, **COMMON)
         run(made, folder / "collaborative" / name, progress="none")
-    text = RunConfig(method="text_only", config={"max_epochs": 1, "batch_size": 16}, **common)
+    text = RunConfig(method="text_only", config={"max_epochs": 1, "batch_size": 16}, **COMMON)
     run(text, folder / "others", progress="none")
     return folder
 
@@ -84,11 +85,15 @@ def test_tables_hold_what_the_trained_runs_do(runs, target, monkeypatch, capsys)
         shelf.utterance(found[0])
 
 
-def test_critics_of_readings_have_a_table_of_their_own(runs, tmp_path):
-    (tmp_path / "readings").symlink_to(runs / "collaborative" / "synthetic")
+def test_critics_of_readings_and_of_the_whole_method_have_a_table_of_their_own(runs, tmp_path):
+    shutil.copytree(runs / "collaborative" / "synthetic", tmp_path / "readings")
+    for label in ("full", "fusion_cat"):  # the default critic is that of the ablations; other switches are left out
+        made = RunConfig(method="collaborative_mmcl", config=OWN, label=label, **COMMON)
+        run(made, tmp_path / "ablations", progress="none")
     assert shelf.write(tmp_path, tmp_path) == ["readings"]
     found = pd.read_csv(tmp_path / "collaborative_readings.csv")
-    assert found.groupby(["label", "split"]).size().to_dict() == {("synthetic", "test"): 2, ("synthetic", "valid"): 2}
+    assert found[found["split"] == "test"]["label"].tolist() == ["synthetic", "synthetic", "full"]
+    assert found["split"].value_counts().to_dict() == {"test": 3, "valid": 3}
     assert not found["changes"].str.contains("no_rl").any()
 
 
