@@ -22,7 +22,7 @@ from mmsa_lib.files import write_text
 METRIC = "mae"
 VALIDATION = {"split": "valid", "protocol": "complete", "metric": METRIC}
 
-SAME_VALUES = {"synthetic_private": "synthetic_redundant", "synthetic_synergy": "synthetic_redundant"}
+SAME_VALUES = dict.fromkeys(("synthetic", "synthetic_private", "synthetic_synergy"), "synthetic_redundant")
 """Data sets on which nothing is tuned, and whose values they take: the other profiles of the synthetic family."""
 
 HEAD = """\
