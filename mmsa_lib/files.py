@@ -90,24 +90,11 @@ def write_text(target: Path | str, text: str) -> None:
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML 1.2 file as plain values; dates and ``=`` are text, ``<<`` takes over another mapping.
-
-    What aliases repeat is counted before anything is built, so that a small file cannot fill the memory.
+    """The content of a YAML file, as :func:`parse_yaml` reads it.
 
     Raises:
-        ConfigError: no such file, not YAML, a key twice or that is no text, a tag that is no plain value, or too large;
-            names file and line.
+        ConfigError: no such file, too large, no text, or not YAML; names file and line.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-    from ruamel.yaml.resolver import VersionedResolver
-
-    class PlainResolver(VersionedResolver):
-        @property
-        def versioned_resolver(self) -> dict:
-            every = super().versioned_resolver.items()
-            return {first: [found for found in resolvers if found[0] in _PLAIN] for first, resolvers in every}
-
     try:
         size = path.stat().st_size
         text = path.read_text(encoding="utf-8-sig") if size <= MOST_BYTES else ""
@@ -119,6 +106,32 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path} can't be read as text: {error}") from None
     if size > MOST_BYTES:
         raise ConfigError(f"{path} has more than {MOST_BYTES:,} bytes; is it the right file?")
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """YAML 1.2 as plain values; dates and ``=`` are text, ``<<`` takes over another mapping.
+
+    What aliases repeat is counted before anything is built, so that a short text cannot fill the memory.
+
+    Args:
+        text: the YAML.
+        name: what error messages call it.
+
+    Raises:
+        ConfigError: not YAML, a key twice or that is no text, a tag that is no plain value, or too large; names the
+            line.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.resolver import VersionedResolver
+
+    class PlainResolver(VersionedResolver):
+        @property
+        def versioned_resolver(self) -> dict:
+            every = super().versioned_resolver.items()
+            return {first: [found for found in resolvers if found[0] in _PLAIN] for first, resolvers in every}
+
     yaml = YAML(typ="safe", pure=True)
     yaml.Resolver = PlainResolver
     try:
@@ -128,14 +141,14 @@ def read_yaml(path: Path) -> Any:
         _count_values(node, {}, 0)
         return yaml.constructor.construct_document(node)
     except RecursionError:
-        raise ConfigError(f"{path} is nested too deeply; no more than {MOST_DEPTH} levels are read") from None
+        raise ConfigError(f"{name} is nested too deeply; no more than {MOST_DEPTH} levels are read") from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"{path}, line {mark.line + 1}" if mark else str(path)
+        place = f"{name}, line {mark.line + 1}" if mark else name
         reason = getattr(error, "problem", None) or getattr(error, "reason", None) or error
         raise ConfigError(f"{place}: {' '.join(str(reason).split())}") from None
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())[:200]}") from None
+        raise ConfigError(f"{name}: {' '.join(str(error).split())[:200]}") from None
 
 
 def _count_values(node: Any, known: dict[int, int], depth: int) -> int:

@@ -31,7 +31,14 @@ from mmsa_lib.experiments.kernels import (
     private_folder,
     remove_leftovers,
 )
-from mmsa_lib.experiments.parameters import PARAMETERS_TAG, merge, parameters_model, read_notebook, typed_parameters
+from mmsa_lib.experiments.parameters import (
+    LESSON_TAG,
+    PARAMETERS_TAG,
+    merge,
+    parameters_model,
+    read_notebook,
+    typed_parameters,
+)
 from mmsa_lib.files import write_text
 from mmsa_lib.paths import project_root, runs_folder
 
@@ -108,6 +115,7 @@ def execute(
     timeout: float = 3600,
     environment: Mapping[str, str] | None = None,
     launcher: Launcher | None = None,
+    lessons: bool = True,
 ) -> ExecutedNotebook:
     """Run ``notebook`` from its first cell to its last in a fresh kernel.
 
@@ -119,6 +127,7 @@ def execute(
         timeout: seconds for the whole notebook.
         environment: variables to set for the kernel, beside those of this process.
         launcher: starts the run, by default in a new process that imports everything itself.
+        lessons: also run the cells tagged ``lesson``; without them, they are no part of the executed copy either.
 
     Returns:
         The outcome; a failing notebook is reported there, not raised.
@@ -137,8 +146,15 @@ def execute(
     changed = {name: value for name, value in values.items() if value != defaults[name]}
     started = time.monotonic()
     with private_folder() as folder, ExitStack() as own:
+        program = notebook.resolve()
+        if not lessons:
+            import nbformat
+
+            source.cells = [cell for cell in source.cells if LESSON_TAG not in cell.metadata.get("tags", [])]
+            program = folder / notebook.name
+            write_text(program, nbformat.writes(source))
         run = (launcher or own.enter_context(Launcher())).run_worker
-        events, end = run(notebook.resolve(), changed, folder, timeout, environment or {})
+        events, end = run(program, changed, folder, timeout, environment or {})
         seconds = time.monotonic() - started
         failure = _judge(events, end, source, injected=bool(changed))
         copy, machine_paths = _keep_copy(folder, output, failure)
@@ -146,7 +162,7 @@ def execute(
 
 
 def notebook_paths(names: Sequence[str] = (), folder: Path | None = None) -> list[Path]:
-    """The numbered notebooks of ``folder`` in order, or those named, each once.
+    """The notebooks of ``folder`` in order, or those named, each once.
 
     A name is one of the folder's (``01_data``, ``01`` or ``01_data.ipynb``), or the path of any notebook.
 
@@ -163,7 +179,7 @@ def notebook_paths(names: Sequence[str] = (), folder: Path | None = None) -> lis
         root = project_root()
         if folder is None and root is None:
             raise ConfigError("no notebooks here; run from a checkout of the project, or give the path of a notebook")
-        found = {path.stem: path for path in sorted((folder or root / "notebooks").glob("[0-9]*.ipynb"))}
+        found = {path.stem: path for path in sorted((folder or root / "notebooks").glob("*.ipynb"))}
     chosen = [] if names else list(found.values())
     for name in names:
         stem = name.removesuffix(".ipynb")

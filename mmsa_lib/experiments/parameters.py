@@ -2,7 +2,8 @@
 
 Papermill only warns of a parameter that it does not know and then runs with the default, it turns ``3e-4`` from YAML
 into text, and it overlooks annotations such as ``int | None``. So the cell is read here with :mod:`ast`, nothing in it
-is run, and every value is checked before a kernel starts.
+is run, and every value is checked before a kernel starts. Where papermill alone has started one, the notebook's first
+cell checks them by :func:`open_page`.
 """
 
 from __future__ import annotations
@@ -11,19 +12,24 @@ import ast
 import builtins
 import json
 from collections.abc import Collection, Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Optional, Union
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, Optional, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from mmsa_lib.errors import ConfigError, unknown_name
 from mmsa_lib.experiments.fingerprint import parse
+from mmsa_lib.files import parse_yaml
 from mmsa_lib.methods.evidence import numbers_only
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 PARAMETERS_TAG = "parameters"
+LESSON_TAG = "lesson"
+"""Of cells that teach and that nothing else needs: a sweep leaves them out."""
 PROFILES = ("smoke", "cpu", "full")
 MOST_DOTS = 20
 
@@ -78,8 +84,7 @@ def parameters_model(notebook: NotebookNode, name: str = "notebook") -> type[Bas
         if field in fields:
             raise ConfigError(f"{name}: parameter {field!r} is defined twice; keep one line")
         fields[field] = (annotation, default)
-    config = ConfigDict(extra="forbid", validate_default=True, protected_namespaces=())
-    model = create_model("Parameters", __config__=config, **fields)
+    model = _model(fields)
     try:
         model()
     except ValidationError as error:
@@ -90,8 +95,8 @@ def parameters_model(notebook: NotebookNode, name: str = "notebook") -> type[Bas
 def typed_parameters(model: type[BaseModel], given: Mapping[str, Any], name: str = "notebook") -> dict[str, Any]:
     """All parameters of a run: the values ``given``, typed as the notebook says, and defaults for the others.
 
-    Text is read as the annotated type where it spells one (``"7"`` as ``int``), since command lines and YAML deliver
-    text; anything else of another type is an error.
+    Text is read as the annotated type where it spells one (``"7"`` as ``int``, ``"{a: 1}"``, as YAML, as ``dict``),
+    since command lines and YAML deliver text; anything else of another type is an error.
 
     Args:
         model: from :func:`parameters_model`.
@@ -108,6 +113,12 @@ def typed_parameters(model: type[BaseModel], given: Mapping[str, Any], name: str
     for key in given:
         if key not in model.model_fields:
             raise unknown_name(f"parameter of {name}", key, model.model_fields)
+    given = {
+        key: parse_yaml(value, f"{name}: parameter {key!r}")
+        if isinstance(value, str) and _is_structure(model.model_fields[key].annotation)
+        else value
+        for key, value in given.items()
+    }
     try:
         values = model(**given).model_dump()
     except ValidationError as error:
@@ -125,6 +136,29 @@ def typed_parameters(model: type[BaseModel], given: Mapping[str, Any], name: str
     if isinstance(seed, int) and not 0 <= seed < 2**32:
         raise ConfigError(f"{name}: parameter 'seed' cannot be {_shown(seed)}: a seed is 0 to {2**32 - 1}")
     return values
+
+
+def open_page(page: dict[str, Any], *modules: str) -> None:
+    """Begin a notebook: give its parameters the types of their annotations, and see that it finds what it imports.
+
+    Plain papermill hands a mapping of its command line (``-p config '{"max_epochs": 1}'``) and numbers such as ``3e-4``
+    over as text, and checks nothing. This stands right after the ``parameters`` cell.
+
+    Args:
+        page: ``globals()`` of the notebook; what is annotated there are its parameters.
+        modules: modules of the checkout, ``companion``, that the notebook imports and no wheel brings.
+
+    Raises:
+        ConfigError: such a module is missing, or a parameter has another type.
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise ConfigError(
+                f"this page needs the folder {module}/ of a checkout of the project, which the installed library does "
+                f"not bring; in a checkout run `pip install -e .[lab]`, or set PYTHONPATH to the checkout"
+            )
+    model = _model({name: (kind, ...) for name, kind in page.get("__annotations__", {}).items()})
+    page.update(typed_parameters(model, {name: page[name] for name in model.model_fields}, "this page"))
 
 
 def merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,6 +204,18 @@ def check_data(data: Mapping[str, Any], *, needs: Collection[str] = (), sample: 
         raise ConfigError(f"this page is about {' and '.join(needs)}; the data set has {' and '.join(has)} only")
     if not 0 <= sample < count:
         raise ConfigError(f"sample={sample} is not there; the training split has {count} samples, 0 to {count - 1}")
+
+
+def _model(fields: dict[str, Any]) -> type[BaseModel]:
+    """A model of parameters; ``fields`` holds type and default of each, or ``...`` where it must be given."""
+    config = ConfigDict(extra="forbid", validate_default=True, protected_namespaces=())
+    return create_model("Parameters", __config__=config, **fields)
+
+
+def _is_structure(annotation: Any) -> bool:
+    """Whether an annotation wants a list or a mapping, and would not take text."""
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return str not in kinds and any((get_origin(kind) or kind) in (list, dict) for kind in kinds)
 
 
 def _read_line(statement: ast.stmt, name: str) -> tuple[str, Any, Any]:

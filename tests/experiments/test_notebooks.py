@@ -63,6 +63,20 @@ def test_parallel_runs_are_typed_separate_and_byte_identical(tmp_path):
     assert not (tmp_path / "mark").exists()
 
 
+def test_lessons_are_left_out_where_nobody_reads_them(tmp_path):
+    path = write(tmp_path / "a.ipynb", "a = 1", "a = 2", "print(a)")
+    book = nbformat.read(path, as_version=4)
+    lesson = next(cell for cell in book.cells if cell.source == "a = 2")
+    lesson.metadata["tags"] = ["lesson"]
+    nbformat.write(book, path)
+    for lessons, answer, cells in ((True, "2", 5), (False, "1", 4)):
+        result = execute(path, {"seed": 1}, tmp_path / "out.ipynb", lessons=lessons)
+        assert result.ok, result.failure
+        assert printed(result.output)[-1] == answer
+        assert len(printed(result.output)) == cells  # parameters, what is injected, and these
+    assert lesson in nbformat.read(path, as_version=4).cells
+
+
 def test_an_exception_is_reported_with_its_cell_and_leaves_no_output(tmp_path):
     path = write(tmp_path / "a.ipynb", "x = 1", "def f():\n    raise ValueError('no\\nluck')\nf()", "print('after')")
     (tmp_path / "out.ipynb").write_text("an older good copy")
