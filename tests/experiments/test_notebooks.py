@@ -69,11 +69,11 @@ def test_lessons_are_left_out_where_nobody_reads_them(tmp_path):
     lesson = next(cell for cell in book.cells if cell.source == "a = 2")
     lesson.metadata["tags"] = ["lesson"]
     nbformat.write(book, path)
-    for lessons, answer, cells in ((True, "2", 5), (False, "1", 4)):
+    for lessons, answer, cells in ((True, "2", 6), (False, "1", 5)):
         result = execute(path, {"seed": 1}, tmp_path / "out.ipynb", lessons=lessons)
         assert result.ok, result.failure
         assert printed(result.output)[-1] == answer
-        assert len(printed(result.output)) == cells  # parameters, what is injected, and these
+        assert len(printed(result.output)) == cells  # title, parameters, what is injected, and these
     assert lesson in nbformat.read(path, as_version=4).cells
 
 
