@@ -323,8 +323,9 @@ def clean(
     """Bring ``notebook`` to its normal form, in place, so that two runs of one notebook give the same bytes.
 
     Cells keep their ids and tags and lose other metadata; papermill's error banners, widget views and (unless
-    ``keep_stderr``) standard error go; PNG pictures are stored with 256 colours, in about a third of the space;
-    execution counts become 1, 2, ... in the order of the cells; the kernel is called ``python3``.
+    ``keep_stderr``) standard error go; PNG pictures keep their alternative text and are stored with 256 colours, in
+    about a third of the space; execution counts become 1, 2, ... in the order of the cells; the kernel is called
+    ``python3``.
 
     Args:
         notebook: an nbformat 4 notebook.
@@ -356,7 +357,8 @@ def clean(
         ]
         for output in outputs:
             if "metadata" in output:
-                output.metadata = from_dict({})
+                alt = output.metadata.get("image/png", {}).get("alt")
+                output.metadata = from_dict({"image/png": {"alt": alt}} if alt else {})
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = _small_png(output.data["image/png"])
         cell.outputs = [from_dict(_replace(output, pairs)) for output in outputs]

@@ -196,7 +196,10 @@ def test_cleaning_removes_what_changes_between_runs():
         nbformat.v4.new_output("stream", name="stderr", text="100%|###|"),
         nbformat.v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "bar"}),
         nbformat.v4.new_output(
-            "execute_result", {"text/plain": "/home/me/x", "image/png": "ab/home/me=="}, execution_count=7
+            "execute_result",
+            {"text/plain": "/home/me/x", "image/png": "ab/home/me=="},
+            execution_count=7,
+            metadata={"image/png": {"alt": "A curve", "width": 3}, "papermill": {}},
         ),
     ]
     marker = nbformat.v4.new_markdown_cell("An exception", metadata={"tags": ["papermill-error-cell-tag"]})
@@ -212,7 +215,7 @@ def test_cleaning_removes_what_changes_between_runs():
             {
                 "data": {"image/png": "ab/home/me==", "text/plain": "~/x"},
                 "execution_count": 1,
-                "metadata": {},
+                "metadata": {"image/png": {"alt": "A curve"}},
                 "output_type": "execute_result",
             }
         ],

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from mmsa_lib.figures import palette
+from mmsa_lib.figures import diagrams, palette
 from mmsa_lib.figures.panels import (
     curves,
     dots,
@@ -17,6 +17,7 @@ from mmsa_lib.figures.panels import (
     predicted_against_true,
     scatter_maps,
 )
+from mmsa_lib.figures.style import alternative_text
 
 MARKS = {"a": {"color": palette.BLUE, "label": "first"}, "b": {"color": palette.ORANGE, "offset": 0.2}}
 
@@ -190,3 +191,12 @@ def test_learning_curves_keep_training_and_validation_apart():
 def test_predicted_against_true_says_the_error():
     frame = pd.DataFrame({"label": [0.0, 1.0], "prediction": [0.5, 1.5]})
     assert "0.500, 2 samples" in predicted_against_true(frame, (-3, 3)).axes[0].get_title()
+
+
+def test_a_picture_is_told_in_its_own_words():
+    frame = pd.DataFrame({"panel": ["one", "two"], "line": ["a", "a"], "x": [0, 1], "value": [2.0, 3.0]})
+    figure = curves(frame, {"a": {"color": palette.BLUE, "label": "first"}}, "epoch", "error")
+    assert alternative_text(figure) == "Figure; panels: one, two; horizontal: epoch; vertical: error; legend: first"
+    figure.set_label("The error grows.")
+    assert alternative_text(figure) == "The error grows."
+    assert "teacher" in alternative_text(diagrams.draw(diagrams.hrlf()))
