@@ -61,7 +61,7 @@ def generated_labels(frame: pd.DataFrame, samples: pd.DataFrame) -> Figure:
     axes[1].set_ylabel("label")
     for axis in axes:
         axis.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
-    axes[-1].legend(loc="best", fontsize="x-small")
+    axes[-1].legend(loc="best")
     return figure
 
 
@@ -109,7 +109,7 @@ def noise_floor(measured: pd.DataFrame, formula: pd.DataFrame, signal: Mapping[s
     sizes = sorted(measured["batch_size"].unique())
     axis.set_xticks(sizes, [str(s) for s in sizes])
     axis.minorticks_off()
-    axis.legend(fontsize="small")
+    axis.legend()
     return figure
 
 

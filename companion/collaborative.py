@@ -631,8 +631,8 @@ def weight_matrices(frame: pd.DataFrame, words: Sequence[str]) -> Figure:
             matrix = rows.pivot_table(index="row", columns="column", values="value").to_numpy()
             image = axis.imshow(matrix, **scale)
             lowest, at_left = variant == variants[-1], column == 0
-            axis.set_xticks(range(len(words)), words if lowest else [], rotation=90, fontsize="x-small")
-            axis.set_yticks(range(len(words)), words if at_left else [], fontsize="x-small")
+            axis.set_xticks(range(len(words)), words if lowest else [], rotation=90)
+            axis.set_yticks(range(len(words)), words if at_left else [])
             if not lowest:
                 axis.set_xticks([])
             axis.tick_params(length=0)

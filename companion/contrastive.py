@@ -222,8 +222,8 @@ def pair_masks(panels: Mapping[str, np.ndarray], labels: Sequence[str], blocks: 
     colors, norm = ListedColormap([color for _, color in ROLES.values()]), BoundaryNorm(np.arange(6) - 0.5, len(ROLES))
     for place, (axis, (title, codes)) in enumerate(zip(axes, panels.items(), strict=True)):
         axis.imshow(codes, cmap=colors, norm=norm)
-        axis.set_xticks(range(count), labels, rotation=90, fontsize="x-small")
-        axis.set_yticks(range(count), labels, fontsize="x-small")
+        axis.set_xticks(range(count), labels, rotation=90)
+        axis.set_yticks(range(count), labels)
         axis.set_xticks(np.arange(count + 1) - 0.5, minor=True)
         axis.set_yticks(np.arange(count + 1) - 0.5, minor=True)
         axis.tick_params(which="both", length=0)
@@ -235,7 +235,7 @@ def pair_masks(panels: Mapping[str, np.ndarray], labels: Sequence[str], blocks: 
         axis.set(title=title, ylabel="" if place % columns else "anchor")
     used = sorted({int(code) for codes in panels.values() for code in np.unique(codes)})
     patches = [Patch(color=ROLES[code][1], label=ROLES[code][0]) for code in used]
-    figure.legend(handles=patches, loc="outside lower center", ncols=min(3, len(patches)), fontsize="small")
+    figure.legend(handles=patches, loc="outside lower center", ncols=min(3, len(patches)))
     return figure
 
 
@@ -289,7 +289,7 @@ def modulation_weights(weights: pd.DataFrame, price: pd.DataFrame) -> Figure:
         axis.set_xticks(sorted(rows["gamma"].unique()))
     rest[0].set_ylabel("cosine after training")
     for axis, place, across in ((left, "left", 3), (rest[0], "right", 1)):
-        figure.legend(*axis.get_legend_handles_labels(), loc=f"outside lower {place}", ncols=across, fontsize="small")
+        figure.legend(*axis.get_legend_handles_labels(), loc=f"outside lower {place}", ncols=across)
     return figure
 
 

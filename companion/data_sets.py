@@ -303,7 +303,7 @@ def label_histograms(frame: pd.DataFrame) -> Figure:
             label = f"{split} ({int(counts.sum()):,})"
             axis.stairs(100 * counts / counts.sum(), edges, color=palette.SPLIT[split], lw=1.4, label=label)
         axis.set(title=name, xlabel="sentiment label", ylim=(0, None))
-        axis.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.24), handlelength=1.2)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), handlelength=1.2)
     axes[0].set_ylabel("share of the split (%)")
     return figure
 
@@ -329,8 +329,8 @@ def length_distribution(frame: pd.DataFrame, longest: int = 60) -> Figure:
     axis.set(
         xlabel="words (steps) per sample", ylabel="samples up to this length (%)", ylim=(0, 101), xlim=(0, longest)
     )
-    axis.set_title("solid: train, dotted: valid, dashed: test", fontsize="small")
-    axis.legend(fontsize="x-small", loc="lower right")
+    axis.set_title("solid: train, dotted: valid, dashed: test")
+    axis.legend(loc="lower right")
     return figure
 
 
@@ -375,7 +375,7 @@ def utterance(
     axes[-1].set_xlabel("step (word)")
     if any((~mask).any() for mask in observed.values()):
         patch = Patch(facecolor="white", edgecolor=palette.GREY, hatch="///", label="missing")
-        axes[0].legend(handles=[patch], loc="lower right", bbox_to_anchor=(1, 1), fontsize="small")
+        axes[0].legend(handles=[patch], loc="lower right", bbox_to_anchor=(1, 1))
     if title:
         axes[0].set_title(title, loc="left", parse_math=False)  # identifiers of MMSA's files hold $_$
     return figure
@@ -393,7 +393,7 @@ def bayes_errors(frame: pd.DataFrame, metric: str, label: str) -> Figure:
     axis = figure.subplots()
     axis.barh(frame["modalities"], frame[metric], color=palette.SKY)
     for i, value in enumerate(frame[metric]):
-        axis.text(value, i, f" {value:.2f}", va="center", fontsize="small")
+        axis.text(value, i, f" {value:.2f}", va="center")
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     axis.set(xlabel=label, title="Best possible prediction from what is available")
@@ -413,7 +413,7 @@ def mosi_leak(leak: pd.DataFrame) -> Figure:
         for place, value in zip(places, rows["accuracy"], strict=True):
             axis.annotate(
                 f"{100 * value:.1f}", (100 * value, place), xytext=(3, 0), textcoords="offset points", va="center",
-                fontsize="small", bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
             )  # fmt: skip
     majority = 100 * leak.loc[leak["split"] == "test", "majority"].iloc[0]
     axis.axvline(majority, color=palette.GREY, ls="--", label="larger class of the test split")
@@ -423,5 +423,5 @@ def mosi_leak(leak: pd.DataFrame) -> Figure:
     axis.set(
         xlabel="accuracy of label ≥ 0 (%)", xlim=(0, 109), title="MOSI, standard fold: linear models per feature set"
     )
-    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")
+    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return picture

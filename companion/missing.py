@@ -532,7 +532,7 @@ def missing_patterns(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndar
         bottom.set_xlabel(f"{longest[modality]} steps" if longest[modality] > 1 else "utterance")
     handles = [Patch(color=palette.MODALITY[m], label=f"{m} observed") for m in modalities]
     handles += [Patch(color=MISSING_COLOR, label="missing"), Patch(fc="white", ec=palette.GREY, label="padding")]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize="small")
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
 
 
@@ -633,7 +633,7 @@ def printed_against_constant(frame: pd.DataFrame, floors: Mapping[str, float], h
         axis.axhline(part["floor"].iloc[0], **weighted)
         axis.axhline(floors[group], **macro)
         axis.set_title(group)
-        axis.set_xticks(range(len(settings)), settings, rotation=60, fontsize="x-small")
+        axis.set_xticks(range(len(settings)), settings, rotation=60)
     axes[0].set_ylabel("F1 (%), as printed")
     legend(figure, styles, 2)
     return figure

@@ -53,7 +53,7 @@ def legend(figure: Figure, styles: Mapping[str, Style], columns: int = 3) -> Non
         for name, style in styles.items()
     ]
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)), fontsize="small")
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)))
 
 
 def dots(
@@ -212,7 +212,7 @@ def heatmap(
             dark = sum(image.cmap(image.norm(value))[:3]) < 1.5 and not np.isnan(value)
             style = {"color": "white" if dark else "black", "style": "italic" if emphasis(value) else "normal"}
             shown = "–" if np.isnan(value) else text(value)
-            axis.text(column, row, shown, ha="center", va="center", fontsize="small", **style)
+            axis.text(column, row, shown, ha="center", va="center", **style)
         axis.set_xticks(range(across), [str(name) for name in first.columns])
         axis.set_yticks(range(lines), [str(name) for name in first.index])
         axis.set_title(title)
@@ -240,7 +240,7 @@ def scatter_maps(frame: pd.DataFrame, colors: Mapping[str, str]) -> Figure:
         # Without blended edges and overlaps the picture takes a third of the space.
         axis.scatter(part["x"], part["y"], s=6, c=part["group"].map(colors), linewidths=0, antialiased=False)
         axis.set(xticks=[], yticks=[], ylabel="" if place % len(across) else row)
-        axis.set_title(f"{column}, {100 * part['share'].iloc[0]:.0f} % of variance", fontsize="small")
+        axis.set_title(f"{column}, {100 * part['share'].iloc[0]:.0f} % of variance")
     used = {name: color for name, color in colors.items() if (frame["group"] == name).any()}
     legend(figure, {name: {"marker": "o", "ls": "", "ms": 5, "color": color} for name, color in used.items()})
     return figure
@@ -257,7 +257,7 @@ def mark_words(axis: Axes, marks: Mapping[str, int], wide: int = 3) -> None:
         raised = not raised and position - previous < wide
         axis.annotate(
             ", ".join(named[position]) + "\n" * raised, (position, 1), xycoords=("data", "axes fraction"), ha="center",
-            va="bottom", fontsize="x-small",
+            va="bottom",
         )  # fmt: skip
         previous = position
 
@@ -332,7 +332,7 @@ def _write_count(axis: Axes, place: float, row: Mapping[str, Any]) -> None:
     ends = [row[end] for end in ("low", "item_low", "value") if pd.notna(row.get(end))]
     axis.annotate(
         f"n={row['n']:g}", (min(ends), place), xytext=(-4, 0), textcoords="offset points", ha="right", va="center",
-        fontsize="x-small", color=palette.GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        color=palette.GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
     )  # fmt: skip
 
 
