@@ -6,6 +6,8 @@ reported uses. :func:`write` reads their validation numbers alone.
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,12 @@ from mmsa_lib.files import write_text
 METRIC = "mae"
 VALIDATION = {"split": "valid", "protocol": "complete", "metric": METRIC}
 
-SAME_VALUES = dict.fromkeys(("synthetic", "synthetic_private", "synthetic_synergy"), "synthetic_redundant")
-"""Data sets on which nothing is tuned, and whose values they take: the other profiles of the synthetic family."""
+SAME_VALUES = {
+    **dict.fromkeys(("synthetic", "synthetic_private", "synthetic_synergy"), ("synthetic_redundant",)),
+    "mmmo": ("mosi_timed", "mosi"),
+}
+"""Data sets on which nothing is tuned, and whose values they take: of several, those of the last that has the method.
+ICT-MMMO's 40 validation videos can't choose."""
 
 HEAD = """\
 # Values of each method by data set, below those of a sweep that names this file under `presets`. Written by
@@ -79,7 +85,10 @@ def presets(folder: Path, chosen: pd.DataFrame) -> dict[str, dict[str, Any]]:
         settings = run.settings.model_dump(mode="json", exclude_defaults=True, exclude={"device", "threads"})
         parts = {"config": run.config, "settings": settings}
         found.setdefault(row.data, {})[row.method] = {name: part for name, part in parts.items() if part}
-    return found | {name: found[other] for name, other in SAME_VALUES.items() if other in found}
+    for name, others in SAME_VALUES.items():
+        if there := [found[other] for other in others if other in found]:
+            found[name] = there[0] if len(there) == 1 else reduce(or_, there)
+    return found
 
 
 def write(folder: Path, table: Path, target: Path) -> pd.DataFrame:

@@ -84,7 +84,7 @@ def test_a_method_without_a_whole_trial_is_named(runs):
 
 
 def test_other_profiles_of_a_family_take_its_values_by_an_anchor(runs, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tuning, "SAME_VALUES", {"other": "toy", "third": "absent"})
+    monkeypatch.setattr(tuning, "SAME_VALUES", {"other": ("toy",), "third": ("absent",)})
     _, text, _ = chosen_by(runs, tmp_path / "out", capsys)
     assert "toy: &id" in text.replace("other: &id", "toy: &id")
     assert "*id" in text

@@ -70,8 +70,8 @@ def test_everything_reported_is_tuned_with_equally_many_trials(points):
     trials = kinds(points["tune"]).groupby(["data", "method"])["label"].agg(["nunique", "count"])
     assert set(trials.itertuples(index=False, name=None)) == {(10, 20)}
     for name in ("main", "missing"):
-        found = kinds(points[name]).replace({"data": tuning.SAME_VALUES})
-        assert set(found[["data", "method"]].itertuples(index=False, name=None)) <= set(trials.index)
+        for data, method in set(kinds(points[name])[["data", "method"]].itertuples(index=False, name=None)):
+            assert any((other, method) in trials.index for other in tuning.SAME_VALUES.get(data, (data,)))
 
 
 @pytest.mark.parametrize("method", ABLATED)
