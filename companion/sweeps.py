@@ -49,7 +49,6 @@ SENSITIVITY = {
     ("contrastive_mmcl", "synthetic", "temperature_smc"): "temperature of SMC",
     ("contrastive_mmcl", "synthetic", "gamma"): "modulation exponent γ",
     ("modal_alignment", "synthetic", "lambda_cov"): "weight of the covariance loss",
-    ("modal_alignment", "mosi", "lambda_cov"): "weight of the covariance loss",
     ("collaborative_mmcl", "synthetic", "temperature"): "decoupling temperature",
 }
 """Method, data set and hyper-parameter to what the latter is called."""

@@ -32,7 +32,7 @@ def runs(tmp_path_factory):
             write_run(folder / "ablations", "modal_alignment", seed, noise, config=config)
         for extra in ({}, {"no_frf": True}):
             write_run(folder / "ablations", "hrlf", seed, 0.9, config={**WEIGHTS, **extra}, protocols=SUBSETS)
-        for weight in (0.0, 1.0):
+        for weight in (0.0, 30.0):
             write_run(folder / "sensitivity", "modal_alignment", seed, 1.0, config={"lambda_cov": weight})
     return folder
 
@@ -126,7 +126,7 @@ def test_sensitivity_keeps_every_value_and_the_default_belongs_to_each(tables):
     assert set(own["changes"]) == {'{"lambda_cov": 0.0}', "{}"}
     assert set(own["metric"]) == {"mae", "corr"}
     points = sweeps.sensitivity_rows(read_results(tables / "sweep_sensitivity.csv").assign(dataset="synthetic"))
-    assert points[["value", "default"]].drop_duplicates().to_numpy().tolist() == [[1.0, True], [0.0, False]]
+    assert points[["value", "default"]].drop_duplicates().to_numpy().tolist() == [[30.0, True], [0.0, False]]
 
 
 def test_different_inputs_of_one_data_set_are_not_compared(runs, tmp_path, monkeypatch):

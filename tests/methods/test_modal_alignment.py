@@ -13,6 +13,8 @@ from mmsa_lib.methods.base import measured_gradients
 from mmsa_lib.methods.modal_alignment import CovarianceBranch
 
 COV = "covariance_audio-vision"
+LITERAL = {"sequence": "lstm", "statistic": "covariance", "cov_batch": "micro"}
+"""The plain reading, beside its weight of 1."""
 
 
 @pytest.fixture
@@ -20,13 +22,17 @@ def train():
     return make_split()
 
 
-def naive_distance(x, y):
+def naive_distance(x, y, statistic=np.cov):
     x, y = x.detach().double().numpy(), y.detach().double().numpy()
-    return ((np.cov(x, rowvar=False) - np.cov(y, rowvar=False)) ** 2).sum() / (4 * x.shape[1] ** 2)
+    return ((statistic(x, rowvar=False) - statistic(y, rowvar=False)) ** 2).sum() / (4 * x.shape[1] ** 2)
+
+
+def literal(train, **config):
+    return build("modal_alignment", train, **(LITERAL | config))
 
 
 def after_training(train, epochs=3, size=3, **config):
-    method = build("modal_alignment", train, **config)
+    method = literal(train, **config)
     steps, _ = train_epochs(method, train, epochs, size)
     return method, steps
 
@@ -46,7 +52,7 @@ def test_with_alignment_it_is_not_self_mm(train):
 
 
 def test_loss_is_the_weighted_covariance_distance(train):
-    method = build("modal_alignment", train, lambda_cov=10.0)
+    method = literal(train, lambda_cov=10.0)
     output = method(train.data)
     weighted = method.losses(train.data, output)
     raw = weighted.raw
@@ -68,7 +74,7 @@ def test_shared_loss_reaches_audio_and_vision_but_not_text_nor_m_t(monkeypatch):
 
 
 def test_m_t_never_receives_a_gradient_nor_a_step(train):
-    before = [p.clone() for p in build("modal_alignment", train).branch.project["text"].parameters()]
+    before = [p.clone() for p in literal(train).branch.project["text"].parameters()]
     method, _ = after_training(train, update_epochs=2)
     for old, new in zip(before, method.branch.project["text"].parameters(), strict=True):
         assert torch.equal(old, new)
@@ -76,7 +82,7 @@ def test_m_t_never_receives_a_gradient_nor_a_step(train):
 
 @pytest.mark.parametrize("pairs", [("text-audio",), ("text-vision", "audio-vision"), ("vision-audio",)])
 def test_pairs(train, pairs):
-    method = build("modal_alignment", train, pairs=pairs)
+    method = literal(train, pairs=pairs)
     output = method(train.data)
     terms = method.losses(train.data, output).raw
     names = [pair if pair != "vision-audio" else "audio-vision" for pair in pairs]
@@ -88,9 +94,7 @@ def test_pairs(train, pairs):
 
 def test_pair_mode_per_pair(train):
     modes = {("audio", "vision"): "private", "text-audio": "off"}
-    method = build(
-        "modal_alignment", train, pairs=("text-audio", "text-vision", "audio-vision"), pair_mode=modes, lambda_cov=2.0
-    )
+    method = literal(train, pairs=("text-audio", "text-vision", "audio-vision"), pair_mode=modes, lambda_cov=2.0)
     output = method(train.data)
     terms = method.losses(train.data, output).raw
     m_a, m_v = (output.representations[f"{m}/shared"] for m in ("audio", "vision"))
@@ -111,6 +115,24 @@ def test_shared_pulls_together_and_private_pushes_apart(train):
     assert ends["shared"] < ends["off"] < ends["private"]
 
 
+def test_the_default_weighs_correlations_of_all_samples_of_a_step(train):
+    """And the literal reading has its values by name: defaults changed once."""
+    method = build("modal_alignment", train, post_text_dropout=0, post_audio_dropout=0)
+    shared = method(train.data).representations
+    expected = naive_distance(shared["audio/shared"], shared["vision/shared"], np.corrcoef)
+    method.start_epoch(1)
+    steps = [method.training_step(batch, method.optimizers()) for batch in train.batches(3)]
+    assert [step.get(f"loss/{COV}") for step in steps[:3]] == [None] * 3
+    assert steps[3][f"raw/{COV}"] == pytest.approx(expected, rel=1e-4)
+    assert steps[3][f"loss/{COV}"] == pytest.approx(30 * expected, rel=1e-4)
+    weights = [
+        create("modal_alignment", DIMS, train.task, dataset=name).config
+        for name in ("synthetic_redundant", "mosi", "mosei")
+    ]
+    assert [config.lambda_cov for config in weights] == [60.0, 10.0, 30.0]
+    assert (weights[1].batch_size, weights[2].batch_size) == (16, 32), "the parent's values by data set stay"
+
+
 def test_two_modalities_are_a_declared_variant(train):
     two = make_split(modalities=("text", "audio"))
     method = build("modal_alignment", two)
@@ -123,7 +145,7 @@ def test_log_holds_raw_weighted_and_norms(train):
     _, steps = after_training(train, epochs=1, size=12, lambda_cov=100.0)
     log = steps[0]
     assert log[f"loss/{COV}"] == pytest.approx(100 * log[f"raw/{COV}"], rel=1e-5)
-    fresh = build("modal_alignment", train)
+    fresh = literal(train)
     norms = fresh(train.data).representations["vision/shared"].norm(dim=-1)
     assert log["norm/M_vision"] == pytest.approx(norms.mean().item(), rel=1e-5)
     assert {"norm/M_text", "norm/M_audio", "loss/total", "raw/label_text"} <= log.keys()
@@ -144,7 +166,7 @@ def test_settings_reach_the_host(train):
 def test_accumulated_covariances_take_all_samples_of_a_step(train):
     """``sum over micro-batches of (L2 + L1 + lambda L3)``, each L3 over the whole group."""
     config = {"cov_batch": "accumulated", "update_epochs": 2, "post_text_dropout": 0, "post_audio_dropout": 0}
-    method = build("modal_alignment", train, lambda_cov=50.0, **config)
+    method = literal(train, lambda_cov=50.0, **config)
     whole = method(train.data)
     expected = naive_distance(whole.representations["audio/shared"], whole.representations["vision/shared"])
     sum(method.losses(b, method(b))["task"] for b in train.batches(6)).add(
@@ -191,7 +213,7 @@ def test_correlations_know_no_scale_of_m(train, cov_batch):
 
 def test_unlabelled_samples_enter_the_covariances_and_no_label_term(train):
     hidden = without_labels(train, [1, 4, 5, 9])
-    method = build("modal_alignment", hidden, post_text_dropout=0, post_audio_dropout=0, lambda_cov=3.0)
+    method = literal(hidden, post_text_dropout=0, post_audio_dropout=0, lambda_cov=3.0)
     output = method(hidden.data)
     x, y = (output.representations[f"{m}/shared"] for m in ("audio", "vision"))
     assert method.losses(hidden.data, output).raw[COV].item() == pytest.approx(naive_distance(x, y), rel=1e-4)
@@ -221,7 +243,7 @@ def test_accumulated_without_weight_follows_self_mm(train):
 
 
 def test_ema_averages_the_covariances_of_past_batches(train):
-    method = build("modal_alignment", train, cov_batch="ema", ema_decay=0.8, update_epochs=100)
+    method = literal(train, cov_batch="ema", ema_decay=0.8, update_epochs=100)
     average = {}
     for batch in train.batches(4):
         shared = {m: method(batch).representations[f"{m}/shared"] for m in ("audio", "vision")}
@@ -233,7 +255,7 @@ def test_ema_averages_the_covariances_of_past_batches(train):
         assert log[f"raw/{COV}"] == pytest.approx(expected, rel=1e-3)
     saved = method.state_dict()
     assert saved["branch.covariance_audio"].abs().sum() > 0
-    fresh = create("modal_alignment", train.dims, train.task, cov_batch="ema")
+    fresh = create("modal_alignment", train.dims, train.task, **(LITERAL | {"cov_batch": "ema"}))
     fresh.load_state_dict(saved)
     assert bool(fresh.branch.started)
 
