@@ -1,9 +1,9 @@
-"""Notebooks 07 and 09: main comparison, ablations and sensitivity; what few seeds can show; which method comes first.
+"""Notebooks 07 and 09: main comparison, ablations, readings, few labels, sensitivity; what few seeds can show.
 
-:func:`write` reads the folders ``main``, ``ablations`` and ``sensitivity`` of runs (``mmsa-lib sweep
-notebooks/sweeps/main.yaml --runs RUNS/main`` and so on) and makes ``sweep_<name>.csv`` (metrics per run), means with
-intervals over seeds and over seeds and test items, and paired comparisons. Every number has the identifiers of the runs
-behind it.
+:func:`write` reads the folders ``main``, ``ablations``, ``readings``, ``label_scarce`` and ``sensitivity`` of runs
+(``mmsa-lib sweep notebooks/sweeps/main.yaml --runs RUNS/main`` and so on) and makes ``sweep_<name>.csv`` (metrics per
+run), means with intervals over seeds and over seeds and test items, and paired comparisons. Every number has the
+identifiers of the runs behind it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from companion.shared import RESULTS, SWEEPS, constant_floor, method_dots, named
 from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.evaluation.metrics import metric as describe
 from mmsa_lib.evaluation.statistics import summarise_seeds
+from mmsa_lib.experiments.files import NO_CHANGES
 from mmsa_lib.experiments.results import collect, curate, is_constant
 from mmsa_lib.experiments.summaries import NOT_EXERCISED, compare, curate_summary, protocol_summaries, write_numbers
 from mmsa_lib.experiments.sweep_file import choices, read_sweep
@@ -35,6 +36,9 @@ from mmsa_lib.paths import project_root
 
 PRIMARY = "mae"
 """The metric of all tests: it needs no threshold and uses every sample. More metrics would weaken each test."""
+
+CLEAN = "mae_clean"
+"""The same against the sentiment that the synthetic family stores without noise."""
 
 CONTROLS = ("early_fusion", "text_only")
 """What a method is compared with: plain fusion of the same input, and the text alone."""
@@ -121,9 +125,43 @@ def sensitivity_tables(folder: Path, target: Path) -> None:
     curate(found, target / "sweep_sensitivity.csv", metric=[PRIMARY, "corr"], protocol="complete")
 
 
+def reading_tables(folder: Path, target: Path) -> None:
+    """``sweep_readings.csv`` with the full methods of the ablations beside, and the comparison, for orientation.
+
+    Readings were chosen on validation data before these runs, and have three seeds: no verdict rests on them.
+    """
+    found = _without_macro(collect(folder))
+    if (beside := folder.with_name("ablations")).is_dir():
+        full = _without_macro(collect(beside))
+        full = full[(full["changes"] == NO_CHANGES) & ~is_constant(full) & full["seed"].isin(found["seed"])]
+        found = pd.concat([found, full[full["protocol"] == "complete"]], ignore_index=True)
+    curate(found, target / "sweep_readings.csv", **CELL)
+    runs = found[~is_constant(found)]
+    parts = [
+        compare(part, method, [PRIMARY], items=False, **CELL)
+        for (method, _), part in runs.groupby(["method", "dataset"], sort=False)
+        if len(set(part["changes"])) > 1 and NO_CHANGES in set(part["changes"])
+    ]
+    if parts:
+        write_numbers(pd.concat(parts, ignore_index=True), target / "sweep_readings_comparison.csv")
+
+
+def scarce_tables(folder: Path, target: Path) -> None:
+    """``sweep_label_scarce.csv``, and each method's switches against its full form, on the noise-free sentiment."""
+    found = _without_macro(collect(folder))
+    curate(found, target / "sweep_label_scarce.csv", **CELL)
+    runs = found[~is_constant(found)]
+    counts = runs.groupby("method", sort=False)["changes"].nunique()
+    parts = [compare(found, method, [CLEAN], runs=folder, method=method, **CELL) for method in counts[counts > 1].index]
+    if parts:
+        write_numbers(pd.concat(parts, ignore_index=True), target / "sweep_label_scarce_comparison.csv")
+
+
 TABLES: dict[str, Callable[[Path, Path], None]] = {
     "main": main_tables,
     "ablations": ablation_tables,
+    "readings": reading_tables,
+    "label_scarce": scarce_tables,
     "sensitivity": sensitivity_tables,
 }
 """Folder of runs to what is written from it."""

@@ -32,6 +32,9 @@ def runs(tmp_path_factory):
             write_run(folder / "ablations", "modal_alignment", seed, noise, config=config)
         for extra in ({}, {"no_frf": True}):
             write_run(folder / "ablations", "hrlf", seed, 0.9, config={**WEIGHTS, **extra}, protocols=SUBSETS)
+        write_run(folder / "readings", "modal_alignment", seed, 1.2, config={"d_M": 16})
+        for extra in ({}, {"no_alignment": True}):
+            write_run(folder / "label_scarce", "modal_alignment", seed, 1.0, config={"d_M": 16, **extra})
         for weight in (0.0, 30.0):
             write_run(folder / "sensitivity", "modal_alignment", seed, 1.0, config={"lambda_cov": weight})
     return folder
@@ -40,7 +43,9 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tables(runs, tmp_path_factory):
     target = tmp_path_factory.mktemp("tables")
-    assert sweeps.write(runs, target) == ["main", "ablations", "sensitivity"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweeps, "CLEAN", sweeps.PRIMARY)  # made-up runs know no noise-free sentiment
+        assert sweeps.write(runs, target) == ["main", "ablations", "readings", "label_scarce", "sensitivity"]
     return target
 
 
@@ -110,6 +115,21 @@ def test_primary_switches_are_corrected_together_and_others_get_no_verdict(tmp_p
     assert other["p_holm"].tolist() == other["p"].tolist()
 
 
+def test_readings_stand_beside_the_full_method_of_the_ablations(runs, tables):
+    rows = read_results(tables / "sweep_readings.csv").query("run_id != '' and metric == 'mae'")
+    full = collect(runs / "ablations").query("method == 'modal_alignment' and changes == '{}' and metric == 'mae'")
+    assert set(rows.loc[rows["changes"] == "{}", "run_id"]) == set(full["run_id"])
+    (line,) = read_comparison(tables / "sweep_readings_comparison.csv").itertuples()
+    assert (line.changes, line.reference_changes) == ('{"d_M": 16}', "{}")
+    expected = rows[rows["changes"] != "{}"]["value"].mean() - full["value"].mean()
+    assert line.difference == pytest.approx(expected, abs=1e-6)
+
+
+def test_switches_with_few_labels_are_compared_with_the_tuned_method(tables):
+    (line,) = read_comparison(tables / "sweep_label_scarce_comparison.csv").itertuples()
+    assert (line.changes, line.reference_changes) == ('{"d_M": 16, "no_alignment": true}', '{"d_M": 16}')
+
+
 def test_averages_over_incomplete_subsets_are_kept_per_run(runs, tables):
     rows = read_results(tables / "sweep_ablations.csv")
     averages = rows[(rows["protocol"] == "subsets") & (rows["metric"] == "mae")]
@@ -147,13 +167,14 @@ def test_the_two_inputs_of_mosi_are_told_apart():
     assert [names.line("mult", name) for name in ("tuned", "tuned, length=3", "")] == ["mult", "mult, length=3", "mult"]
 
 
-def test_the_command_names_what_it_wrote_and_what_is_missing(runs, tables, tmp_path, capsys):
+def test_the_command_names_what_it_wrote_and_what_is_missing(runs, tables, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sweeps, "CLEAN", sweeps.PRIMARY)
     assert main(["results", str(runs), "--only", "sweep", "--out", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.split() == ["sweep_main.csv", "sweep_ablations.csv", "sweep_sensitivity.csv"]
+    assert capsys.readouterr().out.split() == [f"sweep_{name}.csv" for name in sweeps.TABLES]
     for path in tables.iterdir():
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
     for arguments, message in (
-        ([str(runs / "main")], "has none of the folders main, ablations, sensitivity, missing"),
+        ([str(runs / "main")], "has none of the folders main, ablations, readings, label_scarce, sensitivity, missing"),
         ([str(runs), "--only", "swep"], "unknown kind of table 'swep'; did you mean sweep"),
         ([str(runs), "--only", "missing"], "has no finished run in any of missing"),
     ):
