@@ -169,7 +169,12 @@ def test_principal_components_of_one_point_and_of_too_few_columns():
 
 @pytest.mark.parametrize(
     ("config", "contrasted"),
-    [({}, False), ({}, True), ({"contrasted": "fused_capsules"}, True), ({"single_stage": True}, False)],
+    [
+        ({"contrasted": "capsules"}, False),
+        ({"contrasted": "capsules"}, True),
+        ({}, True),
+        ({"contrasted": "capsules", "single_stage": True}, False),
+    ],
     ids=str,
 )
 def test_separation_pair_by_pair(config, contrasted):
@@ -185,7 +190,7 @@ def test_separation_pair_by_pair(config, contrasted):
     shown = represent(method, data)
     for m in data.modalities:
         x = shown.get(f"{m}/specific", shown.get(f"{m}/feature"))
-        if contrasted and not config:
+        if contrasted and config:
             states = method.encode(data.data)[f"{m}/specific"]
             x = method.routing["specific"](states, data.data.valid[m]).flatten(1).detach()
         rows = [i for i in range(12) if labelled[i] and data.data.observed[m][i].any()]

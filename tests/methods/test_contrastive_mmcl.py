@@ -1,4 +1,7 @@
-"""contrastive_mmcl: its network, what reaches what, every switch, both schedules."""
+"""contrastive_mmcl: its network, what reaches what, every switch, both schedules.
+
+Switches are tested from the literal reading; the defaults have tests of their own.
+"""
 
 from dataclasses import replace
 from functools import partial
@@ -19,6 +22,10 @@ from mmsa_lib.training import fit
 SMALL = {
     "width": 8, "heads": 2, "feedforward": 16, "capsules": 3, "capsule_dim": 4, "layers_specific": 1, "dropout": 0.0,
 }  # fmt: skip
+LITERAL = {
+    "decoupled_cmc": False, "temperature_cmc": 0.1, "lambda_cmc": 0.1, "normalise_factors": True,
+    "contrasted": "capsules",
+}  # fmt: skip
 STAGES = ("specific", "shared")
 
 
@@ -34,6 +41,10 @@ def tokens(monkeypatch):
 
 
 def small(train, **config):
+    return build("contrastive_mmcl", train, **{**SMALL, **LITERAL, **config})
+
+
+def headline(train, **config):
     return build("contrastive_mmcl", train, **{**SMALL, **config})
 
 
@@ -99,6 +110,23 @@ def test_loss_is_the_weighted_sum_of_the_pinned_losses(train):
     for name, (weight, value) in expected.items():
         assert losses.raw[name].item() == pytest.approx(value, rel=1e-4)
         assert losses[name].item() == pytest.approx(weight * value, rel=1e-4)
+
+
+def test_the_defaults_contrast_what_the_head_reads_with_absolute_factors_and_other_categories_alone(train):
+    method = headline(train)
+    output = method(train.data)
+    losses = method.losses(train.data, output)
+    read = [{m: normalize(output.representations[f"{m}/{s}"].double(), dim=1) for m in MODALITIES} for s in STAGES]
+    shared = {"gamma": 1.0, "normalise": False}
+    categories = train.task.categories(train.labels)
+    cmc = partial(modulated_supcon, categories=categories, temperature=0.5, decoupled=True, **shared)
+    assert losses["cmc"].item() == pytest.approx(cmc_of(read[0], cmc), rel=1e-4)
+    smc = cross_modal_decoupled(read[1], temperature=0.1, **shared).item()
+    assert losses["smc"].item() == pytest.approx(0.1 * smc, rel=1e-4)
+    specific, shared_too = {"project", "specific", "routing"}, {"shared", "routing"}
+    assert reached(losses["cmc"], method) == specific
+    assert reached(losses["smc"], method) == shared_too
+    assert reached(losses["task"], method) == specific | shared_too | {"fuse", "predict"}
 
 
 def test_each_module_reaches_its_own_stage_only(train):
@@ -386,9 +414,10 @@ def test_a_frozen_stage_runs_without_dropout_and_the_text_encoder_is_frozen_with
         assert not torch.equal(one["text/shared"], two["text/shared"])
 
 
+@pytest.mark.parametrize("reading", [small, headline])
 @pytest.mark.parametrize("schedule", ["T1", "T2"])
-def test_fit_lowers_the_loss(schedule, train):
-    method = small(train, schedule=schedule, finetune_epoch=2)
+def test_fit_lowers_the_loss(schedule, reading, train):
+    method = reading(train, schedule=schedule, finetune_epoch=2)
     settings = {"max_epochs": 8, "patience": 8, "batch_size": 8}
     result = fit(method, train, make_split(size=16, seed=1), settings=settings, seed=1, progress="none")
     history = result.history.query("split == 'train'")
