@@ -346,6 +346,8 @@ def sensitivity_rows(results: pd.DataFrame, metric: str = PRIMARY) -> pd.DataFra
             continue
         default = getattr(METHODS[method].Config.for_dataset(dataset), key)
         value = changes[own.index].map(lambda given, key=key, default=default: float(given.get(key, default)))
+        if value.nunique() < own["changes"].nunique():
+            continue  # the default was another when these runs were made, and the table does not say which
         table = summarise_seeds(own.assign(parameter=value), by=["parameter", "split"])
         panel = f"{method}{'' if dataset == 'synthetic' else f', {names.DATA[dataset]}'}\n{title}"
         parts.append(table.assign(panel=panel, value=table["parameter"], default=table["parameter"] == default))
