@@ -57,6 +57,9 @@ METHOD = "hrlf"
 CHOICE = "CHOICE"
 """The file of a folder of runs that says which values were chosen on validation data: one line of ``key=value``."""
 
+LITERAL = {"frf_distance": "norm", "student_init": "random"}
+"""Values of the reading that is called printed."""
+
 FOLDERS = ("tune", "missing", "ablations")
 METRICS = ("mae", "corr", "acc2_neg_pos", "f1_neg_pos")
 WEIGHTS = {
@@ -537,7 +540,7 @@ def ended_runs(folder: Path, chosen: Mapping[str, Any]) -> list[HRLFRun]:
         error = "" if ends[0].name == files.DONE else files.read_json(ends[0])["message"]
         values = METHODS[METHOD].Config
         label = CHOSEN if config.method_config == values.for_dataset(config.dataset, **chosen) else config.label
-        label = PRINTED if config.method_config == values.for_dataset(config.dataset) else label
+        label = PRINTED if config.method_config == values.for_dataset(config.dataset, **LITERAL) else label
         same = json.dumps([config.dataset, config.fold, config.data, config.method_config.model_dump(), config.seed])
         if same not in found or found[same][0] < ends[0].stat().st_mtime_ns:
             found[same] = (ends[0].stat().st_mtime_ns, HRLFRun(path.parent, config, error, label))

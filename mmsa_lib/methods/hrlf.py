@@ -7,9 +7,10 @@ adversaries HAL, divergence KL). Network sizes and the distribution of gaps are 
 
 With the printed norm and all weights 1 the states collapse and both networks end as constants on the synthetic set [T]:
 the gradient of a norm has length 1 however small the error, while that of the task loss fades with the differences
-between states. Two readings keep all weights at 1 and train: ``frf_distance="mse"``, the mean of squared errors that
-code of this field writes for such a term, and ``student_init="teacher"``. Equations 1 to 3 hold for a constant ``Q``;
-``sentiment_head="q"`` makes ``Q`` carry sentiment (docs/methods/hrlf.md, section 9).
+between states. The default is the reading that keeps all weights at 1 and trains: ``frf_distance="mse"``, the mean of
+squared errors that code of this field writes for such a term, and ``student_init="teacher"``. The literal one is
+called ``printed`` in sweeps and pages: ``frf_distance="norm"``, ``student_init="random"``. Equations 1 to 3 hold for a
+constant ``Q``; ``sentiment_head="q"`` makes ``Q`` carry sentiment (docs/methods/hrlf.md, sections 9 and 14).
 
 The paper's two-class option for MOSI is left out: a class has no place on the label scale by which runs are compared.
 """
@@ -68,7 +69,13 @@ class HRLFConfig(MethodConfig):
     text_encoder: Literal["precomputed", "bert"] = P("precomputed", "GloVe features")
     """precomputed: text features come from the data set and stay fixed; bert: teacher and student each fine-tune a
     transformers encoder of their own on token ids"""
-    batch_size: int = _stated("batch_size", "samples per step", "samples", ge=1)
+    batch_size: int = R(
+        32,
+        "ours, as other methods have on small sets; the paper states 128, 16 and 32 for its three [P]",
+        "samples per step",
+        unit="samples",
+        ge=1,
+    )
     learning_rate: float = _stated("learning_rate", "learning rate of all networks (Adam)", "per step", gt=0)
     weight_decay: float = R(0.0, "the paper mentions none", "weight decay", ge=0)
     max_epochs: int = _stated("max_epochs", "limit of epochs of the teacher, and of the student", "epochs", ge=1)
@@ -96,9 +103,10 @@ class HRLFConfig(MethodConfig):
     """what the student sees: incomplete copies of the samples, or the samples; validation sees the same"""
     hal: Literal["saturating", "nonsaturating"] = P("saturating", "HRLF, equation 9")
     """what the student minimises: equation 9, or -log D of itself"""
-    frf_distance: Distance = P(
-        "norm",
-        "HRLF, equations 1 to 3; mse is what MISA and DMD write for such a term [C]: a norm holds states at a constant",
+    frf_distance: Distance = R(
+        "mse",
+        "what MISA and DMD write for such a term [C]; from the norm of equations 1 to 3 [P], which holds states at a "
+        "constant, every seed ended as one: synthetic validation MAE 1.281, a constant's 1.28 [T]",
     )
     """distance of FRF: Euclidean norm, mean of squared errors, or the norm over the root of the width (rms)"""
     frf_detach: bool = P(False, "HRLF prints no stopped gradient", "no gradient through the targets of FRF")
@@ -110,7 +118,9 @@ class HRLFConfig(MethodConfig):
         ge=0,
     )
     student_init: Literal["random", "teacher"] = R(
-        "random", "the paper says no more than same structure and pre-trained teacher; random ends as a constant [T]"
+        "teacher",
+        "the paper says no more than same structure and pre-trained teacher; synthetic validation MAE .801 complete, "
+        "1.002 with gaps, no collapse, against 1.279, a constant's, of a random start [T]",
     )
     """where the student starts: weights of its own, or a copy of all weights of the trained teacher; with no_teacher
     always the former"""

@@ -36,11 +36,11 @@ def made(folder, protocols=PROTOCOLS, seed=1, label="", **config):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    made(folder / "tune", (), lambda_frf=1.0)
+    made(folder / "tune", (), **hrlf.LITERAL)
     made(folder / "tune", (), **CHOICE)
     with pytest.raises(RunError, match="collapsed"):
         made(folder / "tune", (), **CHOICE, collapse_guard=0.99)
-    made(folder / "missing")
+    made(folder / "missing", **hrlf.LITERAL)
     made(folder / "missing", **CHOICE)
     made(folder / "ablations", **CHOICE, no_frf=True, label="no_frf")
     made(folder / "ablations", **CHOICE, no_teacher=True, label="no_teacher")
@@ -70,7 +70,6 @@ def test_what_is_written_and_what_runs_are_called(runs, target):
     assert sorted(p.name for p in target.iterdir()) == sorted(f"hrlf_{name}.csv" for name in names)
     chosen = chosen_values(runs)
     assert chosen == CHOICE
-    # lambda_frf=1.0 is the default
     assert {found.label for found in ended_runs(runs / "tune", chosen) if not found.error} == {PRINTED, CHOSEN}
     assert {found.label for found in ended_runs(runs / "ablations", chosen)} == {"no_frf", "no_teacher"}
     rows = pd.DataFrame({"label": ["no_frf", None], "changes": ["{}", '{"lambda_frf": 0.01, "frf_warmup": 5}']})

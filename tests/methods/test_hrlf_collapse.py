@@ -1,4 +1,4 @@
-"""FRF alone makes the states of hrlf a constant; the guard sees it and fails the run."""
+"""FRF as printed makes the states of hrlf a constant; the guard sees it and fails the run."""
 
 import pytest
 import torch
@@ -29,8 +29,15 @@ def train():
 
 def fit_alone(train, **config):
     torch.manual_seed(0)
-    values = {**SMALL, "learning_rate": 3e-3, "batch_size": 16, "max_epochs": 80, "patience": 80, **config}
-    method = FactorizationAlone(train.dims, train.task, HRLF.Config(**values))
+    values = {
+        **SMALL,
+        "learning_rate": 3e-3,
+        "batch_size": 16,
+        "max_epochs": 80,
+        "patience": 80,
+        "frf_distance": "norm",
+    }
+    method = FactorizationAlone(train.dims, train.task, HRLF.Config(**values, **config))
     return fit(method, train, make_split(size=8, seed=1), settings={"device": "cpu"}, seed=1, progress="none")
 
 
@@ -46,10 +53,12 @@ def test_the_guard_can_be_turned_off(train):
     assert spreads[-1] < 0.01 * spreads[0]
 
 
-@pytest.mark.parametrize(("weight", "kept"), [(1.0, False), (0.1, True)])
-def test_the_task_loss_keeps_the_states_apart_only_where_factorization_weighs_less(train, weight, kept):
-    """With weight 1, as printed, FRF starts ten times as large as the task loss and wins."""
-    method = small(train, "teacher", learning_rate=3e-3, lambda_frf=weight)
+@pytest.mark.parametrize(
+    ("distance", "weight", "kept"), [("norm", 1.0, False), ("norm", 0.1, True), ("mse", 1.0, True)]
+)
+def test_the_task_loss_keeps_the_states_apart_only_where_factorization_yields(train, distance, weight, kept):
+    """With weight 1 the printed norm starts ten times as large as the task loss, keeps its gradient, and wins."""
+    method = small(train, "teacher", learning_rate=3e-3, frf_distance=distance, lambda_frf=weight)
     first = float(method.guard.first)
     steps, ends = train_epochs(method, train, epochs=40, size=16)
     assert (ends[-1]["z_sd"] > 0.1 * first) is kept
