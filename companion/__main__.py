@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from companion import batch, claims, collaborative, data_sets, hrlf, missing, power, readme, sweeps, tuning
+from companion import batch, claims, collaborative, contrastive, data_sets, hrlf, missing, power, readme, sweeps, tuning
 from companion.shared import SWEEPS, write_terms
 from mmsa_lib.errors import ConfigError, DataError, MMSAError, unknown_name
 from mmsa_lib.files import write_text
 from mmsa_lib.paths import project_root
 
-SHELVES: dict[str, ModuleType] = {"sweep": sweeps, "missing": missing, "hrlf": hrlf, "collaborative": collaborative}
+SHELVES: dict[str, ModuleType] = {
+    "sweep": sweeps, "missing": missing, "hrlf": hrlf, "collaborative": collaborative, "contrastive": contrastive,
+}  # fmt: skip
 """First word of curated tables to the module that writes them from folders of runs."""
 
 PAGES: dict[str, tuple[Callable[[Path], str], Path, str]] = {

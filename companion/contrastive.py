@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,22 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from companion import names
-from companion.shared import RESULTS, ablation_effects, draw_results
+from companion.shared import RESULTS, ablation_effects, draw_results, of_run, run_folders, write_table
 from mmsa_lib.data.batch import Batch, Utterances
+from mmsa_lib.data.registry import GENERATED
 from mmsa_lib.errors import ConfigError, DataError
+from mmsa_lib.evaluation.probes import probe
+from mmsa_lib.experiments.results import collect
+from mmsa_lib.experiments.runs import find_run
 from mmsa_lib.figures import palette
 from mmsa_lib.figures.panels import curves, forest, grid, mark_words
 from mmsa_lib.figures.registry import figure
 from mmsa_lib.losses.contrastive import category_pairs
-from mmsa_lib.methods.base import Method, evaluation_mode
+from mmsa_lib.methods.base import Method
+from mmsa_lib.training import represent
 
 METHOD = "contrastive_mmcl"
+FOLDERS, DIGITS = ("ablations", "readings"), 5
 ROLES = {
     0: ("not compared", "#F2F2F2"),
     1: ("denominator (pushed apart)", palette.ORANGE),
@@ -109,40 +115,90 @@ def pair_cosines(z: Tensor, categories: Tensor) -> dict[str, float]:
     }
 
 
-def separation(method: Method, data: Utterances, contrasted: bool = False) -> dict[str, float]:
-    """Cosine of two samples of the same category minus that of different ones, per modality of the specific stage.
+def category_gap(vectors: Tensor, categories: Tensor) -> float:
+    """Mean cosine of two samples of one category minus that of two samples of different categories.
 
-    Made for ``fit(..., observe=lambda method: separation(method, valid))``: the history then has it after each
-    validation.
+    Over all pairs, without making them: the cosines of all pairs of some unit rows, each pair twice and each row with
+    itself, add up to the squared length of their sum.
 
     Args:
-        method: a ``contrastive_mmcl``; evaluated without dropout and put back into its mode.
-        data: samples on the method's device; of each modality, the labelled ones that have it.
-        contrasted: of the vectors that CMC contrasts, in place of what the head reads.
-
-    Returns:
-        ``"separation/<modality>"`` to a difference between -2 and 2; 0 where all vectors coincide.
+        vectors: ``(N, D)``, of any length.
+        categories: ``(N,)`` int.
 
     Raises:
         DataError: there is no pair of the same, or none of different categories.
     """
-    batch = data.data
-    with evaluation_mode(method):
-        output = method(batch)
-        if contrasted:
-            states = {f"states/{name}": x for name, x in method.encode(method.encode_text(batch)).items()}
-            output = replace(output, auxiliary=states)
-            vectors = method.contrast_vectors("specific", batch, output)
-        else:
-            found = output.representations
-            vectors = {m: found.get(f"{m}/specific", found.get(f"{m}/feature")) for m in method.modalities}
-    gaps = {}
-    for m, x in vectors.items():
-        here = batch.observed[m].any(dim=1)
-        here = here if batch.labelled is None else here & batch.labelled
-        cosines = pair_cosines(normalize(x[here], dim=-1), data.task.categories(batch.labels[here]))
-        gaps[f"separation/{m}"] = cosines["positive"] - cosines["negative"]
-    return gaps
+    z = normalize(vectors.double(), dim=-1)
+    itself = z.square().sum()  # the number of rows, but for rows of zeros
+    members = (categories == categories.unique().unsqueeze(1)).double()  # (C, N)
+    sizes = members.sum(1)
+    same, count = (members @ z).square().sum() - itself, (sizes * (sizes - 1)).sum()
+    every, pairs = z.sum(0).square().sum() - itself, len(z) * (len(z) - 1)
+    if not 0 < count < pairs:
+        raise DataError("cosines of pairs need two samples of one category and one of another")
+    return float(same / count - (every - same) / (pairs - count))
+
+
+def separation(found: Mapping[str, Tensor], data: Utterances) -> pd.DataFrame:
+    """:func:`category_gap` of each modality in each stage.
+
+    Args:
+        found: by :func:`~mmsa_lib.training.represent`: what the head reads.
+        data: the same samples; of each modality those that have it, and a label.
+
+    Returns:
+        Columns ``stage``, ``modality`` and ``gap``.
+    """
+    batch, rows = data.data, []
+    for name, vectors in found.items():
+        modality, _, stage = name.partition("/")
+        if stage:
+            here = batch.observed[modality].any(dim=1)
+            here = here if batch.labelled is None else here & batch.labelled
+            gap = category_gap(vectors[here], data.task.categories(batch.labels[here]))
+            rows.append({"stage": stage, "modality": modality, "gap": gap})
+    return pd.DataFrame(rows)
+
+
+def planted(found: Mapping[str, Tensor], data: Utterances) -> pd.DataFrame:
+    """How well what the modalities share, and who speaks, can be read off each stage, on utterances of other speakers.
+
+    Args:
+        found: as in :func:`separation`.
+        data: the same samples, generated.
+
+    Returns:
+        Columns ``stage``, ``modality``, ``factor`` (``shared``, ``speaker``) and ``r2``.
+    """
+    rows = []
+    for m in data.modalities:
+        own = "speaker" if "speaker" in data.factors else f"speaker_{m}"  # common to all, or of each modality its own
+        stages = {name.partition("/")[2]: x for name, x in found.items() if name.startswith(f"{m}/")}
+        factors = {"shared": data.factors["shared"], "speaker": data.factors[own]}
+        rows.append(probe(stages, factors, groups=data.groups).assign(modality=m))
+    table = pd.concat(rows, ignore_index=True).rename(columns={"representation": "stage"})
+    return table[["stage", "modality", "factor", "r2"]]
+
+
+def write(runs: Path, target: Path) -> list[str]:
+    """Write ``contrastive_cosines.csv`` and ``contrastive_probes.csv`` from the runs on generated data; their names."""
+    parts, loaded = {"cosines": [], "probes": []}, {}
+    for folder in run_folders(runs, FOLDERS):
+        table = collect(folder)
+        chosen = table[(table["method"] == METHOD) & table["dataset"].isin(list(GENERATED))]
+        for run_id in chosen["run_id"].unique():
+            run = find_run(run_id, folder)
+            data = (run.config.dataset, str(run.config.load_options))
+            if data not in loaded:
+                loaded[data] = run.load_data()["test"]
+            test = loaded[data]
+            found = represent(run.load_method(test), test)
+            parts["cosines"].append(of_run(separation(found, test).assign(split="test"), run))
+            parts["probes"].append(of_run(planted(found, test), run))
+    written = [name for name, tables in parts.items() if tables]
+    for name in written:
+        write_table(target / f"contrastive_{name}.csv", pd.concat(parts[name], ignore_index=True), DIGITS)
+    return written
 
 
 def retrieval(u: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> pd.DataFrame:
