@@ -14,26 +14,34 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from companion.shared import RESULTS
 from mmsa_lib.data.batch import Modality, Utterances
 from mmsa_lib.data.loading import load
 from mmsa_lib.data.record import DatasetRecord
 from mmsa_lib.data.registry import store_path
-from mmsa_lib.data.sources import build
+from mmsa_lib.data.sources import build, synthetic
+from mmsa_lib.data.sources.synthetic import PRESETS
+from mmsa_lib.data.sources.synthetic_bayes import bayes_error
 from mmsa_lib.data.store import read_store
 from mmsa_lib.errors import ConfigError, DataError, unknown_name
+from mmsa_lib.evaluation.baselines import ORACLE, constant_metrics
 from mmsa_lib.evaluation.metrics import task_metrics
 from mmsa_lib.figures import palette
-from mmsa_lib.figures.panels import grid, heatmap
+from mmsa_lib.figures.panels import curves, dots, grid, legend
 from mmsa_lib.figures.registry import figure
 from mmsa_lib.files import write_text
 from mmsa_lib.paths import tables_folder
 
 SUMMARY = "data/published/dataset_summary"
 DATASETS = ("mosi", "mmmo", "mosei_text", "sims_text", "simsv2_text")
+NAMES = {"mosi": "CMU-MOSI", "mmmo": "ICT-MMMO", "mosei_text": "CMU-MOSEI", "sims_text": "CH-SIMS",
+         "simsv2_text": "CH-SIMS v2"}  # fmt: skip
 SPLITS = ("train", "valid", "test")
+LOOKS = {
+    split: {"color": palette.SPLIT[split], "lw": 1.4, "ls": ls}
+    for split, ls in zip(SPLITS, ("-", ":", "--"), strict=True)
+}
 TABLES = {
     "splits": "samples, videos, class counts and label moments per fold and split",
     "labels": "label histogram of the standard fold; a label counts for the nearest multiple of the step",
@@ -49,6 +57,9 @@ RIDGE_INPUTS = {
     ("mmmo", "audio + vision"): {"text": None},
 }
 """Loading options by data set and by name of the input, on the standard fold. ICT-MMMO has no training text."""
+
+BAYES = "bayes.csv"
+"""What the best possible predictors reach on the generated sets."""
 
 LEAK_FEATURES = {"audio73": "audio", "vision100": "vision", "textcnn100": "text"}
 """MOSI's segment features and their modality; only the first was not trained on labels."""
@@ -77,15 +88,6 @@ def write_summary(folder: Path | str, mirror: Path | str | None = None, progress
         DataError: originals are missing or damaged, or ``folder`` can't be written.
     """
     return _write(_joined(build(name, mirror, progress) for name in DATASETS), Path(folder))
-
-
-def count_stores(names: Sequence[str] = DATASETS) -> dict[str, pd.DataFrame]:
-    """The tables of :data:`TABLES`, counted again from the built stores.
-
-    Raises:
-        DataError: a store is not built or damaged.
-    """
-    return _joined(read_store(store_path(name)) for name in names)
 
 
 def read_summary(table: str, folder: Path | str | None = None) -> pd.DataFrame:
@@ -182,9 +184,58 @@ def leak_table() -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def bayes_table() -> pd.DataFrame:
+    """Best possible scores on the validation and test samples of every generated set: ``dataset, split`` and the rest
+    of :func:`mmsa_lib.data.sources.synthetic_bayes.bayes_error`. Takes some minutes."""
+    parts = []
+    for name in PRESETS:
+        record = synthetic.build(name)
+        parts += [bayes_error(record, split).assign(dataset=name, split=split) for split in SPLITS[1:]]
+    table = pd.concat(parts, ignore_index=True)
+    return table[["dataset", "split", *table.columns.drop(["dataset", "split"])]]
+
+
+def read_bayes(dataset: str, split: str = "test") -> pd.Series:
+    """Error of the best possible predictor of a generated set, by the modalities that it sees (``text+audio``, …).
+
+    Raises:
+        DataError: ``data/results/bayes.csv`` is not there.
+    """
+    path = tables_folder("results") / BAYES
+    if not path.is_file():
+        raise DataError(f"{path} is missing; write it by python -m companion tables")
+    rows = pd.read_csv(path)
+    return rows[(rows["dataset"] == dataset) & (rows["split"] == split)].set_index("modalities")["mae"]
+
+
+def floors(data: Mapping[str, Utterances], split: str = "test") -> pd.DataFrame:
+    """The lines that a picture of errors needs: the best constant, and on generated data the best possible predictors.
+
+    The latter are those of the data as they are by default: where options of the generator or hidden frames change the
+    features, leave their rows out.
+
+    Args:
+        data: splits as :func:`mmsa_lib.data.load` returns them, for a sentiment value.
+        split: whose errors are drawn.
+
+    Returns:
+        ``baseline`` and ``value`` (mean absolute error), as the figures of :mod:`mmsa_lib.figures.panels` take them.
+    """
+    one, labels = data[split], data["train"].labels
+    constants = constant_metrics(one.task, labels[labels.isfinite()], one.labels)["mae"].drop(ORACLE)
+    rows = {"best constant": constants.min()}
+    if one.name in PRESETS:
+        best = read_bayes(one.name, split)
+        if "text" in one.modalities:
+            rows["best possible from the text"] = best["text"]
+        if one.modalities != ("text",):
+            rows["best possible from everything"] = best["+".join(one.modalities)]
+    return pd.DataFrame({"baseline": list(rows), "value": list(rows.values())})
+
+
 def write_linear(target: Path) -> list[Path]:
-    """Write ``ridge.csv`` and ``leak_check.csv`` to ``target``; MOSI and ICT-MMMO must be built."""
-    return _write({"ridge": ridge_table(), "leak_check": leak_table()}, target)
+    """Write ``ridge.csv``, ``leak_check.csv`` and ``bayes.csv`` to ``target``; MOSI and ICT-MMMO must be built."""
+    return _write({"ridge": ridge_table(), "leak_check": leak_table(), "bayes": bayes_table()}, target)
 
 
 def _write(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
@@ -288,140 +339,107 @@ def label_histograms(frame: pd.DataFrame) -> Figure:
         frame: tidy ``dataset, split, step, label, samples``: counts of the labels nearest to each multiple of ``step``.
     """
     datasets = list(dict.fromkeys(frame["dataset"]))
-    figure, axes = grid(len(datasets), len(datasets), 2.6, 2.8, margin=0.3, foot=0)
+    picture, axes = grid(len(datasets), 3, 3.1, 2.2, margin=0.3, foot=0.4)
     for axis, name in zip(axes, datasets, strict=True):
         chosen = frame[frame["dataset"] == name]
         step = float(chosen["step"].iloc[0])
         middles = np.arange(chosen["label"].min(), chosen["label"].max() + step / 2, step)
+        edges = np.append(middles - step / 2, middles[-1] + step / 2)
+        sizes = []
         for split in SPLITS:
             rows = chosen[chosen["split"] == split]
             if rows.empty:
                 continue
             counts = np.zeros(len(middles))
             counts[np.rint((rows["label"].to_numpy() - middles[0]) / step).astype(int)] = rows["samples"]
-            edges = np.append(middles - step / 2, middles[-1] + step / 2)
-            label = f"{split} ({int(counts.sum()):,})"
-            axis.stairs(100 * counts / counts.sum(), edges, color=palette.SPLIT[split], lw=1.4, label=label)
-        axis.set(title=name, xlabel="sentiment label", ylim=(0, None))
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), handlelength=1.2)
-    axes[0].set_ylabel("share of the split (%)")
-    return figure
+            axis.stairs(100 * counts / counts.sum(), edges, **LOOKS[split])
+            sizes.append(f"{int(counts.sum()):,}")
+        axis.set(title=f"{NAMES.get(name, name)}\n{' + '.join(sizes)}", ylim=(0, None))
+    for axis in axes[-3:]:
+        axis.set_xlabel("label")
+    for axis in axes[::3]:
+        axis.set_ylabel("share of the split (%)")
+    legend(picture, LOOKS)
+    return picture
 
 
 @figure("dataset_lengths", [f"{SUMMARY}/lengths.csv"])
 def length_distribution(frame: pd.DataFrame, longest: int = 60) -> Figure:
-    """Cumulative share of samples up to each length, one line per data set and split.
+    """Cumulative share of samples up to each length, one line per data set.
 
     Args:
         frame: tidy ``dataset, split, unit, length, samples``.
         longest: where the axis ends, in words or steps.
     """
-    figure = Figure(figsize=(6.6, 3.0), layout="constrained")
-    axis = figure.subplots()
-    styles = {"train": "-", "valid": ":", "test": "--"}
-    colors = (palette.BLUE, palette.ORANGE, palette.GREEN, palette.VERMILLION, palette.PURPLE)
-    for color, (name, rows) in zip(colors, frame.groupby("dataset", sort=False), strict=False):
-        for split, part in rows.groupby("split", sort=False):
-            part = part.sort_values("length")
-            share = 100 * part["samples"].cumsum() / part["samples"].sum()
-            label = f"{name} ({part['unit'].iloc[0]})" if split == "train" else None
-            axis.step(part["length"], share, where="post", color=color, ls=styles[split], label=label)
-    axis.set(
-        xlabel="words (steps) per sample", ylabel="samples up to this length (%)", ylim=(0, 101), xlim=(0, longest)
-    )
-    axis.set_title("solid: train, dotted: valid, dashed: test")
-    axis.legend(loc="lower right")
-    return figure
+    rows = frame.groupby(["dataset", "unit", "length"], sort=False)["samples"].sum().reset_index().sort_values("length")
+    reached = rows.groupby("dataset")["samples"].cumsum() / rows.groupby("dataset")["samples"].transform("sum")
+    units = frame[["dataset", "unit"]].drop_duplicates().itertuples(index=False)
+    lines = {own: f"{NAMES.get(own, own)} ({unit})" for own, unit in units}
+    drawn = pd.DataFrame({"line": rows["dataset"].map(lines), "x": rows["length"], "value": 100 * reached})
+    looks = {
+        own: {"color": color, "ds": "steps-post"} for own, color in zip(lines.values(), palette.CYCLE, strict=False)
+    }
+    picture = curves(drawn, looks, "words (steps) of a sample", "samples up to this length (%)", width=6.5, height=2.6)
+    picture.axes[0].set(ylim=(0, 101), xlim=(0, longest))
+    return picture
 
 
-def availability(frame: pd.DataFrame) -> Figure:
-    """Share of frames that are observed, per data set, split and modality; a dash where there is no such modality.
+def bayes_errors(frame: pd.DataFrame, floors: pd.DataFrame) -> Figure:
+    """What the best possible predictor reaches from each subset of modalities, beside lines of what needs no method.
 
     Args:
-        frame: tidy ``dataset, split, modality, observed`` with shares in [0, 1].
+        frame: tidy ``modalities`` (subset name) and ``mae``.
+        floors: ``baseline`` and ``value``.
     """
-    wide = frame.pivot_table(index=["dataset", "split"], columns="modality", values="observed", sort=False)
-    wide = wide[[m for m in ("text", "audio", "vision") if m in wide]]
-    wide.index = [f"{name}, {split}" for name, split in wide.index]
-    return heatmap({"": 100 * wide}, "observed share of frames (%)", limits=(0, 100), text="{:.1f} %".format)
+    bars = frame.assign(name=frame["modalities"].str.replace("+", " + "), value=frame["mae"], mark="best possible")
+    picture = dots(bars, {"best possible": {"color": palette.BLUE, "ms": 7}}, "mean absolute error, test samples",
+                   floors=floors, width=6.2)  # fmt: skip
+    for place, value in enumerate(frame["mae"]):
+        picture.axes[0].annotate(f"{value:.3f}", (value, place), xytext=(9, 0), textcoords="offset points", va="center")
+    return picture
 
 
-def utterance(
-    features: Mapping[str, np.ndarray], observed: Mapping[str, np.ndarray], title: str = "", rows: int = 40
-) -> Figure:
-    """One utterance as aligned sequences: features over steps, one panel per modality; missing steps hatched.
+def spoken(sample: int) -> Figure:
+    """A real utterance of CMU-MOSI: its words where they are spoken, and its audio features beside the usual ones.
 
     Args:
-        features: modality to ``(T, d)``, the valid steps only.
-        observed: modality to ``(T,)`` bool.
-        title: figure title.
-        rows: how many features of each modality are drawn, the first ones.
+        sample: position among the training samples of the standard fold.
+
+    Raises:
+        DataError: the data set is not built.
     """
-    figure = Figure(figsize=(8.4, 1.5 * len(features) + 0.5), layout="constrained")
-    axes = figure.subplots(len(features), 1, squeeze=False)[:, 0]
-    for axis, (modality, values) in zip(axes, features.items(), strict=True):
-        scale = np.quantile(np.abs(values[observed[modality]]), 0.98) if observed[modality].any() else 1.0
-        image = axis.imshow(
-            values[:, :rows].T, aspect="auto", cmap=palette.DIVERGING, vmin=-scale, vmax=scale, interpolation="nearest"
-        )
-        for step in np.flatnonzero(~observed[modality]):
-            axis.axvspan(step - 0.5, step + 0.5, facecolor="white", edgecolor=palette.GREY, hatch="///", linewidth=0)
-        shown = min(rows, values.shape[1])
-        axis.set_ylabel(f"{modality}\n{shown} of {values.shape[1]}\nfeatures")
-        axis.set_yticks([])
-        axis.set_xticks(range(0, values.shape[0], max(1, values.shape[0] // 10)))
-        axis.grid(False)
-        figure.colorbar(image, ax=axis, label="value")
-    axes[-1].set_xlabel("step (word)")
-    if any((~mask).any() for mask in observed.values()):
-        patch = Patch(facecolor="white", edgecolor=palette.GREY, hatch="///", label="missing")
-        axes[0].legend(handles=[patch], loc="lower right", bbox_to_anchor=(1, 1))
-    if title:
-        axes[0].set_title(title, loc="left", parse_math=False)  # identifiers of MMSA's files hold $_$
-    return figure
-
-
-def bayes_errors(frame: pd.DataFrame, metric: str, label: str) -> Figure:
-    """What the best possible predictor reaches from each subset of modalities.
-
-    Args:
-        frame: tidy ``modalities`` (subset name) and the column ``metric``.
-        metric: column to draw.
-        label: axis label with unit.
-    """
-    figure = Figure(figsize=(6.2, 0.8 + 0.32 * len(frame)), layout="constrained")
-    axis = figure.subplots()
-    axis.barh(frame["modalities"], frame[metric], color=palette.SKY)
-    for i, value in enumerate(frame[metric]):
-        axis.text(value, i, f" {value:.2f}", va="center")
-    axis.invert_yaxis()
-    axis.grid(axis="y", visible=False)
-    axis.set(xlabel=label, title="Best possible prediction from what is available")
-    return figure
+    record = read_store(store_path("mosi"))
+    train = np.flatnonzero(record.folds["standard"] == "train")
+    row = train[sample]
+    words = slice(*record.words.offset[row : row + 2])
+    picture = Figure(figsize=(9, 4.2), layout="constrained")
+    above, below = picture.subplots(2, 1, height_ratios=(1, 1.6))
+    for word, (start, end) in zip(record.words.word[words], record.words.interval[words], strict=True):
+        above.axvspan(start, end, color=palette.MODALITY["text"], alpha=0.25, lw=0)
+        above.text((start + end) / 2, 0.5, word, ha="center", va="center", rotation=90)
+    above.set(yticks=[], xlabel="seconds", ylim=(0, 1))
+    above.set_title(f"{record.ids[row]}, label {record.labels[row]:.1f}", parse_math=False)
+    values = record.features["audio73"].values  # noqa: PD011 (not pandas)
+    usual = values[train]
+    below.bar(range(values.shape[1]), (values[row] - usual.mean(0)) / usual.std(0), color=palette.MODALITY["audio"])
+    below.set(xlabel="73 features of the voice, mean over the utterance", ylabel="standard deviations\nfrom the mean")
+    return picture
 
 
 @figure("mosi_leak", sources=[f"{RESULTS}/leak_check.csv"])
 def mosi_leak(leak: pd.DataFrame) -> Figure:
     """Training and test accuracy of a linear model on each segment feature of MOSI: a leak turns them round."""
-    picture = Figure(figsize=(6.2, 2.6), layout="constrained")
-    axis = picture.subplots()
-    names = list(dict.fromkeys(leak["features"]))
-    for offset, split in ((-0.18, "train"), (0.18, "test")):
-        rows = leak[leak["split"] == split].set_index("features").loc[names]
-        places = [i + offset for i in range(len(names))]
-        axis.barh(places, 100 * rows["accuracy"], height=0.34, color=palette.SPLIT[split], label=split)
-        for place, value in zip(places, rows["accuracy"], strict=True):
-            axis.annotate(
-                f"{100 * value:.1f}", (100 * value, place), xytext=(3, 0), textcoords="offset points", va="center",
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
-            )  # fmt: skip
-    majority = 100 * leak.loc[leak["split"] == "test", "majority"].iloc[0]
-    axis.axvline(majority, color=palette.GREY, ls="--", label="larger class of the test split")
-    axis.set_yticks(range(len(names)), names)
-    axis.invert_yaxis()
-    axis.grid(axis="y", visible=False)
-    axis.set(
-        xlabel="accuracy of label ≥ 0 (%)", xlim=(0, 109), title="MOSI, standard fold: linear models per feature set"
-    )
-    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    shown = leak[leak["split"] != "valid"]
+    drawn = shown.assign(name=shown["features"], mark=shown["split"], value=100 * shown["accuracy"])
+    marks = {split: {"color": palette.SPLIT[split], "ms": 8, "label": split} for split in ("train", "test")}
+    majority = 100 * leak.loc[leak["split"] == "test", "majority"].iloc[:1]
+    floors = pd.DataFrame({"baseline": "larger class of the test split", "value": majority})
+    title = "CMU-MOSI, standard fold"
+    picture = dots(drawn, marks, "accuracy of label ≥ 0 (%)", floors=floors, width=5.6, line=0.42, title=title)
+    names = list(dict.fromkeys(drawn["name"]))
+    for row in drawn.itertuples():
+        spot = (row.value, names.index(row.name))
+        picture.axes[0].annotate(
+            f"{row.value:.1f}", spot, xytext=(0, 6), textcoords="offset points", ha="center", va="bottom"
+        )
     return picture

@@ -10,8 +10,11 @@ import torch
 
 from companion import data_sets
 from companion.__main__ import main
+from mmsa_lib.data import load
 from mmsa_lib.data.batch import Batch, Utterances
 from mmsa_lib.data.record import DatasetRecord, FeatureSet, Words
+from mmsa_lib.data.sources import synthetic
+from mmsa_lib.data.sources.synthetic_bayes import bayes_error
 from mmsa_lib.data.task import emotions, regression
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError
 from mmsa_lib.paths import tables_folder
@@ -168,19 +171,75 @@ def test_committed_tables_are_what_the_originals_give(tmp_path):
         assert path.read_bytes() == (tables_folder("published") / "dataset_summary" / path.name).read_bytes(), path.name
 
 
-def test_stores_are_counted_as_the_records_they_hold(tmp_path, monkeypatch):
-    from mmsa_lib.data.sources import synthetic
-    from mmsa_lib.data.store import write_store
+def test_committed_floors_are_those_of_the_documentation_and_of_the_generator():
+    rows = pd.read_csv(tables_folder("results") / data_sets.BAYES)
+    test = rows[rows["split"] == "test"]
+    page = (tables_folder("results").parents[1] / "docs/data.md").read_text(encoding="utf-8")
+    for row in test[test["modalities"].isin(["text", "audio", "vision", "text+audio+vision"])].itertuples():
+        numbers = (row.mae, row.corr, row.mae_clean, row.corr_clean)
+        assert f"| `{row.dataset}` | {row.modalities} | " + " | ".join(f"{x:.3f}" for x in numbers) + " |" in page
+    again = bayes_error(synthetic.build(), draws=200).set_index("modalities")["mae"]
+    pd.testing.assert_series_equal(data_sets.read_bayes("synthetic"), again, atol=0.01)
+    assert set(rows["dataset"]) == set(synthetic.PRESETS)
+    assert set(rows["split"]) == {"valid", "test"}
 
-    monkeypatch.setenv("MMSA_LIB_DATA", str(tmp_path))
-    record = synthetic.build(samples=(12, 6, 6))
-    record.name = "own"
-    write_store(record, tmp_path / "stores" / "own.h5")
-    counted = data_sets.count_stores(["own"])
-    for name, table in data_sets.summarise(record).items():
-        if not table.empty:
-            pd.testing.assert_frame_equal(counted[name], table)
-    assert counted["durations"].empty
+
+def test_the_table_of_floors_has_every_set_and_split(monkeypatch):
+    small = {"samples": (2, 4, 4), "dims": (8, 8, 8), "length": 4}
+    monkeypatch.setattr(data_sets, "PRESETS", {"synthetic": {}})
+    monkeypatch.setattr(data_sets.synthetic, "build", lambda name, build=synthetic.build: build(name, **small))
+    table = data_sets.bayes_table()
+    assert list(table.columns) == list(pd.read_csv(tables_folder("results") / data_sets.BAYES, nrows=0).columns)
+    assert table.groupby("split").size().to_dict() == {"test": 7, "valid": 7}
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        ({}, {"best possible from the text": "text", "best possible from everything": "text+audio+vision"}),
+        ({"vision": None}, {"best possible from the text": "text", "best possible from everything": "text+audio"}),
+        ({"audio": None, "vision": None}, {"best possible from the text": "text"}),
+        ({"text": None}, {"best possible from everything": "audio+vision"}),
+    ],
+)
+def test_floors_are_of_the_modalities_that_are_there(options, lines):
+    data = load("synthetic", **options)
+    found = data_sets.floors(data, "valid").set_index("baseline")["value"]
+    best = data_sets.read_bayes("synthetic", "valid")
+    assert found.drop("best constant").to_dict() == {name: best[subset] for name, subset in lines.items()}
+    labels, train = data["valid"].labels.numpy(), data["train"].labels.numpy()
+    candidates = [np.abs(labels - c).mean() for c in (np.median(train), train.mean(), 0.0, 1.0, -1.0)]
+    assert np.isclose(candidates, found["best constant"]).any()
+    assert found["best constant"] <= np.abs(labels - np.median(train)).mean() + 1e-6
+
+
+def test_floors_of_data_that_nobody_generated_are_the_best_constant():
+    data = {"train": split(40, 0), "test": split(20, 1)}
+    assert list(data_sets.floors(data)["baseline"]) == ["best constant"]
+
+
+def test_no_table_of_floors(tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "other.csv").touch()
+    monkeypatch.setenv("MMSA_LIB_TABLES", str(tmp_path))
+    with pytest.raises(DataError, match=r"bayes\.csv is missing"):
+        data_sets.read_bayes("synthetic")
+
+
+def test_a_spoken_utterance_has_its_words_at_their_times(tmp_path, monkeypatch):
+    monkeypatch.setattr(data_sets, "store_path", lambda name: tmp_path)
+    audio = FeatureSet(
+        "audio", np.arange(24.0).reshape(12, 2).astype("f4"), np.ones(12, int), np.ones(12, bool), "utterance"
+    )
+    record = make_record(ids=["a$b"] * 12, features={"audio73": audio})
+    record.words.interval[3:5] = [[0, 1], [1, 3]]
+    monkeypatch.setattr(data_sets, "read_store", lambda path: record)
+    above, below = data_sets.spoken(3).axes
+    assert [(text.get_position()[0], text.get_text()) for text in above.texts] == [(0.5, "w"), (2.0, "w")]
+    assert above.get_title() == "a$b, label 0.2"
+    usual = np.arange(24.0).reshape(12, 2)[:6]
+    expected = (usual[3] - usual.mean(0)) / usual.std(0)
+    np.testing.assert_allclose([bar.get_height() for bar in below.patches], expected, rtol=1e-5)
 
 
 def split(count: int, seed: int, weight: float = 1.0, task=None) -> Utterances:
