@@ -815,14 +815,15 @@ def pair_matrices(means: pd.DataFrame) -> Figure:
     """The measures of :data:`PAIRS` as matrices: the source of Q down, the target (of U) across.
 
     Args:
-        means: columns ``source``, ``target`` and measures. What lies outside of 0 … 1 is printed as it is.
+        means: columns ``source``, ``target`` and measures. 0 is white, and what is negative blue.
     """
     panels = {
         title: means.pivot_table(index="source", columns="target", values=name, sort=False, dropna=False)
         for name, title in PAIRS.items()
         if name in means
     }
-    return heatmap(panels, xlabel="U from, and target", ylabel="Q from", cell=(0.75, 0.6), margin=1.2)
+    scale = {"limits": (-1, 1), "cmap": palette.DIVERGING}
+    return heatmap(panels, xlabel="U from, and target", ylabel="Q from", cell=(0.75, 0.6), margin=1.2, **scale)
 
 
 def agreement_curves(frame: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
@@ -902,7 +903,7 @@ def part_probes(frame: pd.DataFrame) -> Figure:
     ):
         marks[part] = {"color": color, "ms": 2.4, "mew": 0, "alpha": 0.5, "offset": offset}
         marks[f"{part} mean"] = {"color": color, "offset": offset, "label": title}
-    return dots(drawn, marks, "R², out of sample", width=2.35, line=0.24, sharex=True, lines=lines)
+    return dots(drawn, marks, "R², out of sample", columns=2, width=3.6, line=0.22, sharex=True, lines=lines)
 
 
 def switch_effects(ablations: pd.DataFrame, metric: str = "mae") -> pd.DataFrame:
@@ -921,7 +922,8 @@ def switch_effects(ablations: pd.DataFrame, metric: str = "mae") -> pd.DataFrame
 def switch_forest(effects: pd.DataFrame) -> Figure:
     """Forest plot of :func:`switch_effects`, one panel per summary."""
     panels = [panel for panel in SUMMARIES.values() if panel in set(effects["panel"])]
-    return forest(effects, "MAE, switch − chosen", title="hrlf, synthetic test split, 95 % intervals", panels=panels)
+    title = "HRLF, synthetic test split, 95 % intervals"
+    return forest(effects, "MAE, switch − chosen", title=title, panels=panels, columns=2, width=3.2, sharex=True)
 
 
 @figure("hrlf_weights", sources=[f"{RESULTS}/hrlf_weights.csv"])

@@ -26,7 +26,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from companion import names
-from companion.shared import RESULTS, run_folders, write_table
+from companion.shared import RESULTS, best_possible, run_folders, write_table
 from mmsa_lib.data.batch import Modality
 from mmsa_lib.data.missing import frame_mask
 from mmsa_lib.data.task import emotions
@@ -547,13 +547,17 @@ def method_curves(rows: pd.DataFrame, floor: float, title: str) -> Figure:
     drawn = rows.assign(panel=rows["name"], line=rows["training"], x=rows["level"].astype(float), value=rows["mean"])
     control = drawn[(drawn["name"] == CONTROL) & (drawn["training"] == AUGMENTED)]
     others = [control.assign(panel=name) for name in drawn["name"].unique() if name != CONTROL]
-    dotted = f"{CONTROL}, with missing samples"
+    dotted = f"{names.CALLED[CONTROL]}, with missing samples"
     drawn = pd.concat([drawn, *(part.assign(line=dotted, low=np.nan, high=np.nan) for part in others)])
     styles = {**TRAINING, dotted: {"color": palette.BLACK, "ls": ":", "lw": 1.3}}
+    drawn = drawn.assign(panel=drawn["panel"].map(names.called))
     return curves(drawn, styles, "share of frames missing", LABEL, floors=_floors({"": floor}), title=title, height=1.7)
 
 
-def overview_curves(rows: pd.DataFrame, value: str, ylabel: str, floors: Mapping[str, float] | None = None) -> Figure:
+def overview_curves(
+    rows: pd.DataFrame, value: str, ylabel: str, floors: Mapping[str, float] | None = None,
+    possible: Mapping[str, float] | None = None,
+) -> Figure:  # fmt: skip
     """All methods in one panel per data set (down) and training (across), without bands.
 
     Args:
@@ -561,8 +565,10 @@ def overview_curves(rows: pd.DataFrame, value: str, ylabel: str, floors: Mapping
             run answers with one class for all samples, and the mark is white.
         value, ylabel: the column to draw, and what it is.
         floors: data set to what the best constant scores.
+        possible: data set to what the best possible predictor of complete samples scores.
     """
     panel = rows["data"] + ", " + rows["training"].map({key: style["label"] for key, style in TRAINING.items()})
+    rows = rows.assign(name=rows["name"].map(names.called))
     drawn = rows.assign(panel=panel, line=rows["name"], x=rows["level"].astype(float), value=rows[value])
     drawn = names.in_order(drawn.drop(columns=["low", "high"], errors="ignore"), "data", "training", training=TRAINING)
     pairs = names.in_order(drawn.drop_duplicates("name"), "method")[["method", "name"]]
@@ -573,7 +579,11 @@ def overview_curves(rows: pd.DataFrame, value: str, ylabel: str, floors: Mapping
     }
     level = None
     if floors:
-        level = pd.concat([_floors({text: floors[text.partition(", trained")[0]]}) for text in drawn["panel"].unique()])
+        of = {text: text.partition(", trained")[0] for text in drawn["panel"].unique()}
+        level = _floors({text: floors[data] for text, data in of.items()})
+        best = {text: possible[data] for text, data in of.items() if data in (possible or {})}
+        if best:
+            level = pd.concat([level, _floors(best).assign(baseline="best possible, complete samples")])
     figure = curves(drawn, styles, "share of frames missing", ylabel, columns=2, floors=level, sharey="row", width=3.4)
     for axis in figure.axes if "one_class" in drawn else ():
         here = drawn[(drawn["panel"] == axis.get_title()) & (drawn["one_class"] == 1)]
@@ -642,7 +652,7 @@ def printed_against_constant(frame: pd.DataFrame, floors: Mapping[str, float], h
 def _by_summary(rows: pd.DataFrame) -> pd.DataFrame:
     """``rows`` with ``panel``, the summaries down and the data sets across."""
     rows = names.in_order(rows, "summary", "data", summary=SUMMARIES.values())
-    return rows.assign(panel=rows["data"] + ": " + rows["summary"])
+    return rows.assign(panel=rows["data"] + ": " + rows["summary"], name=rows["name"].map(names.called))
 
 
 def _floors(values: Mapping[str, float]) -> pd.DataFrame:
@@ -659,7 +669,8 @@ def draw_curves(results: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 def draw_subsets(results: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """A heat map of one curated table, methods by what is available (italics: worse than a constant)."""
     rows, (floor,) = levels_of(results, "subsets"), best_constants(results).values()
-    lines = (rows["name"] + ", " + rows["training"]).where(rows["method"] != "hrlf", rows["name"])
+    lines = rows["name"].map(names.called)
+    lines = (lines + ", " + rows["training"]).where(rows["method"] != "hrlf", lines)
     levels = [level for heading in PAPER_ORDER if (level := SUBSETS.get(heading)) in set(rows["level"])]
     wide = rows.assign(line=lines).pivot_table(index="line", columns="level", values="mean", sort=False)[levels]
     wide.loc[CONSTANT] = floor
@@ -680,12 +691,12 @@ for table in TABLES:
 SOURCES = [f"{RESULTS}/missing_{name}.csv" for name in SETS]
 
 
-@figure("missing_overview", SOURCES)
+@figure("missing_overview", [*SOURCES, f"{RESULTS}/bayes.csv"])
 def missing_overview(*tables: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """MAE against the share of frames missing, all methods, plain and augmented training apart."""
-    results = pd.concat(tables, ignore_index=True)
+    results = pd.concat(tables[:-1], ignore_index=True)
     rows = levels_of(results, "frames")
-    return overview_curves(rows, "mean", LABEL, best_constants(results)), rows
+    return overview_curves(rows, "mean", LABEL, best_constants(results), best_possible(tables[-1])), rows
 
 
 @figure("missing_summaries", SOURCES)
@@ -708,7 +719,7 @@ def missing_augmentation(*tables: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 def missing_control(*tables: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """What each method adds to the control, both trained with missing samples."""
     effects = control_effects(summaries_of(pd.concat(tables, ignore_index=True)))
-    title = f"What a method adds to {CONTROL}, all trained with missing samples"
+    title = f"What a method adds to {names.CALLED[CONTROL]}, all trained with missing samples"
     return effect_forest(effects, "MAE, method − control", title), effects
 
 

@@ -24,6 +24,13 @@ COLORS = {
 METHODS = tuple(COLORS)
 """Baselines first, then the methods of the papers."""
 
+CALLED = {
+    "text_only": "text only", "early_fusion": "early fusion", "late_fusion": "late fusion", "mult": "MulT",
+    "misa": "MISA", "self_mm": "Self-MM", "modal_alignment": "modal alignment", "contrastive_mmcl": "contrastive MMCL",
+    "collaborative_mmcl": "collaborative MMCL", "hrlf": "HRLF",
+}  # fmt: skip
+"""Method to what figures call it."""
+
 DATA = {
     "synthetic": "synthetic",
     "synthetic_redundant": "synthetic, redundant",
@@ -49,6 +56,12 @@ METRICS = {"mae": ("mean absolute error ↓", 1.0), "corr": ("correlation ↑", 
 def readable(label: str) -> str:
     """A label as words: ``chosen_weights`` is ``chosen weights``."""
     return label.replace("_", " ")
+
+
+def called(line: str) -> str:
+    """A line of :func:`line`, or words that start with a method, as figures show them: ``early fusion, length=3``."""
+    method = next((name for name in METHODS if line == name or line.startswith((f"{name},", f"{name}\n"))), "")
+    return CALLED.get(method, "") + line.removeprefix(method)
 
 
 def line(method: str, name: str = "") -> str:

@@ -113,7 +113,7 @@ def method_dots(
     label = {metric: label for metric, (label, _) in metrics.items()}
 
     def drawn(rows: pd.DataFrame, column: str, mark: str) -> pd.DataFrame:
-        lines = [names.line(method, own) for method, own in zip(rows["method"], rows["label"], strict=True)]
+        lines = [names.called(names.line(*own)) for own in zip(rows["method"], rows["label"], strict=True)]
         scale = rows["metric"].map(factor)
         bounds = {end: rows[end] * scale for end in ("low", "high") if end in rows}
         values = {"value": rows[column] * scale, "panel": rows["metric"].map(label), "name": lines, **bounds}
@@ -129,7 +129,7 @@ def method_dots(
         marks[f"{method} mean"] = {"color": color, "marker": "|", "ms": 12, "mew": 1.5}
     if floors is not None:
         scaled = floors.assign(value=floors["value"] * floors["metric"].map(factor), panel=floors["metric"].map(label))
-    figure = dots(frame, marks, "", floors=None if floors is None else scaled, width=2.9)
+    figure = dots(frame, marks, "", floors=None if floors is None else scaled, width=2.25)
     return figure, pd.concat([runs, *([] if floors is None else [floors])])
 
 
@@ -139,6 +139,16 @@ def draw_results(results: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     metrics, kind = (emotions, "majority") if "mean_f1" in set(results["metric"]) else (names.METRICS, "median")
     floors = constant_floor(results, f"constant_{kind}")
     return method_dots(results, metrics, floors[floors["metric"].isin(metrics)])
+
+
+def best_possible(bayes: pd.DataFrame) -> dict[str, float]:
+    """Display name of a synthetic set to the error of the best possible predictor of complete samples.
+
+    Args:
+        bayes: ``data/results/bayes.csv``.
+    """
+    rows = bayes[(bayes["split"] == "test") & (bayes["modalities"] == "text+audio+vision")]
+    return {names.DATA[row.dataset]: row.mae for row in rows.itertuples() if row.dataset in names.DATA}
 
 
 def constant_floor(results: pd.DataFrame, constant: str = "constant_median") -> pd.DataFrame:

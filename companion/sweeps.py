@@ -20,8 +20,17 @@ from matplotlib.figure import Figure
 from scipy import integrate, optimize, stats
 
 from companion import names
-from companion.shared import RESULTS, SWEEPS, constant_floor, method_dots, named_switches, run_folders
+from companion.shared import (
+    RESULTS,
+    SWEEPS,
+    best_possible,
+    constant_floor,
+    method_dots,
+    named_switches,
+    run_folders,
+)  # fmt: skip
 from mmsa_lib.errors import ConfigError, DataError
+from mmsa_lib.evaluation.levels import COMPLETE
 from mmsa_lib.evaluation.metrics import metric as describe
 from mmsa_lib.evaluation.statistics import summarise_seeds
 from mmsa_lib.experiments.files import NO_CHANGES
@@ -302,8 +311,16 @@ def with_lines(rows: pd.DataFrame) -> pd.DataFrame:
     return names.in_order(rows, "data", "method", "name")
 
 
-def main_rows(summary: pd.DataFrame, metric: str = PRIMARY) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Lines and floors (the best constant) of the main comparison, from ``sweep_main_summary.csv``."""
+def main_rows(
+    summary: pd.DataFrame, metric: str = PRIMARY, bayes: pd.DataFrame | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Lines and floors (the best constant, the best possible predictor) of the main comparison.
+
+    Args:
+        summary: ``sweep_main_summary.csv``.
+        metric: what is drawn.
+        bayes: ``bayes.csv``, for the error.
+    """
     rows = summary[(summary["metric"] == metric) & (summary["n"] > 0)]
     constant = rows["constant"].astype(bool)
     runs = with_lines(rows[~constant])
@@ -311,6 +328,10 @@ def main_rows(summary: pd.DataFrame, metric: str = PRIMARY) -> tuple[pd.DataFram
     best = best.max() if describe(metric).higher_is_better else best.min()
     panels = runs.drop_duplicates("data")
     floors = pd.DataFrame({"panel": panels["data"], "value": panels["dataset"].map(best), "baseline": "best constant"})
+    if bayes is not None:
+        best = panels["data"].map(best_possible(bayes)).dropna()
+        possible = pd.DataFrame({"panel": panels["data"], "value": best, "baseline": "best possible"})
+        floors = pd.concat([floors, possible.dropna()], ignore_index=True)
     columns = ["data", "name", "method", "n", "mean", "low", "high", "item_low", "item_high"]
     return runs[columns], floors.dropna()
 
@@ -361,7 +382,9 @@ def result_panels(lines: pd.DataFrame, floors: pd.DataFrame, label: str) -> Figu
         lines, floors: of :func:`main_rows`.
         label: of the horizontal axes.
     """
-    drawn = lines.assign(panel=lines["data"], value=lines["mean"], mark=lines["method"])
+    drawn = lines.assign(
+        panel=lines["data"], value=lines["mean"], mark=lines["method"], name=lines["name"].map(names.called)
+    )
     marks = {method: {"color": color, "ms": 5.5} for method, color in names.COLORS.items()}
     return dots(drawn, marks, label, columns=1, shared=False, floors=floors, width=5.4)
 
@@ -388,16 +411,16 @@ def sensitivity_panels(points: pd.DataFrame, label: str) -> Figure:
         for value in rows.loc[rows["default"].astype(bool), "value"].unique():
             axis.axvline(levels.index(value), zorder=0, **default)
         axis.set_xticks(range(len(levels)), [f"{value:g}" for value in levels])
-        axis.set(title=panel, ylabel=label)
+        axis.set(title=names.called(panel), ylabel=label)
         axis.grid(axis="x", visible=False)
     legend(figure, {**styles, "default": default})
     return figure
 
 
-@figure("main_results", [f"{RESULTS}/sweep_main_summary.csv"])
-def main_results(summary: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Mean absolute error of every method on the three data sets."""
-    lines, floors = main_rows(summary)
+@figure("main_results", [f"{RESULTS}/sweep_main_summary.csv", f"{RESULTS}/bayes.csv"])
+def main_results(summary: pd.DataFrame, bayes: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Mean absolute error of every method, between the best possible predictor and the best constant."""
+    lines, floors = main_rows(summary, bayes=bayes)
     return result_panels(lines, floors, "mean absolute error ↓"), lines
 
 
@@ -405,14 +428,16 @@ def main_results(summary: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 def main_differences(comparison: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """What each method adds to plain fusion of the same input, paired over seeds and test items."""
     rows = control_rows(comparison, "early_fusion")
-    return forest(rows, "MAE, method − early_fusion", columns=1, shared=False, width=5.4), rows
+    drawn = rows.assign(name=rows["name"].map(names.called))
+    return forest(drawn, "MAE, method − early fusion", columns=1, shared=False, width=5.4), rows
 
 
 @figure("ablations", [f"{RESULTS}/sweep_ablations_comparison.csv"])
 def ablations(comparison: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """What each switch of the four methods changes, paired over seeds and test items."""
     rows = ablation_rows(comparison)
-    return forest(rows, "MAE, switch − full", columns=2, shared=False, width=5), rows
+    drawn = rows.assign(panel=rows["panel"].map(names.called), name=rows["name"].map(names.readable))
+    return forest(drawn, "MAE, switch − full", columns=2, shared=False, width=4.1, sharex=True), rows
 
 
 @figure("sensitivity", [f"{RESULTS}/sweep_sensitivity.csv"])
@@ -422,10 +447,12 @@ def sensitivity(results: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     return sensitivity_panels(rows, "MAE ↓"), rows
 
 
-@figure("mosi_results", [f"{RESULTS}/mosi_standard.csv", f"{RESULTS}/ridge.csv"])
-def mosi_results(results: pd.DataFrame, ridge: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+@figure("mosi_results", [f"{RESULTS}/{name}.csv" for name in ("sweep_main", "mosi_standard", "ridge")])
+def mosi_results(main: pd.DataFrame, tuned: pd.DataFrame, ridge: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Test results on MOSI's standard fold with frozen and fine-tuned text, beside what needs no method."""
-    test = results[(results["split"] == "test") & results["metric"].isin(MOSI_METRICS)]
+    main = main[(names.data_of(main) == "mosi") & (main["protocol"] == COMPLETE) & (main["label"] != names.PRINTED)]
+    both = pd.concat([main, tuned[encoder_of(tuned) != ENCODERS[None]]], ignore_index=True)
+    test = both[(both["split"] == "test") & both["metric"].isin(MOSI_METRICS)]
     runs = test[~is_constant(test)].assign(label=encoder_of)
     runs = names.in_order(runs, "label", "method", "seed", label=["frozen text"])
     linear = ridge[(ridge["dataset"] == "mosi") & (ridge["input"] == "text") & ridge["metric"].isin(MOSI_METRICS)]

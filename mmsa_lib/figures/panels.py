@@ -18,6 +18,10 @@ from mmsa_lib.figures import palette
 Style = Mapping[str, Any]
 """What matplotlib's ``plot`` takes; ``offset`` moves a mark off the middle of its line, ``label`` names it below."""
 
+SEEDS: Style = {"lw": 5, "alpha": 0.35}
+ITEMS: Style = {"lw": 1, "marker": "|", "ms": 6, "mew": 1}
+"""The two kinds of intervals: a pale bar, and a thin line with ends."""
+
 VERDICTS: dict[str, Style] = {
     "better": {"color": palette.GREEN, "label": "better"},
     "worse": {"color": palette.VERMILLION, "label": "worse"},
@@ -53,7 +57,9 @@ def legend(figure: Figure, styles: Mapping[str, Style], columns: int = 3) -> Non
         for name, style in styles.items()
     ]
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)))
+        inches = 0.5 + 0.068 * max(len(str(handle.get_label())) for handle in handles)  # of an entry, about
+        fitting = max(1, int(figure.get_size_inches()[0] / inches))
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles), fitting))
 
 
 def dots(
@@ -99,7 +105,7 @@ def dots(
                 if 0 < row.get("n", 0) < most:
                     _write_count(axis, height, row)
             axis.plot(rows["value"], [height] * len(rows), **style)
-        lowest = not shared or place + columns >= len(panels)
+        lowest = (not shared and sharex is not True) or place + columns >= len(panels)
         axis.set(title=panel, xlabel=(label if isinstance(label, str) else label[panel]) if lowest else "")
         axis.grid(axis="y", visible=False)
         axis.set_yticks(range(len(names[panel])), names[panel])
@@ -107,8 +113,8 @@ def dots(
     used = {mark: style for mark, style in marks.items() if "label" in style and (frame["mark"] == mark).any()}
     shown = {mark: {"marker": "o", "ls": "", **style} for mark, style in used.items()}
     if "item_low" in frame and frame["item_low"].notna().any():
-        shown["seeds"] = {"color": palette.BLACK, "lw": 3.2, "alpha": 0.55, "label": "95 % over seeds"}
-        shown["items"] = {"color": palette.BLACK, "lw": 1, "label": "95 % over seeds and test items"}
+        shown["seeds"] = {"color": palette.BLACK, **SEEDS, "label": "95 % over seeds"}
+        shown["items"] = {"color": palette.BLACK, **ITEMS, "label": "95 % over seeds and test items"}
     legend(figure, shown | _floors(axes, panels, floors, "axvline"))
     if title:
         figure.suptitle(title)
@@ -183,7 +189,7 @@ def heatmap(
     panels: Mapping[str, pd.DataFrame], label: str = "", *, limits: tuple[float, float] | None = (0, 1),
     columns: int = 3, text: Callable[[float], str] = "{:.2f}".format,
     emphasis: Callable[[float], bool] = lambda value: False, xlabel: str = "", ylabel: str = "",
-    cell: tuple[float, float] = (0.8, 0.34), margin: float = 2.2,
+    cell: tuple[float, float] = (0.8, 0.34), margin: float = 2.2, cmap: str = palette.SEQUENTIAL,
 ) -> Figure:  # fmt: skip
     """Tables as colours with their numbers in the fields; a dash where there is none.
 
@@ -197,6 +203,7 @@ def heatmap(
         xlabel, ylabel: of the outer axes.
         cell: width and height of a field in inches.
         margin: room at the left, in inches.
+        cmap: the colours; ``palette.DIVERGING`` where 0 lies between the limits.
     """
     first = next(iter(panels.values()))
     columns, (lines, across) = min(columns, len(panels)), first.shape
@@ -207,7 +214,7 @@ def heatmap(
     low, high = limits or (None, None)
     for place, (axis, (title, table)) in enumerate(zip(axes, panels.items(), strict=True)):
         values = table.to_numpy(dtype=float)
-        image = axis.imshow(values, cmap=palette.SEQUENTIAL, vmin=low, vmax=high, aspect="auto")
+        image = axis.imshow(values, cmap=cmap, vmin=low, vmax=high, aspect="auto")
         for (row, column), value in np.ndenumerate(values):
             dark = sum(image.cmap(image.norm(value))[:3]) < 1.5 and not np.isnan(value)
             style = {"color": "white" if dark else "black", "style": "italic" if emphasis(value) else "normal"}
@@ -318,21 +325,20 @@ def predicted_against_true(frame: pd.DataFrame, limits: tuple[float, float], uni
 
 
 def _intervals(axis: Axes, place: float, row: Mapping[str, Any], color: str) -> None:
-    """A thick line for the interval over seeds, a thin one for that over seeds and test items."""
+    """A pale bar for the interval over seeds, a thin line with ends for that over seeds and test items."""
     both = pd.notna(row.get("item_low"))
     if both:
-        axis.plot([row["item_low"], row["item_high"]], [place, place], color=color, lw=1, zorder=2)
+        axis.plot([row["item_low"], row["item_high"]], [place, place], color=color, zorder=2, **ITEMS)
     if pd.notna(row.get("low")):
-        style = {"lw": 3.2, "alpha": 0.55} if both else {"lw": 1.6}
+        style = SEEDS if both else {"lw": 1.6}
         axis.plot([row["low"], row["high"]], [place, place], color=color, solid_capstyle="butt", zorder=2, **style)
 
 
 def _write_count(axis: Axes, place: float, row: Mapping[str, Any]) -> None:
-    """Say at the left of an interval that it is over fewer runs than the others."""
-    ends = [row[end] for end in ("low", "item_low", "value") if pd.notna(row.get(end))]
+    """Say at the right of the panel that a value is over fewer runs than the others."""
     axis.annotate(
-        f"n={row['n']:g}", (min(ends), place), xytext=(-4, 0), textcoords="offset points", ha="right", va="center",
-        color=palette.GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        f"n={row['n']:g}", (1, place), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",
+        ha="left", va="center", color=palette.GREY,
     )  # fmt: skip
 
 

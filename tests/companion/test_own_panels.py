@@ -192,5 +192,5 @@ def test_methods_are_drawn_as_runs_with_a_t_interval():
     np.testing.assert_allclose(marks["|"], 100 * np.mean(values))
     (bar,) = [line.get_xdata() for line in axis.get_lines() if line.get_linewidth() == 1.6]
     np.testing.assert_allclose(bar, [66.083, 78.583], atol=0.01)  # 72.33 ± 4.303 * 2.517 / sqrt(3)
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["self_mm, frozen text"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["Self-MM, frozen text"]
     assert len(numbers) == 4

@@ -32,7 +32,7 @@ def points(axis, marker="o"):
 
 def segments(axis, width):
     """Ends of the horizontal lines of one width."""
-    found = [line for line in axis.get_lines() if line.get_linewidth() == width and line.get_marker() == "None"]
+    found = [line for line in axis.get_lines() if line.get_linewidth() == width and line.get_marker() in ("None", "|")]
     return [tuple(line.get_xdata()) for line in found]
 
 
@@ -66,7 +66,7 @@ def test_two_intervals_are_told_apart_and_floors_are_drawn_in_their_panel():
     floors = pd.DataFrame({"panel": ["q"], "baseline": ["constant"], "value": [3.0]})
     figure = dots(frame, MARKS, {"p": "one", "q": "two"}, shared=False, columns=1, floors=floors)
     first, second = figure.axes
-    assert (segments(first, 3.2), segments(first, 1.0)) == ([(0.9, 1.1)], [(0.5, 1.5)])
+    assert (segments(first, 5), segments(first, 1.0)) == ([(0.9, 1.1)], [(0.5, 1.5)])
     assert segments(second, 1.6) == [(1.9, 2.1)]
     assert (names(first), names(second)) == (["x"], ["y"])
     assert (first.get_xlabel(), second.get_xlabel()) == ("one", "two")
