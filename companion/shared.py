@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,31 +13,13 @@ from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.metrics import metric as describe
 from mmsa_lib.evaluation.statistics import summarise_seeds
 from mmsa_lib.experiments import files
+from mmsa_lib.experiments.parameters import described_run as described_run
 from mmsa_lib.experiments.results import DECIMALS, collect_terms, is_constant, named
 from mmsa_lib.experiments.runs import RunResult
 from mmsa_lib.experiments.summaries import compare
 from mmsa_lib.figures.panels import dots, heatmap
 
-if TYPE_CHECKING:
-    from IPython.display import Markdown
-
 RESULTS, SWEEPS = "data/results", "notebooks/sweeps"
-
-
-def described_run(**values: Any) -> Markdown | None:
-    """Say in one line that the text of a notebook describes another run, where one of its parameters was changed.
-
-    Args:
-        values: the parameters as in the committed notebook; a global of the calling cell has the value now.
-    """
-    from IPython.display import Markdown
-
-    now = sys._getframe(1).f_globals
-    other = [name for name, value in values.items() if now[name] != value]
-    if not other:
-        return None
-    told = ", ".join(f"`{name}={now[name]!r}` in place of `{values[name]!r}`" for name in other)
-    return Markdown(f"**The text of this page describes another run than yours**: {told}. Trust the outputs.")
 
 
 def ablation_effects(results: pd.DataFrame, method: str, metric: str = "mae") -> pd.DataFrame:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import builtins
 import json
+import sys
 from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +26,7 @@ from mmsa_lib.files import parse_yaml
 from mmsa_lib.methods.evidence import numbers_only
 
 if TYPE_CHECKING:
+    from IPython.display import Markdown
     from nbformat import NotebookNode
 
 PARAMETERS_TAG = "parameters"
@@ -159,6 +161,22 @@ def open_page(page: dict[str, Any], *modules: str) -> None:
             )
     model = _model({name: (kind, ...) for name, kind in page.get("__annotations__", {}).items()})
     page.update(typed_parameters(model, {name: page[name] for name in model.model_fields}, "this page"))
+
+
+def described_run(**values: Any) -> Markdown | None:
+    """Say in one line that the text of a notebook describes another run, where one of its parameters was changed.
+
+    Args:
+        values: the parameters as in the committed notebook; a global of the calling cell has the value now.
+    """
+    from IPython.display import Markdown
+
+    now = sys._getframe(1).f_globals
+    other = [name for name, value in values.items() if now[name] != value]
+    if not other:
+        return None
+    told = ", ".join(f"`{name}={now[name]!r}` in place of `{values[name]!r}`" for name in other)
+    return Markdown(f"**The text of this page describes another run than yours**: {told}. Trust the outputs.")
 
 
 def merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
