@@ -1,4 +1,4 @@
-"""The drawn architectures as figures of the companion: the methods, the generator of the synthetic data, the family."""
+"""The drawings as figures of the companion: the methods, the generator of the synthetic data, training, the family."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ DIAGRAMS = (
     diagrams.hrlf,
     diagrams.self_mm,
     diagrams.synthetic,
+    diagrams.training,
     diagrams.family,
 )
 

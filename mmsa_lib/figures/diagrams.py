@@ -378,6 +378,29 @@ def synthetic() -> Diagram:
     return d
 
 
+def training() -> Diagram:
+    """A training run: steps on batches (above), and after each epoch a look at the validation split (below)."""
+    d = Diagram()
+    d.add("step data", 0.5, 1.15, "training\nsplit", width=0.9, height=0.5)
+    d.add("step batch", 1.95, 1.15, "a batch", "step data", width=0.9)
+    d.add("step method", 3.5, 1.15, "method\nwith its weights", "step batch", width=1.4, height=0.5)
+    d.add("step prediction", 5.15, 1.15, r"predictions $\hat y$", "step method", width=1.3)
+    d.add("step terms", 6.85, 1.15, "weighted terms", "step prediction", loss=True, width=1.3)
+    d.add("step sum", 8.4, 1.15, "sum", "step terms", loss=True, width=0.7)
+    d.add("step gradient", 6.0, 2.05, "gradient of the sum", width=1.7)
+    d.arrow("step sum", "step gradient", via=((8.4, 2.05),))
+    d.add("step optimiser", 3.5, 2.05, "optimiser:\nmoves the weights", "step gradient", width=1.5, height=0.5)
+    d.arrow("step optimiser", "step method")
+    d.add("validation data", 0.5, 0.15, "validation\nsplit", width=0.9, height=0.5)
+    d.add("validation method", 3.5, 0.15, "same weights,\nno dropout", "validation data", width=1.4, height=0.5)
+    d.arrow("step method", "validation method", text="after each epoch")
+    d.add("validation loss", 5.5, 0.15, "validation loss", "validation method", loss=True, width=1.3)
+    d.add("keep", 7.8, 0.15, "lowest so far?\nkeep these weights", "validation loss", width=1.6, height=0.5)
+    d.add("stop", 7.8, -0.75, "no better for a while?\nstop", "keep", width=1.9, height=0.5)
+    d.add("test", 4.6, -0.75, "test split, once,\nwith the weights kept", "stop", width=1.8, height=0.5)
+    return d
+
+
 def family() -> Diagram:
     """Whose ideas the four methods and the baselines take up, as far as sources or the papers' own names tell."""
     d = Diagram()
