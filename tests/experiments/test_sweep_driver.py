@@ -130,7 +130,7 @@ class TestRunsOfTheLibrary:
             folder / "s.yaml",
             notebook="06_train",
             parameters={"data": data, "config.max_epochs": 2, "settings.device": "cpu"},
-            grid={"method": ["text_only", "early_fusion"]},
+            grid={"method": ["text_only", "late_fusion"]},
             seeds=[1],
         )
         return folder, file, go(folder, file)
@@ -151,7 +151,7 @@ class TestRunsOfTheLibrary:
     def test_collect_finds_the_runs_and_they_equal_those_of_the_library(self, swept, tmp_path):
         folder, _, result = swept
         found = collect(folder / "runs")
-        assert set(found["method"]) >= {"text_only", "early_fusion"}
+        assert set(found["method"]) >= {"text_only", "late_fusion"}
         parameters = result.points[0].point.parameters
         again = run(
             RunConfig(**{k: v for k, v in parameters.items() if k in RunConfig.model_fields}), tmp_path, progress="none"

@@ -123,6 +123,6 @@ def test_tags_of_committed_notebooks_are_known():
     for path in sorted(TOLERANCE.parent.glob("*.ipynb")):
         cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
         tags = {tag for cell in cells for tag in cell.metadata.get("tags", [])}
-        assert tags <= {"parameters", *kinds}, path.name
+        assert tags <= {"parameters", "lesson", *kinds}, path.name
         trains = any(re.search(r"\b(fit|run)\(", cell.source) for cell in cells)
         assert bool(tags & kinds) == trains, path.name
