@@ -26,10 +26,15 @@ def pytest_itemcollected(item):
     exactly = item.compare_outputs
 
     def compare(found, stored, **options):
-        found = [output for output in found if output.get("name") != "stderr"]  # progress, of which none is stored
+        found = [output for output in found if not _is_passing(output)]
         return exactly(_settled(found, stored, chosen[0], item.sanitize) if chosen else found, stored, **options)
 
     item.compare_outputs = compare
+
+
+def _is_passing(output):
+    """Progress and sliders, of which none is stored."""
+    return output.get("name") == "stderr" or any("jupyter.widget" in kind for kind in output.get("data", {}))
 
 
 def _settled(found, stored, tolerance, sanitize):

@@ -19,7 +19,7 @@ from notebook_page import NotebookPage, expected
 from mmsa_lib.paths import project_root
 
 ROOT = project_root()
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 RUN_SECONDS = 900  # for a notebook of about one minute, on a machine that has other things to do
 
 pytestmark = [
@@ -66,6 +66,25 @@ def test_a_notebook_shows_and_runs_in_jupyterlab(page, name, tmp_path):
     notebook.run_all(RUN_SECONDS)
     notebook.screenshot(tmp_path / "executed.png")
     check(notebook, f"after Run All Cells, see {tmp_path}")
+
+
+def test_a_slider_draws_the_picture_anew(page, driver):
+    from selenium.webdriver.common.keys import Keys
+
+    notebook = page("notebooks/playground.ipynb")
+    notebook.run_all(RUN_SECONDS)
+    handles = wait_until(lambda: driver.find_elements("css selector", ".jp-OutputArea .noUi-handle"), 60, "sliders")
+    cell = handles[0].find_element("xpath", "./ancestor::div[contains(@class, 'jp-CodeCell')]")
+
+    def pictures():  # in one go: the old element is gone as soon as there is a new one
+        return driver.execute_script("return [...arguments[0].querySelectorAll('img')].map(each => each.src)", cell)
+
+    before = pictures()
+    assert len(before) == 1
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", handles[0])
+    handles[0].send_keys(Keys.ARROW_RIGHT)
+    wait_until(lambda: len(pictures()) == 1 and pictures() != before, 60, "another picture in its place")
+    check(notebook, "after a slider was moved")
 
 
 PROGRESS = re.compile(r"cell \d+: error output: \w+ seed \d+: \w+ stopped: .*; best epoch \d+")
