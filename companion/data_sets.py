@@ -400,7 +400,7 @@ def bayes_errors(frame: pd.DataFrame, floors: pd.DataFrame) -> Figure:
 
 
 def spoken(sample: int) -> Figure:
-    """A real utterance of CMU-MOSI: its words where they are spoken, and its audio features beside the usual ones.
+    """A real utterance of CMU-MOSI: its words where they are spoken, and its audio and vision against the usual ones.
 
     Args:
         sample: position among the training samples of the standard fold.
@@ -412,17 +412,19 @@ def spoken(sample: int) -> Figure:
     train = np.flatnonzero(record.folds["standard"] == "train")
     row = train[sample]
     words = slice(*record.words.offset[row : row + 2])
-    picture = Figure(figsize=(9, 4.2), layout="constrained")
-    above, below = picture.subplots(2, 1, height_ratios=(1, 1.6))
+    picture = Figure(figsize=(9, 5.4), layout="constrained")
+    above, *below = picture.subplots(3, 1, height_ratios=(1, 1.5, 1.5))
     for word, (start, end) in zip(record.words.word[words], record.words.interval[words], strict=True):
-        above.axvspan(start, end, color=palette.MODALITY["text"], alpha=0.25, lw=0)
+        above.axvspan(start, end, facecolor=palette.MODALITY["text"], alpha=0.25, edgecolor="white")
         above.text((start + end) / 2, 0.5, word, ha="center", va="center", rotation=90)
     above.set(yticks=[], xlabel="seconds", ylim=(0, 1))
     above.set_title(f"{record.ids[row]}, label {record.labels[row]:.1f}", parse_math=False)
-    values = record.features["audio73"].values  # noqa: PD011 (not pandas)
-    usual = values[train]
-    below.bar(range(values.shape[1]), (values[row] - usual.mean(0)) / usual.std(0), color=palette.MODALITY["audio"])
-    below.set(xlabel="73 features of the voice, mean over the utterance", ylabel="standard deviations\nfrom the mean")
+    for axis, (name, modality) in zip(below, (("audio73", "audio"), ("vision100", "vision")), strict=True):
+        values = record.features[name].values  # noqa: PD011 (not pandas)
+        mean, spread = values[train].mean(0), values[train].std(0)
+        height = (values[row] - mean) / np.where(spread > 0, spread, 1)
+        axis.bar(range(len(height)), height, color=palette.MODALITY[modality])
+        axis.set(xlabel=f"{name}: one vector for the utterance", ylabel="standard deviations\nfrom the mean")
     return picture
 
 

@@ -231,15 +231,16 @@ def test_a_spoken_utterance_has_its_words_at_their_times(tmp_path, monkeypatch):
     audio = FeatureSet(
         "audio", np.arange(24.0).reshape(12, 2).astype("f4"), np.ones(12, int), np.ones(12, bool), "utterance"
     )
-    record = make_record(ids=["a$b"] * 12, features={"audio73": audio})
+    record = make_record(ids=["a$b"] * 12, features={"audio73": audio, "vision100": audio})
     record.words.interval[3:5] = [[0, 1], [1, 3]]
     monkeypatch.setattr(data_sets, "read_store", lambda path: record)
-    above, below = data_sets.spoken(3).axes
+    above, below, last = data_sets.spoken(3).axes
     assert [(text.get_position()[0], text.get_text()) for text in above.texts] == [(0.5, "w"), (2.0, "w")]
     assert above.get_title() == "a$b, label 0.2"
     usual = np.arange(24.0).reshape(12, 2)[:6]
     expected = (usual[3] - usual.mean(0)) / usual.std(0)
-    np.testing.assert_allclose([bar.get_height() for bar in below.patches], expected, rtol=1e-5)
+    for axis in (below, last):
+        np.testing.assert_allclose([bar.get_height() for bar in axis.patches], expected, rtol=1e-5)
 
 
 def split(count: int, seed: int, weight: float = 1.0, task=None) -> Utterances:
