@@ -133,8 +133,9 @@ NOT_QUOTED = [
     r"\b10\.\d{4,}/\S+",
     r"\barXiv[: ]\S+",
     r"\b\d{4}\.\d{4,5}(v\d+)?\b",
+    r"\b9[59]\s?%\s+(confidence\s+)?(interval|band|limit)",
     r"(?i)\b(sections?|sec\.|equations?|eqs?\.|tables?|figures?|figs?\.|notebooks?|cells?|pages?|pp?\.|steps?|lines?|"
-    r"chapters?|appendix|questions?|seeds?|version|python|§+)\s*\(?\d[\d.]*\)?((\s*(,|and|to|or|[-–])\s*)\(?\d[\d.]*\)?)*",
+    r"chapters?|appendix|issues?|questions?|seeds?|version|python|§+)\s*\(?\d[\d.]*\)?((\s*(,|and|to|or|[-–])\s*)\(?\d[\d.]*\)?)*",
     r"\(\d+[a-z]?\)(\s*[-–]\s*\(\d+\))?",
     r"^\s*(#+\s*)?\d+[.)]\s",
     r"\b(1[89]|20)\d\d\b",
@@ -142,7 +143,7 @@ NOT_QUOTED = [
 ]
 # No letter, digit or hyphen with a word before it: Acc-7, E1, MOSI-2 are names.
 NUMBER = re.compile(
-    r"(?<![\w.,/])(?<!\w[-–])[-+−]?(\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?(\s?%)?(?![\w/])"
+    r"(?<![\w.,/])(?<!\w[-–])[-+−]?(\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?(\s?%|\s+points?\b)?(?![\w/]|\.\d)"
 )
 FOUND = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?")
 SMALL = 10  # whole numbers below it are counts that a reader sees for himself
@@ -173,7 +174,7 @@ def quoted(paragraph):
 
 
 def _number(text):
-    return float(re.sub(r"[,%\s+]", "", text).replace("−", "-"))
+    return float(re.sub(r"[,%\s+]|points?", "", text).replace("−", "-"))
 
 
 def numbers_of(text):
