@@ -78,6 +78,6 @@ def test_a_figure(folder):
     try:
         exec(compile(RECIPES["figure.py"], "figure.py", "exec"), {"__name__": "figure_recipe"})
         follow("draw")
-        assert (folder / "drawn" / "mosi_lambda_runs.png").exists()
+        assert (folder / "drawn" / "main_runs.png").exists()
     finally:
-        FIGURES.pop("mosi_lambda_runs", None)
+        FIGURES.pop("main_runs", None)

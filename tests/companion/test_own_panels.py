@@ -1,11 +1,9 @@
 """The drawn numbers of figures that only one notebook has, read back from the axes."""
 
-import io
-
 import numpy as np
 import pandas as pd
 
-from companion import alignment, collaborative, contrastive, data_sets, hrlf, missing, shared
+from companion import collaborative, contrastive, data_sets, hrlf, missing, shared
 
 
 def lines(axis):
@@ -44,53 +42,6 @@ def test_bayes_errors_draws_one_mark_per_subset_beside_the_floors():
     assert xy == [(0.8, 0), (0.6, 1)]
     assert [text.get_text() for text in axis.texts] == ["0.800", "0.600"]
     assert 1.3 in [line.get_xdata()[0] for line in axis.get_lines()]
-
-
-def test_generated_labels_draw_the_median_and_the_human_label():
-    moves = pd.DataFrame(
-        [{"epoch": e, "modality": "audio", "quantile": q, "value": e * q} for e in (1, 2) for q in (0.1, 0.5, 0.9)]
-    )
-    traces = pd.DataFrame([{"epoch": e, "modality": "audio", "sample": "s", "label": e, "human": -1.0} for e in (1, 2)])
-    first, second = alignment.generated_labels(moves, traces).axes
-    np.testing.assert_allclose(lines(first)["audio (median)"], [[1, 0.5], [2, 1.0]])
-    np.testing.assert_allclose(lines(second)["human label"][:, 1], -1)
-
-
-def test_covariance_pairs_share_one_scale_and_show_the_difference():
-    a, b = np.eye(2), 3 * np.eye(2)
-    figure = alignment.covariance_pairs({"row": {"audio": a, "vision": b}})
-    images = [axis.get_images()[0] for axis in figure.axes[:3]]
-    np.testing.assert_allclose(images[2].get_array(), a - b)
-    assert {image.get_clim() for image in images} == {(-3.0, 3.0)}
-
-
-def test_noise_floor_draws_means_formula_and_signals():
-    measured = pd.DataFrame({"batch_size": [8, 8, 16, 16], "draw": [0, 1, 0, 1], "loss": [2.0, 4.0, 1.0, 2.0]})
-    formula = pd.DataFrame({"batch_size": [8, 16], "loss": [3.0, 1.5]})
-    drawn = lines(alignment.noise_floor(measured, formula, {"signal": 0.1}).axes[0])
-    np.testing.assert_allclose(drawn["mean of draws, no difference at all"][:, 1], [3, 1.5])
-    np.testing.assert_allclose(drawn["signal"][:, 1], 0.1)
-
-
-def test_loss_sizes_leave_out_zero_weights():
-    kinds = ("task", "raw covariance", "weighted covariance")
-    rows = [
-        {"weight": w, "epoch": e, "name": name, "value": w if name.startswith("weighted") else 1.0}
-        for w in (0.0, 10.0) for e in (1, 2) for name in kinds
-    ]  # fmt: skip
-    axes = alignment.loss_sizes(pd.DataFrame(rows)).axes
-    assert [axis.get_title() for axis in axes] == ["raw covariance", "weighted covariance", "task"]
-    assert [len([line for line in axis.get_lines() if len(line.get_xdata())]) for axis in axes] == [2, 1, 2]
-
-
-def test_compared_says_what_each_weight_changes():
-    rows = [{"weight": w, "metric": "mae", "seed": s, "value": v + s / 1000 + (w == "1") * (s % 2) / 1000}
-            for w, v in (("0", 1.0), ("1", 0.5)) for s in (1, 2, 3)]  # fmt: skip
-    text = alignment.compared(pd.DataFrame(rows), "0")
-    assert text.startswith(
-        "Against 0 the error of the other 1 weights changes by -0.499 to -0.499, paired over 3 seeds"
-    )
-    assert text.endswith("1 is better (-0.499). ")
 
 
 def test_pair_masks_draw_their_codes_and_name_those_used():
@@ -166,12 +117,6 @@ def test_patterns_tell_padding_missing_and_observed():
     figure = missing.missing_patterns({"A": {"text": (valid, valid & [[True, False, False]])}})
     assert figure.axes[0].collections[0].get_array().ravel().tolist() == [2, 1]
     assert figure.axes[0].get_xlabel() == "2 steps"
-
-
-def test_identifiers_with_dollar_signs_are_drawn():
-    frame = pd.DataFrame({"epoch": [1] * 3, "modality": "text", "quantile": [0.1, 0.5, 0.9], "value": [0.1, 0.2, 0.3]})
-    sample = pd.DataFrame({"epoch": [1], "modality": "text", "sample": "video$_$0", "label": 1.0, "human": 0.5})
-    alignment.generated_labels(frame, sample).savefig(io.BytesIO())
 
 
 def test_probe_table_prints_negative_scores_as_they_are():
