@@ -7,7 +7,7 @@ a dotted outline is our reconstruction, which no source states; red is a loss.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mmsa_lib.data.record import MODALITIES, Modality
@@ -267,11 +267,13 @@ def self_mm() -> Diagram:
 def modal_alignment() -> Diagram:
     """``modal_alignment``: Self-MM, and second-order statistics of audio and vision that are made alike."""
     d = self_mm()
+    for m in ("audio", "vision"):  # the authors' figure: an LSTM
+        d.boxes[f"encoder {m}"] = replace(d.boxes[f"encoder {m}"], text="mean of frames", width=1.2, ours=True)
     d.add("shared audio", 4.45, -1.75, "linear: $M_a$", colour=MODALITY["audio"], ours=True, training=True, width=1.1)
     d.add("shared vision", 4.45, -2.35, "linear: $M_v$", colour=MODALITY["vision"], ours=True, training=True, width=1.1)
     d.arrow("features", "shared audio", via=((3.0, -1.75),))
     d.arrow("features", "shared vision", via=((3.0, -2.35),))
-    said = "$L_3$: distance of the covariances\nof audio and vision over the batch"
+    said = "$L_3$: distance of the correlations\nof audio and vision over a step"
     d.add("l3", 7.2, -2.05, said, ("shared audio", "shared vision"), loss=True, width=2.6, height=0.5)
     return d
 
