@@ -46,7 +46,6 @@ TABLES = {
     "splits": "samples, videos, class counts and label moments per fold and split",
     "labels": "label histogram of the standard fold; a label counts for the nearest multiple of the step",
     "lengths": "samples of the standard fold by number of words (steps, for ICT-MMMO)",
-    "durations": "samples of the standard fold by segment duration; bins of one second, named by their beginning",
     "availability": "valid and observed frames per fold, split and feature set",
 }
 RIDGE_INPUTS = {
@@ -70,7 +69,7 @@ def summarise(record: DatasetRecord) -> dict[str, pd.DataFrame]:
 
     Class counts compare the label with the middle of its range: negative below, neutral at it, positive above.
     """
-    rows = {"splits": _splits, "labels": _labels, "lengths": _lengths, "durations": _durations}
+    rows = {"splits": _splits, "labels": _labels, "lengths": _lengths}
     tables = {name: pd.DataFrame(function(record)) for name, function in rows.items()}
     tables["availability"] = pd.DataFrame(_availability(record))
     for table in tables.values():
@@ -252,9 +251,7 @@ def _check_sentiment(data: Mapping[str, Utterances]) -> None:
 
 def _joined(records: Iterable[DatasetRecord]) -> dict[str, pd.DataFrame]:
     parts = [summarise(record) for record in records]
-    # pandas warns about empty frames, which have no types to agree on.
-    filled = {name: [part[name] for part in parts if not part[name].empty] for name in TABLES}
-    return {name: pd.concat(some, ignore_index=True) if some else pd.DataFrame() for name, some in filled.items()}
+    return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in TABLES}
 
 
 def _splits(record: DatasetRecord) -> Iterator[dict]:
@@ -284,12 +281,6 @@ def _lengths(record: DatasetRecord) -> Iterator[dict]:
     else:
         words, unit = next(iter(record.features.values())).lengths, "steps"
     yield from _histogram(record, "length", words, unit=unit)
-
-
-def _durations(record: DatasetRecord) -> Iterator[dict]:
-    if record.times is not None:
-        seconds = record.times[:, 1].astype(np.float64) - record.times[:, 0]
-        yield from _histogram(record, "seconds", _whole(seconds))
 
 
 def _availability(record: DatasetRecord) -> Iterator[dict]:

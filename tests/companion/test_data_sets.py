@@ -22,7 +22,6 @@ from mmsa_lib.paths import tables_folder
 LABELS = [-3.0, -0.3, 0.0, 0.2, 0.25, 2.6, 1.0, -1.0, 3.0, 0.0, -0.25, 2.74]
 SPLIT = ["train"] * 6 + ["valid"] * 3 + ["test"] * 3
 WORDS = [2, 0, 1, 2, 2, 5, 1, 1, 3, 4, 4, 0]
-SECONDS = [1.0, 0.5, 2.0, 2.9, 3.0, 9.0, 0.0, 1.5, 1.0, 4.0, 4.5, 4.9999]
 
 
 def make_record(**changes) -> DatasetRecord:
@@ -44,7 +43,6 @@ def make_record(**changes) -> DatasetRecord:
         },
         "transcripts": [f"secret{row} text" if row % 5 else " " for row in range(count)],
         "words": Words(np.array(["w"] * sum(WORDS), dtype=object), np.zeros((sum(WORDS), 2), "f4"), offset),
-        "times": np.array([[5.0, 5.0 + seconds] for seconds in SECONDS], dtype=np.float32),
     }
     return DatasetRecord(**{**fields, **changes})
 
@@ -90,13 +88,11 @@ def counts(table, column, split):
 
 
 @pytest.mark.parametrize("split", data_sets.SPLITS)
-def test_lengths_and_durations(split):
+def test_lengths(split):
     tables = data_sets.summarise(make_record())
     rows = rows_of("standard", split)
     words = [WORDS[row] for row in rows]
     assert counts(tables["lengths"], "length", split) == {n: words.count(n) for n in set(words)}
-    seconds = [int(SECONDS[row]) for row in rows]
-    assert counts(tables["durations"], "seconds", split) == {n: seconds.count(n) for n in set(seconds)}
 
 
 def test_lengths_without_words_come_from_transcripts_or_features():
@@ -105,10 +101,6 @@ def test_lengths_without_words_come_from_transcripts_or_features():
     from_features = data_sets.summarise(make_record(words=None, transcripts=None))["lengths"]
     assert counts(from_features, "length", "test") == {1: 1, 2: 1, 3: 1}
     assert set(from_features["unit"]) == {"steps"}
-
-
-def test_without_times_there_are_no_durations():
-    assert data_sets.summarise(make_record(times=None))["durations"].empty
 
 
 def test_availability_counts_frames():
@@ -158,7 +150,7 @@ def test_committed_tables_agree_with_each_other():
     splits = data_sets.read_summary("splits")
     standard = splits[splits["fold"] == "standard"].set_index(["dataset", "split"])
     assert (standard["samples"] == standard[["negative", "neutral", "positive"]].sum(axis=1)).all()
-    for name, datasets in (("labels", 5), ("lengths", 5), ("durations", 2)):
+    for name, datasets in (("labels", 5), ("lengths", 5)):
         sums = data_sets.read_summary(name).groupby(["dataset", "split"])["samples"].sum()
         assert len(sums) == 3 * datasets
         pd.testing.assert_series_equal(sums, standard["samples"].reindex(sums.index))
