@@ -17,7 +17,7 @@ WHERE = "where values come from, provenance(…)"
 
 def shape(name, notebook):
     """Every breach of the shape of a notebook, one line each; cells are counted from 0."""
-    return [*_sections(name, notebook), *_cells(notebook), *_run(notebook)]
+    return [*_sections(name, notebook), *_cells(notebook), *_opened(notebook), *_run(notebook)]
 
 
 def _sections(name, notebook):
@@ -96,6 +96,20 @@ def _composes(node):
         return False
     texts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
     return len(" ".join(texts).split()) >= 6  # a name beside a number is a label
+
+
+def _opened(notebook):
+    """The cell after the parameters must call ``open_page``, before it imports the companion, and tell it of that."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    tagged = [place for place, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", [])]
+    if tagged != [0]:
+        yield "the parameters must be the first code cell"
+    lines = [node for cell in code[1:] for node in _tree(cell).body]
+    uses = [place for place, node in enumerate(lines) if re.match(r"(from|import) companion\b", ast.unparse(node))]
+    calls = {ast.unparse(node): place for place, node in enumerate(lines[:9]) if "open_page(" in ast.unparse(node)}
+    wanted = "open_page(globals(), 'companion')" if uses else "open_page(globals())"
+    if calls.get(wanted, 9) > min([*uses, 8]):
+        yield f"the cell after the parameters must begin with {wanted}"
 
 
 def _run(notebook):

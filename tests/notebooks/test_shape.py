@@ -30,6 +30,9 @@ def test_what_prose_quotes_stands_in_an_output(name):
 # --- The checks see each breach ---------------------------------------------------------------------------------------
 
 
+OPENED = 'open_page(globals(), "companion")\nfrom companion import claims\n'
+
+
 def lesson():
     """A small page of the right shape."""
     answers = "\n".join("<details><summary>Why?</summary>Because.</details>" for _ in range(3))
@@ -37,7 +40,7 @@ def lesson():
     numbers = [shown("stream", name="stdout", text="error 0.8364 of 1,234, 71.2 %")]
     cells = [
         text("# A method\n\n**In short.** It works?"), parameters, text("Setup."),
-        code('described_run(profile="smoke", seed=1)\ndraw(hrlf())'), text("One part."),
+        code(f'{OPENED}described_run(profile="smoke", seed=1)\ndraw(hrlf())'), text("One part."),
         code("def loss(x):\n    return x", outputs=numbers), text("The error is 0.84."), text("More."),
         code('claims.told("hrlf")'), text(f"## Try it\n\n{answers}"), text("## Limits"),
         code("provenance(Config)"), text("## References\n\n[one](https://arxiv.org/abs/1)"),
@@ -58,7 +61,7 @@ def sets(place, source):
     ("breach", "expected"),
     [
         (sets(0, "# A method?"), "no section or cell: In short"),
-        (sets(3, 'described_run(profile="smoke")'), "draw"),
+        (sets(3, f'{OPENED}described_run(profile="smoke")'), "draw"),
         (sets(8, "1"), "claims.told"),
         (sets(11, "1"), "provenance"),
         (sets(9, "## Try it"), "0 hidden answers"),
@@ -69,6 +72,10 @@ def sets(place, source):
         (sets(5, "def loss(x):\n" + "    x += 1\n" * 20), "defines in 21 lines"),
         (sets(5, 'Markdown(\n    f"All of this is one long sentence of {words}"\n)'), "compose sentences"),
         (sets(3, "draw(hrlf())"), "no described_run"),
+        (sets(3, "open_page(globals())\nfrom companion import claims"), "begin with open_page(globals(), 'companion')"),
+        (sets(3, f"from companion import claims\n{OPENED}"), "begin with open_page(globals(), 'companion')"),
+        (sets(3, "draw(hrlf())"), "begin with open_page(globals())"),
+        (lambda cells: cells.insert(1, cells.pop(3)), "the first code cell"),
         (sets(3, 'described_run(profile="smoke", seed=2)\ndraw(hrlf())'), "the parameter is 1"),
     ],
 )
