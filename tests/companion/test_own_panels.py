@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from companion import collaborative, contrastive, data_sets, hrlf, missing, shared
+from companion import contrastive, data_sets, hrlf, missing, shared
 
 
 def lines(axis):
@@ -77,29 +77,6 @@ def test_terms_and_cosines_have_a_panel_each():
     solid, dotted = contrastive.cosine_traces(trace).axes[0].get_lines()
     assert (solid.get_linestyle(), dotted.get_linestyle()) == ("-", ":")
     np.testing.assert_allclose(dotted.get_ydata(), [0.3, 0.4])
-
-
-def test_gates_are_drawn_over_words_with_gaps_and_marks():
-    frame = pd.DataFrame({"variant": ["reference"] * 2 + ["corrected"] * 2, "modality": "text", "row": [0, 1] * 2,
-                          "value": [0.1, 0.2, 0.3, 0.4]})  # fmt: skip
-    axis = collaborative.word_gates(frame, {"text": [1]}, {"text": {"peak": 0}}).axes[0]
-    drawn = [line.get_ydata().tolist() for line in axis.get_lines() if line.get_marker() == "o"]
-    assert drawn == [[0.1, 0.2], [0.3, 0.4]]
-    assert axis.patches[0].get_x() == 0.5
-    assert axis.get_ylabel() == "text\ngate"
-    assert [text.get_text() for text in axis.texts] == ["peak"]
-
-
-def test_rewards_and_states_are_scattered():
-    scatter = pd.DataFrame({"model": "m", "intended": [0.0, 1.0], "computed": [0.5, 0.25]})
-    left, right = collaborative.reward_index({"as indexed": np.eye(2)}, scatter).axes
-    assert left.get_images()[0].get_array().tolist() == [[True, False], [False, True]]
-    assert "correlation -1.00" in right.get_title()
-    states = pd.DataFrame({"variant": ["reference"], "norm_evaluation": [1.0], "norm_training": [0.5],
-                           "gate_evaluation": [0.2], "gate_training": [0.3]})  # fmt: skip
-    norms, gates = collaborative.states_in_training(states).axes
-    assert norms.collections[0].get_offsets().tolist() == [[1.0, 0.5]]
-    assert gates.collections[0].get_offsets().tolist() == [[0.2, 0.3]]
 
 
 def test_agreement_over_epochs_has_a_line_per_scale_and_input_and_one_of_chance():
