@@ -23,7 +23,7 @@ READY := $(VENV)/.ready
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint imports unit nbval test-processors mutants test-system notebooks figures figures-check results curate lock clean
+.PHONY: help setup reproduce test lint imports unit nbval test-processors mutants test-system notebooks book figures figures-check results curate lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ test-system: setup  ## real JupyterLab in a browser and a real one-node SLURM; i
 notebooks: setup  ## execute the notebooks and store their outputs in notebooks/
 	$(BIN)/mmsa-lib notebooks run --jobs $(JOBS) --update
 
+book: setup  ## the companion as pages with search, which need no network: build/book/index.html
+	$(BIN)/python -m sphinx -W --keep-going --quiet -c book -b html -d build/doctrees . build/book
+
 figures: setup  ## redraw figures/ from data/results and data/published
 	$(BIN)/mmsa-lib figures
 
@@ -86,7 +89,7 @@ lock: setup  ## write requirements.lock and environment.yml from what is install
 	$(BIN)/python tools/lock.py
 
 clean:  ## remove .venv, caches and executed notebook copies; never data or runs
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache runs/notebooks
+	rm -rf $(VENV) build dist book/api *.egg-info .pytest_cache .ruff_cache .import_linter_cache runs/notebooks
 	find mmsa_lib companion tests tools -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # Made once, and again when the pinned versions or the project's metadata change.

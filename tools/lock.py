@@ -1,9 +1,9 @@
 """Write ``requirements.lock`` and ``environment.yml``: exact versions of all that pyproject.toml needs, read from here.
 
 ``make lock`` runs it in the project's own environment, after the tests have passed there. It follows the requirements
-of the installed packages, starting from the project's dependencies and its extras ``lab``, ``cluster`` and ``test``, so
-packages that merely happen to be installed stay out. ``environment.yml`` repeats the versions for conda instead of
-referring to the lock, since micromamba looks for a file named there in a temporary folder of its own.
+of the installed packages, starting from the project's dependencies and its extras, so packages that merely happen to
+be installed stay out. ``environment.yml`` repeats the versions for conda instead of referring to the lock, since
+micromamba looks for a file named there in a temporary folder of its own.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("lab", "cluster", "test")
+EXTRAS = ("lab", "cluster", "book", "test")
 HEADER = """\
-# Exact versions of what pyproject.toml asks for, extras lab, cluster and test included, as tested on Python {python}.
+# Exact versions of what pyproject.toml asks for, all its extras included, as tested on Python {python}.
 # Written by `make lock` (tools/lock.py); do not edit. `make setup` installs from it.
 # The local part of a version is left out: torch {torch} may be a CPU or a CUDA build, whichever your index offers.
 """

@@ -1,24 +1,26 @@
 """A sweep's YAML file, and its points: a notebook with all its parameters, named by what can change what comes out.
 
-notebook: 06_train            # a notebook of the project, or a path seen from the YAML file
-parameters:                   # the same for every run; a dot reaches into a parameter that is a mapping
-  dataset: synthetic
-  config.max_epochs: 30
-grid:                         # every combination
-  method: [early_fusion, late_fusion]
-ablations:                    # each a name and the parameters that it changes
-  full: {}
-  no_cmc: {config.no_cmc: true}
-random:                       # also draws from a space, as ablations trial_01, trial_02, …
-  n: 12
-  seed: 1
-  space: {config.learning_rate: {low: 3e-4, high: 3e-3, log: true}, config.width: [32, 64]}
-seeds: [1111, 1112, 1113]     # values of the notebook's parameter `seed`
-presets: tuned.yaml           # values by data set and method, below those of this file
-minutes: 35                   # about how long all of it takes with two workers
-blocks:                       # optional: parts that add to what stands above
-  - name: mosi
-    parameters: {dataset: mosi}
+::
+
+    notebook: 06_train            # a notebook of the project, or a path seen from the YAML file
+    parameters:                   # the same for every run; a dot reaches into a parameter that is a mapping
+      dataset: synthetic
+      config.max_epochs: 30
+    grid:                         # every combination
+      method: [early_fusion, late_fusion]
+    ablations:                    # each a name and the parameters that it changes
+      full: {}
+      no_cmc: {config.no_cmc: true}
+    random:                       # also draws from a space, as ablations trial_01, trial_02, …
+      n: 12
+      seed: 1
+      space: {config.learning_rate: {low: 3e-4, high: 3e-3, log: true}, config.width: [32, 64]}
+    seeds: [1111, 1112, 1113]     # values of the notebook's parameter `seed`
+    presets: tuned.yaml           # values by data set and method, below those of this file
+    minutes: 35                   # about how long all of it takes with two workers
+    blocks:                       # optional: parts that add to what stands above
+      - name: mosi
+        parameters: {dataset: mosi}
 """
 
 from __future__ import annotations
