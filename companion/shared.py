@@ -186,4 +186,4 @@ def probe_table(table: pd.DataFrame, title: str = "") -> Figure:
     """
     wide = table.pivot_table(index="representation", columns="factor", values="r2", sort=False)
     wide.columns = [str(factor).replace("_", "\n") for factor in wide.columns]
-    return heatmap({title: wide.round(2) + 0.0}, "R², out of sample", cell=(0.85, 0.34))
+    return heatmap({title: wide.round(2) + 0.0}, "R², out of sample", cell=(0.8, 0.34))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,7 +47,7 @@ def use_style() -> None:
 def alternative_text(figure: Figure) -> str:
     """What a reader who cannot see ``figure`` is told: its label (``figure.set_label``), or else its own words.
 
-    These are its title, and for each panel title, axes and legend.
+    These are its title, and for each panel title, axes, named lines and legend.
     """
     if label := figure.get_label():
         return str(label)
@@ -58,8 +59,11 @@ def alternative_text(figure: Figure) -> str:
         "horizontal": [axes.get_xlabel() for axes in panels],
         "vertical": [axes.get_ylabel() for axes in panels],
         "legend": [text.get_text() for legend in legends if legend for text in legend.get_texts()],
+        "lines": [label.get_text() for axes in panels for label in axes.get_yticklabels()],
         "boxes": [text.get_text() for axes in panels if not axes.axison for text in axes.texts],  # of a diagram
     }
+    if all(re.fullmatch(r"[−\d.,]*|.*mathdefault.*", label) for label in parts["lines"]):
+        parts["lines"] = []  # the ticks of a scale
     said = {part: ", ".join(filter(None, dict.fromkeys(words))) for part, words in parts.items()}
     told = [f"{part}: {words}".removeprefix(": ") for part, words in said.items() if words]
     return " ".join("; ".join(["Figure", *told]).replace("$", "").split())

@@ -197,6 +197,8 @@ def test_a_picture_is_told_in_its_own_words():
     frame = pd.DataFrame({"panel": ["one", "two"], "line": ["a", "a"], "x": [0, 1], "value": [2.0, 3.0]})
     figure = curves(frame, {"a": {"color": palette.BLUE, "label": "first"}}, "epoch", "error")
     assert alternative_text(figure) == "Figure; panels: one, two; horizontal: epoch; vertical: error; legend: first"
+    table = pd.DataFrame({"x": [0.1]}, index=["a line"])
+    assert alternative_text(heatmap({"one": table})) == "Figure; panels: one; lines: a line"
     figure.set_label("The error grows.")
     assert alternative_text(figure) == "The error grows."
     assert "teacher" in alternative_text(diagrams.draw(diagrams.hrlf()))

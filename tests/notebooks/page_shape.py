@@ -1,6 +1,7 @@
 """What is checked in a notebook that teaches: its sections, its cells, and the numbers of its prose."""
 
 import ast
+import base64
 import itertools
 import re
 
@@ -9,6 +10,7 @@ from page_definitions import DEFINITIONS
 MOST_CELLS, MOST_LINES, MOST_NUMBERS = 40, 20, 3
 RATIO = (1.1, 2.0)  # Markdown cells per code cell
 MOST_SENTENCES = 0.1  # share of code lines that only compose sentences
+WIDEST = 1060  # pixels of a picture: the width of a page
 METHODS = ("02_", "03_", "04_", "05_")  # notebooks of one paper each
 WHERE = "where values come from, provenance(…)"
 
@@ -17,7 +19,13 @@ WHERE = "where values come from, provenance(…)"
 
 def shape(name, notebook):
     """Every breach of the shape of a notebook, one line each; cells are counted from 0."""
-    return [*_sections(name, notebook), *_cells(notebook), *_opened(notebook), *_run(notebook)]
+    return [
+        *_sections(name, notebook),
+        *_cells(notebook),
+        *_opened(notebook),
+        *_pictures(notebook),
+        *_run(notebook),
+    ]
 
 
 def _sections(name, notebook):
@@ -67,6 +75,22 @@ def _cells(notebook):
     share, longest = sentence_share(notebook)
     if share > MOST_SENTENCES:
         yield f"{share:.0%} of code lines only compose sentences, most of them in cell {longest}: write Markdown"
+
+
+def _pictures(notebook):
+    """Each is as wide as the page at most, in which 9 points stay 9 points, and is told in words."""
+    for number, cell in enumerate(notebook.cells):
+        if "figure.dpi" in cell.source:
+            yield f"cell {number} sets figure.dpi: pictures have that of the style"
+        for output in cell.get("outputs", ()):
+            picture = output.get("data", {}).get("image/png")
+            if not picture:
+                continue
+            width = int.from_bytes(base64.b64decode(picture[:32])[16:20], "big")
+            if width > WIDEST:
+                yield f"cell {number}: a picture of {width} pixels; at most {WIDEST}, or its texts shrink"
+            if len(output.metadata.get("image/png", {}).get("alt", "")) < 20:
+                yield f"cell {number}: a picture without alternative text; figure.set_label(…)"
 
 
 def _tree(cell):

@@ -1,5 +1,7 @@
 """Notebooks that teach have one shape, and each number that their prose quotes stands in an output."""
 
+import base64
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell as code
@@ -53,6 +55,12 @@ def test_a_lesson_has_no_breach():
     assert list(prose(lesson(), ROOT)) == []
 
 
+def picture(width, **metadata):
+    head = b"\x89PNG\r\n\x1a\n" + bytes(4) + b"IHDR" + width.to_bytes(4, "big") + bytes(4)
+    data = {"image/png": base64.b64encode(head).decode()}
+    return shown("display_data", data, metadata={"image/png": metadata})
+
+
 def sets(place, source):
     return lambda cells: cells[place].update(source=source)
 
@@ -71,6 +79,9 @@ def sets(place, source):
         (lambda cells: cells.extend([code("1")] * 3), "Markdown cells for"),
         (sets(5, "def loss(x):\n" + "    x += 1\n" * 20), "defines in 21 lines"),
         (sets(5, 'Markdown(\n    f"All of this is one long sentence of {words}"\n)'), "compose sentences"),
+        (sets(5, 'rcParams["figure.dpi"] = 72'), "sets figure.dpi"),
+        (lambda cells: cells[5].outputs.append(picture(900)), "without alternative text"),
+        (lambda cells: cells[5].outputs.append(picture(1200, alt="errors of all methods")), "1200 pixels"),
         (sets(3, "draw(hrlf())"), "no described_run"),
         (sets(3, "open_page(globals())\nfrom companion import claims"), "begin with open_page(globals(), 'companion')"),
         (sets(3, f"from companion import claims\n{OPENED}"), "begin with open_page(globals(), 'companion')"),
