@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from companion import contrastive, data_sets, hrlf, missing, shared
+from companion import contrastive, data_sets, missing, shared
 
 
 def lines(axis):
@@ -77,16 +77,6 @@ def test_terms_and_cosines_have_a_panel_each():
     solid, dotted = contrastive.cosine_traces(trace).axes[0].get_lines()
     assert (solid.get_linestyle(), dotted.get_linestyle()) == ("-", ":")
     np.testing.assert_allclose(dotted.get_ydata(), [0.3, 0.4])
-
-
-def test_agreement_over_epochs_has_a_line_per_scale_and_input_and_one_of_chance():
-    rows = [{"epoch": e, "input": kind, "scale": s, "measure": m, "value": s + e / 10}
-            for e in (0, 1) for kind in ("complete", "incomplete") for s in (1, 2, 3)
-            for m in ("cka", "cka_shuffled")]  # fmt: skip
-    (axis,) = hrlf.agreement_curves(pd.DataFrame(rows), {"cka": "linear CKA"}).axes
-    drawn = [line.get_ydata().tolist() for line in axis.get_lines()]
-    assert drawn.count([1.0, 1.1]) == 2
-    assert drawn[-1] == [2.0, 2.1]  # the mean over scales and inputs
 
 
 def test_patterns_tell_padding_missing_and_observed():
