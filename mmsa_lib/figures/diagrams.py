@@ -198,13 +198,13 @@ def _inputs(d: Diagram, x: float = 0.0) -> None:
 
 
 def contrastive_mmcl() -> Diagram:
-    """``contrastive_mmcl``: two cascaded stages of encoders, routing and contrast in training, a fusion head."""
+    """``contrastive_mmcl``: two cascaded stages of encoders, capsules that are contrasted and that the head reads."""
     d = Diagram()
     _inputs(d)
     d.add("states specific", 3.1, 1, "$H^{sp}$", width=0.5, height=HIGH)
     d.add("shared", 4.5, 1, "one\nencoder\nfor all\n$E^{sh}$", width=1.0, height=HIGH, ours=True)
     d.add("states shared", 5.9, 1, "$H^{sh}$", width=0.5, height=HIGH)
-    d.add("fusion", 7.5, 1, "mean over time,\nconcatenate, MLP", "states shared", width=1.5, height=0.5, ours=True)
+    d.add("fusion", 7.7, 1, "concatenate,\nMLP", width=1.2, height=0.5, ours=True)
     for m, y in ROWS.items():
         letter, colour = m[0], MODALITY[m]
         name = d.add(
@@ -213,22 +213,15 @@ def contrastive_mmcl() -> Diagram:
         d.arrow(name, "states specific")
         d.arrow("states specific", "shared", level=y, colour=colour, stopped=True)
         d.arrow("shared", "states shared", level=y, colour=colour)
-    d.arrow("states specific", "fusion", via=((3.1, 2.6), (7.5, 2.6)))
     for stage, x, name, said in (
         ("specific", 3.1, "cmc", "CMC: same category attracts,\nmodality by modality"),
         ("shared", 5.9, "smc", "SMC: same utterance attracts,\nacross modalities"),
     ):
-        d.add(
-            f"routing {stage}",
-            x,
-            -0.85,
-            "dynamic routing to $K$ capsules",
-            f"states {stage}",
-            training=True,
-            ours=True,
-            width=2.4,
-        )
+        routing = "dynamic routing to $K$ capsules"
+        d.add(f"routing {stage}", x, -0.85, routing, f"states {stage}", ours=True, width=2.4)
         d.add(name, x, -1.7, said, f"routing {stage}", loss=True, width=2.4, height=0.5)
+    d.arrow("routing specific", "fusion", via=((4.5, -0.85), (4.5, -0.43), (7.7, -0.43)))
+    d.arrow("routing shared", "fusion", via=((7.7, -0.85),))
     d.add("prediction", 9.0, 1, r"$\hat y$", "fusion", width=0.5)
     d.add("task", 9.0, 0, "task loss", "prediction", loss=True, width=0.9)
     return d

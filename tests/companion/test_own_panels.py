@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import torch
 
 from companion import contrastive, data_sets, missing, shared
 
@@ -45,38 +46,22 @@ def test_bayes_errors_draws_one_mark_per_subset_beside_the_floors():
 
 
 def test_pair_masks_draw_their_codes_and_name_those_used():
-    codes = np.array([[0, 2], [2, 0]])
+    codes = torch.tensor([[0, 2], [2, 0]])
     figure = contrastive.pair_masks({"one": codes, "two": codes}, ["a", "b"], blocks=1)
-    assert (figure.axes[1].get_images()[0].get_array() == codes).all()
+    assert (figure.axes[1].get_images()[0].get_array() == codes.numpy()).all()
     used = [text.get_text() for text in figure.legends[0].get_texts()]
     assert used == [contrastive.ROLES[0][0], contrastive.ROLES[2][0]]
 
 
-def test_routing_and_modulation_show_what_they_are_given():
-    coupling = np.array([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]])
-    axis = contrastive.routing_coefficients({"text": coupling}, {"text": {"shared": 1}}).axes[0]
-    np.testing.assert_allclose(axis.get_images()[0].get_array(), coupling.T)
-    assert [text.get_text() for text in axis.texts] == ["shared"]
-    weights = pd.DataFrame({"formula": "f", "cosine": [-1.0, 1.0], "weight": [2.0, 0.0]})
-    price = pd.DataFrame({"denominator": "all", "gamma": [0.0, 0.0, 1.0], "seed": [1, 2, 1], "measure": "m",
-                          "cosine": [0.2, 0.4, 0.5]})  # fmt: skip
-    left, right = contrastive.modulation_weights(weights, price).axes
-    np.testing.assert_allclose(lines(left)["f"], [[-1, 2], [1, 0]])
-    np.testing.assert_allclose(lines(right)["m"], [[0, 0.3], [1, 0.5]])
-
-
-def test_terms_and_cosines_have_a_panel_each():
-    history = pd.DataFrame(
-        {"run": "full", "epoch": [1, 2, 1, 2], "name": ["cmc", "cmc", "smc", "smc"], "value": [4.0, 3, 2, 1]}
-    )
-    first, second = contrastive.contrastive_terms(history, {"smc": 5.0}).axes
-    assert (first.get_title(), second.get_title()) == ("CMC", "SMC")
-    assert [len(axis.get_lines()) for axis in (first, second)] == [1, 2]
-    trace = pd.DataFrame({"run": "full", "epoch": [0, 1] * 2, "modality": "text", "pairs": ["a", "a", "b", "b"]})
-    trace = trace.assign(cosine=[0.1, 0.2, 0.3, 0.4])
-    solid, dotted = contrastive.cosine_traces(trace).axes[0].get_lines()
-    assert (solid.get_linestyle(), dotted.get_linestyle()) == ("-", ":")
-    np.testing.assert_allclose(dotted.get_ydata(), [0.3, 0.4])
+def test_cosines_of_pairs_are_counted_in_one_range():
+    one = {"text": torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])}
+    figure = contrastive.cosine_histograms({"a": one, "b": one}, {"text": torch.tensor([0, 0, 1])})
+    assert len(figure.axes) == 2
+    for axis in figure.axes:
+        tops = {patch.get_label(): patch.get_xy() for patch in axis.patches if "category" in (patch.get_label() or "")}
+        same, different = tops["same category"], tops["different category"]
+        assert same[same[:, 1] > 0, 0].min() > 0.95  # one pair, of cosine 1
+        assert abs(different[different[:, 1] > 0, 0]).max() < 0.05
 
 
 def test_patterns_tell_padding_missing_and_observed():
