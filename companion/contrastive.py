@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,7 @@ from torch.nn.functional import normalize
 from companion.shared import of_run, run_folders, write_table
 from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.registry import GENERATED
-from mmsa_lib.errors import ConfigError, DataError
+from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.probes import probe
 from mmsa_lib.experiments.results import collect
 from mmsa_lib.experiments.runs import find_run
@@ -37,10 +36,6 @@ ROLES = {
     3: ("both", palette.PURPLE),
 }
 """Meaning and colour of the codes of a pair mask: ``2 * pulled + pushed``."""
-
-# Notebook 05 draws the signs of labels and principal components with these two.
-CATEGORY = {"negative": palette.VERMILLION, "neutral": palette.GREY, "positive": palette.BLUE}
-"""Colours of the signs of a label."""
 
 
 def category_gap(vectors: Tensor, categories: Tensor) -> float:
@@ -148,34 +143,6 @@ def gap_across(u: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> float:
         own = cosines.diagonal().sum()
         gaps.append(own / count - (cosines.sum() - own) / (count * (count - 1)))
     return float(torch.stack(gaps).mean())
-
-
-def principal_components(x: Any, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates along the directions of largest variance.
-
-    The sign of a direction is arbitrary; here its largest entry is positive, so that machines agree.
-
-    Args:
-        x: ``(N, D)`` tensor or array.
-        count: directions wanted, at most ``min(N, D)``.
-
-    Returns:
-        Coordinates ``(N, count)`` of the centred rows, and the share of the variance that each direction explains
-        (zeros where all rows coincide).
-
-    Raises:
-        ConfigError: more directions than rows or columns.
-    """
-    matrix = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, dtype=np.float64)
-    if not 1 <= count <= min(matrix.shape):
-        raise ConfigError(f"a {matrix.shape} matrix has no {count} principal components")
-    centred = matrix - matrix.mean(axis=0)
-    _, scale, directions = np.linalg.svd(centred, full_matrices=False)
-    directions = directions[:count]
-    largest = directions[np.arange(count), np.abs(directions).argmax(axis=1)]
-    directions = directions * np.where(largest < 0, -1.0, 1.0)[:, None]
-    total = (scale**2).sum()
-    return centred @ directions.T, scale[:count] ** 2 / total if total > 0 else np.zeros(count)
 
 
 def pair_masks(panels: Mapping[str, Tensor], labels: Sequence[str], blocks: int = 0) -> Figure:

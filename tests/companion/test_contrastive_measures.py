@@ -1,6 +1,5 @@
-"""Gaps between cosines, and principal components, against plain loops; the tables that runs give."""
+"""Gaps between cosines against plain loops; the tables that runs give."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +11,10 @@ from companion.__main__ import main
 from companion.contrastive import (
     category_gap,
     gap_across,
-    principal_components,
     separation,
 )
 from mmsa_lib.data import load
-from mmsa_lib.errors import ConfigError, DataError
+from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.probes import probe
 from mmsa_lib.experiments.config import RunConfig
 from mmsa_lib.experiments.runs import run
@@ -46,26 +44,6 @@ def test_the_gap_across_modalities_by_loops():
     assert gap_across(u, here) == pytest.approx(np.mean(gaps), abs=1e-6)
     with pytest.raises(DataError, match="text and audio have 1 samples in common"):
         gap_across(u, {**here, "audio": torch.arange(6) == 5})
-
-
-def test_principal_components_are_the_eigenvectors_of_the_covariance():
-    x = np.random.default_rng(0).standard_normal((50, 4)) * [5, 3, 1, 0.5]
-    coordinates, shares = principal_components(torch.from_numpy(x))
-    values, vectors = np.linalg.eigh(np.cov(x, rowvar=False))
-    for column in range(2):
-        direction = vectors[:, -1 - column]
-        direction = direction if direction[np.abs(direction).argmax()] > 0 else -direction
-        np.testing.assert_allclose(coordinates[:, column], (x - x.mean(0)) @ direction, atol=1e-9)
-        assert shares[column] == pytest.approx(values[-1 - column] / values.sum())
-
-
-def test_principal_components_of_one_point_and_of_too_few_columns():
-    coordinates, shares = principal_components(np.ones((6, 3)))
-    assert not coordinates.any()
-    assert not shares.any()
-    assert math.isfinite(coordinates.sum())
-    with pytest.raises(ConfigError, match="2 principal components"):
-        principal_components(np.ones((6, 1)))
 
 
 @pytest.mark.parametrize("config", [{}, {"contrasted": "capsules"}, {"single_stage": True}], ids=str)
