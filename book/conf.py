@@ -66,7 +66,9 @@ if REPOSITORY:
         "launch_buttons": {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"},
     }
 html_extra_path = ["index.html"]
-html_static_path = [f"{find_spec('sphinx-mathjax-offline').submodule_search_locations[0]}/static/mathjax/tex-svg.js"]
+html_css_files = ["site.css"]
+MATHJAX = Path(find_spec("sphinx-mathjax-offline").submodule_search_locations[0])
+html_static_path = ["site.css", str(MATHJAX / "static" / "mathjax" / "tex-svg.js")]
 mathjax_path = "tex-svg.js"  # one file with its glyphs: no font to fetch, which a page opened as a file may not do
 # Dollars stand around formulas in HTML, as in hidden answers; in signatures they do not.
 mathjax3_config = {"tex": {"inlineMath": [["\\(", "\\)"], ["$", "$"]]}, "options": {"ignoreHtmlClass": "sig"}}
