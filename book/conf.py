@@ -41,6 +41,7 @@ CONTENTS = {
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.apidoc"]
 nb_execution_mode = "off"
+nb_render_markdown_format = "myst"  # of outputs: with tables and formulas
 nb_ipywidgets_js = {}  # would be fetched; widgets are stored as pictures
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_dmath_double_inline = True  # a displayed formula need not be a paragraph of its own

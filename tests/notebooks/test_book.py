@@ -170,7 +170,7 @@ def test_every_page_is_shown_whole_without_a_network(pages, site, tmp_path):
                 problems += [f"{name}: {kind}: {what}" for what in facts[kind]]
             lines = driver.get_log("browser")
             problems += [f"{name}: console: {line['message']}" for line in lines if line["level"] == "SEVERE"]
-            source = ROOT / name.with_suffix(".ipynb")
+            source = site / "_sources" / name.with_suffix(".ipynb")
             if source.is_file():
                 cells = [expected(cell) for cell in nbformat.read(source, as_version=4).cells]
                 wanted = {kind: sum(cell[kind] for cell in cells) for kind in ("images", "tables", "formulas")}
