@@ -33,7 +33,6 @@ from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.evaluation.levels import COMPLETE
 from mmsa_lib.evaluation.metrics import metric as describe
 from mmsa_lib.evaluation.statistics import summarise_seeds
-from mmsa_lib.experiments.files import NO_CHANGES
 from mmsa_lib.experiments.results import collect, curate, is_constant
 from mmsa_lib.experiments.summaries import NOT_EXERCISED, compare, curate_summary, protocol_summaries, write_numbers
 from mmsa_lib.experiments.sweep_file import choices, read_sweep
@@ -140,19 +139,29 @@ def reading_tables(folder: Path, target: Path) -> None:
     Readings were chosen on validation data before these runs, and have three seeds: no verdict rests on them.
     """
     found = _without_macro(collect(folder))
+    groups = ["method", "dataset"]
+    asked = set(found[groups].itertuples(index=False, name=None))
     if (beside := folder.with_name("ablations")).is_dir():
         full = _without_macro(collect(beside))
-        full = full[(full["changes"] == NO_CHANGES) & ~is_constant(full) & full["seed"].isin(found["seed"])]
-        found = pd.concat([found, full[full["protocol"] == "complete"]], ignore_index=True)
+        full = full[~is_constant(full) & (full["protocol"] == "complete") & full["seed"].isin(found["seed"])]
+        parts = [own[own["changes"] == _base(own)] for key, own in full.groupby(groups, sort=False) if key in asked]
+        found = pd.concat([found, *parts], ignore_index=True)
     curate(found, target / "sweep_readings.csv", **CELL)
     runs = found[~is_constant(found)]
     parts = [
         compare(part, method, [PRIMARY], items=False, **CELL)
-        for (method, _), part in runs.groupby(["method", "dataset"], sort=False)
-        if len(set(part["changes"])) > 1 and NO_CHANGES in set(part["changes"])
+        for (method, _), part in runs.groupby(groups, sort=False)
+        if part["changes"].nunique() > 1 and _base(part)  # noqa: PD101 (more than one, not only one)
     ]
     if parts:
         write_numbers(pd.concat(parts, ignore_index=True), target / "sweep_readings_comparison.csv")
+
+
+def _base(rows: pd.DataFrame) -> str | None:
+    """The ``changes`` of the configuration in ``rows`` that all others extend; ``None`` if there is none."""
+    changes = {text: json.loads(text).items() for text in rows["changes"].unique()}
+    shortest = min(changes, key=lambda text: len(changes[text]))
+    return shortest if all(changes[shortest] <= own for own in changes.values()) else None
 
 
 def scarce_tables(folder: Path, target: Path) -> None:
