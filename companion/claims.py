@@ -24,7 +24,7 @@ from mmsa_lib.evaluation.levels import COMPLETE
 from mmsa_lib.evaluation.statistics import BETTER, NO_DIFFERENCE, WORSE, judged
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.summaries import NOT_EXERCISED, compare
-from mmsa_lib.experiments.sweep_file import choices, read_sweep
+from mmsa_lib.experiments.sweep_file import LABEL, choices, read_sweep
 from mmsa_lib.methods import METHODS
 from mmsa_lib.paths import project_root, tables_folder
 
@@ -226,7 +226,7 @@ def _check_labels(row: Mapping[str, Any], table: pd.DataFrame) -> None:
         raise DataError(f"claims.csv, {row['id']}: there is no sweep {sweep.name} in notebooks/sweeps")
     names = [name for name in ("label", "reference_label") if name in table]
     known = {str(label) for name in names for label in table[name].unique()}
-    known |= {choice.ablation for choice in choices(read_sweep(sweep)) if choice.ablation}
+    known |= {choice.ablation or str(choice.parameters.get(LABEL, "")) for choice in choices(read_sweep(sweep))}
     for side in (row["label"], row["reference"]):
         if _number(side) or "=" in side:
             continue
