@@ -1,4 +1,4 @@
-"""Notebook 08: the missing-modality benchmark, hazards of published evaluation code, published tables beside constants.
+"""Notebook 08: the missing-modality benchmark, and published tables beside constants.
 
 :func:`write` reads the folder ``missing`` of runs (``mmsa-lib sweep notebooks/sweeps/missing.yaml --runs
 RUNS/missing``) and makes ``missing_<data>.csv`` (test metrics of all cells), ``missing_spread.csv`` (how far
@@ -19,16 +19,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from torch import Tensor
 
 from companion import names
 from companion.shared import RESULTS, best_possible, run_folders, write_table
-from mmsa_lib.data.batch import Modality
-from mmsa_lib.data.missing import frame_mask
 from mmsa_lib.data.task import emotions
 from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.baselines import constant_metrics
@@ -122,28 +118,6 @@ def wrong_f1_with_swapped_arguments(predicted: Any, truth: Any) -> float:
     return f1_score(np.asarray(truth), np.asarray(predicted), "weighted")
 
 
-def masks_from_one_seed(valid: Mapping[Modality, Tensor], rate: float, mask_seed: int) -> dict[Modality, Tensor]:
-    """**As published**: the random stream starts again at ``mask_seed`` for every modality (hazard 9: MMSA, TFR-Net).
-
-    Where shapes agree, all modalities then lose the same frames, although they look drawn one by one.
-    :func:`mmsa_lib.data.missing.frame_masks` draws independently, or jointly where that is asked for.
-    """
-    return {
-        m: frame_mask(frames, rate, torch.Generator().manual_seed(mask_seed), bernoulli=True)
-        for m, frames in valid.items()
-    }
-
-
-def mask_agreement(valid: Mapping[Modality, Tensor], masks: Mapping[Modality, Tensor]) -> dict[str, float]:
-    """Share of steps, valid in both, at which two modalities of equal shape have the same state; 1 for joint masks.
-
-    Independent masks at rate ``r`` agree in ``r^2 + (1-r)^2`` of the steps.
-    """
-    names = list(masks)
-    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if masks[a].shape == masks[b].shape]
-    return {f"{a}/{b}": float((masks[a] == masks[b])[valid[a] & valid[b]].double().mean()) for a, b in pairs}
-
-
 def never_this_emotion(counts: Mapping[str, int] = IEMOCAP_COUNTS) -> pd.DataFrame:
     """F1 of the answer "not this emotion" for every utterance, in each averaging.
 
@@ -167,29 +141,6 @@ def never_this_emotion(counts: Mapping[str, int] = IEMOCAP_COUNTS) -> pd.DataFra
         for column, name in enumerate(names)
     }  # fmt: skip
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("emotion")
-
-
-def always_one_sign(negative: int, positive: int) -> pd.DataFrame:
-    """Accuracy and weighted F1 of always answering one class, over the samples with a label other than 0.
-
-    Args:
-        negative, positive: test samples of each class.
-
-    Returns:
-        Index ``always negative`` and ``always positive``; ``accuracy``, ``weighted`` F1, ``macro`` F1 and ``swapped``:
-        the weighted F1 with its arguments exchanged.
-    """
-    truth = np.repeat([0, 1], [negative, positive])
-    rows = {}
-    for name, answer in (("always negative", 0), ("always positive", 1)):
-        constant = np.full(len(truth), answer)
-        rows[name] = {
-            "accuracy": float((constant == truth).mean()),
-            "weighted": f1_score(constant, truth, "weighted"),
-            "macro": f1_score(constant, truth, "macro"),
-            "swapped": wrong_f1_with_swapped_arguments(constant, truth),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("answer")
 
 
 def against_constants(published: pd.DataFrame, floors: Mapping[str, float]) -> pd.DataFrame:

@@ -151,6 +151,9 @@ def execute(
             import nbformat
 
             source.cells = [cell for cell in source.cells if LESSON_TAG not in cell.metadata.get("tags", [])]
+            for cell in source.cells:
+                if cell.cell_type == "code":
+                    cell.outputs = []  # pictures of the committed run; the copy makes its own
             program = folder / notebook.name
             write_text(program, nbformat.writes(source))
         run = (launcher or own.enter_context(Launcher())).run_worker

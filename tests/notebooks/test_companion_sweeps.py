@@ -28,7 +28,7 @@ def points():
 def config(point):
     """The run that a point asks for; the notebook's default method where the sweep names none."""
     values = {key: value for key, value in point.parameters.items() if key in RunConfig.model_fields}
-    return RunConfig(**{"method": "modal_alignment", **values})
+    return RunConfig(**{"method": "early_fusion", **values})
 
 
 def variant(config):
