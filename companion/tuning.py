@@ -87,7 +87,7 @@ def presets(folder: Path, chosen: pd.DataFrame) -> dict[str, dict[str, Any]]:
         found.setdefault(row.data, {})[row.method] = {name: part for name, part in parts.items() if part}
     for name, others in SAME_VALUES.items():
         if there := [found[other] for other in others if other in found]:
-            found[name] = there[0] if len(there) == 1 else reduce(or_, there)
+            found[name] = reduce(or_, there)  # of one, that itself: equal parts become anchors
     return found
 
 
