@@ -31,14 +31,7 @@ from mmsa_lib.experiments.kernels import (
     private_folder,
     remove_leftovers,
 )
-from mmsa_lib.experiments.parameters import (
-    LESSON_TAG,
-    PARAMETERS_TAG,
-    merge,
-    parameters_model,
-    read_notebook,
-    typed_parameters,
-)
+from mmsa_lib.experiments.parameters import PARAMETERS_TAG, merge, parameters_model, read_notebook, typed_parameters
 from mmsa_lib.files import write_text
 from mmsa_lib.paths import project_root, runs_folder
 
@@ -140,7 +133,7 @@ def execute(
     if not timeout > 0:
         raise ConfigError(f"timeout must be a positive number of seconds, not {timeout}")
     notebook = Path(notebook)
-    source = read_notebook(notebook)
+    source = read_notebook(notebook, lessons)
     model = parameters_model(source, notebook.name)
     values, defaults = typed_parameters(model, parameters or {}, notebook.name), model().model_dump()
     changed = {name: value for name, value in values.items() if value != defaults[name]}
@@ -150,10 +143,6 @@ def execute(
         if not lessons:
             import nbformat
 
-            source.cells = [cell for cell in source.cells if LESSON_TAG not in cell.metadata.get("tags", [])]
-            for cell in source.cells:
-                if cell.cell_type == "code":
-                    cell.outputs = []  # pictures of the committed run; the copy makes its own
             program = folder / notebook.name
             write_text(program, nbformat.writes(source))
         run = (launcher or own.enter_context(Launcher())).run_worker

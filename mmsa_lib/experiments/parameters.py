@@ -40,8 +40,13 @@ _TYPES: dict[str, Any] = {name: getattr(builtins, name) for name in ("bool", "in
 _TYPES |= {"Literal": Literal, "Optional": Optional, "Union": Union}
 
 
-def read_notebook(path: Path | str) -> NotebookNode:
+def read_notebook(path: Path | str, lessons: bool = True) -> NotebookNode:
     """The notebook in ``path``, in the newest minor version of format 4.
+
+    Args:
+        path: the file.
+        lessons: keep the cells tagged :data:`LESSON_TAG`. Without them stored outputs go, too: who leaves lessons out
+            runs the rest, and makes outputs of his own.
 
     Raises:
         ConfigError: there is no such file, or it is not a notebook.
@@ -56,7 +61,13 @@ def read_notebook(path: Path | str) -> NotebookNode:
     except Exception as error:  # nbformat raises many kinds, and a bare ValueError for broken JSON
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(f"{path} is not a Jupyter notebook: {reason}") from None
-    return nbformat.v4.upgrade(notebook)
+    notebook = nbformat.v4.upgrade(notebook)
+    if not lessons:
+        notebook.cells = [cell for cell in notebook.cells if LESSON_TAG not in cell.metadata.get("tags", [])]
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs = []
+    return notebook
 
 
 def parameters_model(notebook: NotebookNode, name: str = "notebook") -> type[BaseModel]:

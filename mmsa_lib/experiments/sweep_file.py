@@ -49,14 +49,7 @@ from mmsa_lib.errors import ConfigError, DataError, MMSAError, UnknownNameError,
 from mmsa_lib.experiments.draws import TRIAL, Random
 from mmsa_lib.experiments.fingerprint import PACKAGE, PACKAGE_FOLDER, code_fingerprint, digest, imported_modules, parse
 from mmsa_lib.experiments.notebooks import notebook_paths
-from mmsa_lib.experiments.parameters import (
-    LESSON_TAG,
-    PARAMETERS_TAG,
-    merge,
-    parameters_model,
-    read_notebook,
-    typed_parameters,
-)
+from mmsa_lib.experiments.parameters import PARAMETERS_TAG, merge, parameters_model, read_notebook, typed_parameters
 from mmsa_lib.files import read_yaml
 
 SEED, LABEL = "seed", "label"
@@ -313,7 +306,7 @@ def read_points(path: Path | str) -> list[Point]:
     """
     sweep = read_sweep(path)
     notebook = find_notebook(sweep, path)
-    source = read_notebook(notebook)
+    source = read_notebook(notebook, lessons=False)
     model = parameters_model(source, notebook.name)
     labelled = model.model_fields.keys() >= RUN_PARAMETERS | {LABEL}
     defaults, code = model().model_dump(), _read_code(source)
@@ -472,9 +465,9 @@ def _check_presets(sweep: SweepFile, code: _Code) -> None:
 
 
 def _read_code(source: Any) -> _Code:
-    """What the code of a notebook holds; the parameters cell and cells that a sweep leaves out are no part of it."""
+    """What the code of a notebook holds; the parameters cell is no part of it."""
     code = [cell for cell in source.cells if cell.cell_type == "code"]
-    cells = [cell.source for cell in code if not {PARAMETERS_TAG, LESSON_TAG} & {*cell.metadata.get("tags", [])}]
+    cells = [cell.source for cell in code if PARAMETERS_TAG not in cell.metadata.get("tags", [])]
     python = "\n".join(re.sub(r"^\s*[%!].*$", "pass", cell, flags=re.MULTILINE) for cell in cells)
     try:
         tree, roots = parse(python), imported_modules(python)
