@@ -34,7 +34,14 @@ from mmsa_lib.evaluation.levels import COMPLETE
 from mmsa_lib.evaluation.metrics import metric as describe
 from mmsa_lib.evaluation.statistics import summarise_seeds
 from mmsa_lib.experiments.results import collect, curate, is_constant
-from mmsa_lib.experiments.summaries import NOT_EXERCISED, compare, curate_summary, protocol_summaries, write_numbers
+from mmsa_lib.experiments.summaries import (
+    NOT_EXERCISED,
+    base_of,
+    compare,
+    curate_summary,
+    protocol_summaries,
+    write_numbers,
+)
 from mmsa_lib.experiments.sweep_file import choices, read_sweep
 from mmsa_lib.figures import palette
 from mmsa_lib.figures.panels import dots, forest, grid, legend
@@ -159,9 +166,7 @@ def reading_tables(folder: Path, target: Path) -> None:
 
 def _base(rows: pd.DataFrame) -> str | None:
     """The ``changes`` of the configuration in ``rows`` that all others extend; ``None`` if there is none."""
-    changes = {text: json.loads(text).items() for text in rows["changes"].unique()}
-    shortest = min(changes, key=lambda text: len(changes[text]))
-    return shortest if all(changes[shortest] <= own for own in changes.values()) else None
+    return base_of({text: json.loads(text).items() for text in rows["changes"].unique()})
 
 
 def scarce_tables(folder: Path, target: Path) -> None:

@@ -6,7 +6,7 @@ Intervals are over random seeds, and over seeds and test items at once where pre
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -370,6 +370,15 @@ def is_summary(frame: pd.DataFrame) -> bool:
 # --- What is compared with what -------------------------------------------------------------------------------------
 
 
+def base_of(changes: Mapping[Any, Set]) -> Any:
+    """The key of the configuration that all others extend; ``None`` if there is none.
+
+    Args:
+        changes: what each configuration changes, as a set of names with values.
+    """
+    return next((key for key, own in changes.items() if all(own <= other for other in changes.values())), None)
+
+
 def _references_of_data(rows: pd.DataFrame, wanted: str, others: Iterable[str]) -> dict[str, tuple[str, str, str]]:
     """Method to the configuration that it is compared with, of runs of one data set and fold."""
     shared = set(shared_values(rows).items())
@@ -391,8 +400,7 @@ def _references_of_data(rows: pd.DataFrame, wanted: str, others: Iterable[str]) 
     method, colon, text = wanted.partition(":")
     if method in known:
         changes = {key: whole for key, (*_, whole) in known[method].items()}
-        bases = (key for key, own in changes.items() if all(own <= other for other in changes.values()))
-        chosen = called(method, text) if colon else next(bases, None)
+        chosen = called(method, text) if colon else base_of(changes)
         if chosen is None and colon:
             raise unknown_name(f"configuration of {method}", text, spellings(method))
         if chosen is None:
