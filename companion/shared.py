@@ -13,7 +13,6 @@ from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.metrics import metric as describe
 from mmsa_lib.evaluation.statistics import summarise_seeds
 from mmsa_lib.experiments import files
-from mmsa_lib.experiments.parameters import described_run as described_run
 from mmsa_lib.experiments.results import DECIMALS, collect_terms, is_constant, named
 from mmsa_lib.experiments.runs import RunResult
 from mmsa_lib.experiments.summaries import compare

@@ -3,22 +3,9 @@
 import pandas as pd
 from written_runs import write_run
 
-from companion.shared import described_run, write_terms
+from companion.shared import write_terms
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.terms import TERM_COLUMNS
-
-seed, dataset, options = 1111, "synthetic", {}
-
-
-def test_the_committed_run_is_described_without_a_word():
-    assert described_run(seed=1111, dataset="synthetic", options={}) is None
-
-
-def test_another_run_is_told_in_one_line():
-    line = described_run(seed=1112, dataset="synthetic", options={"a": 1}).data
-    assert "`seed=1111` in place of `1112`, `options={}` in place of `{'a': 1}`" in line
-    assert "dataset" not in line
-    assert "\n" not in line
 
 
 def test_terms_of_all_runs_are_kept_and_points_of_sweeps_are_no_runs(tmp_path):

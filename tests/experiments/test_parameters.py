@@ -8,7 +8,7 @@ import pytest
 from sweep_files import printed
 
 from mmsa_lib.errors import ConfigError, UnknownNameError
-from mmsa_lib.experiments.parameters import open_page, parameters_model, read_notebook, typed_parameters
+from mmsa_lib.experiments.parameters import described_run, open_page, parameters_model, read_notebook, typed_parameters
 
 CELL = """\
 profile: str = "smoke"  # smoke, cpu or full
@@ -167,3 +167,17 @@ def test_papermill_alone_hands_over_text_that_the_page_reads(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert printed(tmp_path / "b.ipynb")[-1] == "{'max_epochs': 1} [1.0, 2.5] 0.0003"
+
+
+seed, dataset, options = 1111, "synthetic", {}
+
+
+def test_the_committed_run_is_described_without_a_word():
+    assert described_run(seed=1111, dataset="synthetic", options={}) is None
+
+
+def test_another_run_is_told_in_one_line():
+    line = described_run(seed=1112, dataset="synthetic", options={"a": 1}).data
+    assert "`seed=1111` in place of `1112`, `options={}` in place of `{'a': 1}`" in line
+    assert "dataset" not in line
+    assert "\n" not in line
