@@ -17,12 +17,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from companion import names
-from companion.shared import RESULTS, of_run, write_table
+from companion.shared import RESULTS, of_run, runs_of, write_table
 from mmsa_lib.data.batch import Batch, Utterances
 from mmsa_lib.errors import ConfigError
 from mmsa_lib.experiments import files
-from mmsa_lib.experiments.results import collect
-from mmsa_lib.experiments.runs import RunResult, find_run
+from mmsa_lib.experiments.runs import RunResult
 from mmsa_lib.figures import palette
 from mmsa_lib.figures.panels import curves, dots
 from mmsa_lib.figures.registry import figure
@@ -180,11 +179,11 @@ def named_runs(folder: Path, *labels: str) -> list[RunResult]:
     """Finished runs of the method in ``folder``, those of ``labels`` in their order, or all."""
     if not folder.is_dir():
         return []
-    found = collect(folder)
-    found = found[found["method"] == METHOD].drop_duplicates("run_id")
-    if labels:
-        found = names.in_order(found[found["label"].isin(labels)], "label", "seed", label=labels)
-    return [find_run(run_id, folder) for run_id in found["run_id"]]
+    found = runs_of(folder, METHOD)
+    if not labels:
+        return found
+    chosen = [run for run in found if run.config.label in labels]
+    return sorted(chosen, key=lambda run: (labels.index(run.config.label), run.config.seed))
 
 
 def learning(run: RunResult) -> pd.DataFrame:

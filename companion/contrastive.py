@@ -15,13 +15,11 @@ from matplotlib.patches import Patch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from companion.shared import of_run, run_folders, write_table
+from companion.shared import of_run, run_folders, runs_of, speaker_of, write_table
 from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.registry import GENERATED
 from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.probes import probe
-from mmsa_lib.experiments.results import collect
-from mmsa_lib.experiments.runs import find_run
 from mmsa_lib.figures import palette
 from mmsa_lib.figures.panels import grid
 from mmsa_lib.losses.contrastive import category_pairs
@@ -95,9 +93,8 @@ def planted(found: Mapping[str, Tensor], data: Utterances) -> pd.DataFrame:
     """
     rows = []
     for m in data.modalities:
-        own = "speaker" if "speaker" in data.factors else f"speaker_{m}"  # common to all, or of each modality its own
         stages = {name.partition("/")[2]: x for name, x in found.items() if name.startswith(f"{m}/")}
-        factors = {"shared": data.factors["shared"], "speaker": data.factors[own]}
+        factors = {"shared": data.factors["shared"], "speaker": data.factors[speaker_of(data, m)]}
         rows.append(probe(stages, factors, groups=data.groups).assign(modality=m))
     table = pd.concat(rows, ignore_index=True).rename(columns={"representation": "stage"})
     return table[["stage", "modality", "factor", "r2"]]
@@ -107,10 +104,9 @@ def write(runs: Path, target: Path) -> list[str]:
     """Write ``contrastive_cosines.csv`` and ``contrastive_probes.csv`` from the runs on generated data; their names."""
     parts, loaded = {"cosines": [], "probes": []}, {}
     for folder in run_folders(runs, FOLDERS):
-        table = collect(folder)
-        chosen = table[(table["method"] == METHOD) & table["dataset"].isin(list(GENERATED))]
-        for run_id in chosen["run_id"].unique():
-            run = find_run(run_id, folder)
+        for run in runs_of(folder, METHOD):
+            if run.config.dataset not in GENERATED:
+                continue
             data = (run.config.dataset, str(run.config.load_options))
             if data not in loaded:
                 loaded[data] = run.load_data()["test"]

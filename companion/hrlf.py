@@ -21,13 +21,12 @@ from torch import Tensor
 
 from companion import names
 from companion.names import CHOSEN
-from companion.shared import RESULTS, of_run, run_folders, write_table
+from companion.shared import RESULTS, of_run, run_folders, runs_of, speaker_of, write_table
 from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.missing import stochastic_validation
 from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.evaluation.probes import probe
-from mmsa_lib.experiments.results import DECIMALS, collect
-from mmsa_lib.experiments.runs import find_run
+from mmsa_lib.experiments.results import DECIMALS
 from mmsa_lib.figures import palette
 from mmsa_lib.figures.panels import dots, heatmap
 from mmsa_lib.figures.registry import figure
@@ -247,12 +246,11 @@ def probe_parts(method: HRLF, test: Utterances) -> pd.DataFrame:
     for name, network, kind in networks(method):
         seen = encode(network, as_input(test, kind))
         for modality in method.modalities:
-            speaker = "speaker" if "speaker" in test.factors else f"speaker_{modality}"  # of all, or one of each
             factors = {
                 "shared": "shared",
                 "private": f"private_{modality}",
                 "sentiment": "sentiment",
-                "speaker": speaker,
+                "speaker": speaker_of(test, modality),
             }
             table = probe(
                 {part: parts_of(seen)[f"{modality}/{part}"] for part in PARTS},
@@ -283,10 +281,9 @@ def write(runs: Path, target: Path) -> list[str]:
     """
     parts: dict[str, list[pd.DataFrame]] = {"inside": [], "probes": []}
     for folder in run_folders(runs, FOLDERS):
-        rows = collect(folder)
-        chosen = rows[(rows["method"] == METHOD) & rows["label"].isin(LOOKED_INTO)]
-        for run_id in chosen["run_id"].unique():
-            run = find_run(run_id, folder)
+        for run in runs_of(folder, METHOD):
+            if run.config.label not in LOOKED_INTO:
+                continue
             data = run.load_data()
             method = run.load_method(data["test"])
             parts["inside"].append(of_run(factorization_table(method, data["train"], data["test"]), run))

@@ -9,12 +9,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from companion import names
+from mmsa_lib.data.batch import Modality, Utterances
 from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.metrics import metric as describe
 from mmsa_lib.evaluation.statistics import summarise_seeds
 from mmsa_lib.experiments import files
-from mmsa_lib.experiments.results import DECIMALS, collect_terms, is_constant, named
-from mmsa_lib.experiments.runs import RunResult
+from mmsa_lib.experiments.results import DECIMALS, collect, collect_terms, is_constant, named
+from mmsa_lib.experiments.runs import RunResult, find_run
 from mmsa_lib.experiments.summaries import compare
 from mmsa_lib.figures.panels import dots, heatmap
 
@@ -147,6 +148,21 @@ def run_folders(runs: Path, wanted: tuple[str, ...], ends: tuple[str, ...] = (fi
     if not there:
         raise DataError(f"{runs} has no finished run in any of {', '.join(wanted)}")
     return there
+
+
+def runs_of(folder: Path, method: str) -> list[RunResult]:
+    """The finished runs of ``method`` in ``folder``, in the order of its tables.
+
+    Raises:
+        DataError: no finished run is there.
+    """
+    found = collect(folder)
+    return [find_run(run_id, folder) for run_id in found.loc[found["method"] == method, "run_id"].unique()]
+
+
+def speaker_of(data: Utterances, modality: Modality) -> str:
+    """Name of the planted factor that says who speaks: common to all modalities, or one of each."""
+    return "speaker" if "speaker" in data.factors else f"speaker_{modality}"
 
 
 def write_terms(runs: Path, target: Path) -> Path | None:
