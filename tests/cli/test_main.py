@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import io
 import json
 import subprocess
@@ -170,39 +169,6 @@ def test_a_reader_that_leaves_early_is_no_error():
 def test_json_has_no_nan(capsys):
     print_json({"a": float("nan"), "b": [float("inf"), 1.5], 3: (1,)})
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 1.5], "3": [1]}
-
-
-def test_doctor_reports_everything_and_fails_where_something_is_broken(monkeypatch, capsys, tmp_path):
-    from mmsa_lib.cli import doctor
-
-    monkeypatch.setenv("MMSA_LIB_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("MMSA_LIB_RUNS", str(tmp_path / "runs"))
-    assert main(["doctor", "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert set(report) == set(doctor.CHECKS)
-    assert "384 wide" in report["text model"]["found"]
-    assert not list(tmp_path.iterdir())  # nothing is left behind
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("MMSA_LIB_RUNS", str(tmp_path / "file" / "runs"))
-    assert main(["doctor"]) == 2
-    assert "BROKEN  folders" in capsys.readouterr().out
-
-
-def test_doctor_calls_a_folder_that_may_only_be_read_no_fault(monkeypatch, capsys, tmp_path):
-    from mmsa_lib.cli import doctor
-
-    def refuse(dir):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setenv("MMSA_LIB_DATA", str(tmp_path))
-    monkeypatch.setenv("MMSA_LIB_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)  # permissions don't stop root
-    monkeypatch.setattr(doctor, "CHECKS", {"folders": doctor._folders})
-    assert main(["doctor"]) == 0
-    line = capsys.readouterr().out
-    assert line.startswith("READ-ONLY folders")
-    assert "MMSA_LIB_DATA" in line
-    assert "MMSA_LIB_RUNS or --runs" in line
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a current folder can't be deleted there")
