@@ -4,6 +4,13 @@ import random
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples on every machine and in every run; a busy machine is no failure.
+settings.register_profile(
+    "project", max_examples=60, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("project")
 
 _WORDS = ["the", "film", "was", "good", "bad", "great", "not", "very"]
 

@@ -72,7 +72,7 @@ class TestFrameMask:
             assert mask.sum(-1).tolist() == [length - round(rate * length) for length in valid.sum(-1).tolist()]
             assert not (mask & ~valid).any()
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.lists(st.integers(0, 50), min_size=1, max_size=8), st.floats(0, 1), st.integers(0, 2**32))
     def test_exact_count_for_every_rate(self, lengths, rate, seed):
         valid = lengths_to_valid(lengths, 50)
@@ -271,7 +271,7 @@ class TestStochasticMissing:
             # ratios 0 … .9 are equally likely: a tenth keeps everything
             assert (kept == 1).double().mean() == pytest.approx(0.1, abs=0.02)
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(st.integers(0, 2**40), st.integers(1, 3))
     def test_a_sample_with_anything_keeps_something_and_gains_nothing(self, seed, kinds):
         modalities = ("text", "audio", "vision")[:kinds]

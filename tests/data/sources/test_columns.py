@@ -68,7 +68,6 @@ def test_a_frame_is_present_when_any_number_is_not_zero():
 
 
 @given(present=masks)
-@settings(deadline=None)
 def test_span_runs_from_first_to_last(present):
     expected = np.zeros_like(present)
     for row, mask in enumerate(present):
@@ -104,7 +103,7 @@ def _slow_valid(present, lengths):
 
 
 @given(present=masks, data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_known_lengths_take_the_side_that_holds_the_frames(present, data):
     count, steps = present.shape
     lengths = np.array([data.draw(st.integers(0, steps + 2)) for _ in range(count)])

@@ -106,7 +106,7 @@ def test_plain_trees_come_back_exactly(tmp_path, protocol):
     protocol=st.integers(0, pickle.HIGHEST_PROTOCOL),
     fortran=st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_array_comes_back_exactly(tmp_path_factory, array, protocol, fortran):
     array = np.asfortranarray(array).reshape(array.shape) if fortran else array
     loaded = load(_save(tmp_path_factory.mktemp("pickle"), pickle.dumps(array, protocol)))
@@ -376,7 +376,7 @@ def test_forged_lengths_reserve_no_memory(tmp_path, content):
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_damaged_files_end_in_one_line(tmp_path_factory, data):
     content = bytearray(pickle.dumps(TREE, data.draw(st.sampled_from([2, 4, 5]))))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -385,7 +385,7 @@ def test_damaged_files_end_in_one_line(tmp_path_factory, data):
 
 
 @given(content=st.binary(max_size=200))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_random_bytes_end_in_one_line(tmp_path_factory, content):
     _load_or_error(_save(tmp_path_factory.mktemp("pickle"), content))
 
