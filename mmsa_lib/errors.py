@@ -8,7 +8,8 @@ the built-in one that Python code would expect in its place: ``except ValueError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +24,41 @@ class MMSAError(Exception):
 
 class DataError(MMSAError, ValueError):
     """A data file, a split or an array is not what it should be."""
+
+
+class FileProblems(DataError):
+    """All that is wrong in a file: one line each in ``problems``; the message is the first, with what to do for all.
+
+    Args:
+        message: of the first problem, and of ``told`` problems with it.
+    """
+
+    def __init__(self, problems: Iterable[str], path: object, message: str = "", told: int = 1):
+        self.problems = list(problems)
+        more = len(self.problems) - told
+        said = message or self.problems[0]
+        super().__init__(f"{said} ({more} more: mmsa-lib data check {path})" if more > 0 else said)
+
+
+class Problems(list[str]):
+    """What is found to be wrong while a file is read on, to be told all at once."""
+
+    first: tuple[str, int] = ("", 1)
+
+    @contextmanager
+    def gather(self) -> Iterator[None]:
+        """Remember what the block raises as bad data, and go on behind it."""
+        try:
+            yield
+        except DataError as error:
+            found = error.problems if isinstance(error, FileProblems) else [str(error)]
+            self.first = self.first if self else (str(error), len(found))
+            self.extend(found)
+
+    def refuse(self, path: object) -> None:
+        """Raise :class:`FileProblems` where anything was found."""
+        if self:
+            raise FileProblems(self, path, *self.first)
 
 
 class ConfigError(MMSAError, ValueError):

@@ -29,8 +29,9 @@ TABLE_FORM = (
     "A table has a header and a row per sample: id (or video_id and clip_id), split (train, valid or test; also mode), "
     "label (sentiment, or label:NAME per emotion), and if there is one text (the transcript), group (video or speaker) "
     "and label_text, label_audio, label_vision. Features of whole utterances are columns audio:0, audio:1, ..., "
-    "likewise text: and vision:. Sequences lie in a folder with samples.csv and audio/ID.npy, ... of shape (T, d), or "
-    "in an .npz with arrays id, split, label, ... and text_features, audio, vision of shape (N, T, d). Text is UTF-8; "
+    "likewise text: and vision:. Sequences lie in a folder with samples.csv (or labels.csv) and audio/ID.npy (.npz, "
+    ".csv), ... of shape (T, d), or in an .npz with arrays id, split, label, ... and text_features, audio, vision of "
+    "shape (N, T, d). Tables of one split each lie in one folder as train.csv, valid.csv, test.csv. Text is UTF-8; "
     "cells are separated by commas (.csv) or tabs (.tsv). What is not read is named."
 )
 """What ``data import table`` reads, for its help."""
@@ -80,12 +81,23 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         help="metric set, where the range names none; plain: errors, correlation, two classes around the middle",
     )  # fmt: skip
     bring.add_argument(
-        "--column", metavar="C", help="of several labels per sample the one to take: 0, 1, ... (CMU-MOSEI: sentiment)"
+        "--column",
+        metavar="C",
+        help="the label to take where there are several: a column of a table, or 0, 1, ... (CMU-MOSEI: sentiment)",
     )
     bring.add_argument(
-        "--cut-valid", type=float, default=0.0, metavar="SHARE",
-        help="pickles without a validation split: the share of training videos that become one",
+        "--split", metavar="A/B/C",
+        help="cut train, valid and test in these shares (70/10/20), whole videos or speakers only",
     )  # fmt: skip
+    bring.add_argument("--groups", metavar="C", help="the column that names the video or speaker of a sample")
+    bring.add_argument("--seed", type=int, default=0, metavar="N", help="of the cut (default: 0)")
+    bring.add_argument(
+        "--cut-valid", type=float, default=0.0, metavar="SHARE",
+        help="files without a validation split: the share of training videos that become one",
+    )  # fmt: skip
+    bring.add_argument(
+        "--labels", type=Path, metavar="FILE", help="the table of a folder of arrays, by default samples.csv"
+    )
     _add_target(bring)
 
 
@@ -189,9 +201,15 @@ def import_one(args: argparse.Namespace) -> int:
     check_name(args.name)
     task = _task(args)
     reader = importlib.import_module(f"mmsa_lib.data.sources.{READERS[args.layout][0]}")
-    chosen = {"cut_valid": args.cut_valid} if args.cut_valid else {}
-    if chosen and args.layout not in ("mmsa", "mult", "mag"):
-        raise ConfigError(f"--cut-valid is for pickles; in {args.layout} give whole videos of train the split valid")
+    asked = {key: value for key in ("split", "groups", "seed", "cut_valid") if (value := getattr(args, key))}
+    if asked and args.layout == "mfn":
+        option = next(iter(asked)).replace("_", "-")
+        raise ConfigError(
+            f"--{option} is for pickles and tables; files of the mfn layout are splits and name no videos"
+        )
+    if args.labels and args.layout != "table":
+        raise ConfigError("--labels names the table of a folder of your own: mmsa-lib data import table FOLDER")
+    chosen: dict[str, Any] = asked | {"labels": args.labels} if args.labels else asked
     chosen |= {} if args.column is None else {"label_column": args.column}
     with _one_line(args.file):
         record = reader.read(args.file, args.name, task=task, **chosen)

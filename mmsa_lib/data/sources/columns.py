@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mmsa_lib.data.record import FeatureSet, Level, Modality
-from mmsa_lib.errors import DataError
+from mmsa_lib.errors import DataError, FileProblems
 
 MIXED_UP = "the file is damaged or mixed up"
 CONTRADICTS = "{}: samples whose length contradicts the data"
@@ -204,17 +204,20 @@ def _name(value: Any, where: str) -> str:
 
 
 def check_ids(ids: Sequence[str], splits: Sequence[str], where: str) -> None:
-    """Raise where an id is empty or occurs twice, naming the id and its splits."""
+    """Raise FileProblems where ids are empty or occur twice, naming each id and its splits."""
     first: dict[str, str] = {}
+    found = []
     for name, split in zip(ids, splits, strict=True):
         if not name:
-            raise DataError(f"{where}: a sample of split {split} has an empty id; give every sample an id")
-        if name in first:
-            raise DataError(
-                f"{where}: id {name!r} occurs twice (splits {first[name]} and {split}); ids must be unique, "
-                "remove or rename one of the two"
+            found.append(f"{where}: a sample of split {split} has an empty id; give every sample an id")
+        elif name in first:
+            places = f" (splits {first[name]} and {split})" if split else ""
+            found.append(
+                f"{where}: id {name!r} occurs twice{places}; ids must be unique, remove or rename one of the two"
             )
-        first[name] = split
+        first.setdefault(name, split)
+    if found:
+        raise FileProblems(found, where)
 
 
 # ---- numbers -------------------------------------------------------------------------------------------------------

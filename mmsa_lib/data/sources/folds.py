@@ -7,11 +7,19 @@ depends on no random number generator.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from mmsa_lib.errors import ConfigError
+from mmsa_lib.data.record import SPLITS
+from mmsa_lib.data.sources.layouts import DOUBT
+from mmsa_lib.errors import ConfigError, DataError
+
+WIDE = 0.05
+"""Share of all samples by which a split may miss what was asked for before a warning says so."""
 
 
 def hash_order(names: Iterable[str], salt: str) -> list[str]:
@@ -60,6 +68,111 @@ def with_valid(splits: np.ndarray, groups: Sequence[str], share: float, where: s
         raise ConfigError(f"{where}: a share of {share:g} leaves train or valid without a video; choose another one")
     what = f"{int(valid.sum())} samples of {videos} videos of train, in the order of the hashes of their names"
     return np.where(valid, "valid", splits), [f"the file has no split valid: cut {what} (share {share:g})"]
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How the fold ``standard`` of an imported file is made, where its own splits are not simply taken.
+
+    Attributes:
+        split: shares of train, valid and test to be cut, as ``70/10/20`` or ``0.7/0.1/0.2``; empty cuts nothing.
+        groups: column or field that names the group (video, speaker) of each sample; empty for the usual one.
+        seed: of the cut.
+        cut_valid: share of the training groups that become ``valid``, for a file without such a split.
+
+    Raises:
+        ConfigError: a value is no such thing.
+    """
+
+    split: str = ""
+    groups: str = ""
+    seed: int = 0
+    cut_valid: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.split and self.cut_valid:
+            raise ConfigError("--split cuts all splits and --cut-valid one; give one of them")
+        if self.seed < 0 or (self.seed and not self.split):
+            raise ConfigError(f"--seed {self.seed}: give a whole number from 0 up, together with --split")
+        _ = self.shares
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Split to the share that is asked for; empty where nothing is cut."""
+        if not self.split:
+            return {}
+        try:
+            parts = [float(part) for part in re.split("[/,:]", self.split.replace("%", ""))]
+        except ValueError:
+            parts = []
+        total = sum(parts)
+        if len(parts) != 3 or not min(parts) > 0 or min(abs(total - 1), abs(total - 100)) > 1e-6:
+            what = "give three shares above 0, of train, valid and test, that add up to 100, as 70/10/20"
+            raise ConfigError(f"--split {self.split}: {what}")
+        return {split: part / total for split, part in zip(SPLITS, parts, strict=True)}
+
+    def folds(self, given: np.ndarray, groups: Sequence[str], where: str) -> tuple[dict[str, np.ndarray], list[str]]:
+        """The folds of a file, and remarks on how they came about.
+
+        Args:
+            given: ``(N,)`` splits of the file, empty where it has none; all three stay as the fold ``given``.
+            groups: ``(N,)`` group of each sample.
+            where: begins the message.
+
+        Raises:
+            ConfigError: no validation split can be cut.
+            DataError: there are fewer than three groups.
+        """
+        if not self.split:
+            standard, said = with_valid(given, groups, self.cut_valid, where)
+            return {"standard": standard}, said
+        standard, said = cut_groups(groups, self.shares, self.seed, where)
+        if len(set(groups)) == len(groups):
+            said.append(
+                f"{DOUBT}each sample is a group of its own, so that samples of one video may lie in several splits; "
+                "name the column of videos or speakers (--groups COLUMN)"
+            )
+        if not set(SPLITS) <= set(given):
+            return {"standard": standard}, said
+        return {"standard": standard, "given": given}, [*said, f"{DOUBT}the file's own splits are the fold 'given' now"]
+
+
+def cut_groups(
+    groups: Sequence[str], shares: Mapping[str, float], seed: int, where: str
+) -> tuple[np.ndarray, list[str]]:
+    """Splits of whole groups, the same on every machine, and remarks on what was reached.
+
+    Groups come in the order of the hashes of their names and the seed, each for the split that lacks most samples.
+
+    Args:
+        groups: ``(N,)`` group of each sample.
+        shares: split to its share of the samples; together 1.
+        where: begins the message.
+
+    Raises:
+        DataError: there are fewer groups than splits.
+    """
+    sizes, members, split_of = Counter(groups), dict.fromkeys(shares, 0), {}
+    if len(sizes) < len(shares):
+        names = ", ".join(map(repr, sizes))
+        what = f"{len(sizes)} groups ({names}) can't be cut into {len(shares)} splits without sharing one"
+        raise DataError(f"{where}: {what}; choose another column (--groups COLUMN)")
+    lacking = {split: share * len(groups) for split, share in shares.items()}
+    for left, group in zip(range(len(sizes), 0, -1), hash_order(sizes, f"split:{seed}"), strict=True):
+        empty = [split for split in shares if not members[split]]
+        split_of[group] = split = max(empty if left <= len(empty) else shares, key=lacking.__getitem__)
+        members[split] += sizes[group]
+        lacking[split] -= sizes[group]
+    counts = Counter(split_of.values())
+    asked = "/".join(f"{100 * share:g}" for share in shares.values())
+    each = ", ".join(f"{split} {members[split]} samples of {counts[split]} groups" for split in shares)
+    reached = f"{'/'.join(f'{100 * number / len(groups):.3g}' for number in members.values())} %"
+    said = [f"splits cut {asked} by whole groups with seed {seed}, reached {reached}: {each}"]
+    if max(map(abs, lacking.values())) > WIDE * len(groups):
+        group, size = sizes.most_common(1)[0]
+        why = f"groups stay whole, and the largest, {group!r}, has {size} of {len(groups)} samples"
+        said.append(f"{DOUBT}the splits reached {reached} where {asked} was asked for: {why}")
+    return np.array([split_of[group] for group in groups]), said
 
 
 def cross_validation(groups: Sequence[str], members: np.ndarray, parts: int, name: str) -> dict[str, np.ndarray]:

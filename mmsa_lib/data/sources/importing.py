@@ -14,19 +14,21 @@ from mmsa_lib.data.sources.columns import (
     Repairs,
     Unusable,
     check_ids,
+    entries_of,
     features_of,
     is_missing,
     joined,
+    names_of,
     numbers_of,
     texts,
 )
-from mmsa_lib.data.sources.folds import with_valid
+from mmsa_lib.data.sources.folds import Splitting
 from mmsa_lib.data.sources.labels import Part, Read, read_labels
-from mmsa_lib.data.sources.layouts import CUT_VALID, SPLIT_NAMES, Fields, remarks_on, splits_of
+from mmsa_lib.data.sources.layouts import CUT_VALID, SPLIT_NAMES, Fields, remarks_on, spelling, splits_of
 from mmsa_lib.data.sources.official import identify, known_set
 from mmsa_lib.data.sources.safe_pickle import load
 from mmsa_lib.data.task import Task
-from mmsa_lib.errors import DataError
+from mmsa_lib.errors import DataError, Problems
 
 USER_TERMS = "imported from a file of yours: the terms under which you got it apply"
 Sets = dict[Modality, FeatureSet]
@@ -42,13 +44,14 @@ class Source:
         path: the file or folder, begins messages.
         splits: split to its fields, in the order train, valid, test; a table has one part, called "".
         beside: names of what lies beside the splits and is not read.
-        cut_valid: share of the training videos that become ``valid``.
+        splitting: how splits are made where they are missing or others are asked for.
         own_table: a table of the user's, which no published file looks like, and whose labels may all be text.
 
     Attributes:
         ids: split to the ids of its samples.
         standard: ``(N,)`` split of each sample.
         repairs: what is changed; notes: facts for the user; beside: as above.
+        problems: what is wrong in the file, told by :meth:`record` all at once.
     """
 
     def __init__(
@@ -56,12 +59,14 @@ class Source:
         path: Path | str,
         splits: Mapping[str, Fields],
         beside: Iterable[Any] = (),
-        cut_valid: float = 0,
+        splitting: Splitting | None = None,
         own_table: bool = False,
+        problems: Problems | None = None,
     ):
         self.path, self.splits, self.beside = Path(path), dict(splits), list(beside)
-        self.cut_valid, self.own_table = cut_valid, own_table
+        self.splitting, self.own_table = splitting or Splitting(), own_table
         self.repairs, self.notes = Repairs(), []
+        self.problems = Problems() if problems is None else problems
         self.ids: dict[str, list[str]] = {}
         self.groups: list[str] = []
         self.standard = np.array([], dtype=str)
@@ -71,7 +76,7 @@ class Source:
         cls,
         path: Path | str,
         layout: str,
-        cut_valid: float,
+        splitting: Splitting,
         columns: Callable[[Any, str, Repairs], Mapping[Any, Any]] = lambda part, *_: part,
     ) -> Source:
         """Open a pickle.
@@ -85,12 +90,12 @@ class Source:
             DataError: it has another layout, or a split is missing or given twice.
         """
         path, repairs = Path(path), Repairs()
-        splits, beside = splits_of(load(path), layout, path, cut_valid)
+        splits, beside = splits_of(load(path), layout, path, splitting.cut_valid, cut=bool(splitting.split))
         fields = {}
         for split, part in splits.items():
             where = f"{path} [{split}]"
             fields[split] = Fields(columns(part, where, repairs), where, layout)
-        source = cls(path, fields, beside, cut_valid)
+        source = cls(path, fields, beside, splitting)
         source.repairs = repairs
         return source
 
@@ -123,9 +128,25 @@ class Source:
         self.ids, renumbered = distinct_ids(ids)
         self.notes += renumbered
         self.groups = list(groups) if groups is not None and not renumbered else self.all_ids
+        if self.splitting.groups and not self.own_table:
+            self.groups = self._asked_groups(self.splitting.groups)
         by_split = np.repeat(list(ids), list(map(len, ids.values())))
         self.standard = by_split if standard is None else standard
-        check_ids(self.all_ids, self.standard.tolist(), str(self.path))
+        with self.problems.gather():
+            check_ids(self.all_ids, self.standard.tolist(), str(self.path))
+
+    def _asked_groups(self, name: str) -> list[str]:
+        """``(N,)`` of the field that ``--groups`` names; ``video_id`` where ids tell the video."""
+        found: list[str] = []
+        for fields, ids in self.parts():
+            key = next((key for key in fields.part if spelling(key) == spelling(name)), None)
+            if key is None and spelling(name) in ("group", "video", "video_id") and len(set(self.groups)) < len(ids):
+                return self.groups
+            if key is None:
+                known = ", ".join([*fields.part, "video_id (from the ids)"])
+                raise DataError(f"{fields.where}: no field {name!r} for --groups; found {known}")
+            found += names_of(entries_of(fields.part.pop(key), f"{fields.where} {key}", len(ids)), fields.where)
+        return found
 
     def labels(self, task: Task | None, column: str | None, parts: Sequence[Part] = (), **options: Any) -> Read:
         """Labels, task and remark, by default of the fields ``labels``; options of :func:`.labels.read_labels`."""
@@ -229,6 +250,7 @@ class Source:
             DataError: there is nothing to learn from, or a file can't be read.
             ConfigError: no validation split can be cut.
         """
+        self.problems.refuse(self.path)
         text = "text" if "text" in sets else "tokens" if tokens else "words" if transcripts else None
         if not sets and text is None:
             raise DataError(
@@ -239,14 +261,14 @@ class Source:
         sizes = tuple(int((self.standard == split).sum()) for split in SPLIT_NAMES)
         known = None if self.own_table else known_set(sizes)
         identified = [identify(file, sizes) for file in files or [self.path]]
-        standard, cut = with_valid(self.standard, self.groups, self.cut_valid, str(self.path))
+        folds, cut = self.splitting.folds(self.standard, self.groups, str(self.path))
         return DatasetRecord(
             name=name,
             task=task,
             ids=self.all_ids,
             groups=self.groups,
             labels=labels,
-            folds={"standard": standard},
+            folds=folds,
             features=dict(sets),
             defaults={"*": {**({"text": text} if text else {}), **{m: m for m in sets if m != "text"}}},
             transcripts=transcripts,

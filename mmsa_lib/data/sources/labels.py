@@ -15,7 +15,7 @@ import numpy as np
 
 from mmsa_lib.data.sources.columns import Repairs, is_number
 from mmsa_lib.data.task import Task, emotions, regression
-from mmsa_lib.errors import DataError
+from mmsa_lib.errors import DataError, FileProblems
 
 MOSEI_COLUMNS = ("sentiment", "happy", "sad", "anger", "surprise", "disgust", "fear")
 """The seven numbers per sample of CMU-MOSEI: sentiment in [-3, 3], then intensities of emotions from 0 to 3."""
@@ -92,13 +92,18 @@ def read_labels(
 
 
 def refuse(wrong: np.ndarray, labels: np.ndarray, ids: Sequence[str], where: str, said: str, remedy: str) -> None:
-    """Raise where a label is wrong, ``(N, ...)`` bool, naming the first one and its sample, and counting them."""
-    places = np.argwhere(wrong)
-    if len(places):
-        label = labels[tuple(places[0])]
-        label = repr(label) if isinstance(label, str) else f"{label:g}"
-        label = f"{label} of sample {ids[places[0][0]]!r}"
-        raise DataError(f"{where}: label {label} {said} ({len(places)} such labels); {remedy}")
+    """Raise FileProblems where labels are wrong, ``(N, ...)`` bool, naming each one and its sample."""
+    found = []
+    for place in map(tuple, np.argwhere(wrong)):
+        label = repr(labels[place]) if isinstance(labels[place], str) else f"{labels[place]:g}"
+        name = ids[place[0]]
+        line = getattr(name, "line", "")  # of a table of one's own
+        found.append((line, f"label {label} of sample {name!r} {said}"))
+    if found:
+        line, first = found[0]
+        count = f"{len(found)} such labels{f', the first in {line}' if line else ''}"
+        told = [f"{where}: {f'{line}: ' if line else ''}{what}; {remedy}" for line, what in found]
+        raise FileProblems(told, where, f"{where}: {first} ({count}); {remedy}", len(found))
 
 
 def _array(where: str, raw: Any, ids: Sequence[str], repairs: Repairs) -> np.ndarray:

@@ -243,12 +243,15 @@ def _find_splits(tree: Any) -> dict[str, Any]:
     return {split: by_name[name] for split, names in SPLIT_NAMES.items() for name in reversed(names) if name in by_name}
 
 
-def splits_of(tree: Any, expected: str, path: Path, cut_valid: float = 0) -> tuple[dict[str, Any], list[str]]:
+def splits_of(
+    tree: Any, expected: str, path: Path, cut_valid: float = 0, cut: bool = False
+) -> tuple[dict[str, Any], list[str]]:
     """The three splits of a pickle that must have the layout ``expected``, and the names of what lies beside them.
 
     Args:
         cut_valid: not 0 where ``valid`` will be cut from ``train`` (:func:`mmsa_lib.data.sources.folds.with_valid`), so
             that the file must have none.
+        cut: all splits will be cut, so that the file may be one split alone, called "", or lack some.
 
     Returns:
         ``train``, ``valid`` and ``test`` (without ``valid`` where it will be cut), whatever the file calls them.
@@ -256,13 +259,16 @@ def splits_of(tree: Any, expected: str, path: Path, cut_valid: float = 0) -> tup
     Raises:
         DataError: the pickle has another layout, a split is missing or empty, or two splits are the same.
     """
-    found, layout = recognise(tree), LAYOUTS[expected]
+    layout, alone = LAYOUTS[expected], cut and not _find_splits(tree)
+    found = recognise({"train": tree} if alone else tree)
     if found is not None and found != expected:
         other = LAYOUTS[found]
         raise DataError(f"{path}: this looks like {other.name}, not {layout.name}; use: {other.command} {path}")
     if found is None:
         unknown = f"not in {layout.name}; expected {layout.shape}, found {describe(tree)}"
         raise DataError(f"{path}: {_not_a_set(tree) or unknown}")
+    if alone:
+        return {"": tree}, []
     splits = _find_splits(tree)
     for split, names in SPLIT_NAMES.items():
         found = [as_name(key) for key, part in tree.items() if as_name(key).lower() in names and part is not None]
@@ -271,6 +277,7 @@ def splits_of(tree: Any, expected: str, path: Path, cut_valid: float = 0) -> tup
     if cut_valid and not _is_empty(splits.get("valid", [])):
         raise DataError(f"{path}: has a split valid already; leave out --cut-valid")
     wanted = {split: splits.get(split) for split in SPLIT_NAMES if not (split == "valid" and cut_valid)}
+    wanted = {split: part for split, part in wanted.items() if not cut or (part is not None and not _is_empty(part))}
     for split, part in wanted.items():
         if split not in splits:
             hint = f"; {CUT_VALID}" if split == "valid" else ""
@@ -287,7 +294,7 @@ def splits_of(tree: Any, expected: str, path: Path, cut_valid: float = 0) -> tup
 
 def _not_a_set(tree: Any) -> str:
     """What a pickle seems to be that is no data set of three splits, and the way out; empty where unknown."""
-    combine = "pickle.dump({'train': train, 'valid': valid, 'test': test}, file)"
+    combine = "pickle.dump({'train': train, 'valid': valid, 'test': test}, file), or cut it with --split 70/10/20"
     if _samples(tree) and len(tree) and _is_sample(tree[0]):
         return f"this is one split alone (a list of {len(tree)} samples); put the three into one file: {combine}"
     if isinstance(tree, Mapping) and not _find_splits(tree):

@@ -27,6 +27,7 @@ from mmsa_lib.data.sources.columns import (
     names_of,
     texts,
 )
+from mmsa_lib.data.sources.folds import Splitting
 from mmsa_lib.data.sources.importing import Source, group_of
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
@@ -40,13 +41,13 @@ _LENGTHS = "lengths of visual and acoustic (the arrays have them)"
 
 
 def read(
-    path: Path | str, name: str, *, task: Task | None = None, label_column: str | None = None, cut_valid: float = 0
+    path: Path | str, name: str, *, task: Task | None = None, label_column: str | None = None, **splitting: Any
 ) -> DatasetRecord:
     """Read a pickle in the MAG-BERT layout.
 
     Args:
         task: by default sentiment in [-3, 3] where the labels can be that.
-        path, name, label_column, cut_valid: as in :func:`.mmsa_pickle.read`.
+        path, name, label_column, splitting: as in :func:`.mmsa_pickle.read`.
 
     Returns:
         Feature sets ``audio`` and ``vision`` at word level, transcripts, one fold ``standard``. A sample without words
@@ -57,7 +58,7 @@ def read(
         DataError: another layout (named), a sample whose words and rows differ in number, a missing or empty split, a
             label that is NaN or out of range, or a segment that occurs twice.
     """
-    source = Source.of_pickle(path, "mag", cut_valid, _columns)
+    source = Source.of_pickle(path, "mag", Splitting(**splitting), _columns)
     ids = {split: fields.take("id") for split, fields in source.splits.items()}
     source.name_samples(ids, [group_of(VIDEO_OF, i) for names in ids.values() for i in names])
     labels = [label for fields, _ in source.parts() for label in fields.take("labels")]

@@ -32,6 +32,7 @@ from mmsa_lib.data.sources.columns import (
     lengths_of,
     names_of,
 )
+from mmsa_lib.data.sources.folds import Splitting
 from mmsa_lib.data.sources.importing import Sets, Source, group_of
 from mmsa_lib.data.sources.labels import Part
 from mmsa_lib.data.sources.layouts import CATEGORIES, Fields
@@ -48,7 +49,7 @@ _Tokens = tuple[np.ndarray, np.ndarray]
 
 
 def read(
-    path: Path | str, name: str, *, task: Task | None = None, label_column: str | None = None, cut_valid: float = 0
+    path: Path | str, name: str, *, task: Task | None = None, label_column: str | None = None, **splitting: Any
 ) -> DatasetRecord:
     """Read a pickle in the MMSA layout.
 
@@ -59,7 +60,7 @@ def read(
             where they can be that. Classes are read from ``classification_labels`` or ``annotations``, if the file has
             them.
         label_column: of several numbers per sample the one to take, see :mod:`mmsa_lib.data.sources.labels`.
-        cut_valid: share of the training videos that become ``valid``, for a file without such a split.
+        splitting: fields of :class:`~mmsa_lib.data.sources.folds.Splitting`, where the file's splits are not taken.
 
     Returns:
         Feature sets ``text``, ``audio`` and ``vision`` as far as the file has them, one fold ``standard``.
@@ -69,7 +70,7 @@ def read(
         DataError: another layout (named), a missing field or split, unequal lengths, a label that is NaN or out of
             range, or an id that occurs twice.
     """
-    source = Source.of_pickle(path, "mmsa", cut_valid)
+    source = Source.of_pickle(path, "mmsa", Splitting(**splitting))
     ids = {split: names_of(fields.take("id"), fields.place("id")) for split, fields in source.splits.items()}
     source.name_samples(ids, [group_of(VIDEO_OF, i) for names in ids.values() for i in names])
     labels = [_labels(fields, ids, task) for fields, ids in source.parts()]

@@ -23,6 +23,7 @@ from mmsa_lib.data.sources.columns import (
     texts,
     valid_frames,
 )
+from mmsa_lib.data.sources.folds import Splitting
 from mmsa_lib.data.sources.importing import Sets, Source, group_of
 from mmsa_lib.data.sources.layouts import Fields
 from mmsa_lib.data.task import Task
@@ -33,14 +34,14 @@ IEMOCAP_EMOTIONS = ("neutral", "happy", "sad", "angry")
 
 
 def read(
-    path: Path | str, name: str, *, task: Task | None = None, label_column: str | None = None, cut_valid: float = 0
+    path: Path | str, name: str, *, task: Task | None = None, label_column: str | None = None, **splitting: Any
 ) -> DatasetRecord:
     """Read a pickle in the MulT layout.
 
     Args:
         task: by default the four emotions of IEMOCAP where there are four one-hot labels per sample, and sentiment in
             [-3, 3] where there is one number that can be that.
-        path, name, label_column, cut_valid: as in :func:`.mmsa_pickle.read`.
+        path, name, label_column, splitting: as in :func:`.mmsa_pickle.read`.
 
     Returns:
         Feature sets ``text``, ``audio`` and ``vision`` as far as the file has them, one fold ``standard``. Without
@@ -51,7 +52,7 @@ def read(
         DataError: another layout (named), a missing field or split, unequal lengths, labels that are neither emotions
             nor sentiment, or an id that occurs twice.
     """
-    source = Source.of_pickle(path, "mult", cut_valid)
+    source = Source.of_pickle(path, "mult", Splitting(**splitting))
     labels = {split: (fields.take("labels"), fields.place("labels")) for split, fields in source.splits.items()}
     unnamed = [split for split, fields in source.splits.items() if "id" not in fields]
     if 0 < len(unnamed) < len(labels):

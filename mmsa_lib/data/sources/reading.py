@@ -53,7 +53,7 @@ def read_cells(path: Path) -> Cells:
         DataError: another kind of file or another encoding, a row of another length, two columns of one name, quotation
             marks that do not close; names the line.
     """
-    text, remarks = _text_of(path)
+    text, remarks = text_of(path)
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
     if text[:4] == "sep=" and text[5:6] in ("\r", "\n"):  # how spreadsheets say it
         mark, text = text[4], text[5:]
@@ -83,8 +83,12 @@ def _unreadable(path: Path, said: str) -> DataError:
     return DataError(f"{path} is not a readable table: {said}")
 
 
-def _text_of(path: Path) -> tuple[str, list[str]]:
-    """The text of a file, and a remark where it is not UTF-8."""
+def text_of(path: Path) -> tuple[str, list[str]]:
+    """The text of a table (UTF-8, or UTF-16 that says so), and a remark where it is not UTF-8.
+
+    Raises:
+        DataError: another kind of file or another encoding; names the line.
+    """
     kind = kind_of(path)
     if kind not in ("", TABLE, TEXT):
         raise _unreadable(path, f"it seems to be {kind}")

@@ -6,8 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mmsa_lib.data.sources.folds import cross_validation, hash_order, hold_out, with_valid
-from mmsa_lib.errors import ConfigError
+from mmsa_lib.data.sources.folds import Splitting, cross_validation, cut_groups, hash_order, hold_out, with_valid
+from mmsa_lib.errors import ConfigError, DataError
 
 GROUPS = [f"video{i % 13}" for i in range(60)]
 MEMBERS = np.array([int(group[5:]) < 11 for group in GROUPS])
@@ -68,3 +68,64 @@ def test_a_validation_split_is_cut_from_whole_videos_of_train():
     for share in (-0.1, 0.01, 0.99, 1, 2):
         with pytest.raises(ConfigError, match="f: a share of"):
             with_valid(splits, groups, share, "f")
+
+
+SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cut_takes_whole_groups_and_comes_close_to_what_was_asked_for(seed):
+    generator = np.random.default_rng(seed)
+    groups = [f"v{i}" for i in generator.integers(0, 80, 400)]
+    splits, (said,) = cut_groups(groups, SHARES, seed, "file")
+    assert all(len({s for s, g in zip(splits, groups, strict=True) if g == name}) == 1 for name in set(groups))
+    largest = Counter(groups).most_common(1)[0][1]
+    for split, share in SHARES.items():
+        assert abs((splits == split).sum() - share * 400) <= largest
+        assert f"{split} {(splits == split).sum()} samples" in said
+    assert f"with seed {seed}" in said
+    again = dict(zip(reversed(groups), cut_groups(groups[::-1], SHARES, seed, "file")[0], strict=True))
+    assert [again[group] for group in groups] == splits.tolist()  # whatever the order of the rows
+    assert (cut_groups(groups, SHARES, seed + 1, "file")[0] != splits).any()
+
+
+def test_a_cut_is_the_same_on_every_machine():
+    splits, _ = cut_groups([f"video{i}" for i in range(10)], SHARES, 3, "file")
+    assert "".join(split[1] for split in splits) == "arrrreerrr"
+    assert Counter(splits) == {"train": 7, "valid": 1, "test": 2}
+
+
+def test_a_huge_group_is_said_and_no_split_stays_empty():
+    splits, said = cut_groups(["talk"] * 90 + ["a"] * 5 + ["b"] * 5, SHARES, 0, "file")
+    assert set(splits) == set(SHARES)
+    assert any(note.startswith("check: the splits reached") and "'talk', has 90 of 100" in note for note in said)
+    with pytest.raises(DataError, match=r"file: 2 groups \('a', 'b'\) can't be cut into 3 splits"):
+        cut_groups(["a", "b"] * 9, SHARES, 0, "file")
+
+
+@pytest.mark.parametrize(
+    "text", ["70/10", "70/10/10", "0/50/50", "a/b/c", "1/1/1", "-10/90/20", "nan/1/1", "70/10/20/0", " "]
+)
+def test_shares_that_are_none_are_refused(text):
+    with pytest.raises(ConfigError, match="add up to 100, as 70/10/20"):
+        _ = Splitting(split=text)
+
+
+def test_shares_may_be_fractions_and_options_must_fit():
+    assert Splitting(split="0.7/0.1/0.2").shares == pytest.approx(SHARES)
+    assert Splitting(split="70%,10%,20%").shares == pytest.approx(SHARES)
+    with pytest.raises(ConfigError, match="together with --split"):
+        Splitting(seed=1)
+    with pytest.raises(ConfigError, match="give one of them"):
+        Splitting(split="70/10/20", cut_valid=0.1)
+
+
+def test_the_splits_of_a_file_stay_beside_those_that_are_cut():
+    given = np.array(["train", "valid", "test"] * 20)
+    folds, said = Splitting(split="70/10/20").folds(given, GROUPS, "file")
+    assert list(folds) == ["standard", "given"]
+    assert folds["given"] is given
+    assert any("fold 'given'" in note for note in said)
+    folds, said = Splitting(split="70/10/20").folds(np.full(60, ""), [str(i) for i in range(60)], "file")
+    assert list(folds) == ["standard"]
+    assert any("each sample is a group of its own" in note for note in said)

@@ -297,12 +297,12 @@ def test_a_folder_names_what_it_does_not_read(tmp_path):
     (tmp_path / "audio").rename(tmp_path / "acoustic")
     (tmp_path / "notes").mkdir()
     (tmp_path / ".cache").mkdir()
-    for name in ("README.md", "acoustic/stranger.npy", "acoustic/000.npz"):
+    for name in ("README.md", "log.txt", "acoustic/stranger.npy", "acoustic/000.npz"):
         (tmp_path / name).touch()
     record = read(tmp_path, "mine")
     assert_frames(record.features["audio"], SEQUENCES)
     strange = "acoustic/000.npz (no sample of that id), acoustic/stranger.npy (no sample of that id)"
-    assert notes_of(record, "not read") == [f"not read: README.md, notes, {strange}"]
+    assert notes_of(record, "not read") == [f"not read: log.txt, notes, {strange}"]
     assert "folder 'acoustic' read as audio" in record.notes
 
 
