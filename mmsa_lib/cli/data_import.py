@@ -1,0 +1,215 @@
+"""``mmsa-lib data import`` and ``data template``: from files of one's own to a data set with a name."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmsa_lib.cli.output import add_command, answer, say
+
+if TYPE_CHECKING:
+    from mmsa_lib.data.record import DatasetRecord
+    from mmsa_lib.data.task import Task
+
+READERS = {
+    "mmsa": ("mmsa_pickle", "pickle of MMSA and Self-MM (aligned_50.pkl, unaligned_50.pkl, ...)"),
+    "mult": ("mult_pickle", "pickle of MulT (mosi_data.pkl, iemocap_data.pkl, ...)"),
+    "mag": ("mag_pickle", "pickle of MAG-BERT (mosi.pkl, mosei.pkl)"),
+    "mfn": ("mfn_folder", "folder of HDF5 files of MFN (X_train.h5, y_train.h5, ...)"),
+    "table": ("table", "table of your own with id, split, label and features"),
+}
+"""Layouts that can be imported: module below ``mmsa_lib.data.sources`` and what it reads."""
+
+TABLE_FORM = (
+    "A table has a header and a row per sample: id (or video_id and clip_id), split (train, valid or test; also mode), "
+    "label (sentiment, or label:NAME per emotion), and if there is one text (the transcript), group (video or speaker) "
+    "and label_text, label_audio, label_vision. Features of whole utterances are columns audio:0, audio:1, ..., "
+    "likewise text: and vision:. Sequences lie in a folder with samples.csv (or labels.csv) and audio/ID.npy (.npz, "
+    ".csv), ... of shape (T, d), or in an .npz with arrays id, split, label, ... and text_features, audio, vision of "
+    "shape (N, T, d). Tables of one split each lie in one folder as train.csv, valid.csv, test.csv. Text is UTF-8; "
+    "cells are separated by commas (.csv) or tabs (.tsv). What is not read is named."
+)
+"""What ``data import table`` reads, for its help."""
+
+
+def register(commands: argparse._SubParsersAction) -> None:
+    """Add ``import`` and ``template`` to the commands of ``data``."""
+    template = add_command(commands, "template", template_one, "write a small data set of your own to fill in")
+    template.add_argument("--out", type=Path, default=Path("my_data"), metavar="FOLDER", help="default: my_data")
+    template.add_argument(
+        "--kind", choices=("regression", "classes", "emotions"), default="regression",
+        help="sentiment (the default), one class per sample, or a yes or no per emotion",
+    )  # fmt: skip
+    template.add_argument(
+        "--modalities", nargs="+", choices=("text", "audio", "vision"), default=("text", "audio", "vision"),
+        metavar="M", help="which of text, audio, vision (default: all)",
+    )  # fmt: skip
+    template.add_argument("--force", action="store_true", help="write into a folder that holds something")
+    bring = add_command(commands, "import", import_one, "bring an official file or a table of your own into the store")
+    bring.epilog = TABLE_FORM
+    bring.add_argument("layout", choices=tuple(READERS), help="; ".join(f"{k}: {v[1]}" for k, v in READERS.items()))
+    bring.add_argument("file", type=Path, metavar="FILE", help="the file (mfn: the folder)")
+    bring.add_argument("--name", required=True, help="name of the data set from now on")
+    task = bring.add_mutually_exclusive_group()
+    task.add_argument("--range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="label range of a regression")
+    task.add_argument(
+        "--emotions", nargs="+", metavar="NAME", help="a yes or no for each of these, in label order (one name: binary)"
+    )
+    task.add_argument("--classes", nargs="+", metavar="NAME", help="one class of these, in the order of their ids")
+    bring.add_argument(
+        "--metrics", choices=("mosi", "sims", "mmmo", "plain"),
+        help="metric set, where the range names none; plain: errors, correlation, two classes around the middle",
+    )  # fmt: skip
+    bring.add_argument(
+        "--column",
+        metavar="C",
+        help="the label to take where there are several: a column of a table, or 0, 1, ... (CMU-MOSEI: sentiment)",
+    )
+    bring.add_argument(
+        "--split", metavar="A/B/C",
+        help="cut train, valid and test in these shares (70/10/20), whole videos or speakers only",
+    )  # fmt: skip
+    bring.add_argument("--groups", metavar="C", help="the column that names the video or speaker of a sample")
+    bring.add_argument("--seed", type=int, default=0, metavar="N", help="of the cut (default: 0)")
+    bring.add_argument(
+        "--cut-valid", type=float, default=0.0, metavar="SHARE",
+        help="files without a validation split: the share of training videos that become one",
+    )  # fmt: skip
+    bring.add_argument(
+        "--labels", type=Path, metavar="FILE", help="the table of a folder of arrays, by default samples.csv"
+    )
+    add_target(bring)
+
+
+def import_one(args: argparse.Namespace) -> int:
+    """``data import``; what ``data check`` would find is said on stderr."""
+    from mmsa_lib.data.record import fingerprint
+    from mmsa_lib.data.registry import check_name, stored
+    from mmsa_lib.data.sources.layouts import DOUBT, NOT_READ
+    from mmsa_lib.data.store import read_header
+    from mmsa_lib.data.validate import check_record
+    from mmsa_lib.errors import ConfigError, DataError
+
+    check_name(args.name)
+    task = _task(args)
+    reader = importlib.import_module(f"mmsa_lib.data.sources.{READERS[args.layout][0]}")
+    asked = {key: value for key in ("split", "groups", "seed", "cut_valid") if (value := getattr(args, key))}
+    if asked and args.layout == "mfn":
+        option = next(iter(asked)).replace("_", "-")
+        raise ConfigError(
+            f"--{option} is for pickles and tables; files of the mfn layout are splits and name no videos"
+        )
+    if args.labels and args.layout != "table":
+        raise ConfigError("--labels names the table of a folder of your own: mmsa-lib data import table FOLDER")
+    chosen: dict[str, Any] = asked | {"labels": args.labels} if args.labels else asked
+    chosen |= {} if args.column is None else {"label_column": args.column}
+    with one_line(args.file):
+        record = reader.read(args.file, args.name, task=task, **chosen)
+    target = target_of(args)
+    for present in {target, stored().get(args.name, target)}:
+        if present.is_file() and not args.force and read_header(present)["fingerprint"] != fingerprint(record):
+            raise DataError(f"{present} holds another data set {args.name!r}; choose another --name or add --force")
+    store(record, args.name, target)
+    for note in record.notes:
+        if note.startswith((DOUBT, NOT_READ)):
+            say(f"warning: {note}")
+    for problem in check_record(record):
+        say(f"{problem.severity}: {problem}")
+    return answer_stored(args, record, target, "imported")
+
+
+def template_one(args: argparse.Namespace) -> int:
+    """``data template``."""
+    from mmsa_lib.data.sources.template import OPTIONS, write_template
+
+    files = write_template(args.out, args.kind, args.modalities, args.force)
+    next_one = f"mmsa-lib data import table {shlex.quote(str(args.out))} --name mine{OPTIONS.get(args.kind, '')}"
+    lines = [f"{args.out}: samples.csv, README.md and {len(files) - 2} arrays", f"import it by: {next_one}"]
+    return answer(args, {"folder": str(args.out), "kind": args.kind, "files": files, "import": next_one}, lines)
+
+
+def _task(args: argparse.Namespace) -> Task | None:
+    from mmsa_lib.data.task import classes, emotions, has_metrics, regression
+    from mmsa_lib.errors import ConfigError
+
+    if args.metrics and not args.range:
+        raise ConfigError("--metrics needs --range LOW HIGH")
+    if not args.range:
+        return emotions(args.emotions) if args.emotions else classes(args.classes) if args.classes else None
+    low, high = args.range
+    if low < high and not args.metrics and not has_metrics(low, high):
+        raise ConfigError(
+            f"no metric set goes with the range {low:g} {high:g}; add --metrics plain (errors, correlation, two "
+            "classes around the middle), mosi, sims or mmmo"
+        )
+    return regression((low, high), metrics=args.metrics)
+
+
+@contextmanager
+def one_line(what: Path | str) -> Iterator[None]:
+    """Let what no reader foresaw be one line too: it names ``what`` was read and asks for a report."""
+    from mmsa_lib.errors import DataError, MMSAError
+
+    try:
+        yield
+    except (MMSAError, OSError):
+        raise
+    except MemoryError as error:
+        raise DataError(f"{what}: not enough memory to read it; use a machine with more, or a smaller file") from error
+    except RecursionError as error:
+        raise DataError(f"{what}: something in it is nested too deeply; store plain arrays") from error
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DataError(f"{what} can't be read ({reason}); please report this with what the file is") from error
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the store here instead of the default folder")
+    parser.add_argument("--force", action="store_true", help="write the store even where it exists")
+
+
+def target_of(args: argparse.Namespace) -> Path:
+    from mmsa_lib.paths import stores_folder
+
+    return (args.out or stores_folder()) / f"{args.name}.h5"
+
+
+def store(record: DatasetRecord, name: str, target: Path) -> None:
+    """Write and register a store; one that can't be found by its name is not left behind."""
+    from mmsa_lib.data.registry import register
+    from mmsa_lib.data.store import write_store
+    from mmsa_lib.errors import MMSAError
+
+    is_new = not target.exists()
+    write_store(record, target)
+    try:
+        register(name, target)
+    except MMSAError:
+        if is_new:
+            target.unlink()
+        raise
+
+
+def answer_stored(args: argparse.Namespace, record: DatasetRecord, path: Path, done: str) -> int:
+    from mmsa_lib.data.record import describe
+
+    found = {**describe(record), "path": str(path), "result": done}
+    return answer(args, found, _stored_lines(found))
+
+
+def _stored_lines(found: dict[str, Any]) -> list[str]:
+    """What was built or imported: where it is, what was repaired and what should be known."""
+    lines = [f"{found['name']} {found['result']}: {found['samples']} samples in {found['path']}"]
+    lines.append(f"fingerprint {found['fingerprint']}")
+    lines += listed("repaired", [f"{what}: {count}" for what, count in found["repairs"].items()])
+    return lines + listed("notes", found["notes"])
+
+
+def listed(title: str, entries: list[str]) -> list[str]:
+    entries = [entry for entry in entries if entry]
+    return [title, *(f"  {entry}" for entry in entries)] if entries else []
