@@ -379,6 +379,7 @@ def features_of(
     lengths: np.ndarray | None = None,
     valid: np.ndarray | None = None,
     zero_is_missing: bool = False,
+    nan_is_missing: bool = False,
 ) -> FeatureSet:
     """The feature set of what :func:`frames_of` gave: the valid frames, repaired, one sample after the other.
 
@@ -394,6 +395,8 @@ def features_of(
         valid: ``(N, T)`` bool, by default from the frames that are not zero and ``lengths``.
         zero_is_missing: a zero frame is not observed (files in which zeros are known to mean a face that was not
             found). Otherwise only samples that are zero as a whole are not observed.
+        nan_is_missing: a frame that is NaN as a whole is not observed (:mod:`mmsa_lib.data.extract` writes such where
+            there is no face).
 
     Raises:
         DataError: the samples differ in width, or none has frames; names one of each width.
@@ -415,10 +418,13 @@ def features_of(
         counts = np.array([len(row) if row.size else 1 for row in frames], dtype=np.int64)
         rows = np.concatenate([row if row.size else empty for row in frames])
         repairs.count(f"{modality}: samples without frames, missing", sum(not row.size for row in frames))
-    values = repairs.finite(rows, modality)
+    missing = np.isnan(rows).all(axis=1) if nan_is_missing else np.zeros(len(rows), bool)
+    repairs.count(f"{modality}: frames that are NaN as a whole, missing", missing.sum())
+    values = repairs.finite(np.where(missing[:, None], 0, rows) if missing.any() else rows, modality)
     observed = values.any(axis=1)
     if not zero_is_missing:
         observed = np.repeat(np.logical_or.reduceat(observed, np.cumsum(counts) - counts), counts)
+    observed &= ~missing
     level = "utterance" if longest == 1 and level != "word" else level
     return FeatureSet(modality, values, counts, observed, level, description=description)
 

@@ -56,6 +56,7 @@ TABLES = ("samples", "labels", "label")
 """What the table of a folder may be called, without its ending; if there is but one table, that one is taken."""
 
 _TABLE_ENDINGS = (".csv", ".tsv")
+_BESIDE = ("extract.json", "words")  # of `mmsa-lib extract`, for the user
 _MODALITIES: dict[str, Modality] = {name: m for m, names in MODALITY_NAMES.items() for name in names}
 FEATURE = re.compile(rf"({'|'.join(_MODALITIES)})(?:_features?|_feats?)?[:_. ]?(\d+)", re.IGNORECASE)
 Reader = Callable[[Modality, list[str]], dict[str, Any] | None]
@@ -151,7 +152,7 @@ def _open_folder(folder: Path, notes: list[str], labels: Path | None) -> tuple[T
         notes += [f"labels are those of {path.name}"] if path.name[:-4] != TABLES[0] else []
     folders = modality_folders(folder, listing)
     notes += [f"folder {name!r} read as {m}" for m, name in folders.items() if name != m]
-    beside = unread(listing - {*used, *folders.values()})
+    beside = unread(listing - {*used, *folders.values(), *_BESIDE})
     table.left_out += [name for name in beside if name.partition(".")[0].upper() != "README"]
     if not folders:
         return table, partial(_column_frames, table)
@@ -168,7 +169,8 @@ def _open_folder(folder: Path, notes: list[str], labels: Path | None) -> tuple[T
         table.left_out += [f"{where.name}: column {name}" for name in left]
         if any(map(len, rows)):
             described = f"{modality} features, one file per sample"
-            return {"frames": rows, "where": str(where), "level": "frame", "description": described}
+            about = {"where": str(where), "level": "frame", "description": described}
+            return {"frames": rows, "nan_is_missing": True, **about}
         if len(table.problems) > known_problems:
             return None
         if strange:

@@ -79,19 +79,19 @@ def read_cells(path: Path) -> Cells:
     return Cells(columns, [line for line, _ in rows], remarks)
 
 
-def _unreadable(path: Path, said: str) -> DataError:
-    return DataError(f"{path} is not a readable table: {said}")
+def _unreadable(path: Path, said: str, what: str = "table") -> DataError:
+    return DataError(f"{path} is not a readable {what}: {said}")
 
 
-def text_of(path: Path) -> tuple[str, list[str]]:
-    """The text of a table (UTF-8, or UTF-16 that says so), and a remark where it is not UTF-8.
+def text_of(path: Path, what: str = "table") -> tuple[str, list[str]]:
+    """The text of a file (UTF-8, or UTF-16 that says so), and a remark where it is not UTF-8.
 
     Raises:
-        DataError: another kind of file or another encoding; names the line.
+        DataError: it can't be read or decoded; calls it a ``what`` and names the line.
     """
     kind = kind_of(path)
     if kind not in ("", TABLE, TEXT):
-        raise _unreadable(path, f"it seems to be {kind}")
+        raise _unreadable(path, f"it seems to be {kind}", what)
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -101,11 +101,11 @@ def text_of(path: Path) -> tuple[str, list[str]]:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
         line, byte = raw[: error.start].count(b"\n") + 1, raw[error.start]
-        what = f"line {line} is not {encoding.removesuffix('-sig').upper()} (byte {byte:#04x}); {_REMEDY}"
-        raise _unreadable(path, what) from error
+        said = f"line {line} is not {encoding.removesuffix('-sig').upper()} (byte {byte:#04x}); {_REMEDY}"
+        raise _unreadable(path, said, what) from error
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise _unreadable(path, f"line {line} holds NUL characters; {_REMEDY}")
+        raise _unreadable(path, f"line {line} holds NUL characters; {_REMEDY}", what)
     return text, [f"{path.name} is UTF-16"] if encoding == "utf-16" else []
 
 

@@ -471,3 +471,22 @@ def test_an_import_warns_of_what_is_not_read_and_what_may_be_lost(tmp_path, monk
     said = " ".join(capsys.readouterr().out.split())
     for word in ("video_id and clip_id", "split (train, valid or test", "audio:0, audio:1", "samples.csv"):
         assert word in said
+
+
+def test_a_row_of_nan_in_a_folder_is_a_frame_that_is_missing(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "vision").mkdir(parents=True)
+    names = ["a", "b", "c"]
+    rows = [f"{name},{split},1.0" for name, split in zip(names, ["train", "valid", "test"], strict=True)]
+    (folder / "samples.csv").write_text("\n".join(["id,split,label", *rows, ""]))
+    (folder / "extract.json").write_text("{}")
+    np.save(folder / "vision" / "a.npy", np.array([[1.0, 2.0], [np.nan, np.nan], [0.0, 3.0]], np.float32))
+    np.save(folder / "vision" / "b.npy", np.array([[np.nan, 4.0]], np.float32))
+    record = read(folder, "x")
+    features = record.features["vision"]
+    assert features.lengths.tolist() == [3, 1, 1]
+    assert features.observed.tolist() == [True, False, True, True, False]
+    assert np.array_equal(features.values, [[1, 2], [0, 0], [0, 3], [0, 4], [0, 0]])
+    assert record.repairs["vision: frames that are NaN as a whole, missing"] == 1
+    assert record.repairs["vision: NaN set to 0"] == 1
+    assert not [note for note in record.notes if "extract.json" in note]
