@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from torch import Tensor
 from mmsa_lib.data.record import MODALITIES, Modality
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
+
+if TYPE_CHECKING:
+    from mmsa_lib.data.scaling import Preparation
 
 __all__ = ["BERT_UNKNOWN", "MODALITIES", "Batch", "Modality", "Utterances"]
 
@@ -130,6 +134,7 @@ class Utterances:
         fingerprint: SHA-256 of everything that was loaded, options included; equal data give equal fingerprints.
         text_model: name of the transformers model behind ``tokens`` or the text features, or ``""``.
         notes: what a reader of results should know about this data, such as features that have seen labels.
+        preparation: what was done to the features on loading, or ``None``.
     """
 
     data: Batch
@@ -144,6 +149,7 @@ class Utterances:
     fingerprint: str = ""
     text_model: str = ""
     notes: tuple[str, ...] = ()
+    preparation: Preparation | None = None
 
     def __len__(self) -> int:
         return len(self.data)

@@ -30,6 +30,7 @@ from mmsa_lib.data.record import (
     fingerprint,
 )
 from mmsa_lib.data.registry import GENERATED, store_path
+from mmsa_lib.data.scaling import Preparation, Scaling, fit_scaling
 from mmsa_lib.data.store import open_store
 from mmsa_lib.data.stream import Stored, StreamedUtterances, placeholder
 from mmsa_lib.data.text import DEFAULT_TEXT_MODEL, Tokens, compute_text
@@ -47,7 +48,6 @@ FOLD_ALIASES = {"A": "standard", "B": "bc_lstm", "C": "bc_lstm_test_cv"}
 _SCALED: tuple[Modality, ...] = ("audio", "vision")
 _MEMORY_SHARE = 0.5  # of the memory that is free, for padded features; training needs room too
 _KEPT = 2**28  # bytes of generated features that are kept for the next load
-_SAMPLES_PER_READ = 256
 
 
 def load(
@@ -120,21 +120,23 @@ def load(
         scaling = {m: fit_scaling(sets[m], splits["train"]) for m in _SCALED if standardise and m in sets}
         padded = {}
         for modality, features in sets.items() if not streamed else ():
-            padded[modality] = _pad(features, splits, scaling.get(modality), source)
+            padded[modality] = pad_splits(features, splits, scaling.get(modality), source)
             if not source.kept:
                 features.values = np.broadcast_to(np.float32("nan"), features.values.shape)
     stored = {m: chosen[m] for m in sets} if streamed else {}
     tokens, text_origin = None, []
     if "text" in chosen and "text" not in sets:
         sets["text"], tokens, text_origin = compute_text(record, chosen["text"], text_model, max_length)
-        padded["text"] = _pad(sets["text"], splits)
+        padded["text"] = pad_splits(sets["text"], splits)
     origin = [source.fingerprint, fold, chosen, sorted(scaling), text_origin]
     origin += [] if kept is None else [["labelled", np.flatnonzero(kept).tolist()]]
+    computed = (text_model, "" if tokens else text_origin[0], max_length) if text_origin else ("", "", 0)
+    preparation = Preparation(dict(chosen), scaling, *computed)
     found = {}
     for split, rows in splits.items():
         features = {m: padded[m][split] if m in padded else placeholder(*_padded_shape(sets[m], rows)) for m in chosen}
         found[split] = Utterances(
-            data=_unlabelled(_batch(record, rows, sets, features, tokens), kept if split == "train" else None),
+            data=_unlabelled(batch_of(record, rows, sets, features, tokens), kept if split == "train" else None),
             task=record.task,
             name=record.name,
             fold=fold,
@@ -146,6 +148,7 @@ def load(
             fingerprint=hashlib.sha256(json.dumps([*origin, split], sort_keys=True).encode()).hexdigest(),
             text_model=text_model if text_origin else "",
             notes=tuple(notes),
+            preparation=preparation,
         )
         if stored:
             parts = {
@@ -366,7 +369,7 @@ def _leaks(record: DatasetRecord, fold: str, features: dict[str, FeatureSet], al
 # Tensors
 
 
-def _batch(
+def batch_of(
     record: DatasetRecord,
     rows: np.ndarray,
     sets: Mapping[Modality, FeatureSet],
@@ -417,7 +420,7 @@ def _zeros(shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(pages, np.float32).reshape(shape)
 
 
-def _pad(
+def pad_splits(
     features: FeatureSet,
     splits: Mapping[str, np.ndarray],
     scaling: Scaling | None = None,
@@ -442,58 +445,3 @@ def _pad(
                 frames = values[offsets[sample] - start : offsets[sample + 1] - start]
                 target[sample][: len(frames)] = frames
     return {split: torch.from_numpy(whole) for split, whole in padded.items()}
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """``(x - mean) / scale`` per column; ``mean`` and ``scale`` are ``(d,)`` float32."""
-
-    mean: np.ndarray
-    scale: np.ndarray
-
-    def apply(self, values: np.ndarray, observed: np.ndarray) -> np.ndarray:
-        """Scaled frames ``(..., d)`` float32; frames that are not ``observed`` ``(...)`` stay zero."""
-        scaled = values - self.mean
-        scaled /= self.scale
-        scaled[~observed] = 0
-        return scaled
-
-
-def fit_scaling(features: FeatureSet, samples: np.ndarray) -> Scaling:
-    """Mean and standard deviation (divided by the count) of each column over the observed frames of some samples.
-
-    A column that is constant there gets scale 1 and becomes exactly zero, not infinite. Sums are in float64 and run
-    over the frames twice, which stays exact where the mean is large against the deviation (COVAREP's F0).
-
-    Args:
-        features: the frames; their values may lie in a file, which gives the same bits.
-        samples: positions of the training samples, in ascending order.
-    """
-    width = features.width
-    count, total = 0, np.zeros(width)
-    for frames in _observed(features, samples):
-        count += len(frames)
-        total += frames.sum(axis=0, dtype=np.float64)
-    if count == 0:
-        return Scaling(np.zeros(width, np.float32), np.ones(width, np.float32))
-    mean = total / count
-    squares = np.zeros(width)
-    for frames in _observed(features, samples):
-        squares += ((frames - mean) ** 2).sum(axis=0)
-    # Sums of equal float32 values are exact in float64: a constant column has a deviation of exactly 0.
-    scale = np.sqrt(squares / count).astype(np.float32)
-    scale[scale == 0] = 1
-    return Scaling(mean.astype(np.float32), scale)
-
-
-def _observed(features: FeatureSet, samples: np.ndarray) -> Iterator[np.ndarray]:
-    """The observed frames of ``samples``, many samples at a time; neighbours in one read."""
-    offsets = features.offsets
-    for first in range(0, len(samples), _SAMPLES_PER_READ):
-        chosen = samples[first : first + _SAMPLES_PER_READ]
-        runs = np.split(chosen, np.flatnonzero(np.diff(chosen) != 1) + 1)
-        spans = [slice(int(offsets[run[0]]), int(offsets[run[-1] + 1])) for run in runs]
-        observed = np.concatenate([features.observed[span] for span in spans])
-        values = [features.values[span] for span in spans]
-        values = values[0] if len(values) == 1 else np.concatenate(values)
-        yield values if observed.all() else values[observed]

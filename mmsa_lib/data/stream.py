@@ -17,7 +17,7 @@ from mmsa_lib.data.batch import Batch, Modality, Utterances
 from mmsa_lib.data.store import Frames, open_store
 
 if TYPE_CHECKING:
-    from mmsa_lib.data.loading import Scaling
+    from mmsa_lib.data.scaling import Scaling
 
 AHEAD = 2
 """Batches that are read before they are asked for."""

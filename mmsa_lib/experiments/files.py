@@ -43,13 +43,15 @@ SPREAD = "spread.csv"
 TERMS = "terms.csv"
 PREDICTIONS = "predictions.h5"
 MODEL = "model.safetensors"
+INPUTS = "inputs.safetensors"
 CHECKPOINT = "checkpoint.pt"
 ERROR = "error.json"
 MANIFEST = "manifest.json"
 DONE = "DONE"
 
 RESULTS = (CONFIG, ENVIRONMENT, HISTORY, METRICS, CONSTANTS, SPREAD, PREDICTIONS, MODEL)
-"""What a finished run has, beside its manifest and ``DONE``; one of version 0.3.0 or later also has ``TERMS``."""
+"""What a finished run has, beside its manifest and ``DONE``; one of version 0.3.0 or later also has ``TERMS``,
+one of version 0.4.0 or later ``INPUTS``."""
 
 FINGERPRINTS = ("data_fingerprint", "code_fingerprint", "mask_fingerprint")
 """What an identifier rests on beside the values of a run; recorded in ``environment.json``."""
@@ -319,8 +321,10 @@ def damaged_files(folder: Path, needed: Iterable[str] = ()) -> list[str]:
         return [MANIFEST]
     agree = set()
     for name, facts in recorded.items():
+        path = folder / name
         with suppress(OSError):  # the size first: it costs nothing, and a cut file is the usual damage
-            if (folder / name).stat().st_size == facts.get("size") and _facts(folder / name) == facts:
+            is_own = path.name == name and path.is_file()  # no path to elsewhere, no device or pipe
+            if is_own and path.stat().st_size == facts.get("size") and _facts(path) == facts:
                 agree.add(name)
     return [name for name in recorded if name not in agree]
 

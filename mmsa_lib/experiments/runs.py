@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 from torch import Tensor
@@ -21,16 +20,19 @@ from torch import Tensor
 from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.loading import COMPUTED_TEXT, load
 from mmsa_lib.data.missing import MaskSet
-from mmsa_lib.errors import DataError, MMSAError, RunError
+from mmsa_lib.data.scaling import Preparation
+from mmsa_lib.data.task import Task
+from mmsa_lib.errors import DataError, MMSAError, RunError, UnknownNameError
 from mmsa_lib.evaluation.baselines import constant_metrics
 from mmsa_lib.evaluation.metrics import noise_free_metrics, prediction_spread, task_metrics
 from mmsa_lib.evaluation.protocols import COMPLETE, STOCHASTIC, masks
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.config import NO_MISSING, RECIPES, RunConfig
 from mmsa_lib.experiments.fingerprint import PACKAGE, code_fingerprint, digest, own_code
+from mmsa_lib.experiments.preparation import preparation_of, read_preparation, write_preparation
 from mmsa_lib.experiments.terms import TERM_COLUMNS, term_table
 from mmsa_lib.files import level_name
-from mmsa_lib.methods import METHODS, create
+from mmsa_lib.methods import METHODS, create, method_class
 from mmsa_lib.methods.base import Method
 from mmsa_lib.paths import runs_folder
 from mmsa_lib.threads import cpu_threads
@@ -107,16 +109,73 @@ class RunResult:
         """The splits that the run used."""
         return load(self.config.dataset, self.config.fold, **self.config.load_options)
 
-    def load_method(self, data: Utterances) -> Method:
-        """The trained method, for data with the feature widths of ``data``.
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Every value that the run was made with, defaults of that time included, with ``dims`` and ``task``.
 
         Raises:
-            DataError: the weights don't fit the widths, or their file is damaged.
+            DataError: the folder does not say what was predicted from what.
         """
-        method = create(self.config.method, data.dims, data.task, dataset=self.config.dataset, **self.config.config)
+        found = files.read_json(self.folder / files.CONFIG, resolved=dict)["resolved"]
+        if not all(isinstance(found.get(name), dict) for name in ("task", "dims")):
+            raise DataError(f"{self.folder / files.CONFIG} does not say what was predicted from what; {files.REPEAT}")
+        return found
+
+    @property
+    def task(self) -> Task:
+        """What the run predicts."""
+        stored = self.resolved["task"]
+        try:
+            return Task(**{**stored, "range": tuple(stored["range"]), "names": tuple(stored["names"])})
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{self.folder / files.CONFIG} does not say what was predicted; {files.REPEAT}") from error
+
+    def load_preparation(self) -> Preparation:
+        """What was done to the training samples. A run of an earlier version asks the data set that it was trained on.
+
+        Raises:
+            DataError: the file is damaged, or the data set is not the one that the run was trained on.
+        """
+        if (self.folder / files.INPUTS).exists():
+            return read_preparation(self.folder / files.INPUTS, self.run_id)
+        try:
+            splits = self.load_data()
+            if data_fingerprint(splits) == self.environment.get("data_fingerprint"):
+                return preparation_of(splits["train"], self.resolved["dims"])
+            reason = "is not what it was then"
+        except MMSAError as error:
+            reason = f"can't be loaded ({error})"
+        raise DataError(
+            f"run {self.run_id} was made by an earlier version, which kept no scaling, and its data set "
+            f"{self.config.dataset} {reason}; predict where that data set is, or train again"
+        )
+
+    def load_method(self, data: Utterances | None = None) -> Method:
+        """The trained method as the run made it, whatever defaults are today; nothing but the folder is needed.
+
+        Args:
+            data: what it is to read, to be refused where task or widths are others.
+
+        Raises:
+            DataError: the weights don't fit the values of the run, are not finite, or their file is damaged; or the
+                method of this version can't be built with these values.
+        """
+        if data is not None:
+            check_fits(self, data)
+        resolved, cls = self.resolved, method_class(self.config.method)
+        values = {**self.config.config, **resolved.get("config", {})}
+        if lacking := sorted(values.keys() - cls.Config.model_fields.keys()):
+            raise DataError(
+                f"run {self.run_id} was made with {lacking[0]}={values[lacking[0]]!r}, which {self.config.method} of "
+                f"this version does not have; use the version that its {files.ENVIRONMENT} names, or train again"
+            )
+        method = create(self.config.method, resolved["dims"], self.task, dataset=self.config.dataset, **values)
         tensors, metadata = read_tensors(self.folder / files.MODEL)
         if metadata.get("run_id", self.run_id) != self.run_id:
             raise DataError(f"{self.folder / files.MODEL} is of run {metadata['run_id']}; {files.REPEAT}")
+        for name, values in tensors.items():
+            if values.is_floating_point() and not values.isfinite().all():
+                raise DataError(f"{self.folder / files.MODEL}: {name} holds values that are not finite; {files.REPEAT}")
         load_into(method, tensors)
         return method.eval()
 
@@ -177,44 +236,16 @@ def find_run(run: Path | str, folder: Path | str | None = None) -> RunResult:
         if (candidate / files.DONE).is_file():
             if problem := files.run_problem(candidate):
                 raise DataError(f"{problem}; {files.REPEAT}")
-            stored = files.read_json(candidate / files.CONFIG, config=dict)
-            return RunResult(candidate.resolve(), RunConfig(**stored["config"]), finished_before=True)
+            if outside := [path.name for path in candidate.iterdir() if path.is_symlink()]:
+                raise DataError(f"{candidate / outside[0]} is a link; put the file itself into the folder of its run")
+            stored = files.read_json(candidate / files.CONFIG, config=dict)["config"]
+            if isinstance(name := stored.get("method"), str) and name not in METHODS:
+                raise UnknownNameError(
+                    f"run {candidate.name} is of method {name!r}, which is not registered here; import its class, then "
+                    f"METHODS[{name!r}] = its class (mmsa_lib.methods), or install the package that offers it"
+                )
+            return RunResult(candidate.resolve(), RunConfig.stored(stored), finished_before=True)
     raise DataError(f"{run} is no finished run (a folder with {files.DONE} in it), nor the identifier of one")
-
-
-def prediction_table(
-    result: RunResult, split: str = "test", *, dataset: str | None = None, fold: str | None = None
-) -> pd.DataFrame:
-    """Predictions of a finished run for the samples of a split.
-
-    Args:
-        result: the run.
-        split: ``train``, ``valid`` or ``test``.
-        dataset, fold: by default those of the run.
-
-    Returns:
-        Columns id, group, label, prediction; for emotions ``label_<name>`` and ``probability_<name>``; for classes the
-        names of the true and the predicted class and ``probability_<name>``.
-
-    Raises:
-        DataError: the data set has another task or other feature widths than the one the run was trained on, or it is
-            the run's own and changed since.
-    """
-    config = result.config
-    asked = (dataset or config.dataset, fold or config.fold)
-    with cpu_threads(config.settings.threads):
-        splits = load(*asked, **config.load_options)
-        data = splits[split]
-        _check_fits(result, data)
-        recorded = result.environment.get("data_fingerprint")
-        if asked == (config.dataset, config.fold) and recorded not in (None, data_fingerprint(splits)):
-            raise DataError(
-                f"{config.dataset} is not the data that run {result.run_id} was trained on; it changed since, or "
-                f"{files.CONFIG} was edited; train again, or keep the changed data under another name and give that"
-            )
-        prediction = predict(result.load_method(data), data, config.settings.evaluation_batch_size)
-    columns = {"id": data.ids, "group": data.groups or [""] * len(data)}
-    return pd.DataFrame(columns | _values(data, prediction))
 
 
 @dataclass(frozen=True)
@@ -464,7 +495,8 @@ def _write_results(
     files.write_json(target / files.ENVIRONMENT, {**surroundings, "training": training})
     for file in checkpoint_files(target / files.CHECKPOINT):
         file.unlink()
-    files.write_manifest(target, (*files.RESULTS, files.TERMS))
+    write_preparation(target / files.INPUTS, preparation_of(train, method.modalities), facts["run_id"])
+    files.write_manifest(target, (*files.RESULTS, files.TERMS, files.INPUTS))
     files.write_text(target / files.DONE, facts["run_id"] + "\n")
 
 
@@ -476,12 +508,9 @@ def _metrics(split: str, data: Utterances, prediction: Tensor) -> dict[str, floa
     )
 
 
-def _check_fits(result: RunResult, data: Utterances) -> None:
+def check_fits(result: RunResult, data: Utterances) -> None:
     """Refuse data of another task or of other widths than a run was trained on."""
-    trained = files.read_json(result.folder / files.CONFIG, resolved=dict)["resolved"]
-    if not all(isinstance(trained.get(name), dict) for name in ("task", "dims")):
-        raise DataError(f"{result.folder / files.CONFIG} does not say what was predicted from what; {files.REPEAT}")
-    task = json.loads(json.dumps(asdict(data.task)))
+    trained, task = result.resolved, json.loads(json.dumps(asdict(data.task)))
     if task != trained["task"]:
         raise DataError(f"{data.name} has task {task}, but run {result.run_id} was trained for {trained['task']}")
     for modality, width in trained["dims"].items():
@@ -490,18 +519,3 @@ def _check_fits(result: RunResult, data: Utterances) -> None:
         if found is None or (found != width and found != 0):
             has = "no such features" if found is None else f"features {found} wide"
             raise DataError(f"run {result.run_id} needs {modality} features {width} wide; {data.name} has {has}")
-
-
-def _values(data: Utterances, prediction: Tensor) -> dict[str, np.ndarray]:
-    """Columns as float32, which prints as many digits as there are."""
-    labels = data.labels.cpu().numpy()
-    if data.task.kind == "regression":
-        return {"label": labels, "prediction": prediction.numpy()}
-    named = list(enumerate(data.task.names))
-    if data.task.kind == "classes":
-        chances, names = prediction.softmax(-1).numpy(), np.array(data.task.names)
-        decided = {"label": names[labels.astype(int)], "prediction": names[chances.argmax(axis=1)]}
-    else:
-        chances = prediction.softmax(-1)[..., 1].numpy()
-        decided = {f"label_{name}": labels[:, i] for i, name in named}
-    return decided | {f"probability_{name}": chances[:, i] for i, name in named}

@@ -99,8 +99,8 @@ def test_predictions_of_classes_are_words(run, tmp_path):
     _, out, _ = run("train", "text_only", "--dataset", "mine", "--set", "max_epochs=1", "--quiet", "--json")
     _, out, _ = run("predict", json.loads(out)["runs"][0]["folder"])
     header, first, *_ = out.splitlines()
-    assert header == "id,group,label,prediction,probability_a,probability_b,probability_c"
-    words, numbers = first.split(",")[2:4], [float(x) for x in first.split(",")[4:]]
+    assert header.startswith("id,group,label,prediction,probability_a,probability_b,probability_c,sd,without_text,")
+    words, numbers = first.split(",")[2:4], [float(x) for x in first.split(",")[4:7]]
     assert {*words} <= {"a", "b", "c"}
     assert words[1] == "abc"[int(np.argmax(numbers))]
     assert sum(numbers) == pytest.approx(1, abs=1e-5)

@@ -153,7 +153,7 @@ class TestAfterwards:
     def test_predict_to_stdout_and_to_a_file(self, run_folder, tmp_path, capsys):
         assert main(["predict", run_folder]) == 0
         out = capsys.readouterr().out
-        assert out.splitlines()[0] == "id,group,label,prediction"
+        assert out.splitlines()[0].startswith("id,group,label,prediction,low,high,sd,without_text,")
         assert len(out.splitlines()) == 33
         assert main(["predict", run_folder, "--split", "valid", "--out", str(tmp_path / "p.csv")]) == 0
         assert len(pd.read_csv(tmp_path / "p.csv")) == 24

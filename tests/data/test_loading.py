@@ -9,8 +9,8 @@ import torch
 from records import COUNT, small_record
 
 from mmsa_lib.data import load, loading, summary
-from mmsa_lib.data.loading import fit_scaling
 from mmsa_lib.data.record import FeatureSet, Words
+from mmsa_lib.data.scaling import fit_scaling
 from mmsa_lib.data.store import write_store
 from mmsa_lib.data.task import classes
 from mmsa_lib.errors import ConfigError, DataError, UnknownNameError

@@ -24,13 +24,13 @@ from mmsa_lib.evaluation.metrics import task_metrics
 from mmsa_lib.experiments import files, runs
 from mmsa_lib.experiments.files import RUN_LOG, logged_runs, write_manifest
 from mmsa_lib.experiments.results import collect
-from mmsa_lib.experiments.runs import find_run, prediction_table, run
+from mmsa_lib.experiments.runs import find_run, run
 from mmsa_lib.methods.base import Method
 from mmsa_lib.methods.fusion_baselines import TextOnly
 
 WRITTEN = {
     "config.json", "environment.json", "history.csv", "metrics.csv", "constants.csv", "spread.csv", "terms.csv",
-    "predictions.h5", "model.safetensors", "manifest.json", "DONE",
+    "predictions.h5", "model.safetensors", "inputs.safetensors", "manifest.json", "DONE",
 }  # fmt: skip
 
 
@@ -416,41 +416,6 @@ def test_find_run_by_folder_and_by_identifier(finished, tmp_path):
     assert find_run(finished.run_id, tmp_path).folder == finished.folder.resolve()
     with pytest.raises(DataError, match="no finished run"):
         find_run("nothing", tmp_path)
-
-
-class TestPredictionTable:
-    @pytest.mark.parametrize("option", [{"seed": 5}, {"standardise": False}])
-    def test_data_that_the_run_did_not_see_are_refused_under_the_name_of_its_own(self, finished, option):
-        """Whoever edits ``config.json`` and its manifest gets no predictions of other data."""
-        forge(finished.folder, "config.json", lambda stored: stored["config"]["data"].update(option))
-        with pytest.raises(DataError, match=r"synthetic is not the data that run .* was trained on"):
-            prediction_table(find_run(finished.folder))
-
-    def test_it_holds_the_stored_predictions(self, finished):
-        table = prediction_table(finished)
-        stored = finished.predictions()
-        assert tuple(table["id"]) == stored.ids
-        assert np.array_equal(table["prediction"].to_numpy(np.float32), stored.predictions)
-        assert list(table.columns) == ["id", "group", "label", "prediction"]
-
-    def test_emotions_become_probabilities(self, small_config, tmp_path):
-        data = {"samples": (48, 24, 32), "dims": (12, 8, 8), "length": 6, "task": "emotions"}
-        result = run(small_config(data=data), tmp_path, progress="none")
-        table = prediction_table(result, "valid")
-        logits = result.predictions("valid").predictions
-        shares = np.exp(logits[..., 1]) / np.exp(logits).sum(-1)
-        assert np.allclose(table.filter(like="probability_"), shares, atol=1e-6)
-        assert {"label_happy", "probability_happy"} <= set(table.columns)
-
-    def test_other_widths_and_other_tasks_are_refused(self, finished, monkeypatch):
-        for option, value, message in (
-            ("dims", (13, 8, 8), "needs text features 12 wide; synthetic has features 13 wide"),
-            ("task", "emotions", "was trained for"),
-        ):
-            config = finished.config.model_copy(update={"data": {**finished.config.data, option: value}})
-            other = runs.RunResult(finished.folder, config)
-            with pytest.raises(DataError, match=message):
-                prediction_table(other)
 
 
 def test_tables_survive_csv(tmp_path):

@@ -1,0 +1,201 @@
+"""Samples to be predicted, without labels and splits: in files of any form that is imported, in stores, in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmsa_lib.data.formats import NPY, kind_of
+from mmsa_lib.data.record import MODALITIES, DatasetRecord, Modality
+from mmsa_lib.data.registry import GENERATED, store_path, stored
+from mmsa_lib.data.sources.columns import entries_of, features_of, frames_of_one, has_values, is_missing
+from mmsa_lib.data.sources.importing import Source
+from mmsa_lib.data.sources.layouts import DOUBT, NOT_READ, field_of, remarks_on, spelling
+from mmsa_lib.data.sources.own_forms import _KEYS, Reader, Table, _array_key, _cell_key, _column_frames, open_table
+from mmsa_lib.data.sources.table import _ids, _plain_numbers, _transcripts
+from mmsa_lib.data.store import open_store
+from mmsa_lib.data.task import regression
+from mmsa_lib.errors import ConfigError, DataError, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+FIELDS = ("id", "text", "audio", "vision", "group", "label")
+"""Of a sample in memory."""
+
+
+def sources_of(inputs: Any) -> list[Any]:
+    """What is read one after the other: paths, tables, splits in memory, lists of samples (each a mapping).
+
+    Raises:
+        DataError: there is nothing in ``inputs``, or something that is no sample.
+    """
+    if isinstance(inputs, str) and not _is_place(inputs) and " " in inputs.strip():
+        inputs = [{"text": inputs}]
+    if isinstance(inputs, Mapping):
+        inputs = [inputs]
+    if not isinstance(inputs, list | tuple):
+        return [inputs]
+    if not inputs:
+        raise DataError("there is no sample to predict; give a file, or {'text': 'a sentence'}")
+    if all(isinstance(one, Mapping | str) and not (isinstance(one, str) and _is_place(one)) for one in inputs):
+        return [[{"text": one} if isinstance(one, str) else one for one in inputs]]
+    return [source for one in inputs for source in sources_of(one)]
+
+
+def _is_place(text: str) -> bool:
+    """Whether a text names a file, a folder or a data set rather than being a sentence."""
+    try:
+        there = Path(text).exists()
+    except (OSError, ValueError):
+        there = False
+    return there or text in GENERATED or text in stored()
+
+
+@contextmanager
+def open_samples(source: Any) -> Iterator[DatasetRecord]:
+    """The samples of one of :func:`sources_of`; features of a store are read while it is open.
+
+    Yields:
+        All samples of it; ``labels`` are numbers or texts as they are written, or ``None``.
+
+    Raises:
+        DataError: nothing can be read from it; names file, field and sample.
+    """
+    if not isinstance(source, str | Path):
+        yield _read_table(source, "input")
+        return
+    path = Path(source)
+    if str(source) in stored() or path.suffix.lower() in (".h5", ".hdf5"):
+        with open_store(store_path(str(source))) as store:
+            yield store.record
+    elif str(source) in GENERATED:
+        raise ConfigError(f"{source} is generated; give one of its splits, load({str(source)!r})['test'] (--dataset)")
+    elif not path.exists():
+        shown = f"no file, folder or data set {str(source)!r}"
+        raise DataError(f"{shown}; check the path (a single word is predicted as {{'text': ...}}, with --text)")
+    else:
+        yield _of_path(path)
+
+
+def _of_path(path: Path) -> DatasetRecord:
+    kind = kind_of(path)
+    if path.suffix.lower() == ".txt":
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path} can't be read as UTF-8 text ({error}); save it as UTF-8") from error
+        rows = [{"id": str(row), "text": line} for row, line in enumerate(lines, 1) if line.strip()]
+        return _read_table(rows, str(path))
+    if kind == NPY:
+        raise DataError(
+            f"{path} is an array that does not say of what; put it into audio/ID.npy beside a samples.csv with a "
+            "column id, or give it in Python as {'audio': array}"
+        )
+    return _read_table(path, path.stem)
+
+
+def _read_table(given: Path | pd.DataFrame | list[Mapping[str, Any]], name: str) -> DatasetRecord:
+    """A file or folder in one of the three forms of :mod:`.table`, a table of pandas, or samples in memory.
+
+    Ids are row numbers from 1 where there are none.
+    """
+    notes: list[str] = []
+    if isinstance(given, Path):
+        table, read_frames = open_table(given, notes, None)
+    elif isinstance(given, list):
+        table, read_frames = _of_memory(given, name)
+    elif hasattr(given, "columns"):
+        cells = {str(column): ["" if is_missing(x) else str(x) for x in given[column]] for column in given}
+        table = Table(cells, Path(name), lambda row: f"row {row}", _cell_key)
+        read_frames = partial(_column_frames, table)
+    else:
+        raise DataError(f"{type(given).__name__} holds no samples; give a path, a table, or {{'text': 'a sentence'}}")
+    count = max((len(values) for values in table.part.values()), default=0)
+    if not count:
+        raise DataError(f"{table.where}: there is no sample; give one")
+    source, groups = Source(table.where, {"": table}, own_table=True, problems=table.problems), None
+    ids = [str(row) for row in range(1, count + 1)]
+    if "id" in table or "clip" in table:
+        ids, groups = _ids(table, notes, "")
+    source.name_samples({"": ids}, groups, np.full(count, "test"))
+    _plain_numbers(table, source.repairs)
+    labels = _shown(table.take("labels")) if "labels" in table else None
+    transcripts = _transcripts(source, table, notes)
+    sets = {}
+    for modality in MODALITIES:
+        if (found := read_frames(modality, ids)) is None:
+            continue
+        for sample, frames in zip(ids, found["frames"], strict=True):
+            with np.errstate(over="ignore"):
+                if not np.isfinite(frames.astype(np.float32)).all():
+                    said = f"{modality} of sample {sample!r} holds a value that is not finite (or an empty cell)"
+                    raise DataError(f"{found['where']}: {said}; correct it, or leave the modality out")
+        sets[modality] = features_of(ids=ids, modality=modality, repairs=source.repairs, **found)
+    table.problems.refuse(table.where)
+    table.part = {
+        n: x for n, x in table.part.items() if not (table.called.get("split") == n or n.lower().startswith("label"))
+    }
+    for note in [*notes, *remarks_on([table])]:
+        if note.startswith((DOUBT, NOT_READ)) and not isinstance(given, list):
+            log.warning("%s: %s", table.where, note)
+    usual = {m: m for m in sets}
+    return DatasetRecord(
+        table.where, regression(), ids, source.groups, labels, {}, sets, {"*": usual}, transcripts=transcripts
+    )
+
+
+def _shown(values: Any) -> np.ndarray | None:
+    """Labels ``(N,)`` as numbers where all are, else as texts; ``None`` where there is none."""
+    entries = ["" if is_missing(x) else x for x in entries_of(values, "label")]
+    if not any(map(has_values, entries)):
+        return None
+    try:
+        return np.array([float(x) if has_values(x) else np.nan for x in entries], np.float32)
+    except (TypeError, ValueError):
+        return np.array([str(x) for x in entries])
+
+
+def _of_memory(samples: list[Mapping[str, Any]], name: str) -> tuple[Table, Reader]:
+    """The fields of samples in memory as columns, and how their frames are read."""
+    columns: dict[str, list] = {key: [] for key in ("id", "labels", "group", "raw_text", *MODALITIES)}
+    for row, sample in enumerate(samples, 1):
+        fields = dict.fromkeys(columns)
+        for field, value in sample.items():
+            key = field_of(field) or _KEYS.get(spelling(str(field)))
+            if key in ("text", "raw_text"):
+                words = isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)
+                value = " ".join(value) if words else value
+                key = "raw_text" if isinstance(value, str) or is_missing(value) else "text"
+            if key not in fields:
+                raise unknown_name(f"field of sample {row}", field, FIELDS)
+            if fields[key] is not None:
+                raise DataError(f"{name}: sample {row} has two fields for {key}; keep one")
+            fields[key] = value
+        for key, value in fields.items():
+            columns[key].append(value)
+    frames = {m: columns.pop(m) for m in MODALITIES}
+    given = {"raw_text": np.full(len(samples), None, object)}  # arrays, as of an archive: cells would be all text
+    for key, column in columns.items():
+        if any(x is not None for x in column):
+            given[key] = np.fromiter(column, object, len(column))
+
+    def read_frames(modality: Modality, ids: list[str]) -> dict[str, Any] | None:
+        if all(value is None for value in frames[modality]):
+            return None
+        rows = []
+        for sample, value in zip(ids, frames[modality], strict=True):
+            where = f"{name}: {modality} of sample {sample!r}"
+            rows.append(frames_of_one(value, where))
+            if value is not None and not rows[-1].size:
+                raise DataError(f"{where} has no frames; leave it out where it is missing")
+        return {"frames": rows, "where": name, "level": "frame", "description": f"{modality} features in memory"}
+
+    return Table(given, Path(name), lambda row: f"sample {row + 1}", _array_key), read_frames
