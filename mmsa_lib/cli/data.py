@@ -5,14 +5,26 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmsa_lib.cli import data_import
-from mmsa_lib.cli.data_import import add_target, answer_stored, listed, one_line, store, target_of
+from mmsa_lib.cli.data_import import (
+    READERS,
+    add_reading,
+    add_target,
+    answer_stored,
+    doubts,
+    listed,
+    one_line,
+    read_files,
+    store,
+    target_of,
+)
 from mmsa_lib.cli.output import add_command, answer, say
 
 if TYPE_CHECKING:
     from mmsa_lib.data.record import DatasetRecord
+    from mmsa_lib.data.validate import Problem
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -23,7 +35,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     info = add_command(commands, "info", info_of, "show shapes, folds, classes, missingness, terms and fingerprint")
     info.add_argument("name", metavar="NAME", help="a data set, or the path of a store")
     check = add_command(commands, "check", check_one, "look for what would break training or falsify a result")
-    check.add_argument("name", metavar="FILE_OR_NAME", help="a data set, or the path of a store")
+    check.add_argument("name", metavar="FILE_OR_NAME", help="a data set, the path of a store, or files to be imported")
+    check.add_argument("--layout", choices=tuple(READERS), default="auto", help="of a file (default: told from it)")
+    add_reading(check)
     data_import.register(commands)
     masks = add_command(commands, "masks", show_masks, "list missing-modality protocols, or draw and show frozen masks")
     masks.add_argument("name", nargs="?", metavar="NAME", help="a data set; without one, the protocols are listed")
@@ -88,7 +102,10 @@ def check_one(args: argparse.Namespace) -> int:
     from mmsa_lib.errors import DataError
 
     record = _generated(args.name)
-    problems = check_store(store_path(args.name)) if record is None else check_record(record)
+    if record is None and _is_unread(args.name):
+        problems = _check_files(args)
+    else:
+        problems = check_store(store_path(args.name)) if record is None else check_record(record)
     errors = [problem for problem in problems if problem.severity == "error"]
     counts = {"errors": len(errors), "warnings": len(problems) - len(errors)}
     summary = f"{args.name}: {counts['errors']} errors, {counts['warnings']} warnings"
@@ -100,6 +117,45 @@ def check_one(args: argparse.Namespace) -> int:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         raise DataError(f"{args.name}: {worst}{more}")
     return 0
+
+
+def _is_unread(name: str) -> bool:
+    """Whether ``name`` is a file or folder that was not imported, and no store."""
+    import h5py
+
+    from mmsa_lib.data.registry import stored
+
+    path = Path(name)
+    if name in stored() or not path.exists():
+        return False
+    if path.is_dir() or path.suffix.lower() not in (".h5", ".hdf5"):
+        return True
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return "format" not in file.attrs
+    except Exception:  # a damaged file is told as a store
+        return False
+
+
+def _check_files(args: argparse.Namespace) -> list[Problem]:
+    """What an import would say of files."""
+    from mmsa_lib.data.validate import check_record
+    from mmsa_lib.errors import FileProblems
+
+    try:
+        record, _ = read_files(args, Path(args.name), "checked")
+    except FileProblems as error:
+        return [_problem("error", text, args.name) for text in error.problems]
+    return [*(_problem("warning", note, args.name) for note in doubts(record)), *check_record(record)]
+
+
+def _problem(severity: Literal["error", "warning"], text: str, place: str) -> Problem:
+    """A message ("FILE: what; remedy") as a problem."""
+    from mmsa_lib.data.validate import Problem
+
+    where, _, said = text.partition(": ") if severity == "error" and ": " in text else (place, "", text)
+    what, _, repair = said.rpartition("; ") if "; " in said else (said, "", "")
+    return Problem(severity, where, what, repair)
 
 
 def build_one(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
     from mmsa_lib.data.task import Task
 
 READERS = {
+    "auto": ("", "told from the file, as without a layout"),
     "mmsa": ("mmsa_pickle", "pickle of MMSA and Self-MM (aligned_50.pkl, unaligned_50.pkl, ...)"),
     "mult": ("mult_pickle", "pickle of MulT (mosi_data.pkl, iemocap_data.pkl, ...)"),
     "mag": ("mag_pickle", "pickle of MAG-BERT (mosi.pkl, mosei.pkl)"),
     "mfn": ("mfn_folder", "folder of HDF5 files of MFN (X_train.h5, y_train.h5, ...)"),
-    "table": ("table", "table of your own with id, split, label and features"),
+    "table": ("table", "table, folder of arrays, .npz, pickle, HDF5 or JSON of your own"),
 }
 """Layouts that can be imported: module below ``mmsa_lib.data.sources`` and what it reads."""
 
@@ -53,8 +55,27 @@ def register(commands: argparse._SubParsersAction) -> None:
     bring = add_command(commands, "import", import_one, "bring an official file or a table of your own into the store")
     bring.epilog = TABLE_FORM
     bring.add_argument("layout", choices=tuple(READERS), help="; ".join(f"{k}: {v[1]}" for k, v in READERS.items()))
-    bring.add_argument("file", type=Path, metavar="FILE", help="the file (mfn: the folder)")
+    bring.add_argument("file", type=Path, metavar="FILE", help="the file or folder")
     bring.add_argument("--name", required=True, help="name of the data set from now on")
+    _let_layout_out(bring)
+    add_reading(bring)
+    add_target(bring)
+
+
+def _let_layout_out(parser: argparse.ArgumentParser) -> None:
+    """Read ``import FILE ...`` as ``import auto FILE ...``."""
+    parse = parser.parse_known_args
+
+    def parse_known_args(args: Any = None, namespace: Any = None) -> Any:
+        first = args[0] if args else ""
+        has_layout = first in READERS or first.startswith("-") or not os.path.lexists(first)
+        return parse(args if has_layout else ["auto", *args], namespace)
+
+    parser.parse_known_args = parse_known_args  # type: ignore[method-assign]
+
+
+def add_reading(bring: argparse.ArgumentParser) -> None:
+    """Options on how a file of one's own is to be read."""
     task = bring.add_mutually_exclusive_group()
     task.add_argument("--range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="label range of a regression")
     task.add_argument(
@@ -83,44 +104,72 @@ def register(commands: argparse._SubParsersAction) -> None:
     bring.add_argument(
         "--labels", type=Path, metavar="FILE", help="the table of a folder of arrays, by default samples.csv"
     )
-    add_target(bring)
 
 
 def import_one(args: argparse.Namespace) -> int:
     """``data import``; what ``data check`` would find is said on stderr."""
     from mmsa_lib.data.record import fingerprint
     from mmsa_lib.data.registry import check_name, stored
-    from mmsa_lib.data.sources.layouts import DOUBT, NOT_READ
     from mmsa_lib.data.store import read_header
     from mmsa_lib.data.validate import check_record
-    from mmsa_lib.errors import ConfigError, DataError
+    from mmsa_lib.errors import DataError
 
     check_name(args.name)
-    task = _task(args)
-    reader = importlib.import_module(f"mmsa_lib.data.sources.{READERS[args.layout][0]}")
-    asked = {key: value for key in ("split", "groups", "seed", "cut_valid") if (value := getattr(args, key))}
-    if asked and args.layout == "mfn":
-        option = next(iter(asked)).replace("_", "-")
-        raise ConfigError(
-            f"--{option} is for pickles and tables; files of the mfn layout are splits and name no videos"
-        )
-    if args.labels and args.layout != "table":
-        raise ConfigError("--labels names the table of a folder of your own: mmsa-lib data import table FOLDER")
-    chosen: dict[str, Any] = asked | {"labels": args.labels} if args.labels else asked
-    chosen |= {} if args.column is None else {"label_column": args.column}
-    with one_line(args.file):
-        record = reader.read(args.file, args.name, task=task, **chosen)
+    record, layout = read_files(args, args.file, args.name)
     target = target_of(args)
     for present in {target, stored().get(args.name, target)}:
         if present.is_file() and not args.force and read_header(present)["fingerprint"] != fingerprint(record):
             raise DataError(f"{present} holds another data set {args.name!r}; choose another --name or add --force")
     store(record, args.name, target)
-    for note in record.notes:
-        if note.startswith((DOUBT, NOT_READ)):
-            say(f"warning: {note}")
+    for note in doubts(record):
+        say(f"warning: {note}")
     for problem in check_record(record):
         say(f"{problem.severity}: {problem}")
-    return answer_stored(args, record, target, "imported")
+    return answer_stored(args, record, target, "imported", layout)
+
+
+def doubts(record: DatasetRecord) -> list[str]:
+    """The notes of an import that a user should act on, or at least see."""
+    from mmsa_lib.data.sources.layouts import DOUBT, NOT_READ
+
+    return [note for note in record.notes if note.startswith((DOUBT, NOT_READ))]
+
+
+def read_files(args: argparse.Namespace, path: Path, name: str) -> tuple[DatasetRecord, str]:
+    """What lies in a file or folder, and its layout, with the options of :func:`add_reading`.
+
+    Raises:
+        DataError: it can't be read; says what is wrong.
+        ConfigError: the options do not go together, or not with the layout.
+    """
+    from mmsa_lib.data.formats import MFN_FOLDER, PICKLE, kind_of
+    from mmsa_lib.data.sources.layouts import OtherLayout
+    from mmsa_lib.errors import ConfigError, DataError
+
+    task, layout, kind = _task(args), args.layout, kind_of(path)
+    if layout == "auto":
+        if not os.path.lexists(path):
+            raise DataError(f"{path}: no such file or folder; check the path")
+        layout = "mmsa" if kind == PICKLE and path.is_file() else "mfn" if kind == MFN_FOLDER else "table"
+    asked = {key: value for key in ("split", "groups", "seed", "cut_valid") if (value := getattr(args, key))}
+    if asked and layout == "mfn":
+        option = next(iter(asked)).replace("_", "-")
+        raise ConfigError(
+            f"--{option} is for pickles and tables; files of the mfn layout are splits and name no videos"
+        )
+    if args.labels and not path.is_dir():
+        raise ConfigError("--labels names the table of a folder of your own: mmsa-lib data import table FOLDER")
+    chosen: dict[str, Any] = asked | {"labels": args.labels} if args.labels else asked
+    chosen |= {} if args.column is None else {"label_column": args.column}
+    with one_line(path):
+        while True:
+            reader = importlib.import_module(f"mmsa_lib.data.sources.{READERS[layout][0]}")
+            try:
+                return reader.read(path, name, task=task, **chosen), layout
+            except OtherLayout as error:
+                if args.layout != "auto":
+                    raise
+                layout = error.layout
 
 
 def template_one(args: argparse.Namespace) -> int:
@@ -195,10 +244,10 @@ def store(record: DatasetRecord, name: str, target: Path) -> None:
         raise
 
 
-def answer_stored(args: argparse.Namespace, record: DatasetRecord, path: Path, done: str) -> int:
+def answer_stored(args: argparse.Namespace, record: DatasetRecord, path: Path, done: str, layout: str = "") -> int:
     from mmsa_lib.data.record import describe
 
-    found = {**describe(record), "path": str(path), "result": done}
+    found = {**describe(record), "path": str(path), "result": done} | ({"layout": layout} if layout else {})
     return answer(args, found, _stored_lines(found))
 
 
@@ -206,6 +255,7 @@ def _stored_lines(found: dict[str, Any]) -> list[str]:
     """What was built or imported: where it is, what was repaired and what should be known."""
     lines = [f"{found['name']} {found['result']}: {found['samples']} samples in {found['path']}"]
     lines.append(f"fingerprint {found['fingerprint']}")
+    lines += [f"read as {found['layout']}: {READERS[found['layout']][1]}"] if "layout" in found else []
     lines += listed("repaired", [f"{what}: {count}" for what, count in found["repairs"].items()])
     return lines + listed("notes", found["notes"])
 

@@ -34,7 +34,7 @@ class Problem:
     repair: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}; {self.repair}"
+        return f"{self.where}: {self.what}" + (f"; {self.repair}" if self.repair else "")
 
 
 def check_record(record: DatasetRecord) -> list[Problem]:

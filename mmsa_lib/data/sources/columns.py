@@ -411,7 +411,12 @@ def features_of(
         widths = {row.shape[1]: name for name, row in zip(ids, frames, strict=True) if row.size}
         if len(widths) != 1:
             found = " and ".join(f"{width} (sample {name!r})" for width, name in widths.items()) or "none"
-            raise DataError(f"{where}: {modality} features have the widths {found}; all samples must have the same")
+            said = f"{where}: {modality} features have the widths {found}; all samples must have the same"
+            usual = Counter(row.shape[1] for row in frames if row.size).most_common(1)
+            odd = [(name, len(row[0])) for name, row in zip(ids, frames, strict=True) if row.size and usual]
+            odd = [f"{where}: sample {name!r} has {width} {modality} features per frame, and most have {usual[0][0]}; "
+                   "extract it as the others" for name, width in odd if width != usual[0][0]]  # fmt: skip
+            raise FileProblems(odd or [said], where, said, len(odd))
         if lengths is not None:
             repairs.count(CONTRADICTS.format(modality), (lengths != [len(row) for row in frames]).sum())
         empty = np.zeros((1, next(iter(widths))), dtype=np.result_type(*{row.dtype for row in frames if row.size}))

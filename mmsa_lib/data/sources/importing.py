@@ -205,7 +205,11 @@ class Source:
         Raises:
             DataError: the splits have other modalities, or features of other widths.
         """
-        parts = [read(fields, ids) for fields, ids in self.parts()]
+        parts: list[Sets] = []
+        for fields, ids in self.parts():
+            with self.problems.gather():
+                parts.append(read(fields, ids))
+        self.problems.refuse(self.path)
         carried = [m for m in MODALITIES if any(m in part for part in parts)]
         for modality in carried:
             for split, part in zip(self.splits, parts, strict=True):

@@ -68,6 +68,14 @@ CATEGORIES = ("classification_labels", "annotations")
 """Fields of the official files that are left out by default and do no harm."""
 
 
+class OtherLayout(DataError):
+    """A pickle has another layout than the one that was asked for: ``layout``, "table" where it is no published one."""
+
+    def __init__(self, message: str, layout: str):
+        super().__init__(message)
+        self.layout = layout
+
+
 class Layout(NamedTuple):
     """A published layout: its name, the command that reads it, what it looks like in one line, its label field."""
 
@@ -263,10 +271,14 @@ def splits_of(
     found = recognise({"train": tree} if alone else tree)
     if found is not None and found != expected:
         other = LAYOUTS[found]
-        raise DataError(f"{path}: this looks like {other.name}, not {layout.name}; use: {other.command} {path}")
+        raise OtherLayout(
+            f"{path}: this looks like {other.name}, not {layout.name}; use: {other.command} {path}", found
+        )
     if found is None:
         unknown = f"not in {layout.name}; expected {layout.shape}, found {describe(tree)}"
-        raise DataError(f"{path}: {_not_a_set(tree) or unknown}")
+        raise OtherLayout(f"{path}: {_not_a_set(tree) or unknown}", "table")
+    if alone and expected == "mmsa" and not {"regression_labels", "text_bert"} & set(map(as_name, tree)):
+        raise OtherLayout(f"{path}: one split of your own; use: mmsa-lib data import table {path}", "table")
     if alone:
         return {"": tree}, []
     splits = _find_splits(tree)

@@ -35,7 +35,7 @@ from mmsa_lib.data.sources.columns import (
 from mmsa_lib.data.sources.folds import Splitting
 from mmsa_lib.data.sources.importing import Sets, Source, group_of
 from mmsa_lib.data.sources.labels import Part
-from mmsa_lib.data.sources.layouts import CATEGORIES, Fields
+from mmsa_lib.data.sources.layouts import CATEGORIES, LAYOUTS, Fields, OtherLayout
 from mmsa_lib.data.sources.official import known_set
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
@@ -71,6 +71,9 @@ def read(
             range, or an id that occurs twice.
     """
     source = Source.of_pickle(path, "mmsa", Splitting(**splitting))
+    if not any("id" in fields for fields in source.splits.values()):
+        found = ", ".join(next(iter(source.splits.values())).part)
+        raise OtherLayout(f"{path}: field 'id' is missing, found {found}; {LAYOUTS['mmsa'].name} has it", "table")
     ids = {split: names_of(fields.take("id"), fields.place("id")) for split, fields in source.splits.items()}
     source.name_samples(ids, [group_of(VIDEO_OF, i) for names in ids.values() for i in names])
     labels = [_labels(fields, ids, task) for fields, ids in source.parts()]

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from mmsa_lib.data.formats import ARCHIVE, kind_of, unread
+from mmsa_lib.data.formats import ARCHIVE, COMPUTATIONAL_SEQUENCE, kind_of, unread
 from mmsa_lib.data.record import MODALITIES, Modality
+from mmsa_lib.data.sources import trees
 from mmsa_lib.data.sources.columns import describe, frames_of, has_values, is_number, lengths_of, names_of
 from mmsa_lib.data.sources.layouts import MODALITY_NAMES, SPLIT_NAMES, SPLIT_OF, Fields, field_of, spelling
 from mmsa_lib.data.sources.reading import read_cells
@@ -88,15 +89,18 @@ class Table(Fields):
             DataError: there is none, or a cell is empty; names its row.
         """
         if key not in self:
-            remedy = _NO_SPLIT if key == "split" else ""
-            found = f"found {', '.join(self.names[:12])}; {remedy}{FORM}"
-            raise DataError(f"{self.where}: column {_OWN.get(key, key)!r} is missing, {found}")
+            raise DataError(self.lacks(key))
         name, values = self.called[key], self.take(key)
         for row, value in enumerate(values if isinstance(values, list) else ()):
             if not value.strip():
                 sample = f" of sample {ids[row]!r}" if ids and ids[row].strip() else ""
                 self.problems.append(f"{self.where}: {self.line(row)}: an empty {name}{sample}; fill the cell")
         return values
+
+    def lacks(self, key: str) -> str:
+        """What to say where the column ``key`` is missing."""
+        found = f"found {', '.join(self.names[:12])}; {_NO_SPLIT if key == 'split' else ''}{FORM}"
+        return f"{self.where}: column {_OWN.get(key, key)!r} is missing, {found}"
 
     def need_names(self, key: str) -> list[str]:
         """The ids of a column; where one is missing, which is remembered, its place."""
@@ -110,21 +114,46 @@ def open_table(path: Path, notes: list[str], labels: Path | None) -> tuple[Table
     """The columns, and how features are read, for any of the forms."""
     kind = kind_of(path)
     if path.is_dir():
-        return _open_folder(path, notes, labels)
+        return _open_tree(path, notes) if (path / "data_folds.pkl").is_file() else _open_folder(path, notes, labels)
     if path.suffix.lower() == ".npz":
         if kind and kind != ARCHIVE:
             raise DataError(f"{path} is not an .npz archive: it seems to be {kind}")
-        table = Table(load_npz(path), path, lambda row: f"row {row}", _array_key)
-        for name in table.called.values():
-            if not isinstance(values := table.part[name], np.ndarray) or values.ndim == 0:
-                what = f"{name!r} is a single object ({describe(values)})"
-                raise DataError(f"{path}: {what}; expected arrays with one entry per sample")
-        return table, partial(_array_frames, table)
+        return _open_arrays(load_npz(path), path)
+    if path.suffix.lower() in trees.ENDINGS:
+        if kind == COMPUTATIONAL_SEQUENCE:
+            raise DataError(f"{path} is {kind}")
+        return _open_tree(path, notes)
     if path.suffix.lower() not in _TABLE_ENDINGS:
         found = f"; it seems to be {kind}" if kind else ""
-        raise DataError(f"{path}: give a .csv, .tsv or .npz file, or a folder with samples.csv{found}")
+        raise DataError(f"{path}: give a .csv, .tsv, .npz, .pkl, .h5 or .json file or a folder with samples.csv{found}")
     table = _open_cells(path, notes)
     return table, partial(_column_frames, table)
+
+
+def _open_arrays(arrays: dict[str, Any], path: Path) -> tuple[Table, Reader]:
+    """A table of arrays."""
+    table = Table(arrays, path, lambda row: f"row {row}", _array_key)
+    for name in table.called.values():
+        if not isinstance(values := table.part[name], np.ndarray) or values.ndim == 0:
+            what = f"{name!r} is a single object ({describe(values)})"
+            raise DataError(f"{path}: {what}; expected arrays with one entry per sample")
+    return table, partial(_array_frames, table)
+
+
+def _open_tree(path: Path, notes: list[str]) -> tuple[Table, Reader]:
+    """A pickle, an HDF5 or a JSON file, or the folder of UR-FUNNY; without ids, samples are called by their places."""
+    columns, of_row = trees.columns_of(trees.read_tree(path), path)
+    if of_row:
+        columns["split"] = np.array(of_row)
+    if not {"id", "clip"} & {_array_key(name, values) for name, values in columns.items()}:
+        size = max((len(values) for values in columns.values() if np.ndim(values)), default=0)
+        begin = {split: of_row.index(split) for split in {*of_row}}
+        columns["id"] = np.array([row - begin.get(of_row[row], 0) if of_row else row for row in range(size)])
+        notes.append("there are no ids: samples are called by their places")
+    table, read_frames = _open_arrays(columns, path)
+    table.row_splits = of_row
+    table.files = [file for file in sorted(path.glob("*.pkl")) if path.is_dir()] or [path]
+    return table, read_frames
 
 
 def _open_cells(path: Path, notes: list[str]) -> Table:
@@ -233,8 +262,9 @@ def _array_key(name: str, values: Any) -> str | None:
     """The key of an array of an archive: an array that is called text may hold transcripts or features."""
     field, is_array = field_of(name), isinstance(values, np.ndarray)
     if spelling(name) in NAMES["raw_text"]:
-        entry = values.flat[0] if is_array and values.dtype == object and values.size else None
-        numbers = is_array and (values.dtype.kind in "biuf" or isinstance(entry, np.ndarray))
+        entry = next(filter(has_values, values.flat), None) if is_array and values.dtype == object else None
+        entry = entry[0] if isinstance(entry, list) and entry else entry
+        numbers = is_array and (values.dtype.kind in "biuf" or isinstance(entry, np.ndarray | list | float))
         return "text" if numbers else "raw_text"
     return field if field in MODALITIES or str(field).endswith("_lengths") else _plain_key(name)
 

@@ -93,6 +93,11 @@ def read(
     source = Source(path, {"": table}, splitting=Splitting(**splitting), own_table=True, problems=table.problems)
     if label_column in table.part:
         table.called["labels"], label_column = label_column, None
+    lacking = ["id"] if "clip" not in table else []
+    lacking += ["split"] if not source.splitting.split else []
+    lacking += ["labels"] if not any(key.startswith(EMOTION_PREFIX) for key in table.called) else []
+    table.problems += [table.lacks(key) for key in lacking if key not in table]
+    table.problems.refuse(path)
     ids, groups = _ids(table, notes, source.splitting.groups)
     source.name_samples({"": ids}, groups, _splits(table, ids, source.splitting))
     _plain_numbers(table, source.repairs)
@@ -149,16 +154,15 @@ def _ids(table: Table, notes: list[str], asked: str) -> tuple[list[str], list[st
     named = [next(found) if has_values(name) else own for name, own in zip(given, ids, strict=True)]
     if empty == len(given):
         named = [group_of(VIDEO_OF, own) for own in ids]
-        derived = len(set(named)) < len(ids)
         notes.append(
             "no column 'group': groups are the videos in ids video$_$clip"
-            if derived
+            if named != ids
             else "no column 'group': each sample is a group of its own"
         )
     elif empty:
         notes.append(f"{DOUBT}group: {empty} cells are empty; these samples are groups of their own")
     if table.row_splits and len(set(ids)) < len(ids):  # numbered anew in each file, as the groups are then
-        notes.append("ids begin again in each file: read as <split>_<id>, and groups likewise")
+        notes.append("ids begin again in each split: read as <split>_<id>, and groups likewise")
         ids, named = ([f"{s}_{one}" for s, one in zip(table.row_splits, x, strict=True)] for x in (ids, named))
     return ids, named
 
