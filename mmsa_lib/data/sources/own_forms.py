@@ -22,7 +22,7 @@ from mmsa_lib.data.sources.columns import describe, frames_of, has_values, is_nu
 from mmsa_lib.data.sources.layouts import MODALITY_NAMES, SPLIT_NAMES, SPLIT_OF, Fields, field_of, spelling
 from mmsa_lib.data.sources.reading import read_cells
 from mmsa_lib.data.sources.safe_pickle import load_npz
-from mmsa_lib.data.sources.sample_files import modality_folders, per_sample_files
+from mmsa_lib.data.sources.sample_files import joint_files, modality_folders, per_sample_files
 from mmsa_lib.errors import DataError, Problems
 
 EMOTION_PREFIX = "label:"
@@ -184,7 +184,7 @@ def _open_folder(folder: Path, notes: list[str], labels: Path | None) -> tuple[T
     beside = unread(listing - {*used, *folders.values(), *_BESIDE})
     table.left_out += [name for name in beside if name.partition(".")[0].upper() != "README"]
     if not folders:
-        return table, partial(_column_frames, table)
+        return table, _joint_reader(folder, table)
     for key in [key for key in table.called if FEATURE.fullmatch(key)]:  # features lie in files here
         del table.called[key]
 
@@ -209,6 +209,24 @@ def _open_folder(folder: Path, notes: list[str], labels: Path | None) -> tuple[T
         return None
 
     return table, read_frames
+
+
+def _joint_reader(folder: Path, table: Table) -> Reader:
+    """Reads features from one file per sample with all its modalities, in the folder or one below; else the columns."""
+    joint: dict[Modality, list[np.ndarray]] = {}
+    places = [folder, *(folder / name for name in table.left_out if (folder / name).is_dir())]
+
+    def read_frames(modality: Modality, ids: list[str]) -> dict[str, Any] | None:
+        if modality == MODALITIES[0]:
+            used, found = joint_files(places, ids, table.problems)
+            joint.update(found)
+            table.left_out = [name for name in table.left_out if folder / name not in used]
+        if modality not in joint:
+            return _column_frames(table, modality, ids)
+        described = f"{modality} features, one file per sample"
+        return {"frames": joint[modality], "where": str(folder), "level": "frame", "description": described}
+
+    return read_frames
 
 
 def _one_per_split(tables: Sequence[str]) -> dict[str, str]:

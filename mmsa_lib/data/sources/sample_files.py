@@ -10,17 +10,17 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mmsa_lib.data.formats import NPY, is_dangling, kind_of, unread
 from mmsa_lib.data.record import MODALITIES, Modality
-from mmsa_lib.data.sources.columns import has_values, is_number
+from mmsa_lib.data.sources.columns import describe, frames_of_one, has_values, is_number
 from mmsa_lib.data.sources.layouts import Fields, field_of, spelling
 from mmsa_lib.data.sources.reading import text_of
-from mmsa_lib.data.sources.safe_pickle import load_npz, read_npy_header
+from mmsa_lib.data.sources.safe_pickle import load, load_npz, read_npy_header
 from mmsa_lib.errors import DataError, Problems
 
 ENDINGS = (".npy", ".npz", ".csv", ".tsv")
@@ -87,6 +87,37 @@ def per_sample_files(folder: Path, ids: list[str], problems: Problems) -> tuple[
             else:
                 rows[-1] = _frames(path, _archive(path) if path.suffix == ".npz" else _array(path))
     return rows, unread(listing - used), left
+
+
+def joint_files(
+    places: Sequence[Path], ids: list[str], problems: Problems
+) -> tuple[set[Path], dict[Modality, list[np.ndarray]]]:
+    """Files ``<id>.npz`` or ``<id>.pkl`` that hold all modalities of a sample, as MMSA-FET's ``run_single`` writes.
+
+    Args:
+        places: folders that they may lie in.
+        problems: gets what is wrong with each file.
+
+    Returns:
+        The files and folders that were read; per modality the frames of each sample, ``(0, 0)`` where it has none.
+    """
+    rows: dict[Modality, list[np.ndarray]] = {m: [np.zeros((0, 0))] * len(ids) for m in MODALITIES}
+    used: set[Path] = set()
+    for row, name in enumerate(ids):
+        ends = (".npz", ".pkl", ".pickle") if Path(name).name == name else ()  # an id must not leave the folder
+        named = (place / f"{name}{end}" for place in places for end in ends)
+        path = next((path for path in named if path.is_file()), None)
+        if path is None:
+            continue
+        used |= {path, path.parent}
+        with problems.gather():
+            parts = load_npz(path) if path.suffix == ".npz" else load(path)
+            if not isinstance(parts, Mapping):
+                raise DataError(f"{path}: expected arrays by modality, found {describe(parts)}; save a dict of them")
+            for key, value in parts.items():
+                if (modality := field_of(key)) in rows and not isinstance(value, str | bytes):
+                    rows[modality][row] = frames_of_one(value, f"{path}: {key}")
+    return used, {m: found for m, found in rows.items() if any(map(len, found))}
 
 
 def _frames(path: Path, values: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """One file per sample in any format, the table beside them, and one table per split."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -161,3 +163,28 @@ def test_groups_follow_from_ids_of_videos_and_a_missing_valid_can_be_cut(tmp_pat
     record = read(tmp_path / "mine.csv", "mine", cut_valid=0.25)
     assert record.groups == VIDEOS
     assert [int((record.folds["standard"] == s).sum()) for s in ("train", "valid", "test")] == [6, 2, 2]
+
+
+@pytest.mark.parametrize("place", ["", "features"])
+@pytest.mark.parametrize("ending", [".npz", ".pkl"])
+def test_one_file_per_sample_with_all_modalities(tmp_path, place, ending):
+    """As MMSA-FET's ``run_single`` writes them."""
+    folder = write(tmp_path / "a", np.save, ".npy")
+    for path in (folder / "audio").iterdir():
+        path.unlink()
+    (folder / "audio").rmdir()
+    (folder / place).mkdir(exist_ok=True)
+    for name, frames in zip(IDS[:-1], SEQUENCES, strict=False):
+        parts = {"audio": frames, "video": frames[:, :2], "text_bert": np.zeros((3, 4))}
+        path = folder / place / f"{name}{ending}"
+        np.savez(path, **parts) if ending == ".npz" else path.write_bytes(pickle.dumps(parts))
+    record = read(folder, "mine")
+    assert_frames(record.features["audio"], [*SEQUENCES[:-1], np.zeros((1, 3))])
+    assert not record.features["vision"].any_frame(record.features["vision"].observed)[-1]
+    assert record.features["vision"].width == 2
+    assert notes_of(record, "not read") == []
+    (folder / place / f"s3{ending}").write_bytes(b"x")
+    (folder / place / f"s4{ending}").write_bytes(pickle.dumps([1]))
+    with pytest.raises(FileProblems) as caught:
+        read(folder, "mine")
+    assert len(caught.value.problems) == 2
