@@ -23,7 +23,7 @@ READY := $(VENV)/.ready
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint imports unit nbval test-processors mutants test-system notebooks book figures figures-check results curate lock clean
+.PHONY: help setup reproduce test lint imports unit nbval test-processors mutants test-system test-extract notebooks book figures figures-check results curate lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
@@ -63,6 +63,11 @@ mutants: setup  ## change the science one operator at a time; fail if the tests 
 test-system: setup  ## real JupyterLab in a browser and a real one-node SLURM; installs Debian packages
 	tools/system_packages.sh $(SYSTEM_PACKAGES)
 	$(BIN)/python -m pytest -m "browser or slurm" -n $(JOBS) --dist worksteal -rs
+
+test-extract: setup  ## own videos with the real openSMILE and MediaPipe, installed once in build/extract (300 MB)
+	@test -d build/extract || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock \
+		--target build/extract $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["extract"])')
+	PYTHONPATH=build/extract $(BIN)/python -m pytest tests/data/test_extract.py -rs
 
 notebooks: setup  ## execute the notebooks and store their outputs in notebooks/
 	$(BIN)/mmsa-lib notebooks run --jobs $(JOBS) --update

@@ -40,8 +40,9 @@ def lock():
 
 
 def requirements():
-    project = PYPROJECT["project"]
-    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    """What is asked for, but the extra ``extract``: it pins itself, and most who set up need none of its 300 MB."""
+    extras = {name: lines for name, lines in PYPROJECT["project"]["optional-dependencies"].items() if name != "extract"}
+    lines = [*PYPROJECT["project"]["dependencies"], *(line for extra in extras.values() for line in extra)]
     return [Requirement(line) for line in lines]
 
 

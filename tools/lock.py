@@ -21,7 +21,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = ("lab", "cluster", "book", "test")
 HEADER = """\
-# Exact versions of what pyproject.toml asks for, all its extras included, as tested on Python {python}.
+# Exact versions of what pyproject.toml asks for, all its extras but extract included, as tested on Python {python}.
 # Written by `make lock` (tools/lock.py); do not edit. `make setup` installs from it.
 # The local part of a version is left out: torch {torch} may be a CPU or a CUDA build, whichever your index offers.
 """

@@ -38,6 +38,7 @@ train early_fusion --set: dropout=2 | batch_size=true | batch_size=9999999999999
 train early_fusion --set: precision=float16 | bucket=maybe | seed=1 | text_model=nope/nope | data.text=tokens
 train early_fusion --set: samples=[1] | samples=[0,0,0] | samples=[true,2,3] | length=999999999 | data.seed=true
 train early_fusion --set: max_length=true | audio=nope
+extract: '' | nofile.mp4 | table.csv --fps nan | table.csv --vision all | folder --transcript no | table.csv --out ''
 predict: | '' | nope --split tets | nope --out ''
 results table: | table.csv | folder | table.csv --by | folder --level '' | folder --resamples 99999999999
 results table: folder --json --out x.csv | folder --runs nofile | folder --intervals item
