@@ -21,6 +21,9 @@ MOSEI_COLUMNS = ("sentiment", "happy", "sad", "anger", "surprise", "disgust", "f
 """The seven numbers per sample of CMU-MOSEI: sentiment in [-3, 3], then intensities of emotions from 0 to 3."""
 
 HIGHEST_INTENSITY = 3
+MANY = 12
+"""Most class names that a message spells out."""
+
 _ANSWERS = {"false": 0.0, "no": 0.0, "true": 1.0, "yes": 1.0}
 _SEVEN = "holds 7 numbers per sample, in CMU-MOSEI sentiment and six emotions"
 _SCALE = "if they are sentiment, give its scale (--range LOW HIGH)"
@@ -263,8 +266,8 @@ class _Labels:
         if of_word.sum() < cells.size / 2 or cells.ndim > 1:
             refuse(of_word, cells, self.ids, where, "is no number", "correct it")
         known = sorted(set(cells[of_word]))
-        shown = f"{', '.join(map(repr, known[:6]))}{', ...' if len(known) > 6 else ''}"
-        option = " ".join(known) if len(known) <= 6 and all(name.isalnum() for name in known) else "NAME ..."
+        shown = f"{', '.join(map(repr, known[:MANY]))}{', ...' if len(known) > MANY else ''}"
+        option = " ".join(known) if len(known) <= MANY and all(name.isalnum() for name in known) else "NAME ..."
         raise DataError(
             f"{where}: the labels are words ({shown}; the first is {cells[place]!r} of sample "
             f"{self.ids[place[0]]!r}); name the classes, for instance --classes {option}"

@@ -268,6 +268,8 @@ def splits_of(
         DataError: the pickle has another layout, a split is missing or empty, or two splits are the same.
     """
     layout, alone = LAYOUTS[expected], cut and not _find_splits(tree)
+    if alone and expected == "mmsa" and not {"regression_labels", "text_bert"} & set(map(as_name, tree)):
+        raise OtherLayout(f"{path}: one split of your own; use: mmsa-lib data import table {path}", "table")
     found = recognise({"train": tree} if alone else tree)
     if found is not None and found != expected:
         other = LAYOUTS[found]
@@ -277,8 +279,6 @@ def splits_of(
     if found is None:
         unknown = f"not in {layout.name}; expected {layout.shape}, found {describe(tree)}"
         raise OtherLayout(f"{path}: {_not_a_set(tree) or unknown}", "table")
-    if alone and expected == "mmsa" and not {"regression_labels", "text_bert"} & set(map(as_name, tree)):
-        raise OtherLayout(f"{path}: one split of your own; use: mmsa-lib data import table {path}", "table")
     if alone:
         return {"": tree}, []
     splits = _find_splits(tree)
