@@ -150,7 +150,9 @@ def test_every_code_folder_is_a_package_and_ships_its_data():
     patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["mmsa_lib"]
     suffixes = {pattern.rsplit("*", 1)[1] for pattern in patterns}
     for path in tracked_files():
-        if path.is_relative_to(ROOT / "mmsa_lib"):
+        if path.is_relative_to(ROOT / "mmsa_lib/demo_model"):
+            assert "demo_model/**/*" in patterns
+        elif path.is_relative_to(ROOT / "mmsa_lib"):
             assert (path.parent / "__init__.py").is_file(), f"{path.parent} has no __init__.py"
             assert path.suffix == ".py" or path.suffix in suffixes, f"{path} is not in a wheel"
 

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmsa_lib.cli.data_import import one_line
 from mmsa_lib.cli.output import add_command, print_json, say
-from mmsa_lib.errors import ConfigError
+from mmsa_lib.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
     from mmsa_lib.experiments.runs import RunResult
@@ -48,8 +49,12 @@ def predict(args: argparse.Namespace) -> int:
         raise ConfigError(f"--{asked[0]} is for predictions without INPUT and --text; leave one of them out")
     if not inputs:
         split = of_split.pop("split") or "test"
-        inputs = [prediction.stored_split(runs[0], split, **of_split)]
-    table = prediction.predict(runs, inputs, modalities=args.modalities, interval=args.interval)
+        try:
+            inputs = [prediction.stored_split(runs[0], split, **of_split)]
+        except UnknownNameError as error:
+            raise ConfigError(f"without INPUT and --text a split of a data set is predicted: {error}") from error
+    with one_line("the input"):
+        table = prediction.predict(runs, inputs, modalities=args.modalities, interval=args.interval)
     if args.out is not None:
         write_table(args.out, table)
         say(f"{len(table)} predictions written to {args.out}")

@@ -79,6 +79,7 @@ class Splitting:
         groups: column or field that names the group (video, speaker) of each sample; empty for the usual one.
         seed: of the cut.
         cut_valid: share of the training groups that become ``valid``, for a file without such a split.
+        unlabelled: the samples are to be predicted: any splits will do, and labels are only shown.
 
     Raises:
         ConfigError: a value is no such thing.
@@ -88,6 +89,7 @@ class Splitting:
     groups: str = ""
     seed: int = 0
     cut_valid: float = 0.0
+    unlabelled: bool = False
 
     def __post_init__(self) -> None:
         if self.split and self.cut_valid:
@@ -123,6 +125,8 @@ class Splitting:
             ConfigError: no validation split can be cut.
             DataError: there are fewer than three groups.
         """
+        if self.unlabelled:
+            return {}, []
         if not self.split:
             standard, said = with_valid(given, groups, self.cut_valid, where)
             return {"standard": standard}, said

@@ -16,6 +16,7 @@ from mmsa_lib.data.sources.columns import (
     check_ids,
     entries_of,
     features_of,
+    has_values,
     is_missing,
     joined,
     names_of,
@@ -27,7 +28,7 @@ from mmsa_lib.data.sources.labels import Part, Read, read_labels
 from mmsa_lib.data.sources.layouts import CUT_VALID, SPLIT_NAMES, Fields, remarks_on, spelling, splits_of
 from mmsa_lib.data.sources.official import identify, known_set
 from mmsa_lib.data.sources.safe_pickle import load
-from mmsa_lib.data.task import Task
+from mmsa_lib.data.task import Task, regression
 from mmsa_lib.errors import DataError, Problems
 
 USER_TERMS = "imported from a file of yours: the terms under which you got it apply"
@@ -90,7 +91,9 @@ class Source:
             DataError: it has another layout, or a split is missing or given twice.
         """
         path, repairs = Path(path), Repairs()
-        splits, beside = splits_of(load(path), layout, path, splitting.cut_valid, cut=bool(splitting.split))
+        splits, beside = splits_of(
+            load(path), layout, path, splitting.cut_valid, cut=bool(splitting.split), unlabelled=splitting.unlabelled
+        )
         fields = {}
         for split, part in splits.items():
             where = f"{path} [{split}]"
@@ -150,6 +153,8 @@ class Source:
 
     def labels(self, task: Task | None, column: str | None, parts: Sequence[Part] = (), **options: Any) -> Read:
         """Labels, task and remark, by default of the fields ``labels``; options of :func:`.labels.read_labels`."""
+        if self.splitting.unlabelled:
+            return shown_labels([value for _, values, ids in parts for value in _each(values, ids)]), regression(), ""
         parts = parts or [(fields.place("labels"), fields.take("labels"), ids) for fields, ids in self.parts()]
         for _, raw, _ in () if self.own_table else parts:
             cells = (
@@ -264,7 +269,7 @@ class Source:
         labels, task, remark = read
         sizes = tuple(int((self.standard == split).sum()) for split in SPLIT_NAMES)
         known = None if self.own_table else known_set(sizes)
-        identified = [identify(file, sizes) for file in files or [self.path]]
+        identified = [] if self.splitting.unlabelled else [identify(file, sizes) for file in files or [self.path]]
         folds, cut = self.splitting.folds(self.standard, self.groups, str(self.path))
         return DatasetRecord(
             name=name,
@@ -292,6 +297,22 @@ class Source:
                 *remarks_on(self.splits.values(), self.beside),
             ],
         )
+
+
+def _each(values: Any, ids: Sequence[str]) -> Sequence[Any]:
+    """One value per sample, or ``None`` for each where there are none."""
+    return values if isinstance(values, list | tuple | np.ndarray) and len(values) == len(ids) else [None] * len(ids)
+
+
+def shown_labels(values: Sequence[Any]) -> np.ndarray | None:
+    """Labels ``(N,)`` that are only shown: numbers where all are, else texts; ``None`` where there is none."""
+    flat = [x.item() if isinstance(x, np.ndarray) and x.size == 1 else x for x in values]
+    if not any(map(has_values, flat)):
+        return None
+    try:
+        return np.array([float(x) if has_values(x) else np.nan for x in flat], np.float32)
+    except (TypeError, ValueError):
+        return np.array([str(x).strip() if has_values(x) else "" for x in flat])
 
 
 def group_of(pattern: str, name: str) -> str:

@@ -252,7 +252,7 @@ def _find_splits(tree: Any) -> dict[str, Any]:
 
 
 def splits_of(
-    tree: Any, expected: str, path: Path, cut_valid: float = 0, cut: bool = False
+    tree: Any, expected: str, path: Path, cut_valid: float = 0, cut: bool = False, unlabelled: bool = False
 ) -> tuple[dict[str, Any], list[str]]:
     """The three splits of a pickle that must have the layout ``expected``, and the names of what lies beside them.
 
@@ -260,6 +260,7 @@ def splits_of(
         cut_valid: not 0 where ``valid`` will be cut from ``train`` (:func:`mmsa_lib.data.sources.folds.with_valid`), so
             that the file must have none.
         cut: all splits will be cut, so that the file may be one split alone, called "", or lack some.
+        unlabelled: as ``cut``, of samples that have no labels: the layout that is expected is taken for granted.
 
     Returns:
         ``train``, ``valid`` and ``test`` (without ``valid`` where it will be cut), whatever the file calls them.
@@ -267,10 +268,11 @@ def splits_of(
     Raises:
         DataError: the pickle has another layout, a split is missing or empty, or two splits are the same.
     """
-    layout, alone = LAYOUTS[expected], cut and not _find_splits(tree)
+    layout, cut = LAYOUTS[expected], cut or unlabelled
+    alone = cut and not _find_splits(tree)
     if alone and expected == "mmsa" and not {"regression_labels", "text_bert"} & set(map(as_name, tree)):
         raise OtherLayout(f"{path}: one split of your own; use: mmsa-lib data import table {path}", "table")
-    found = recognise({"train": tree} if alone else tree)
+    found = expected if unlabelled else recognise({"train": tree} if alone else tree)
     if found is not None and found != expected:
         other = LAYOUTS[found]
         raise OtherLayout(

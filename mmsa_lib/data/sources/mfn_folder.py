@@ -27,6 +27,7 @@ from mmsa_lib.data.formats import MFN_FOLDER, kind_of, unread
 from mmsa_lib.data.hdf5 import look_at_all, read_array, read_hdf5
 from mmsa_lib.data.record import MODALITIES, DatasetRecord, Modality
 from mmsa_lib.data.sources.columns import Repairs, features_of, present_frames, valid_frames
+from mmsa_lib.data.sources.folds import Splitting
 from mmsa_lib.data.sources.importing import Sets, Source
 from mmsa_lib.data.sources.layouts import SPLIT_NAMES, SPLIT_OF, Fields, field_of
 from mmsa_lib.data.task import Task, regression
@@ -39,13 +40,21 @@ APART_FILES: dict[Modality, str] = {"text": "text_{}_emb.h5", "audio": "audio_{}
 _Files = dict[tuple[str, str], Path]
 
 
-def read(folder: Path | str, name: str, *, task: Task | None = None, label_column: str | None = None) -> DatasetRecord:
+def read(
+    folder: Path | str,
+    name: str,
+    *,
+    task: Task | None = None,
+    label_column: str | None = None,
+    unlabelled: bool = False,
+) -> DatasetRecord:
     """Read a folder in the MFN layout.
 
     Args:
         task: by default sentiment in [1, 5] where the labels lie there, exceed 3 and are not all whole (ICT-MMMO), else
             in [-3, 3] where they can be that.
         folder, name, label_column: as in :func:`.mmsa_pickle.read`.
+        unlabelled: the samples are to be predicted: labels and splits may be missing.
 
     Returns:
         Feature sets ``text``, ``audio`` and ``vision`` as far as they are there, one fold ``standard``.
@@ -62,15 +71,22 @@ def read(folder: Path | str, name: str, *, task: Task | None = None, label_colum
     files = _files(folder, left)
     look_at_all(files.values())
     keys = ("X",) if any(key == "X" for key, _ in files) else MODALITIES
-    arrays = {split: _arrays(files, folder, split, keys, left) for split in SPLIT_NAMES}
-    labels = {split: _one_array(files.get(("y", split), folder / f"y_{split}.h5"), left) for split in SPLIT_NAMES}
-    source = Source(folder, {split: Fields(arrays[split], f"{folder} [{split}]") for split in SPLIT_NAMES}, left)
+    splits = [s for s in SPLIT_NAMES if not unlabelled or any(split == s for _, split in files)]
+    arrays = {split: _arrays(files, folder, split, keys, left) for split in splits}
+    labels = {
+        split: [None] * len(next(iter(arrays[split].values())))
+        if unlabelled and ("y", split) not in files
+        else _one_array(files.get(("y", split), folder / f"y_{split}.h5"), left)
+        for split in splits
+    }
+    parts_of = {split: Fields(arrays[split], f"{folder} [{split}]") for split in splits}
+    source = Source(folder, parts_of, left, Splitting(unlabelled=unlabelled))
     source.name_samples({s: [f"{s}_{row}" for row in range(len(values))] for s, values in labels.items()})
-    parts = [(str(files["y", split]), labels[split], source.ids[split]) for split in SPLIT_NAMES]
+    parts = [(str(files.get(("y", split), folder)), labels[split], source.ids[split]) for split in splits]
     read_labels = source.labels(task, label_column, parts, infer=_one_to_five)
-    widths = {m: arrays[split][m].shape[2] for split in SPLIT_NAMES for m in MODALITIES if m in arrays[split]}
+    widths = {m: arrays[split][m].shape[2] for split in splits for m in MODALITIES if m in arrays[split]}
     source.notes.append("the files name no samples: ids are <split>_<row>, and statistics can't resample by video")
-    for split in SPLIT_NAMES:
+    for split in splits:
         absent = [m for m in MODALITIES if m in widths and m not in arrays[split]]
         source.notes += [f"split {split} has no {m}, which counts as missing there" for m in absent]
     wanted = [*((key, split) for split in SPLIT_NAMES for key in keys), *(("y", split) for split in SPLIT_NAMES)]

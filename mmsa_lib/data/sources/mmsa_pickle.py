@@ -76,7 +76,7 @@ def read(
         raise OtherLayout(f"{path}: field 'id' is missing, found {found}; {LAYOUTS['mmsa'].name} has it", "table")
     ids = {split: names_of(fields.take("id"), fields.place("id")) for split, fields in source.splits.items()}
     source.name_samples(ids, [group_of(VIDEO_OF, i) for names in ids.values() for i in names])
-    labels = [_labels(fields, ids, task) for fields, ids in source.parts()]
+    labels = [_labels(fields, ids, task, source.splitting.unlabelled) for fields, ids in source.parts()]
     transcripts, unimodal = source.transcripts(), source.unimodal()
     known = known_set(tuple(map(len, ids.values())))
     sims = known is not None and known.name.startswith("CH-SIMS")
@@ -94,8 +94,10 @@ def read(
     )
 
 
-def _labels(fields: Fields, ids: list[str], task: Task | None) -> Part:
-    """The labels of one split that go with ``task``, as the file holds them."""
+def _labels(fields: Fields, ids: list[str], task: Task | None, unlabelled: bool) -> Part:
+    """The labels of one split that go with ``task``, as the file holds them; nothing where none are needed."""
+    if unlabelled and "labels" not in fields:
+        return fields.where, None, ids
     others = [key for key in CATEGORIES if key in fields.part]
     if others and task is not None and task.kind == "classes":
         return f"{fields.where} {others[0]}", fields.part.pop(others[0]), ids

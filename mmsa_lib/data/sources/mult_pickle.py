@@ -53,7 +53,7 @@ def read(
             nor sentiment, or an id that occurs twice.
     """
     source = Source.of_pickle(path, "mult", Splitting(**splitting))
-    labels = {split: (fields.take("labels"), fields.place("labels")) for split, fields in source.splits.items()}
+    labels = {split: (_labels(fields, source), fields.place("labels")) for split, fields in source.splits.items()}
     unnamed = [split for split, fields in source.splits.items() if "id" not in fields]
     if 0 < len(unnamed) < len(labels):
         raise DataError(f"{source.path}: field 'id' is missing in split {unnamed[0]} and present in another one")
@@ -72,6 +72,14 @@ def read(
     return source.record(
         name, read_labels, sets, times=None if any(t is None for t in times) else np.concatenate(times)
     )
+
+
+def _labels(fields: Fields, source: Source) -> Any:
+    """The labels of one split; ``None`` per sample where none are there and none are needed."""
+    frames = next((fields.part[fields.called[m]] for m in MODALITIES if m in fields), None)
+    if not source.splitting.unlabelled or "labels" in fields or frames is None:
+        return fields.take("labels")
+    return [None] * len(frames)
 
 
 def sample_names(raw: Any, count: int, split: str, where: str) -> tuple[list[str], list[str], np.ndarray | None]:

@@ -11,15 +11,33 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmsa_lib.data.formats import NPY, kind_of
+from mmsa_lib.data.formats import MFN_FOLDER, NPY, PICKLE, kind_of
+from mmsa_lib.data.hdf5 import read_hdf5, scalars
 from mmsa_lib.data.record import MODALITIES, DatasetRecord, Modality
 from mmsa_lib.data.registry import GENERATED, store_path, stored
-from mmsa_lib.data.sources.columns import entries_of, features_of, frames_of_one, has_values, is_missing
-from mmsa_lib.data.sources.importing import Source
-from mmsa_lib.data.sources.layouts import DOUBT, NOT_READ, field_of, remarks_on, spelling
+from mmsa_lib.data.sources import mag_pickle, mfn_folder, mmsa_pickle, mult_pickle
+from mmsa_lib.data.sources.columns import (
+    as_name,
+    entries_of,
+    features_of,
+    frames_of_one,
+    is_missing,
+)
+from mmsa_lib.data.sources.importing import Source, shown_labels
+from mmsa_lib.data.sources.layouts import (
+    DOUBT,
+    NOT_READ,
+    SPLIT_OF,
+    OtherLayout,
+    field_of,
+    recognise,
+    remarks_on,
+    spelling,
+)
 from mmsa_lib.data.sources.own_forms import _KEYS, Reader, Table, _array_key, _cell_key, _column_frames, open_table
+from mmsa_lib.data.sources.safe_pickle import load
 from mmsa_lib.data.sources.table import _ids, _plain_numbers, _transcripts
-from mmsa_lib.data.store import open_store
+from mmsa_lib.data.store import FORMAT, REMEDY, open_store
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import ConfigError, DataError, unknown_name
 
@@ -27,7 +45,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
-FIELDS = ("id", "text", "audio", "vision", "group", "label")
+FIELDS = ("id", "text", "raw_text", "audio", "vision", "group", "label")
 """Of a sample in memory."""
 
 
@@ -73,7 +91,7 @@ def open_samples(source: Any) -> Iterator[DatasetRecord]:
         yield _read_table(source, "input")
         return
     path = Path(source)
-    if str(source) in stored() or path.suffix.lower() in (".h5", ".hdf5"):
+    if str(source) in stored() or _is_store(path):
         with open_store(store_path(str(source))) as store:
             yield store.record
     elif str(source) in GENERATED:
@@ -83,6 +101,13 @@ def open_samples(source: Any) -> Iterator[DatasetRecord]:
         raise DataError(f"{shown}; check the path (a single word is predicted as {{'text': ...}}, with --text)")
     else:
         yield _of_path(path)
+
+
+def _is_store(path: Path) -> bool:
+    if path.suffix.lower() not in (".h5", ".hdf5") or not path.is_file():
+        return False
+    with read_hdf5(path, REMEDY) as file:
+        return scalars(file.attrs, ["format"]).get("format") == FORMAT
 
 
 def _of_path(path: Path) -> DatasetRecord:
@@ -99,7 +124,37 @@ def _of_path(path: Path) -> DatasetRecord:
             f"{path} is an array that does not say of what; put it into audio/ID.npy beside a samples.csv with a "
             "column id, or give it in Python as {'audio': array}"
         )
-    return _read_table(path, path.stem)
+    if kind == PICKLE:
+        return _read_pickle(path)
+    if kind == MFN_FOLDER or (path.is_dir() and any(file.suffix == ".h5" for file in path.iterdir())):
+        return mfn_folder.read(path, str(path), unlabelled=True)
+    return _read_table(path, str(path))
+
+
+def _read_pickle(path: Path) -> DatasetRecord:
+    """A pickle in a published layout, whole or a split of it; samples as dicts, such as MMSA-FET writes of one; or any
+    that :mod:`.trees` reads."""
+    tree = load(path)
+    alone = not (isinstance(tree, Mapping) and SPLIT_OF.keys() & {as_name(key).lower() for key in tree})
+    if alone and isinstance(tree, list | tuple) and tree and all(isinstance(one, Mapping) for one in tree):
+        return _read_table(list(tree), str(path))
+    part = tree if alone else next(value for key, value in tree.items() if as_name(key).lower() in SPLIT_OF)
+    fields = {field_of(key): value for key, value in part.items()} if isinstance(part, Mapping) else {}
+    shapes = [np.ndim(value) for key, value in fields.items() if key in MODALITIES and isinstance(value, np.ndarray)]
+    if alone and shapes and max(shapes) < 3 and not isinstance(fields.get("id"), list | tuple | np.ndarray):
+        return _read_table([{key: value for key, value in tree.items() if field_of(key) in FIELDS}], str(path))
+    layout = recognise({"test": tree} if alone else tree)
+    if (layout is None and (alone or not shapes)) or (alone and layout != "mag"):
+        return _read_table(path, str(path))
+    reader = {"mmsa": mmsa_pickle, "mag": mag_pickle}.get(layout or ("mmsa" if "id" in fields else "mult"), mult_pickle)
+    try:
+        record = reader.read(path, str(path), unlabelled=True)
+    except OtherLayout:
+        return _read_table(path, str(path))
+    for what, times in record.repairs.items():
+        if "set to 0" in what:
+            log.warning("%s: %s (%d values)", path, what, times)
+    return record
 
 
 def _read_table(given: Path | pd.DataFrame | list[Mapping[str, Any]], name: str) -> DatasetRecord:
@@ -118,7 +173,9 @@ def _read_table(given: Path | pd.DataFrame | list[Mapping[str, Any]], name: str)
         read_frames = partial(_column_frames, table)
     else:
         raise DataError(f"{type(given).__name__} holds no samples; give a path, a table, or {{'text': 'a sentence'}}")
-    count = max((len(values) for values in table.part.values()), default=0)
+    count = max(
+        (len(values) for values in table.part.values() if np.ndim(values) or isinstance(values, list)), default=0
+    )
     if not count:
         raise DataError(f"{table.where}: there is no sample; give one")
     source, groups = Source(table.where, {"": table}, own_table=True, problems=table.problems), None
@@ -127,7 +184,7 @@ def _read_table(given: Path | pd.DataFrame | list[Mapping[str, Any]], name: str)
         ids, groups = _ids(table, notes, "")
     source.name_samples({"": ids}, groups, np.full(count, "test"))
     _plain_numbers(table, source.repairs)
-    labels = _shown(table.take("labels")) if "labels" in table else None
+    labels = shown_labels(entries_of(table.take("labels"), "label")) if "labels" in table else None
     transcripts = _transcripts(source, table, notes)
     sets = {}
     for modality in MODALITIES:
@@ -150,17 +207,6 @@ def _read_table(given: Path | pd.DataFrame | list[Mapping[str, Any]], name: str)
     return DatasetRecord(
         table.where, regression(), ids, source.groups, labels, {}, sets, {"*": usual}, transcripts=transcripts
     )
-
-
-def _shown(values: Any) -> np.ndarray | None:
-    """Labels ``(N,)`` as numbers where all are, else as texts; ``None`` where there is none."""
-    entries = ["" if is_missing(x) else x for x in entries_of(values, "label")]
-    if not any(map(has_values, entries)):
-        return None
-    try:
-        return np.array([float(x) if has_values(x) else np.nan for x in entries], np.float32)
-    except (TypeError, ValueError):
-        return np.array([str(x) for x in entries])
 
 
 def _of_memory(samples: list[Mapping[str, Any]], name: str) -> tuple[Table, Reader]:
