@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from mmsa_lib.data.validate import Problem
 
 
+MOST_LINES = 200
+"""Problems that ``data check`` prints."""
+
+
 def register(subparsers: argparse._SubParsersAction) -> None:
     """Add ``data`` and its subcommands."""
     data = subparsers.add_parser("data", help="list, inspect, check, build and import data sets")
@@ -109,7 +113,9 @@ def check_one(args: argparse.Namespace) -> int:
     errors = [problem for problem in problems if problem.severity == "error"]
     counts = {"errors": len(errors), "warnings": len(problems) - len(errors)}
     summary = f"{args.name}: {counts['errors']} errors, {counts['warnings']} warnings"
-    lines = [*(f"{problem.severity}: {problem}" for problem in problems), summary]
+    lines = [f"{problem.severity}: {problem}" for problem in problems[:MOST_LINES]]
+    lines += [f"... and {len(problems) - MOST_LINES} more; --json lists all"] if len(problems) > MOST_LINES else []
+    lines.append(summary)
     answer(args, {"name": args.name, **counts, "problems": [asdict(problem) for problem in problems]}, lines)
     if errors:
         # A changed fingerprint says that something is wrong, the other errors say what.

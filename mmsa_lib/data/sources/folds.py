@@ -146,7 +146,8 @@ def cut_groups(
 ) -> tuple[np.ndarray, list[str]]:
     """Splits of whole groups, the same on every machine, and remarks on what was reached.
 
-    Groups come in the order of the hashes of their names and the seed, each for the split that lacks most samples.
+    Groups come in the order of the hashes of their names and the seed, each for the split that lacks most samples; then
+    single groups move for as long as that brings the sizes closer to what was asked for.
 
     Args:
         groups: ``(N,)`` group of each sample.
@@ -162,12 +163,23 @@ def cut_groups(
         what = f"{len(sizes)} groups ({names}) can't be cut into {len(shares)} splits without sharing one"
         raise DataError(f"{where}: {what}; choose another column (--groups COLUMN)")
     lacking = {split: share * len(groups) for split, share in shares.items()}
-    for left, group in zip(range(len(sizes), 0, -1), hash_order(sizes, f"split:{seed}"), strict=True):
+    order = hash_order(sizes, f"split:{seed}")
+    for left, group in zip(range(len(sizes), 0, -1), order, strict=True):
         empty = [split for split in shares if not members[split]]
         split_of[group] = split = max(empty if left <= len(empty) else shares, key=lacking.__getitem__)
         members[split] += sizes[group]
         lacking[split] -= sizes[group]
-    counts = Counter(split_of.values())
+    counts, moved = Counter(split_of.values()), True
+    while moved:
+        moved = False
+        for group in order:
+            here, there, size = split_of[group], max(shares, key=lacking.__getitem__), sizes[group]
+            if counts[here] > 1 and lacking[here] - lacking[there] + size < -1e-9:  # a smaller sum of squares
+                moved, split_of[group] = True, there
+                for split, step in ((here, -1), (there, 1)):
+                    counts[split] += step
+                    members[split] += step * size
+                    lacking[split] -= step * size
     asked = "/".join(f"{100 * share:g}" for share in shares.values())
     each = ", ".join(f"{split} {members[split]} samples of {counts[split]} groups" for split in shares)
     reached = f"{'/'.join(f'{100 * number / len(groups):.3g}' for number in members.values())} %"

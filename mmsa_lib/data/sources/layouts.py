@@ -269,8 +269,8 @@ def splits_of(
         DataError: the pickle has another layout, a split is missing or empty, or two splits are the same.
     """
     layout, cut = LAYOUTS[expected], cut or unlabelled
-    alone = cut and not _find_splits(tree)
-    if alone and expected == "mmsa" and not {"regression_labels", "text_bert"} & set(map(as_name, tree)):
+    alone, is_dict = cut and not _find_splits(tree), isinstance(tree, Mapping)
+    if alone and is_dict and expected == "mmsa" and not {"regression_labels", "text_bert"} & set(map(as_name, tree)):
         raise OtherLayout(f"{path}: one split of your own; use: mmsa-lib data import table {path}", "table")
     found = expected if unlabelled else recognise({"train": tree} if alone else tree)
     if found is not None and found != expected:

@@ -19,7 +19,7 @@ from mmsa_lib.data.formats import ARCHIVE, COMPUTATIONAL_SEQUENCE, kind_of, unre
 from mmsa_lib.data.record import MODALITIES, Modality
 from mmsa_lib.data.sources import trees
 from mmsa_lib.data.sources.columns import describe, frames_of, has_values, is_number, lengths_of, names_of
-from mmsa_lib.data.sources.layouts import MODALITY_NAMES, SPLIT_NAMES, SPLIT_OF, Fields, field_of, spelling
+from mmsa_lib.data.sources.layouts import DOUBT, MODALITY_NAMES, SPLIT_NAMES, SPLIT_OF, Fields, field_of, spelling
 from mmsa_lib.data.sources.reading import read_cells
 from mmsa_lib.data.sources.safe_pickle import load_npz
 from mmsa_lib.data.sources.sample_files import joint_files, modality_folders, per_sample_files
@@ -99,14 +99,15 @@ class Table(Fields):
 
     def lacks(self, key: str) -> str:
         """What to say where the column ``key`` is missing."""
-        found = f"found {', '.join(self.names[:12])}; {_NO_SPLIT if key == 'split' else ''}{FORM}"
+        way = {"split": _NO_SPLIT, "labels": "name the one that is it (--column C); "}.get(key, "")
+        found = f"found {', '.join(self.names[:12])}; {way}{FORM}"
         return f"{self.where}: column {_OWN.get(key, key)!r} is missing, {found}"
 
     def need_names(self, key: str) -> list[str]:
         """The ids of a column; where one is missing, which is remembered, its place."""
         cells = self.need(key)
         if isinstance(cells, list):
-            cells = [(cell.strip() and cell) or f"({self.line(row)})" for row, cell in enumerate(cells)]
+            cells = [cell.strip() or f"({self.line(row)})" for row, cell in enumerate(cells)]
         return names_of(cells, self.place(key))
 
 
@@ -196,6 +197,9 @@ def _open_folder(folder: Path, notes: list[str], labels: Path | None) -> tuple[T
         rows, strange, left = per_sample_files(where, ids, table.problems)
         table.left_out += [f"{where.name}/{name} (no sample of that id)" for name in strange]
         table.left_out += [f"{where.name}: column {name}" for name in left]
+        lacking = [one for one, frames in zip(ids, rows, strict=True) if not frames.size]
+        if strange and lacking and any(map(len, rows)):
+            notes.append(f"{DOUBT}{len(lacking)} samples have no file in {where.name}, the first is {lacking[0]!r}")
         if any(map(len, rows)):
             described = f"{modality} features, one file per sample"
             about = {"where": str(where), "level": "frame", "description": described}

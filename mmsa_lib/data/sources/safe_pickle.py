@@ -470,6 +470,14 @@ TORCH: dict[tuple[str, str], _Inert] = {
 _NAMES = {**ALLOWED, **TORCH}
 
 
+_WAYS = {
+    "pandas": "It is a table of pandas: write it as table.to_csv('samples.csv', index=False)",
+    "torch": "Turn its tensors into arrays, x.detach().cpu().numpy() each, and save it again",
+    "tensor": "Turn its tensors into arrays, x.detach().cpu().float().numpy() each, and save it again",
+}
+"""What to do about some of the names that are refused."""
+
+
 class UnsafePickleError(DataError):
     """A pickle asks for something other than plain arrays and builtin containers; nothing of it was run."""
 
@@ -530,9 +538,12 @@ def _one_line(where: str, what: str) -> Iterator[None]:
     except MMSAError:
         raise
     except Refused as error:
+        way = next(
+            (way for word, way in _WAYS.items() if word in str(error)), "Save its contents as plain numpy arrays"
+        )
         raise UnsafePickleError(
             f"{where}: refused to load, because the pickle {error}; only numpy arrays and builtin containers are read. "
-            "Save its contents as plain numpy arrays on a machine where you trust it"
+            f"{way} on a machine where you trust it"
         ) from None
     except zipfile.BadZipFile as error:
         raise DataError(f"{where} is not an .npz archive or is damaged ({error}); download it again") from error

@@ -22,7 +22,7 @@ from mmsa_lib.data.sources.reading import text_of
 from mmsa_lib.data.sources.safe_pickle import load
 from mmsa_lib.errors import DataError
 
-ENDINGS = (".pkl", ".pickle", ".p", ".json", ".h5", ".hdf5", ".hdf")
+ENDINGS = (".pkl", ".pickle", ".p", ".json", ".jsonl", ".h5", ".hdf5", ".hdf")
 UR_FUNNY = {
     "label": "humor_label_sdk.pkl",
     "text": "language_sdk.pkl",
@@ -45,9 +45,10 @@ def read_tree(path: Path) -> Any:
         parts = {k: {i: _punchline(x) for i, x in part.items()} for k, part in parts.items()}
         folds = load(path / "data_folds.pkl")
         return {s: {key: {i: part.get(i) for i in ids} for key, part in parts.items()} for s, ids in folds.items()}
-    if path.suffix.lower() == ".json":
+    if path.suffix.lower() in (".json", ".jsonl"):
+        text, is_lines = text_of(path)[0], path.suffix.lower() == ".jsonl"
         try:
-            return json.loads(text_of(path)[0])
+            return [json.loads(line) for line in text.splitlines() if line.strip()] if is_lines else json.loads(text)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path} is no JSON ({' '.join(str(error).split())[:100]}); save it again") from error
     if path.suffix.lower() in (".h5", ".hdf5", ".hdf"):

@@ -95,6 +95,14 @@ def test_a_cut_is_the_same_on_every_machine():
     assert Counter(splits) == {"train": 7, "valid": 1, "test": 2}
 
 
+def test_groups_of_any_size_come_as_close_as_single_moves_can():
+    groups = [name for name, size in {"a": 6, "b": 6, "c": 5, "d": 5, "e": 5, "f": 3}.items() for _ in range(size)]
+    for seed in range(20):
+        splits, _ = cut_groups(groups, {"train": 0.6, "valid": 0.2, "test": 0.2}, seed, "file")
+        sizes = Counter(splits)
+        assert max(abs(sizes[s] - n) for s, n in {"train": 18, "valid": 6, "test": 6}.items()) <= 3
+
+
 def test_a_huge_group_is_said_and_no_split_stays_empty():
     splits, said = cut_groups(["talk"] * 90 + ["a"] * 5 + ["b"] * 5, SHARES, 0, "file")
     assert set(splits) == set(SHARES)
