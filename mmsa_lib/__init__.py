@@ -6,7 +6,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 
+_PLACES = {"predict": "experiments.prediction", "extract": "data.extract"}  # torch, which --help does without
+
+
 def __getattr__(name: str) -> Any:
-    if name != "predict":
+    if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module(f"{__name__}.experiments.prediction").predict  # torch, which --help does without
+    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
