@@ -127,9 +127,9 @@ def check_one(args: argparse.Namespace) -> int:
 
 def _is_unread(name: str) -> bool:
     """Whether ``name`` is a file or folder that was not imported, and no store."""
-    import h5py
-
+    from mmsa_lib.data.hdf5 import read_hdf5
     from mmsa_lib.data.registry import stored
+    from mmsa_lib.errors import DataError
 
     path = Path(name)
     if name in stored() or not path.exists():
@@ -137,9 +137,9 @@ def _is_unread(name: str) -> bool:
     if path.is_dir() or path.suffix.lower() not in (".h5", ".hdf5"):
         return True
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with read_hdf5(path, "write it again") as file:
             return "format" not in file.attrs
-    except Exception:  # a damaged file is told as a store
+    except DataError:  # a damaged file is told as a store
         return False
 
 

@@ -196,6 +196,22 @@ def read_array(dataset: h5py.Dataset) -> np.ndarray:
     return dataset[()]
 
 
+def read_objects(dataset: h5py.Dataset) -> np.ndarray:
+    """``(N,)`` texts, or arrays of unequal length, of a file of another program.
+
+    Raises:
+        _Unfit: many entries share what is stored once, so that they would fill the memory.
+    """
+    found, total = np.empty(dataset.shape[:1], dtype=object), 0
+    source = dataset.asstr() if h5py.check_string_dtype(dataset.dtype) else dataset
+    for start in range(0, len(found), 256):
+        found[start : start + 256] = source[start : start + 256]
+        total += sum(np.asarray(entry).nbytes for entry in found[start : start + 256])
+        if total > SMALL + DENSEST * os.path.getsize(dataset.file.filename):
+            raise _Unfit(f"announces more at {dataset.name} than it can hold")
+    return found
+
+
 def available_memory() -> int | None:
     """Bytes that can be had without swapping, by the kernel and by the limit of the container; ``None`` if unknown."""
     found = []
@@ -276,6 +292,8 @@ def _touch(_: str, node: h5py.Group | h5py.Dataset) -> None:
         step = max(1, SMALL * len(node) // max(1, node.nbytes))
         for start in range(0, len(node), step):
             node[start : start + step]
+    elif isinstance(node, h5py.Dataset) and node.ndim == 1:
+        read_objects(node)
 
 
 class _Unfit(Exception):

@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mmsa_lib.data.hdf5 import read_array, read_hdf5
+from mmsa_lib.data.hdf5 import read_array, read_hdf5, read_objects, scalars
 from mmsa_lib.data.sources.columns import as_name, describe
 from mmsa_lib.data.sources.layouts import SPLIT_NAMES, field_of
 from mmsa_lib.data.sources.reading import text_of
@@ -67,14 +67,14 @@ def _punchline(entry: Any) -> Any:
 
 
 def _group(group: h5py.Group) -> dict[str, Any]:
-    found = {name: value for name, value in group.attrs.items() if np.ndim(value) == 0}
+    found: dict[str, Any] = scalars(group.attrs, group.attrs)
     for name, node in group.items():
         if isinstance(node, h5py.Group):
             found[name] = _group(node)
-        elif h5py.check_string_dtype(node.dtype):
-            found[name] = node.asstr()[()]
-        else:  # rows of unequal length are an array of arrays
-            found[name] = node[()] if h5py.check_vlen_dtype(node.dtype) else read_array(node)
+        elif node.ndim == 1 and node.dtype.hasobject:
+            found[name] = read_objects(node)
+        else:
+            found[name] = node.asstr()[()] if h5py.check_string_dtype(node.dtype) else read_array(node)
     return found
 
 
