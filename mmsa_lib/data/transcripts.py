@@ -12,8 +12,9 @@
 from __future__ import annotations
 
 import html
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -86,6 +87,58 @@ def read_transcript(path: Path) -> Transcript | dict[str, Transcript]:
     if ending == PLAIN:
         return Transcript(" ".join(text.split()))
     return Transcript.of(_of_textgrid(text, path) if ending == TEXTGRID else _of_cues(text, path))
+
+
+class Transcripts:
+    """The transcript, or the segments (``kind``), of each of ``clips``: a file of one, a table of many, or a folder.
+
+    Raises:
+        DataError: there is no such file, it is of none of the clips, or two files of the folder are of one clip.
+    """
+
+    def __init__(self, given: Path | str | None, kind: str, clips: Collection[str]):
+        self.path = None if given is None else Path(given).expanduser()
+        self.known: dict[str, Transcript] = {}
+        if self.path is None:
+            return
+        first = next(iter(clips))
+        if self.path.is_dir():
+            if not any(self._file(name) for name in clips):
+                example = f"{first}.srt"
+                raise DataError(f"{self.path} holds no {kind} file that is called after a clip, as {example} would be")
+            return
+        if not self.path.is_file():
+            raise DataError(f"{self.path}: no such {kind} file; check the path")
+        read = read_transcript(self.path)
+        if isinstance(read, Transcript) and len(clips) > 1:
+            remedy = "give a folder with a file per clip, or a table with a column id"
+            raise DataError(f"{self.path} is of one clip, and {len(clips)} are given; {remedy}")
+        self.known = {first: read} if isinstance(read, Transcript) else read
+        if not set(self.known) & set(clips):
+            some = ", ".join(list(self.known)[:3])
+            raise DataError(f"{self.path}: no row is of a clip that is given ({first!r}; found {some})")
+
+    def read(self, name: str) -> Transcript | None:
+        """What the file says of clip ``name``; ``None`` where there is none.
+
+        Raises:
+            DataError: it can't be read, or there are two files.
+        """
+        if self.path is None or not self.path.is_dir():
+            return self.known.get(name)
+        file = self._file(name)
+        read = read_transcript(file) if file else None
+        return read.get(name) if isinstance(read, dict) else read
+
+    def _file(self, name: str) -> Path | None:
+        """The file of clip ``name`` in the folder."""
+        *above, last = name.split("$_$")
+        stems = {self.path: {name}, self.path.joinpath(*above): {last, name}}
+        files = [place / child for place in stems if place.is_dir() for child in sorted(os.listdir(place))]
+        found = [file for file in files if file.suffix.lower() in ENDINGS and file.stem in stems[file.parent]]
+        if len(found) > 1:
+            raise DataError(f"{found[0]} and {found[1].name} are both of clip {name!r}; keep one of them")
+        return found[0] if found else None
 
 
 def check_times(spans: Sequence[Span], duration: float, where: Path | str) -> list[Span]:
