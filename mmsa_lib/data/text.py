@@ -390,7 +390,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="right")
+            options = {"local_files_only": True, "trust_remote_code": False}
+            tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right", **options)
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"cannot load the tokenizer of text model {name!r}: {_first_line(error)}") from error
     if not tokenizer.is_fast:
@@ -408,7 +409,8 @@ def load_text_model(name: str) -> nn.Module:
         DataError: the model can't be found or its weights can't be read.
     """
     folder = resolve_text_model(name)
-    options = {"local_files_only": True, "dtype": torch.float32}
+    # Without a word on code of the model's own, transformers would ask in the terminal whether to run it.
+    options = {"local_files_only": True, "trust_remote_code": False, "dtype": torch.float32}
     with quiet_transformers():
         from transformers import AutoModel
 

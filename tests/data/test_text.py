@@ -236,6 +236,20 @@ def test_an_incomplete_or_damaged_folder_is_named_in_one_line(tiny_text_model, t
     assert "\n" not in str(caught.value)
 
 
+def test_code_that_a_model_brings_is_refused_and_not_asked_about(tiny_text_model, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(tiny_text_model, tmp_path / "model"))
+    mark = tmp_path / "ran"
+    (folder / "modeling_mine.py").write_text(f"open({str(mark)!r}, 'w')\nclass Mine: pass\n")
+    known = json.loads((folder / "config.json").read_text())
+    mine = {"AutoConfig": "modeling_mine.Mine", "AutoModel": "modeling_mine.Mine"}
+    (folder / "config.json").write_text(json.dumps({**known, "model_type": "mine", "auto_map": mine}))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked in the terminal"))
+    with pytest.raises(DataError, match="cannot load text model") as caught:
+        load_text_model(str(folder))
+    assert "\n" not in str(caught.value)
+    assert not mark.exists()
+
+
 def test_a_hub_model_that_cannot_be_fetched_says_what_to_do(monkeypatch):
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
