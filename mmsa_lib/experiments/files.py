@@ -211,6 +211,14 @@ def read_table(path: Path, columns: Iterable[str] = (), what: str = "table") -> 
     types = dict.fromkeys(RESULT_COLUMNS, str) | {"seed": "Int64", "value": float}
     empty = {"value": [""], "seed": [""]}
     frame = read_csv(path, columns, what, dtype=types, keep_default_na=False, na_values=empty)
+    for name in {"changes", "data_options"} & {*frame}:
+        for text in frame[name].unique():
+            try:
+                whole = isinstance(json.loads(text), dict)
+            except (ValueError, TypeError, RecursionError):
+                whole = False
+            if not whole:
+                raise DataError(f"{path}: column {name!r} holds {text[:80]!r}, which is no JSON object; write it again")
     return frame.assign(level=frame["level"].map(level_name)) if "level" in frame else frame
 
 

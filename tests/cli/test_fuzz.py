@@ -1,0 +1,187 @@
+"""Files that were damaged or written to do harm, through the command line: read, or refused in one line.
+
+The seeds are fixed. ``MMSA_LIB_FUZZ=2000`` tries so many mutations of each file, which is how new kinds are found.
+"""
+
+import json
+import os
+import pickle
+import random
+import resource
+import shutil
+import signal
+from contextlib import contextmanager
+
+import h5py
+import numpy as np
+import pytest
+from damaged_files import mutated
+from sweep_files import write_notebook
+from test_bad_input import COUNTS, mmsa_tree, record
+
+from mmsa_lib.cli import main
+from mmsa_lib.data.store import write_store
+
+CASES = int(os.environ.get("MMSA_LIB_FUZZ", "12"))
+PATIENCE = 120  # seconds of one command on a busy machine; none of them takes one on an idle one
+MEMORY = 600  # megabytes that reading small files may add to this process
+
+
+def mult():
+    kept = ("text", "audio", "vision")
+    return {split: {**{m: part[m] for m in kept}, "labels": part["regression_labels"][:, None, None]}
+            for split, part in mmsa_tree().items()}  # fmt: skip
+
+
+def mag():
+    generator = np.random.default_rng(2)
+    return {split: [((["a", "good", "film"], generator.normal(size=(3, 4)), generator.normal(size=(3, 5))),
+                     np.array([[0.4 * i - 1]]), f"{split}{i}[0]") for i in range(count)]
+            for split, count in {"train": 6, "dev": 3, "test": 3}.items()}  # fmt: skip
+
+
+def rows():
+    return [(f"s{i}", split, f"v{i}", round(0.4 * i - 2, 1)) for i, split in
+            enumerate(split for split, count in COUNTS.items() for _ in range(count))]  # fmt: skip
+
+
+def make_table(folder):
+    lines = [f"{i},{split},{group},{label},a good film,{label / 2},0.5" for i, split, group, label in rows()]
+    (folder / "table.csv").write_text("\n".join(["id,split,group,label,text,audio:0,audio:1", *lines]) + "\n")
+
+
+def make_archive(folder):
+    ids, splits, groups, labels = map(np.array, zip(*rows(), strict=True))
+    np.savez_compressed(folder / "table.npz", id=ids, split=splits, group=groups, label=labels,
+                        audio=np.random.default_rng(0).normal(size=(len(ids), 4, 3)))  # fmt: skip
+
+
+def make_folder(folder):
+    (folder / "own" / "audio").mkdir(parents=True)
+    lines = [f"{i},{split},{group},{label}" for i, split, group, label in rows()]
+    (folder / "own" / "samples.csv").write_text("\n".join(["id,split,group,label", *lines]) + "\n")
+    for i, *_ in rows():
+        np.save(folder / "own" / "audio" / f"{i}.npy", np.random.default_rng(0).normal(size=(4, 3)))
+
+
+def make_mfn(folder):
+    (folder / "mfn").mkdir()
+    for split, count in COUNTS.items():
+        for name, values in (
+            ("X", np.random.default_rng(0).normal(size=(count, 4, 325))),
+            ("y", np.linspace(-2, 2, count)),
+        ):
+            with h5py.File(folder / "mfn" / f"{name}_{split}.h5", "w") as file:
+                file["data"] = values
+
+
+def make_run(folder):
+    small = ["samples=[24,12,12]", "dims=[10,9,8]", "length=5", "speaker_size=6", "max_epochs=1", "batch_size=8"]
+    assert main(["train", "early_fusion", "--runs", str(folder / "runs"), "--quiet", "--set", *small]) == 0
+
+
+def make_sweep(folder):
+    write_notebook(folder / "tiny.ipynb")
+    (folder / "sweep.yaml").write_text("notebook: tiny.ipynb\nparameters: &p {rate: 0.3, options: {a: [1, 2]}}\n"
+                                       "grid: {name: [a, b]}\nseeds: [1, 2]\n")  # fmt: skip
+
+
+def make_results(folder):
+    make_run(folder)
+    assert main(["results", "export", str(folder / "runs"), str(folder / "results.csv")]) == 0
+
+
+def make_registry(folder):
+    write_store(record(), folder / "far" / "mine.h5")
+    (folder / "data").mkdir()
+    (folder / "data" / "registry.json").write_text(json.dumps({"mine": str(folder / "far" / "mine.h5")}))
+
+
+def pickled(tree):
+    return lambda folder: (folder / "file.pkl").write_bytes(pickle.dumps(tree(), 4))
+
+
+TARGETS = {
+    "mmsa": (pickled(mmsa_tree), "file.pkl", "data import mmsa file.pkl --name new"),
+    "mult": (pickled(mult), "file.pkl", "data import mult file.pkl --name new"),
+    "mag": (pickled(mag), "file.pkl", "data import mag file.pkl --name new"),
+    "mfn": (make_mfn, "mfn/*.h5", "data import mfn mfn --name new"),
+    "table": (make_table, "table.csv", "data import table table.csv --name new"),
+    "archive": (make_archive, "table.npz", "data import table table.npz --name new"),
+    "folder": (make_folder, "own/**/*.*", "data import table own --name new"),
+    "store": (lambda folder: write_store(record(), folder / "mine.h5"), "mine.h5", "data check mine.h5"),
+    "run": (make_run, "runs/*/*", "results table runs"),
+    "prediction": (make_run, "runs/*/*", "predict RUN"),
+    "results": (make_results, "results.csv", "results table results.csv"),
+    "sweep": (make_sweep, "sweep.yaml", "sweep sweep.yaml --dry-run"),
+    "notebook": (make_sweep, "tiny.ipynb", "sweep sweep.yaml --dry-run"),
+    "registry": (make_registry, "data/registry.json", "data list"),
+    "entry": (make_registry, "data/registry.json", "data info mine"),
+}
+"""What makes good files in a folder, which of them are changed, and the command that reads them."""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMSA_LIB_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MMSA_LIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@contextmanager
+def watched():
+    """No hang, and no large allocation."""
+
+    def late(*_):
+        raise TimeoutError("took too long")
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(PATIENCE)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < MEMORY
+
+
+def outcome(command, capfd):
+    """The exit code of ``command``, which must be good, or bad in one line."""
+    capfd.readouterr()
+    with watched():
+        code = main(command.split())
+    err = capfd.readouterr().err
+    errors = [line for line in err.splitlines() if line.startswith("mmsa-lib: error: ")]
+    assert "Traceback" not in err
+    assert "unexpectedly" not in err, err
+    assert code in (0, 2), err
+    assert len(errors) == (code == 2), err
+    return code
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs an alarm")
+@pytest.mark.parametrize("target", TARGETS)
+def test_mutated_files_are_read_or_refused_in_one_line(target, place, capfd):
+    make, pattern, command = TARGETS[target]
+    make(place)
+    command = command.replace("RUN", next((str(path.parent) for path in place.glob("runs/*/DONE")), ""))
+    assert outcome(command, capfd) == 0
+    shutil.rmtree(place / "data" / "stores", ignore_errors=True)
+    files = sorted(path for path in place.glob(pattern) if path.is_file())
+    generator, refused, whole = random.Random(target), 0, {path: path.read_bytes() for path in files}
+    for case in range(CASES):
+        path = generator.choice(files)
+        changed = mutated(whole[path], generator)
+        path.write_bytes(changed)
+        try:
+            code = outcome(command, capfd)
+        except BaseException as error:
+            error.add_note(f"case {case}, {path.relative_to(place)}: {changed[:200]!r}")
+            raise
+        refused += code == 2
+        path.write_bytes(whole[path])
+        left = list((place / "data" / "stores").glob("*"))
+        assert not left if code == 2 and target not in ("registry", "entry") else True
+        shutil.rmtree(place / "data" / "stores", ignore_errors=True)
+    assert refused
