@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("lab", "cluster", "book", "test")
+EXTRAS = ("lab", "demo", "cluster", "book", "test")
 HEADER = """\
 # Exact versions of what pyproject.toml asks for, all its extras but extract included, as tested on Python {python}.
 # Written by `make lock` (tools/lock.py); do not edit. `make setup` installs from it.

@@ -16,7 +16,19 @@ import mmsa_lib
 from mmsa_lib.cli.output import any_encoding
 from mmsa_lib.errors import ConfigError, MMSAError
 
-COMMANDS = ("data", "train", "sweep", "extract", "predict", "results", "methods", "figures", "notebooks", "doctor")
+COMMANDS = (
+    "data",
+    "train",
+    "sweep",
+    "extract",
+    "predict",
+    "results",
+    "methods",
+    "figures",
+    "notebooks",
+    "demo",
+    "doctor",
+)
 """Modules of this package; each has ``register(subparsers)`` and sets a handler that returns the exit code."""
 
 INTERRUPTED = 130

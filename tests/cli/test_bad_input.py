@@ -49,6 +49,7 @@ methods: | info nope
 notebooks: | run '' | run 00 --profile fast | run 00 --jobs x | run 00 --set x
 sweep: | nofile | folder | table.csv | table.csv --shard a/b | table.csv --executor dsk | table.csv --cluster slurm
 sweep: table.csv --resources GPU=1 | table.csv --tasks 3 | table.csv --runs ''
+demo: x | --port x | --port -1 | --runs | --runs ''
 doctor: x
 """
 BEGINNINGS = [line.split(":", 1) for line in BEGINNINGS.strip().splitlines()]
@@ -100,6 +101,8 @@ train text_only --dataset mine.h5 --set text=null -> text_only uses text; the da
 train modal_alignment --dataset mine.h5 --set text=null -> only audio
 predict nope -> no finished run
 predict mine.h5 -> is no finished run
+demo --port 99999999 -> is no port
+demo --runs folder -> no finished run
 results table nofile -> no finished run in nofile
 results table folder --resamples 0 -> outside [1, 1,000,000]
 results table folder --out x.pdf -> suffix of
