@@ -80,6 +80,20 @@ def make_run(folder):
     assert main(["train", "early_fusion", "--runs", str(folder / "runs"), "--quiet", "--set", *small]) == 0
 
 
+def make_inputs(folder):
+    make_run(folder)
+    generator, widths = np.random.default_rng(0), {"text_features": 10, "audio": 9, "vision": 8}
+    np.savez(
+        folder / "new.npz", id=np.array(["a", "b"]), **{m: generator.normal(size=(2, 5, w)) for m, w in widths.items()}
+    )
+
+
+def make_joint(folder):
+    make_table(folder)
+    (folder / "words.json").write_text(json.dumps([{"id": i, "split": s, "group": g, "label": y, "text": "a good film"}
+                                                   for i, s, g, y in rows()]))  # fmt: skip
+
+
 def make_sweep(folder):
     write_notebook(folder / "tiny.ipynb")
     (folder / "sweep.yaml").write_text("notebook: tiny.ipynb\nparameters: &p {rate: 0.3, options: {a: [1, 2]}}\n"
@@ -112,6 +126,8 @@ TARGETS = {
     "store": (lambda folder: write_store(record(), folder / "mine.h5"), "mine.h5", "data check mine.h5"),
     "run": (make_run, "runs/*/*", "results table runs"),
     "prediction": (make_run, "runs/*/*", "predict RUN"),
+    "inputs": (make_inputs, "new.npz", "predict RUN new.npz"),
+    "json": (make_joint, "words.json", "data import table words.json --name new"),
     "results": (make_results, "results.csv", "results table results.csv"),
     "sweep": (make_sweep, "sweep.yaml", "sweep sweep.yaml --dry-run"),
     "notebook": (make_sweep, "tiny.ipynb", "sweep sweep.yaml --dry-run"),
