@@ -68,9 +68,10 @@ test-extract: setup  ## own videos with the real openSMILE and MediaPipe, instal
 	@test -d build/extract || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock \
 		--target build/extract $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["extract"])')
 	PYTHONPATH=build/extract $(BIN)/python -m pytest tests/data/test_extract.py -rs
+	PYTHONPATH=$(CURDIR)/build/extract $(NBVAL) notebooks/10_your_own_data.ipynb
 
-notebooks: setup  ## execute the notebooks and store their outputs in notebooks/
-	$(BIN)/mmsa-lib notebooks run --jobs $(JOBS) --update
+notebooks: setup  ## execute the notebooks and store their outputs (10 needs build/extract of test-extract for all of it)
+	PYTHONPATH=$(CURDIR)/build/extract $(BIN)/mmsa-lib notebooks run --jobs $(JOBS) --update
 
 book: setup  ## the companion as pages with search, which need no network: build/book/index.html
 	$(BIN)/python -m sphinx -W --keep-going --quiet -c book -b html -d build/doctrees . build/book

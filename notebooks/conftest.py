@@ -7,6 +7,7 @@ differ. docs/reproducibility.md says how the values were measured.
 """
 
 import re
+from importlib.util import find_spec
 
 TOLERANCES = {
     "rounded": (0.0, 0.0),  # relative, absolute; nothing is trained, but a last bit may turn the last place
@@ -14,6 +15,8 @@ TOLERANCES = {
     # The order of size only: cosines of vectors that collapse, a critic without skill, deviations over three seeds.
     "trained-unstable": (0.5, 0.2),
 }
+# Of cells that need packages of an extra: where one is missing they say so, and are not compared.
+EXTRAS = {"needs-extract": ("av", "opensmile", "mediapipe")}
 NUMBER = re.compile(r"(?<!\w)[-+−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?: ?%)?(?!\w)")
 LAST_RESORT = 300  # seconds in which the last message of a cell must arrive; nbval's 5 are too few for a busy machine
 
@@ -23,7 +26,11 @@ def pytest_itemcollected(item):
     if not hasattr(item, "compare_outputs"):
         return
     item.output_timeout = LAST_RESORT
-    chosen = [TOLERANCES[tag] for tag in item.cell.metadata.get("tags", []) if tag in TOLERANCES]
+    tags = item.cell.metadata.get("tags", [])
+    if any(find_spec(package) is None for tag in tags for package in EXTRAS.get(tag, ())):
+        item.compare_outputs = lambda *_, **__: True
+        return
+    chosen = [TOLERANCES[tag] for tag in tags if tag in TOLERANCES]
     exactly = item.compare_outputs
 
     def compare(found, stored, **options):

@@ -2,7 +2,6 @@
 
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +31,8 @@ def sanitized(text):
         ("wrote /tmp/ab/run", "wrote /tmp/cd/run"),
         ("Run `0123456789ab` in `runs/0123456789ab`. Kept", "Run `ba9876543210` in `/tmp/a/ba9876543210`. Kept"),
         ("Run `0123456789ab` in `runs/0123456789ab`.", "Run `ba9876543210` in `/data/ba9876543210`."),
+        ("seed 1: my_runs/0123456789ab", "seed 1: my_runs/ba9876543210"),
+        (f"fingerprint {'0a' * 32}", f"fingerprint {'b1' * 32}"),
     ],
 )
 def test_what_changes_between_runs_is_not_compared(one, other):
@@ -46,15 +47,20 @@ def test_results_are_compared_as_they_are(text):
     assert sanitized(text) == text
 
 
-def nbval(folder, *cells):
-    """Run nbval as `make nbval` does on a notebook of cells (source, stored text, tags); what it printed."""
+def nbval(folder, *cells, package="av"):
+    """Run nbval as `make nbval` does on a notebook of cells (source, stored text, tags); what it printed.
+
+    ``package`` takes the place of one that an extra brings.
+    """
     book = nbformat.v4.new_notebook()
     for count, (source, stored, *tags) in enumerate(cells, 1):
         cell = nbformat.v4.new_code_cell(source, execution_count=count, metadata={"tags": tags})
         cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=f"{stored}\n")] if stored else []
         book.cells.append(cell)
     nbformat.write(book, folder / "a.ipynb")
-    shutil.copy(TOLERANCE, folder)
+    (folder / TOLERANCE.name).write_text(
+        TOLERANCE.read_text().replace('("av", "opensmile", "mediapipe")', f'("{package}",)')
+    )
     options = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout", "600", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "--nbval-sanitize-with", SANITIZE, "--rootdir", folder, folder],
@@ -93,6 +99,13 @@ def test_trained_numbers_have_a_tolerance_and_all_else_has_none(tmp_path):
     assert failed_cells(output) == [1, 2, 3, 4, 5, 6, 7, 9], output
 
 
+@pytest.mark.parametrize(("package", "failed"), [("no_such_package", [1]), ("numpy", [0, 1])])
+def test_what_needs_an_extra_is_compared_where_it_is_installed(tmp_path, package, failed):
+    cells = [("print('not run: it is missing')", "a score of 0.8", "needs-extract"), ("print(1)", "2")]
+    output = nbval(tmp_path, *cells, package=package)
+    assert failed_cells(output) == failed, output
+
+
 @pytest.mark.parametrize(
     ("found", "stored", "equal"),
     [
@@ -127,10 +140,11 @@ def test_what_agrees(found, stored, equal):
 
 def test_tags_of_committed_notebooks_are_known():
     """A tag with a slip in it, or lost, would compare exactly, and fail on the next processor only."""
-    kinds = set(runpy.run_path(str(TOLERANCE))["TOLERANCES"])
+    tolerance = runpy.run_path(str(TOLERANCE))
+    kinds = {*tolerance["TOLERANCES"], *tolerance["EXTRAS"]}
     for path in sorted(TOLERANCE.parent.glob("*.ipynb")):
         cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
         tags = {tag for cell in cells for tag in cell.metadata.get("tags", [])}
         assert tags <= {"parameters", "lesson", *kinds}, path.name
-        trains = any(re.search(r"\b(fit|run)\(|\.step\(\)", cell.source) for cell in cells)
+        trains = any(re.search(r"\b(fit|run)\(|\.step\(\)|mmsa-lib train", cell.source) for cell in cells)
         assert any(tag.startswith("trained") for tag in tags) == trains, path.name
