@@ -107,3 +107,25 @@ def test_the_layout_is_told_from_the_file(run, tmp_path, first):
     assert "invalid choice: 'none.pkl'" in err
     code, _, err = run("data", "import", "auto", "none.pkl", "--name", "x")
     assert "none.pkl: no such file or folder" in err
+
+
+def test_all_that_is_wrong_in_a_pickle_is_listed(run, tmp_path):
+    generator, tree = np.random.default_rng(0), {}
+    for split, n in {"train": 12, "valid": 4, "test": 4}.items():
+        ids = [f"{split}$_${i}" for i in range(n)]
+        tree[split] = {"id": ids, "regression_labels": generator.uniform(-3, 3, n), "audio": np.ones((n, 3, 4))}
+    tree["train"]["regression_labels"][[2, 5]] = np.nan
+    tree["valid"]["audio"] = tree["valid"]["audio"][1:]
+    tree["test"]["id"][3] = tree["test"]["id"][2]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(tree))
+    code, out, err = run("data", "check", "a.pkl")
+    assert code == 2
+    for said in (
+        "'test$_$2' occurs twice",
+        "'train$_$2' is no finite",
+        "'train$_$5' is no finite",
+        "3 rows for 4 samples",
+    ):
+        assert said in out
+    assert "a.pkl: 4 errors" in out
+    assert len(err.splitlines()) == 1

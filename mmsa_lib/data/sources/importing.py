@@ -152,7 +152,10 @@ class Source:
         return found
 
     def labels(self, task: Task | None, column: str | None, parts: Sequence[Part] = (), **options: Any) -> Read:
-        """Labels, task and remark, by default of the fields ``labels``; options of :func:`.labels.read_labels`."""
+        """Labels, task and remark, by default of the fields ``labels``; options of :func:`.labels.read_labels`.
+
+        What is wrong with them is told by :meth:`record`.
+        """
         if self.splitting.unlabelled:
             return shown_labels([value for _, values, ids in parts for value in _each(values, ids)]), regression(), ""
         parts = parts or [(fields.place("labels"), fields.take("labels"), ids) for fields, ids in self.parts()]
@@ -163,7 +166,9 @@ class Source:
             self.repairs.count("labels: text, read", sum(isinstance(cell, str | bytes) for cell in cells))
             answers = sum(isinstance(cell, bool | np.bool_) for cell in cells)
             self.repairs.count("labels: true and false, read as 1 and 0", answers)
-        return read_labels(parts, self.path, self.repairs, task=task, column=column, **options)
+        with self.problems.gather():
+            return read_labels(parts, self.path, self.repairs, task=task, column=column, **options)
+        return np.zeros(0), task or regression(), ""  # refused by record(), with all else that is wrong
 
     def transcripts(self) -> list[str] | None:
         """The transcripts of all samples; ``None`` where the file has none at all."""
@@ -214,7 +219,8 @@ class Source:
         for fields, ids in self.parts():
             with self.problems.gather():
                 parts.append(read(fields, ids))
-        self.problems.refuse(self.path)
+        if len(parts) < len(self.splits):
+            return {}
         carried = [m for m in MODALITIES if any(m in part for part in parts)]
         for modality in carried:
             for split, part in zip(self.splits, parts, strict=True):

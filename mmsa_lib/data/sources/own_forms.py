@@ -178,6 +178,7 @@ def _open_folder(folder: Path, notes: list[str], labels: Path | None) -> tuple[T
         table, used = _open_parts(folder, parts, notes), [*parts.values()]
     else:
         path = labels or folder / (known or tables)[0]
+        path = path if path.exists() else folder / path.name
         table, used = _open_cells(path, notes), [path.name]
         notes += [f"labels are those of {path.name}"] if path.name[:-4] != TABLES[0] else []
     folders = modality_folders(folder, listing)

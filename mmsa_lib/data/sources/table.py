@@ -104,18 +104,16 @@ def read(
     emotion_labels = _emotion_labels(table, task)
     unimodal = {} if emotion_labels else source.unimodal()
     placed = [_Placed(one, table.line(row)) for row, one in enumerate(ids)]
-    read_labels: Any = None
-    with table.problems.gather():
-        if emotion_labels:
-            values, asked = emotion_labels
-            numbers, chosen, _ = source.labels(asked, label_column, [(table.where, values, placed)])
-            read_labels = numbers, chosen, f"{chosen.kind} {', '.join(chosen.names)}: from the columns of these names"
-        else:
-            values, where = table.need("labels", ids), table.place("labels")
-            if isinstance(values, list):  # empty cells are told already
-                placed = [one for one, cell in zip(placed, values, strict=True) if cell.strip()]
-                values = [cell for cell in values if cell.strip()]
-            read_labels = source.labels(task, label_column, [(where, values, placed)], sims=bool(unimodal))
+    if emotion_labels:
+        values, asked = emotion_labels
+        numbers, chosen, _ = source.labels(asked, label_column, [(table.where, values, placed)])
+        read_labels = numbers, chosen, f"{chosen.kind} {', '.join(chosen.names)}: from the columns of these names"
+    else:
+        values, where = table.need("labels", ids), table.place("labels")
+        if isinstance(values, list):  # empty cells are told already
+            placed = [one for one, cell in zip(placed, values, strict=True) if cell.strip()]
+            values = [cell for cell in values if cell.strip()]
+        read_labels = source.labels(task, label_column, [(where, values, placed)], sims=bool(unimodal))
     transcripts = _transcripts(source, table, notes)
     sets: dict[Modality, FeatureSet] = {}
     for m in MODALITIES:
