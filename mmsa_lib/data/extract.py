@@ -98,8 +98,8 @@ class Clip:
             columns = extractors.describe_sound()["columns"]
             parts["audio"] = pd.DataFrame(self.audio.rows, self.audio.times, columns)
         if self.vision is not None:
-            columns = extractors.face_columns(self.faces)
-            parts["vision"] = pd.DataFrame(self.vision.rows, self.vision.times, columns)
+            columns = extractors.face_columns("blendshapes" if self.faces == "both" else self.faces)  # they have names
+            parts["vision"] = pd.DataFrame(self.vision.rows[:, : len(columns)], self.vision.times, columns)
         parts |= {"frame": self.frame, "points": self.points, "title": self.name}
         return parts | {"start": segment.start, "end": min(segment.end, self.duration)}
 

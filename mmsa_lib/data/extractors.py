@@ -229,15 +229,15 @@ def recogniser(name: str) -> Any:
     Raises:
         DataError: there is no such model, or it can't be loaded or fetched.
     """
-    from mmsa_lib.data.text import quiet_transformers
+    from mmsa_lib.data.text import quiet_transformers, resolve_text_model
 
     with quiet_transformers():
         from transformers import pipeline
 
         try:
-            listen = pipeline("automatic-speech-recognition", model=name, device="cpu")
+            listen = pipeline("automatic-speech-recognition", model=resolve_text_model(name), device="cpu")
         except Exception as error:  # transformers and the hub's client raise nearly anything
-            said = " ".join(str(error).split())[:160]
+            said = " ".join(str(error).split(";")[0].split())[:160]
             remedy = "give the folder of a saved Whisper model, or its name on the hub where there is a network"
             raise DataError(f"speech recogniser {name!r} can't be loaded ({said}); {remedy}") from error
     timed: Any = "word" if getattr(listen.model.generation_config, "alignment_heads", None) else True
