@@ -244,7 +244,11 @@ def find_run(run: Path | str, folder: Path | str | None = None) -> RunResult:
                     f"run {candidate.name} is of method {name!r}, which is not registered here; import its class, then "
                     f"METHODS[{name!r}] = its class (mmsa_lib.methods), or install the package that offers it"
                 )
-            return RunResult(candidate.resolve(), RunConfig.stored(stored), finished_before=True)
+            try:
+                config = RunConfig.stored(stored)
+            except UnknownNameError:  # options of a data source that is not here, which the folder can do without
+                config = RunConfig.stored({**stored, "data": {}}).model_copy(update={"data": stored["data"]})
+            return RunResult(candidate.resolve(), config, finished_before=True)
     raise DataError(f"{run} is no finished run (a folder with {files.DONE} in it), nor the identifier of one")
 
 

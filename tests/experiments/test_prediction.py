@@ -111,6 +111,13 @@ class TestAlone:
         with pytest.raises(DataError, match="kept no scaling, and its data set synthetic is not what"):
             mmsa_lib.predict(copied, samples)
 
+    def test_a_data_source_that_is_not_here_is_not_needed(self, two, copied, samples):
+        stored = json.loads((copied / files.CONFIG).read_text())
+        stored["config"] |= {"dataset": "theirs", "data": {"size": 3}}
+        (copied / files.CONFIG).write_text(json.dumps(stored))
+        files.write_manifest(copied, (*files.RESULTS, files.TERMS, files.INPUTS))
+        pd.testing.assert_frame_equal(mmsa_lib.predict(copied, samples), mmsa_lib.predict(two[0], samples))
+
     def test_a_method_of_ones_own_that_is_not_registered_is_named(self, shelf, tmp_path):
         METHODS["mine"] = Mine
         try:
