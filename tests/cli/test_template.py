@@ -33,7 +33,11 @@ def test_an_example_imports_as_it_is_without_a_warning_and_trains(run, tmp_path,
     assert found["files"] == sorted(str(p.relative_to(tmp_path / "my set")) for p in (tmp_path / "my set").rglob("*.*"))
     for column in pd.read_csv(tmp_path / "my set" / "samples.csv").columns:
         assert f"`{column}" in (tmp_path / "my set" / "README.md").read_text()
-    assert run.warned(*shlex.split(found["import"])[1:]) == ""
+    readme = (tmp_path / "my set" / "README.md").read_text()
+    check, bring, _ = (line.strip() for line in readme.splitlines() if line.startswith("    mmsa-lib"))
+    assert "0 errors, 0 warnings" in run(*shlex.split(check)[1:])
+    assert bring == found["import"]
+    assert run.warned(*shlex.split(bring)[1:]) == ""
     record = read_store(store_path("mine"))
     assert record.task.kind == kind
     assert {m: len(f.lengths) for m, f in record.features.items()} == {"audio": 36, "vision": 36}

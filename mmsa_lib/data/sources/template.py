@@ -27,7 +27,7 @@ _NOUNS = ("film", "story", "music", "acting", "ending", "plot", "sound", "script
 _SAID = {-1: "i did not like the {}", 0: "he talks about the {}", 1: "what a great {}"}
 _README = """# {count} invented samples: replace them by yours
 
-    mmsa-lib data check {folder}
+    mmsa-lib data check {folder}{options}
     mmsa-lib data import table {folder} --name mine{options}
     mmsa-lib train early_fusion --dataset mine
 
