@@ -8,8 +8,10 @@ the built-in one that Python code would expect in its place: ``except ValueError
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -75,6 +77,12 @@ class RunError(MMSAError, RuntimeError):
     """A run started and failed (for instance a loss that is not finite)."""
 
     exit_code = 1
+
+
+@cache
+def warn_once(text: str) -> None:
+    """One line on stderr, the first time that it is to be said."""
+    print(text, file=sys.stderr)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:

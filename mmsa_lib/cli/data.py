@@ -17,6 +17,7 @@ from mmsa_lib.cli.data_import import (
     listed,
     one_line,
     read_files,
+    refuse_other,
     store,
     target_of,
 )
@@ -66,13 +67,13 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def list_names(args: argparse.Namespace) -> int:
     """``data list``."""
-    from mmsa_lib.data.registry import GENERATED, buildable, stored
+    from mmsa_lib.data.registry import buildable, is_generated, stored
 
     known, files = buildable(), stored()
     rows = []
     for name in [*known, *sorted(set(files) - set(known))]:
         path = files.get(name)
-        state = "generated" if name in GENERATED else "not built"
+        state = "generated" if is_generated(name) else "not built"
         if path is not None:
             state = "gone" if not path.is_file() else "built" if name in known else "imported"
         description = known.get(name, "imported data set")
@@ -166,22 +167,24 @@ def _problem(severity: Literal["error", "warning"], text: str, place: str) -> Pr
 
 def build_one(args: argparse.Namespace) -> int:
     """``data build``."""
-    from mmsa_lib.data.registry import GENERATED, buildable, register
-    from mmsa_lib.data.sources import PUBLIC_SETS, build, synthetic
+    from mmsa_lib.data.registry import SOURCES, buildable, generate, register
+    from mmsa_lib.data.sources import PUBLIC_SETS, build
     from mmsa_lib.errors import unknown_name
 
     if args.name not in buildable():
         raise unknown_name("data set", args.name, buildable())
     target = target_of(args)
-    present = None if args.force else _up_to_date(target, args.name)
+    present = None if args.force or args.name in SOURCES else _up_to_date(target, args.name)
     if present is not None:
         register(args.name, target)
         return answer_stored(args, present, target, "is up to date")
-    terms = None if args.name in GENERATED else f"terms of {args.name}: {PUBLIC_SETS[args.name].terms}"
+    terms = f"terms of {args.name}: {PUBLIC_SETS[args.name].terms}" if args.name in PUBLIC_SETS else None
     if terms and _downloads(args):  # before anything is fetched
         say(terms)
     with one_line(args.name):
-        record = build(args.name, mirror=args.mirror, progress=not args.quiet) if terms else synthetic.build(args.name)
+        record = build(args.name, mirror=args.mirror, progress=not args.quiet) if terms else generate(args.name)
+    if args.name in SOURCES:
+        refuse_other(args, record, target)
     store(record, args.name, target)
     if terms and not _downloads(args):
         say(terms)
@@ -227,10 +230,9 @@ def _downloads(args: argparse.Namespace) -> bool:
 
 def _generated(name: str) -> DatasetRecord | None:
     """A generated data set with its default options, unless a store of that name was built."""
-    from mmsa_lib.data.registry import GENERATED, stored
-    from mmsa_lib.data.sources import synthetic
+    from mmsa_lib.data.registry import generate, is_generated, stored
 
-    return synthetic.build(name) if name in GENERATED and name not in stored() else None
+    return generate(name) if is_generated(name) and name not in stored() else None
 
 
 def _up_to_date(target: Path, name: str) -> DatasetRecord | None:

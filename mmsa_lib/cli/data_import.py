@@ -106,20 +106,27 @@ def add_reading(bring: argparse.ArgumentParser) -> None:
     )
 
 
+def refuse_other(args: argparse.Namespace, record: DatasetRecord, target: Path) -> None:
+    """Raise a DataError where a store of other content has the name, unless it may be replaced."""
+    from mmsa_lib.data.record import fingerprint
+    from mmsa_lib.data.registry import stored
+    from mmsa_lib.data.store import read_header
+    from mmsa_lib.errors import DataError
+
+    for present in {target, stored().get(args.name, target)}:
+        if present.is_file() and not args.force and read_header(present)["fingerprint"] != fingerprint(record):
+            raise DataError(f"{present} holds another data set {args.name!r}; choose another name, or add --force")
+
+
 def import_one(args: argparse.Namespace) -> int:
     """``data import``; what ``data check`` would find is said on stderr."""
-    from mmsa_lib.data.record import fingerprint
-    from mmsa_lib.data.registry import check_name, stored
-    from mmsa_lib.data.store import read_header
+    from mmsa_lib.data.registry import check_name
     from mmsa_lib.data.validate import check_record
-    from mmsa_lib.errors import DataError
 
     check_name(args.name)
     record, layout = read_files(args, args.file, args.name)
     target = target_of(args)
-    for present in {target, stored().get(args.name, target)}:
-        if present.is_file() and not args.force and read_header(present)["fingerprint"] != fingerprint(record):
-            raise DataError(f"{present} holds another data set {args.name!r}; choose another --name or add --force")
+    refuse_other(args, record, target)
     store(record, args.name, target)
     for note in doubts(record):
         say(f"warning: {note}")

@@ -144,10 +144,10 @@ def _driver() -> str:
 
 def _data() -> Found:
     """Every store, its checksum too: one that is damaged hides no other, and one that is gone breaks none."""
-    from mmsa_lib.data.registry import GENERATED, store_path, stored
+    from mmsa_lib.data.registry import GENERATED, SOURCES, store_path, stored
     from mmsa_lib.data.store import read_header
 
-    found, wrong, sets = [f"{', '.join(GENERATED)} (generated)"], {}, {}
+    found, wrong, sets = [f"{', '.join([*GENERATED, *SOURCES])} (generated)"], {}, {}
     for name, path in sorted(stored().items()):
         sets[name] = {"path": str(path), "state": "ok", "fingerprint": None}
         try:
@@ -160,6 +160,24 @@ def _data() -> Found:
     states = {one["state"] for one in sets.values()}
     state = BROKEN if "damaged" in states else REMARK if wrong else OK
     return Found("; ".join([*wrong.values(), ", ".join(found)]), state, {"sets": sets})
+
+
+def _offered() -> Found:
+    """What other packages offer; one that can't be loaded keeps nothing else from working."""
+    from mmsa_lib.data.registry import SOURCES
+    from mmsa_lib.methods import METHODS
+    from mmsa_lib.plugins import package
+
+    found, wrong = {}, []
+    for registry in (METHODS, SOURCES):
+        for name in registry:
+            try:
+                if (entry := registry.entry(name)) and registry[name]:
+                    found[name] = package(entry)
+            except MMSAError as error:
+                wrong.append(str(error))
+    words = [f"{name} of {place}" for name, place in found.items()] or ["no method or data source of other packages"]
+    return Found("; ".join([*wrong, *words]), REMARK if wrong else OK, {"offered": found, "problems": wrong})
 
 
 def _text_model() -> Found:
@@ -227,6 +245,7 @@ CHECKS: dict[str, Callable[[], Found]] = {
     "threads": _threads,
     "devices": _devices,
     "data": _data,
+    "from packages": _offered,
     "text model": _text_model,
     "folders": _folders,
     "notebook tools": _notebooks,

@@ -8,8 +8,9 @@ import sys
 from typing import Any
 
 from mmsa_lib.cli.output import add_command, answer
-from mmsa_lib.errors import ConfigError, unknown_name
+from mmsa_lib.errors import unknown_name
 from mmsa_lib.methods import METHODS, create
+from mmsa_lib.plugins import package
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -24,7 +25,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def list_methods(args: argparse.Namespace) -> int:
     """``methods list``."""
-    rows = [_facts(name) for name in METHODS]
+    rows = [_facts(name) for name, _ in METHODS.items()]
     lines = [
         f"{r['method']:<19} {r['kind']:<9} {', '.join(r['modalities'])}; {', '.join(r['tasks'])}\n"
         f"{'':<19} {r['description']}"
@@ -50,12 +51,13 @@ def info_of(args: argparse.Namespace) -> int:
 def _facts(name: str) -> dict[str, Any]:
     cls = METHODS[name]
     origin = _words(sys.modules[cls.__module__].__doc__)
-    kind = "baseline" if origin.startswith("Plain baselines") else "paper"
+    offered = METHODS.entry(name)
+    kind = "own" if name not in METHODS.ours else "baseline" if origin.startswith("Plain baselines") else "paper"
     title = origin.partition(": ")[2].rstrip(".") if kind == "paper" else ""
     description = f"{title[:1].upper()}{title[1:]}. {_words(cls.__doc__)}" if title else _words(cls.__doc__)
     return {
         "method": name, "kind": kind, "modalities": list(cls.modalities_used), "tasks": _tasks(name),
-        "description": description,
+        "description": description, "package": offered and package(offered),
     }  # fmt: skip
 
 
@@ -72,7 +74,7 @@ def _tasks(name: str) -> list[str]:
     for task in (regression(), emotions(["happy", "sad"]), classes(["happy", "sad"])):
         try:
             create(name, {"text": 8, "audio": 8, "vision": 8}, task)
-        except ConfigError:
+        except Exception:  # not for this task; or a fault in a class of somebody else, which training will show
             continue
         found.append(task.kind)
     return found

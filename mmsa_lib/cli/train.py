@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import math
 import traceback
 from collections.abc import Collection, Sequence
@@ -59,9 +60,9 @@ def train(args: argparse.Namespace) -> int:
     known = [*METHODS, CONSTANT]
     if args.method not in known:
         raise unknown_name("method", args.method, known)
-    from mmsa_lib.data.registry import GENERATED, store_path
+    from mmsa_lib.data.registry import is_generated, store_path
 
-    if args.dataset not in GENERATED:
+    if not is_generated(args.dataset):
         store_path(args.dataset)
     if args.method == CONSTANT:
         return _constants(args)
@@ -110,7 +111,8 @@ def _metrics_of(config: RunConfig) -> list[str]:
     """The metrics that a run will have, told without its features."""
     import torch
 
-    from mmsa_lib.data.registry import GENERATED, store_path
+    from mmsa_lib.data.loading import load
+    from mmsa_lib.data.registry import GENERATED, generate, is_generated, store_path
     from mmsa_lib.data.sources.synthetic import EMOTIONS
     from mmsa_lib.data.store import read_store
     from mmsa_lib.data.task import emotions, regression
@@ -118,6 +120,9 @@ def _metrics_of(config: RunConfig) -> list[str]:
 
     if config.dataset in GENERATED:
         task = emotions(EMOTIONS) if config.data.get("task") == "emotions" else regression()
+    elif is_generated(config.dataset):
+        own = {k: v for k, v in config.load_options.items() if k not in inspect.signature(load).parameters}
+        task = generate(config.dataset, **own).task
     else:
         folder = config.data.get("folder")
         task = read_store(store_path(config.dataset, folder and Path(folder)), ()).task

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmsa_lib.data.batch import Batch, Utterances
     from mmsa_lib.data.loading import load, summary
-    from mmsa_lib.data.record import MODALITIES, Modality
+    from mmsa_lib.data.record import MODALITIES, DatasetRecord, FeatureSet, Modality
+    from mmsa_lib.data.registry import SOURCES
     from mmsa_lib.data.task import Task, classes, emotions, regression
 
 __all__ = [
     "MODALITIES",
+    "SOURCES",
     "Batch",
+    "DatasetRecord",
+    "FeatureSet",
     "Modality",
     "Task",
     "Utterances",
@@ -25,7 +29,7 @@ __all__ = [
     "summary",
 ]
 _MODULES = {"Batch": "batch", "Utterances": "batch", "load": "loading", "summary": "loading"}
-_MODULES |= {"MODALITIES": "record", "Modality": "record"}
+_MODULES |= dict.fromkeys(("MODALITIES", "DatasetRecord", "FeatureSet", "Modality"), "record") | {"SOURCES": "registry"}
 
 
 def __getattr__(name: str) -> Any:

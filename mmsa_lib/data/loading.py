@@ -29,7 +29,7 @@ from mmsa_lib.data.record import (
     Modality,
     fingerprint,
 )
-from mmsa_lib.data.registry import GENERATED, store_path
+from mmsa_lib.data.registry import GENERATED, generate, is_generated, source_options, store_path
 from mmsa_lib.data.scaling import Preparation, Scaling, fit_scaling
 from mmsa_lib.data.store import open_store
 from mmsa_lib.data.stream import Stored, StreamedUtterances, placeholder
@@ -92,7 +92,8 @@ def load(
         in_memory: ``False`` reads stored features batch by batch from disk; ``None`` does so where they would take more
             than half of the free memory. The batches are the same. Computed text and generated data are always in
             memory.
-        **generator: options of :func:`mmsa_lib.data.sources.synthetic.build`, for generated data.
+        **generator: options of :func:`mmsa_lib.data.sources.synthetic.build`, for generated data, or of a source in
+            :data:`mmsa_lib.data.registry.SOURCES`.
 
     Returns:
         Splits ``train``, ``valid`` and ``test``.
@@ -197,8 +198,8 @@ class _Source:
 
 @contextmanager
 def _open(name: str | Path, folder: Path | str | None, options: Mapping[str, Any]) -> Iterator[_Source]:
-    if str(name) in GENERATED:
-        yield _synthetic(str(name), options)
+    if is_generated(str(name)):
+        yield _generate(str(name), options)
         return
     _check_options(options)
     path = store_path(str(name), Path(folder) if folder is not None else None)
@@ -210,7 +211,12 @@ def _open(name: str | Path, folder: Path | str | None, options: Mapping[str, Any
 _generated: dict[str, _Source] = {}  # by their options; notebooks load the same data set again and again
 
 
-def _synthetic(name: str, options: Mapping[str, Any]) -> _Source:
+def _generate(name: str, options: Mapping[str, Any]) -> _Source:
+    if name not in GENERATED:  # made each time: what its code depends on may have changed
+        known = source_options(name)
+        _check_options(options, [*known, *(options if "**" in known else ())])
+        record = generate(name, **options)
+        return _Source(record, fingerprint(record))
     from mmsa_lib.data.sources import synthetic
 
     _check_options(options, synthetic.Settings.__dataclass_fields__)
@@ -221,7 +227,7 @@ def _synthetic(name: str, options: Mapping[str, Any]) -> _Source:
             )
     key = json.dumps([name, options], sort_keys=True)
     if key not in _generated:
-        record = synthetic.build(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+        record = generate(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
         source = _Source(record, fingerprint(record))
         if sum(features.values.nbytes for features in record.features.values()) > _KEPT:
             return replace(source, kept=False)

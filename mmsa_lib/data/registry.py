@@ -6,17 +6,24 @@ elsewhere are remembered in ``registry.json`` below the data root.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, get_type_hints
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from mmsa_lib.data.formats import kind_of
-from mmsa_lib.errors import ConfigError, DataError, unknown_name
+from mmsa_lib.data.record import DatasetRecord
+from mmsa_lib.errors import ConfigError, DataError, MMSAError, unknown_name
 from mmsa_lib.files import write_text
 from mmsa_lib.paths import data_root, stores_folder
+from mmsa_lib.plugins import NAME, Registry, failure, package
 
 SYNTHETIC = "synthetic"
 GENERATED = {
@@ -26,14 +33,110 @@ GENERATED = {
     "synthetic_synergy": "As synthetic_redundant, with sentiment in a product of audio and vision",
 }
 """Name and description of every data set that is generated when it is loaded (:mod:`.sources.synthetic`)."""
+
+
+def _check_source(name: str, source: Any, where: str) -> None:
+    """Raise a ConfigError, with ``where`` it comes from, unless ``source`` is a function."""
+    if not inspect.isfunction(inspect.unwrap(source)):
+        raise ConfigError(f"{where} is {source!r}; give a function that returns a DatasetRecord")
+
+
+SOURCES: Registry[Callable[..., DatasetRecord]] = Registry(
+    "mmsa_lib.data_sources", {}, taken=lambda name: name in _ours(), check=_check_source
+)
+"""Data sources of others by name: functions that return a data set, of installed packages (docs/your_method.md). One of
+a notebook joins with ``SOURCES["mine"] = function``."""
 _WINDOWS_DEVICE = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
 
 
 def buildable() -> dict[str, str]:
     """Name and one-line description of every data set that ``mmsa-lib data build`` knows."""
+    return _ours() | {name: f"Generated when loaded, by {origin(name)}" for name in SOURCES}
+
+
+def _ours() -> dict[str, str]:
     from mmsa_lib.data.sources import PUBLIC_SETS  # h5py, which a mere look-up of a store doesn't need
 
     return GENERATED | {name: known.description for name, known in PUBLIC_SETS.items()}
+
+
+def is_generated(name: str) -> bool:
+    """Whether data set ``name`` is generated when it is loaded, by this library or by a source of others."""
+    return name in GENERATED or name in SOURCES
+
+
+def origin(name: str) -> str:
+    """Where the source of ``name`` comes from, in words."""
+    entry = SOURCES.entry(name)
+    return f"package {package(entry)}" if entry else f"SOURCES[{name!r}]"
+
+
+def generate(name: str, **options: Any) -> DatasetRecord:
+    """A data set that is generated when it is loaded, whole and checked.
+
+    Args:
+        name: one for which :func:`is_generated` holds.
+        **options: of its source.
+
+    Raises:
+        UnknownNameError: no such option.
+        ConfigError: an option is missing or out of range, or the source can't be used.
+        DataError: the source failed, or what it returned is no sound data set.
+    """
+    from mmsa_lib.data.validate import refuse_problems
+
+    if name in GENERATED:
+        from mmsa_lib.data.sources import synthetic
+
+        return synthetic.build(name, **options)
+    source, where = SOURCES[name], f"data set {name!r} of {origin(name)}"
+    _check_source(name, source, where)
+    try:
+        inspect.signature(source).bind(**options)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}; options are set with data.NAME=VALUE") from None
+    try:
+        record = source(**options)
+        if not isinstance(record, DatasetRecord):
+            raise DataError(f"{where}: its function returned {type(record).__name__}, not a DatasetRecord")
+        record = replace(record, name=name, labels=np.asarray(record.labels, np.float32))
+        record.folds = {fold: np.asarray(splits, str) for fold, splits in record.folds.items()}
+        for f in record.features.values():
+            f.values, f.observed = np.asarray(f.values, np.float32), np.asarray(f.observed, bool)
+            f.lengths = np.asarray(f.lengths)
+        usual = {"text": "words"} if record.transcripts is not None else {}
+        usual |= {f.modality: key for key, f in reversed(record.features.items())}
+        record.defaults = record.defaults or {"*": usual}
+        refuse_problems(record, where)
+    except MMSAError:
+        raise
+    except Exception as error:  # code of others
+        raise DataError(f"{where} failed ({failure(error)}); mend its function") from error
+    return record
+
+
+def source_options(name: str) -> dict[str, tuple[Any, Any]]:
+    """Type and default of each option of a data source of others; ``"**"`` is among them where it takes any.
+
+    Raises:
+        ConfigError: an option can't be given to :func:`mmsa_lib.data.load`, which has one of that name itself.
+    """
+    from mmsa_lib.data.loading import load
+
+    _check_source(name, SOURCES[name], origin(name))
+    source, found = inspect.unwrap(SOURCES[name]), {}
+    try:
+        types = get_type_hints(source)
+    except Exception:  # a name that only a type checker sees
+        types = {}
+    for option in inspect.signature(source).parameters.values():
+        if option.name in inspect.signature(load).parameters and option.kind is not option.VAR_KEYWORD:
+            raise ConfigError(
+                f"data set {name!r} of {origin(name)}: load has an option {option.name!r} itself; rename it"
+            )
+        default = None if option.default is option.empty else option.default
+        found["**" if option.kind is option.VAR_KEYWORD else option.name] = (types.get(option.name, Any), default)
+    return found
 
 
 def known_names() -> list[str]:
@@ -75,7 +178,7 @@ def store_path(name: str, folder: Path | None = None) -> Path:
         if not found[name].is_file():
             raise DataError(f"the store of {name!r} is gone from {found[name]}; build or import the data set again")
         return found[name]
-    if name in GENERATED:
+    if is_generated(name):
         raise ConfigError(f"data set {name!r} is generated when it is loaded; it has no file unless it is built")
     if name in buildable():
         raise DataError(f"data set {name!r} is not built; run: mmsa-lib data build {name}")
@@ -127,7 +230,7 @@ def check_name(name: str) -> str:
     """
     if name in buildable():
         raise ConfigError(f"the name {name!r} belongs to a data set that is built in; choose another with --name")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+    if not NAME.fullmatch(name):
         raise ConfigError(f"{name!r} can't name a data set; use up to 64 letters, digits, _ and -")
     if _WINDOWS_DEVICE.fullmatch(name):
         raise ConfigError(f"{name!r} can't name a data set: on Windows it is a device, not a file; choose another name")

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mmsa_lib.data.loading import load
 from mmsa_lib.data.missing import stochastic_missing
-from mmsa_lib.data.registry import GENERATED
+from mmsa_lib.data.registry import GENERATED, is_generated, source_options
 from mmsa_lib.data.sources.synthetic import Settings, settings_for
 from mmsa_lib.errors import ConfigError, DataError, invalid_value, unknown_name
 from mmsa_lib.evaluation.protocols import COMPLETE, PROTOCOLS, STOCHASTIC, protocol
@@ -167,7 +167,7 @@ class RunConfig(BaseModel):
         known = {name: default for name, (_, default) in data_options(self.dataset).items()}
         if self.method in METHODS:
             known |= self._implied
-        usual = json.loads(json.dumps({name: known[name] for name in self.data if name in known}))
+        usual = json.loads(json.dumps({name: known[name] for name in self.data if name in known}, default=str))
         return {k: v for k, v in self.data.items() if k not in PLACES_ONLY and (k not in usual or v != usual[k])}
 
     def described(self) -> dict[str, str]:
@@ -263,7 +263,7 @@ class RunConfig(BaseModel):
             section, name = cls._section(method, key, types)
             if name in sections[section]:
                 raise ConfigError(f"{key} is set twice; give it once")
-            sections[section][name] = typed_value(f"{section}.{name}", raw, types[section][name])
+            sections[section][name] = typed_value(f"{section}.{name}", raw, types[section].get(name, Any))
         return sections
 
     @classmethod
@@ -271,7 +271,7 @@ class RunConfig(BaseModel):
         """Section and name of the setting that ``key`` means."""
         section, dot, name = key.partition(".")
         if dot and section in known:
-            if name not in known[section]:
+            if name not in known[section] and "**" not in known[section]:
                 raise unknown_name(f"{section} key of {method}", name, known[section])
             return section, name
         if key in cls.model_fields and key not in known["config"]:
@@ -289,6 +289,8 @@ def data_options(dataset: str) -> dict[str, tuple[Any, Any]]:
     if dataset in GENERATED:
         usual = settings_for(dataset)
         options |= {name: (kind, getattr(usual, name)) for name, kind in get_type_hints(Settings).items()}
+    elif is_generated(dataset):
+        options |= source_options(dataset)
     return options
 
 
@@ -299,6 +301,7 @@ def check_data_options(dataset: str, values: Mapping[str, Any]) -> dict[str, Any
         ConfigError: an option is unknown (answered with the nearest ones) or of another type.
     """
     known = data_options(dataset)
+    known = {**dict.fromkeys(values if "**" in known else (), (Any, None)), **known}
     for name in values:
         if name not in known:
             raise unknown_name(f"data option of {dataset}", name, known)

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -59,6 +58,10 @@ FINGERPRINTS = ("data_fingerprint", "code_fingerprint", "mask_fingerprint")
 CORE_CODE = "core_code"
 """Fingerprint in ``environment.json`` of the code that runs of all methods share: runs of two methods are compared
 where it is equal."""
+
+OWN = "own_code"
+"""In ``environment.json`` a method and a data source that are none of this library: where they come from (``from``)
+and the SHA-256 of their code (``code``)."""
 
 REPEAT = "repeat the run with --force (force=True in Python), or delete the folder"
 
@@ -188,12 +191,6 @@ def _contradiction(folder: Path, name: str) -> str:
 def run_identifier(resolved: dict[str, Any], marks: Mapping[str, str]) -> str:
     """The identifier of a run: 12 hexadecimal digits from its values and from its fingerprints of data, code, masks."""
     return digest({"resolved": resolved, **{name: marks[name] for name in FINGERPRINTS}})[:12]
-
-
-@cache
-def warn_once(text: str) -> None:
-    """One line on stderr, the first time that it is to be said."""
-    print(text, file=sys.stderr)
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:

@@ -53,6 +53,7 @@ LEFT_OUT = (
     "mmsa_lib.errors",
     "mmsa_lib.files",
     "mmsa_lib.paths",
+    "mmsa_lib.plugins",
     "mmsa_lib.training.progress",
     "mmsa_lib.experiments.files",
     "mmsa_lib.experiments.fingerprint",
@@ -238,8 +239,10 @@ _FIELD = ("annotation", "default", "default_factory", "alias", "metadata")
 """Of a field of a ``Config``; what it means and rests on decides no number."""
 
 
-def own_code(cls: type) -> tuple[str, list[str]]:
+def own_code(cls: type | types.FunctionType) -> tuple[str, list[str]]:
     """SHA-256 of what ``cls`` uses outside this package, and names of the modules that it uses inside.
+
+    ``cls`` is a method, or the function of a data source.
 
     What counts of a function is its byte code (it knows no comments, docstrings or line numbers), its defaults, what
     it encloses and what its globals are: code is followed, values are compared.
@@ -261,7 +264,7 @@ def own_code(cls: type) -> tuple[str, list[str]]:
 class _Walk:
     """One way through everything that a class uses."""
 
-    def __init__(self, cls: type):
+    def __init__(self, cls: type | types.FunctionType):
         self.cls = cls
         self.own_top = cls.__module__.partition(".")[0]  # own also where it is installed as other packages are
         self.package_modules: set[str] = set()
@@ -461,7 +464,7 @@ class _Walk:
     def no_source(self, name: str, file: str) -> ConfigError:
         return ConfigError(
             f"the source of {name} can't be found ({file or 'no file'}), so a run of {self.cls.__qualname__} could not "
-            "tell which code made it; put the class into a file or a notebook cell"
+            "tell which code made it; put it into a file or a notebook cell"
         )
 
 

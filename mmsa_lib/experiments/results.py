@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmsa_lib.errors import DataError, MMSAError, unknown_name
+from mmsa_lib.errors import DataError, MMSAError, unknown_name, warn_once
 from mmsa_lib.evaluation.levels import COMPLETE
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.files import MANIFEST
@@ -65,7 +65,7 @@ def collect(folder: Path | str, *, superseded: bool = False) -> pd.DataFrame:
             tables.append(table.assign(_age=len(found), **_code_of(path)))
             found.append(path)
         except DataError as error:
-            files.warn_once(f"left out: {error}; {files.REPEAT}")
+            warn_once(f"left out: {error}; {files.REPEAT}")
     if not found:
         raise DataError(f"no run in {folder} can be read; {files.REPEAT}")
     metrics = pd.concat(tables, ignore_index=True)
@@ -170,7 +170,7 @@ def warn_of_mixed_machines(runs: Iterable[Path]) -> None:
     ]
     mixed += ["computed text features"] if table[["data", "text"]].drop_duplicates()["data"].duplicated().any() else []
     if mixed:
-        files.warn_once(
+        warn_once(
             f"these runs differ in {', '.join(mixed)}: equal seeds then give other numbers; see docs/reproducibility.md"
         )
 
@@ -188,7 +188,7 @@ def finished_runs(folder: Path | str) -> list[Path]:
     problems = {mark: files.run_problem(mark.parent) for mark in marks}
     whole = [mark for mark in marks if not problems[mark]]
     for problem in sorted(filter(None, problems.values())):
-        files.warn_once(f"left out: {problem}; {files.REPEAT}")
+        warn_once(f"left out: {problem}; {files.REPEAT}")
     if not whole:
         failed = sorted(folder.glob(f"*/{files.ERROR}"))
         lost = f" ({len(failed)} failed, see {failed[0]})" if failed else ""
@@ -196,7 +196,7 @@ def finished_runs(folder: Path | str) -> list[Path]:
         raise DataError(f"no finished run in {folder}{lost}; make one with: mmsa-lib train METHOD --runs {folder}")
     unchecked = [mark for mark in whole if not (mark.parent / MANIFEST).exists()]
     if unchecked:
-        files.warn_once(
+        warn_once(
             f"{len(unchecked)} runs in {folder} have no {MANIFEST} (version 0.1.0 wrote none): "
             "their files can't be checked"
         )

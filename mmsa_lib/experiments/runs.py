@@ -20,9 +20,10 @@ from torch import Tensor
 from mmsa_lib.data.batch import Utterances
 from mmsa_lib.data.loading import COMPUTED_TEXT, load
 from mmsa_lib.data.missing import MaskSet
+from mmsa_lib.data.registry import SOURCES
 from mmsa_lib.data.scaling import Preparation
 from mmsa_lib.data.task import Task
-from mmsa_lib.errors import DataError, MMSAError, RunError, UnknownNameError
+from mmsa_lib.errors import DataError, MMSAError, RunError, UnknownNameError, warn_once
 from mmsa_lib.evaluation.baselines import constant_metrics
 from mmsa_lib.evaluation.metrics import noise_free_metrics, prediction_spread, task_metrics
 from mmsa_lib.evaluation.protocols import COMPLETE, STOCHASTIC, masks
@@ -35,6 +36,7 @@ from mmsa_lib.files import level_name
 from mmsa_lib.methods import METHODS, create, method_class
 from mmsa_lib.methods.base import Method
 from mmsa_lib.paths import runs_folder
+from mmsa_lib.plugins import package
 from mmsa_lib.threads import cpu_threads
 from mmsa_lib.training import FitResult, fit, predict, seed_everything
 from mmsa_lib.training.checkpoint import checkpoint_files
@@ -169,6 +171,10 @@ class RunResult:
                 f"run {self.run_id} was made with {lacking[0]}={values[lacking[0]]!r}, which {self.config.method} of "
                 f"this version does not have; use the version that its {files.ENVIRONMENT} names, or train again"
             )
+        own = self.environment.get(files.OWN, {}).get(self.config.method)
+        if own and own["code"] != own_code(cls)[0]:
+            what = f"the code of {self.config.method} is not what run {self.run_id} was trained with"
+            warn_once(f"{what}; it may predict something else")
         method = create(self.config.method, resolved["dims"], self.task, dataset=self.config.dataset, **values)
         tensors, metadata = read_tensors(self.folder / files.MODEL)
         if metadata.get("run_id", self.run_id) != self.run_id:
@@ -218,7 +224,7 @@ def run(
                 shutil.rmtree(target, ignore_errors=True)
             finished_before = _is_whole(target)
             if not finished_before:
-                _prepare(target, config, facts, {"notebook": notebook, **_text_digest(data)})
+                _prepare(target, config, facts, {"notebook": notebook, **_text_digest(data), **_own(config)})
                 with _errors_kept(target), _memory_said():
                     _train_and_evaluate(target, config, facts, method, frozen, progress)
         files.log_run(target)
@@ -240,8 +246,11 @@ def find_run(run: Path | str, folder: Path | str | None = None) -> RunResult:
                 raise DataError(f"{candidate / outside[0]} is a link; put the file itself into the folder of its run")
             stored = files.read_json(candidate / files.CONFIG, config=dict)["config"]
             if isinstance(name := stored.get("method"), str) and name not in METHODS:
+                facts = files.read_json(candidate / files.ENVIRONMENT)
+                own = facts.get(files.OWN, {}).get(name) if isinstance(facts, dict) else None
+                place = f", {own['from']}," if own else ","
                 raise UnknownNameError(
-                    f"run {candidate.name} is of method {name!r}, which is not registered here; import its class, then "
+                    f"run {candidate.name} is of method {name!r}{place} which is not registered here; import its class, then "
                     f"METHODS[{name!r}] = its class (mmsa_lib.methods), or install the package that offers it"
                 )
             try:
@@ -351,6 +360,17 @@ def _identify(config: RunConfig, method: Method, data: Splits, masks: str = "") 
         "mask_fingerprint": masks,
     }
     return {"run_id": files.run_identifier(resolved, marks), "resolved": resolved, **marks}
+
+
+def _own(config: RunConfig) -> dict[str, dict]:
+    """What to record of a method and a data source that are none of this library: where they come from, their code."""
+    found = {}
+    for registry, name in ((METHODS, config.method), (SOURCES, config.dataset)):
+        if name in registry and not (thing := registry[name]).__module__.startswith(f"{PACKAGE}."):
+            offered = registry.entry(name)
+            place = f"{thing.__qualname__} of {package(offered) if offered else thing.__module__}"
+            found[name] = {"from": place, "code": own_code(thing)[0]}
+    return {files.OWN: found} if found else {}
 
 
 def _code(method: type[Method]) -> str:

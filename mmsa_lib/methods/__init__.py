@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, Mapping, ValuesView
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mmsa_lib.errors import ConfigError, UnknownNameError, unknown_name
+from mmsa_lib.plugins import Registry
 
 if TYPE_CHECKING:
     from mmsa_lib.data.record import Modality
@@ -17,44 +18,53 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "Method", "MethodConfig", "Output", "create", "method_class", "provenance"]
 
 _OURS = {
-    "contrastive_mmcl": ("contrastive_mmcl", "ContrastiveMMCL"),
-    "collaborative_mmcl": ("collaborative_mmcl", "CollaborativeMMCL"),
-    "self_mm": ("self_mm", "SelfMM"),
-    "modal_alignment": ("modal_alignment", "ModalAlignment"),
-    "hrlf": ("hrlf", "HRLF"),
-    "text_only": ("fusion_baselines", "TextOnly"),
-    "early_fusion": ("fusion_baselines", "EarlyFusion"),
-    "late_fusion": ("fusion_baselines", "LateFusion"),
-    "mult": ("mult", "MulT"),
-    "misa": ("misa", "MISA"),
+    "contrastive_mmcl": "contrastive_mmcl:ContrastiveMMCL",
+    "collaborative_mmcl": "collaborative_mmcl:CollaborativeMMCL",
+    "self_mm": "self_mm:SelfMM",
+    "modal_alignment": "modal_alignment:ModalAlignment",
+    "hrlf": "hrlf:HRLF",
+    "text_only": "fusion_baselines:TextOnly",
+    "early_fusion": "fusion_baselines:EarlyFusion",
+    "late_fusion": "fusion_baselines:LateFusion",
+    "mult": "mult:MulT",
+    "misa": "misa:MISA",
 }
 """Module and class of each method of this package; the names alone are known without waiting for torch."""
 
 
-class _Registry(dict):
-    """Classes by id. One of this package is imported when it is first asked for."""
+def _check(method_id: str, cls: Any, where: str) -> None:
+    """Raise a ConfigError, with ``where`` it comes from, unless ``cls`` is a method."""
+    from mmsa_lib.methods.base import Method, MethodConfig
 
-    def __getitem__(self, name: str) -> type[Method]:
-        if (cls := super().__getitem__(name)) is None:
-            module, class_name = _OURS[name]
-            cls = self[name] = getattr(import_module(f"{__name__}.{module}"), class_name)
-        return cls
-
-    def __iter__(self) -> Iterator[str]:  # with it, dict(METHODS) asks for the classes too
-        return super().__iter__()
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default  # noqa: SIM401
-
-    def values(self) -> ValuesView:
-        return ValuesView(self)
-
-    def items(self) -> ItemsView:
-        return ItemsView(self)
+    if not (isinstance(cls, type) and issubclass(cls, Method)):
+        raise ConfigError(f"{where} is {cls!r}; register a class that extends mmsa_lib.methods.Method")
+    name, wrong = cls.__qualname__, ""
+    if not (isinstance(cls.Config, type) and issubclass(cls.Config, MethodConfig)):
+        wrong = f"{name}.Config must be a class that extends mmsa_lib.methods.MethodConfig"
+    elif not isinstance(getattr(cls, "id", None), str):
+        wrong = f"{name} has no id; write id = {method_id!r} into the class"
+    elif hasattr(cls, "loss_terms"):
+        wrong = f"{name} defines loss_terms, which nothing calls; define losses(batch, output)"
+    elif cls.__abstractmethods__:
+        wrong = f"{name} must define {', '.join(sorted(cls.__abstractmethods__))}"
+    if wrong:
+        raise ConfigError(f"{where}: {wrong}")
 
 
-METHODS: dict[str, type[Method]] = _Registry(dict.fromkeys(_OURS))
-"""Every trainable method by its id. A method of one's own joins with ``METHODS["mine"] = Mine``."""
+def _check_offered(method_id: str, cls: Any, where: str) -> None:
+    _check(method_id, cls, where)
+    if cls.id != method_id:
+        raise ConfigError(f"{where}: {cls.__qualname__} has id {cls.id!r}; write id = {method_id!r} into the class")
+
+
+METHODS: Registry[type[Method]] = Registry(
+    "mmsa_lib.methods",
+    {name: f"{__name__}.{place}" for name, place in _OURS.items()},
+    taken=lambda name: name.partition("_")[0] in ("constant", "oracle"),
+    check=_check_offered,
+)
+"""Every trainable method by its id, those of installed packages included (docs/your_method.md). One of a notebook
+joins with ``METHODS["mine"] = Mine``."""
 
 
 def __getattr__(name: str) -> Any:
@@ -73,19 +83,8 @@ def method_class(method_id: str) -> type[Method]:
     if method_id not in METHODS:
         unknown = unknown_name("method", method_id, METHODS)
         raise UnknownNameError(f"{unknown} (a method of your own is registered with METHODS[name] = class)")
-    from mmsa_lib.methods.base import Method, MethodConfig
-
     cls = METHODS[method_id]
-    if not (isinstance(cls, type) and issubclass(cls, Method)):
-        raise ConfigError(f"METHODS[{method_id!r}] is {cls!r}; register a class that extends mmsa_lib.methods.Method")
-    if not (isinstance(cls.Config, type) and issubclass(cls.Config, MethodConfig)):
-        raise ConfigError(f"{cls.__qualname__}.Config must be a class that extends mmsa_lib.methods.MethodConfig")
-    if not isinstance(getattr(cls, "id", None), str):
-        raise ConfigError(f"{cls.__qualname__} has no id; write id = {method_id!r} into the class")
-    if hasattr(cls, "loss_terms"):
-        raise ConfigError(f"{cls.__qualname__} defines loss_terms, which nothing calls; define losses(batch, output)")
-    if cls.__abstractmethods__:
-        raise ConfigError(f"{cls.__qualname__} must define {', '.join(sorted(cls.__abstractmethods__))}")
+    _check(method_id, cls, f"METHODS[{method_id!r}]")
     return cls
 
 
@@ -109,8 +108,8 @@ def create(method_id: str, dims: Mapping[Modality, int], task: Task, *, dataset:
             f"{method_id!r} is not trained; its metrics come from mmsa_lib.evaluation.baselines.constant_metrics"
         )
     cls = method_class(method_id)
-    module, class_name = _OURS.get(method_id, ("", ""))
-    if module and (cls.__module__, cls.__qualname__) != (f"{__name__}.{module}", class_name):
+    ours = METHODS.ours.get(method_id)
+    if ours and f"{cls.__module__}:{cls.__qualname__}" != ours:
         raise ConfigError(
             f"{method_id!r} is a method of mmsa_lib, and tables could not tell {cls.__qualname__} from it; register it "
             "under another name"

@@ -9,7 +9,7 @@ import pytest
 from written_runs import result_frame
 from written_runs import result_rows as rows
 
-from mmsa_lib.errors import DataError, UnknownNameError
+from mmsa_lib.errors import DataError, UnknownNameError, warn_once
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.files import write_manifest
 from mmsa_lib.experiments.results import collect, curate, failures, read_results
@@ -116,7 +116,7 @@ class TestCollect:
         assert line.endswith("equal seeds then give other numbers; see docs/reproducibility.md")
         collect(tmp_path)  # said once
         assert not capsys.readouterr().err
-        files.warn_once.cache_clear()
+        warn_once.cache_clear()
         curate(table, tmp_path / "a.csv")
         open_source(tmp_path / "a.csv", tmp_path)
         assert said in capsys.readouterr().err
