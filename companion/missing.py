@@ -525,7 +525,7 @@ def overview_curves(
     pairs = names.in_order(drawn.drop_duplicates("name"), "method")[["method", "name"]]
     later = pairs.groupby("method").cumcount()
     styles = {
-        name: {"color": names.COLORS[method], "ls": "--" if more else "-", "marker": mark, "ms": 2.6, "lw": 1.2}
+        name: {"color": names.color(method), "ls": "--" if more else "-", "marker": mark, "ms": 2.6, "lw": 1.2}
         for (method, name), more, mark in zip(pairs.itertuples(index=False), later, "osD^vP*Xd<>", strict=False)
     }
     level = None

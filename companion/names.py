@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from zlib import crc32
 
 import pandas as pd
 
@@ -23,6 +24,9 @@ COLORS = {
 }
 METHODS = tuple(COLORS)
 """Baselines first, then the methods of the papers."""
+
+FREE = ("#44AA99", "#AA4499", "#CC6677", "#117733")
+"""Colours of methods of somebody else, of Paul Tol's muted palette."""
 
 CALLED = {
     "text_only": "text only", "early_fusion": "early fusion", "late_fusion": "late fusion", "mult": "MulT",
@@ -51,6 +55,11 @@ TUNED = "tuned"
 
 METRICS = {"mae": ("mean absolute error ↓", 1.0), "corr": ("correlation ↑", 1.0)}
 """Metric to its axis label and to the factor that its axis needs."""
+
+
+def color(method: str) -> str:
+    """The colour of a method; one of somebody else's has always the same one of :data:`FREE`."""
+    return COLORS.get(method) or FREE[crc32(method.encode()) % len(FREE)]
 
 
 def readable(label: str) -> str:

@@ -104,7 +104,7 @@ def method_dots(
     frame = names.in_order(frame, "panel", panel=label.values())
     marks = {}
     for method in runs["method"].unique():
-        color = names.COLORS[method]
+        color = names.color(method)
         marks[method] = {"color": color, "ms": 3.7, "mew": 0, "alpha": 0.6}
         marks[f"{method} mean"] = {"color": color, "marker": "|", "ms": 12, "mew": 1.5}
     if floors is not None:

@@ -399,7 +399,7 @@ def result_panels(lines: pd.DataFrame, floors: pd.DataFrame, label: str) -> Figu
     drawn = lines.assign(
         panel=lines["data"], value=lines["mean"], mark=lines["method"], name=lines["name"].map(names.called)
     )
-    marks = {method: {"color": color, "ms": 5.5} for method, color in names.COLORS.items()}
+    marks = {method: {"color": names.color(method), "ms": 5.5} for method in drawn["method"].unique()}
     return dots(drawn, marks, label, columns=1, shared=False, floors=floors, width=5.4)
 
 

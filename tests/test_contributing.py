@@ -36,22 +36,6 @@ def follow(name):
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_method():
-    from mmsa_lib.experiments import RunConfig, run
-    from mmsa_lib.methods import METHODS
-
-    try:
-        importlib.import_module("gated_fusion")
-        small = {"samples": [24, 12, 12], "dims": [10, 9, 8], "length": 5, "speaker_size": 6}
-        settings = {"max_epochs": 2}
-        config = RunConfig(method="gated_fusion", config={"width": 8}, data=small, settings=settings)
-        result = run(config, progress="none")
-        assert {"loss/task", "loss/gate"} <= set(result.history["name"])
-    finally:
-        METHODS.pop("gated_fusion", None)
-
-
-@pytest.mark.usefixtures("folder")
 def test_a_loss():
     importlib.import_module("redundancy").test_redundancy_is_the_slow_computation()
 

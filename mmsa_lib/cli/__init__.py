@@ -61,8 +61,22 @@ class _Completion(argparse.Action):
             import shtab
         except ImportError:
             parser.error("--print-completion needs shtab; run: pip install shtab")
+        _offer_names(parser)
         print(shtab.complete(parser, values))
         parser.exit()
+
+
+def _offer_names(parser: argparse.ArgumentParser) -> None:
+    """Let methods and data sets be completed as well, those of packages and of this machine included."""
+    from mmsa_lib.data.registry import known_names
+    from mmsa_lib.methods import METHODS
+
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _offer_names(command)
+        elif action.dest in ("method", "dataset"):
+            action.choices = list(METHODS) if action.dest == "method" else known_names()
 
 
 def _given(text: str) -> str:

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from mmsa_lib.data.formats import kind_of
 from mmsa_lib.data.record import DatasetRecord
+from mmsa_lib.data.task import Task
 from mmsa_lib.errors import ConfigError, DataError, MMSAError, unknown_name
 from mmsa_lib.files import write_text
 from mmsa_lib.paths import data_root, stores_folder
@@ -97,8 +98,13 @@ def generate(name: str, **options: Any) -> DatasetRecord:
         raise ConfigError(f"{where}: {error}; options are set with data.NAME=VALUE") from None
     try:
         record = source(**options)
-        if not isinstance(record, DatasetRecord):
-            raise DataError(f"{where}: its function returned {type(record).__name__}, not a DatasetRecord")
+    except MMSAError:
+        raise
+    except Exception as error:
+        raise DataError(f"{where}: its function failed ({failure(error)}); mend it") from error
+    if not (isinstance(record, DatasetRecord) and isinstance(record.task, Task)):
+        raise DataError(f"{where}: its function returned {type(record).__name__}, not a DatasetRecord with a task")
+    try:
         record = replace(record, name=name, labels=np.asarray(record.labels, np.float32))
         record.folds = {fold: np.asarray(splits, str) for fold, splits in record.folds.items()}
         for f in record.features.values():
@@ -108,10 +114,11 @@ def generate(name: str, **options: Any) -> DatasetRecord:
         usual |= {f.modality: key for key, f in reversed(record.features.items())}
         record.defaults = record.defaults or {"*": usual}
         refuse_problems(record, where)
-    except MMSAError:
-        raise
-    except Exception as error:  # code of others
-        raise DataError(f"{where} failed ({failure(error)}); mend its function") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, MMSAError):
+            raise
+        reason = " ".join(str(error).split())
+        raise DataError(f"{where}: its function returned no sound data set ({reason}); mend it") from error
     return record
 
 

@@ -248,10 +248,10 @@ def find_run(run: Path | str, folder: Path | str | None = None) -> RunResult:
             if isinstance(name := stored.get("method"), str) and name not in METHODS:
                 facts = files.read_json(candidate / files.ENVIRONMENT)
                 own = facts.get(files.OWN, {}).get(name) if isinstance(facts, dict) else None
-                place = f", {own['from']}," if own else ","
+                place = f", {own['from']}" if own else ""
                 raise UnknownNameError(
-                    f"run {candidate.name} is of method {name!r}{place} which is not registered here; import its class, then "
-                    f"METHODS[{name!r}] = its class (mmsa_lib.methods), or install the package that offers it"
+                    f"run {candidate.name} is of method {name!r}{place}, which is not registered here; import its "
+                    f"class, then METHODS[{name!r}] = its class, or install the package that offers it"
                 )
             try:
                 config = RunConfig.stored(stored)

@@ -166,7 +166,7 @@ class TestCells:
     def test_code_without_source_is_refused_with_the_remedy(self):
         space = {"__name__": "__main__"}
         exec(METHOD, space)
-        with pytest.raises(ConfigError, match="put the class into a file or a notebook cell"):
+        with pytest.raises(ConfigError, match="put it into a file or a notebook cell"):
             own_code(space["Mine"])
 
 

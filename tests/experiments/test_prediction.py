@@ -124,7 +124,7 @@ class TestAlone:
             done = trained("mine", shelf)
         finally:
             del METHODS["mine"]
-        with pytest.raises(MMSAError, match="method 'mine', which is not registered here; import its class"):
+        with pytest.raises(MMSAError, match=r"method 'mine', Mine of .*, which is not registered here"):
             mmsa_lib.predict(done.folder, {"text": np.ones((2, 12))})
 
 
