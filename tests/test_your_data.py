@@ -16,7 +16,7 @@ from mmsa_lib.data.registry import store_path
 from mmsa_lib.data.store import read_store
 from mmsa_lib.experiments import RunConfig, run
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "your_data.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parent.parent / "docs/your_data.md").read_text(encoding="utf-8")
 COMMANDS = [
     line
     for line in re.findall(r"mmsa-lib [^`|\n]+", PAGE)
