@@ -109,7 +109,12 @@ class HRLFConfig(MethodConfig):
         "constant, every seed ended as one: synthetic validation MAE 1.281, a constant's 1.28 [T]",
     )
     """distance of FRF: Euclidean norm, mean of squared errors, or the norm over the root of the width (rms)"""
-    frf_detach: bool = P(False, "HRLF prints no stopped gradient", "no gradient through the targets of FRF")
+    frf_detach: bool = R(
+        True,
+        "the paper prints no stopped gradient; with targets in the graph the teacher stayed a constant in 5 of 10 seeds "
+        "of 500 steps on synthetic_redundant, with fixed ones in none of those five [T]",
+        "no gradient through the targets of FRF",
+    )
     frf_warmup: int = R(
         0,
         "the paper has no schedule; with one for the teacher alone the student still collapses [T]",
@@ -163,8 +168,6 @@ class HRLFConfig(MethodConfig):
             raise ConfigError(f"no_teacher leaves nothing to compare the student with; leave {', '.join(alone)} out")
         if self.no_teacher_phases == 2 and not self.no_teacher:
             raise ConfigError("no_teacher_phases=2 is for no_teacher; a student with a teacher has one phase")
-        if self.no_frf and self.frf_detach:
-            raise ConfigError("no_frf has no targets; leave frf_detach out")
         if self.no_frf and self.frf_warmup:
             raise ConfigError("no_frf has no weight to raise; leave frf_warmup out")
         return self

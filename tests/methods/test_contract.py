@@ -253,7 +253,6 @@ MOODS = {"task": emotions(["happy", "sad"])}
         ("misa", {}, {"heads": 3}, "width=128 can't have heads=3"),
         ("hrlf", {}, {"no_teacher": True, "no_hmi": True, "no_kl": True}, "leave no_hmi, no_kl out"),
         ("hrlf", {}, {"no_frf": True, "frf_warmup": 3}, "frf_warmup"),
-        ("hrlf", {}, {"no_frf": True, "frf_detach": True}, "frf_detach"),
         ("hrlf", {}, {"no_teacher_phases": 2}, "no_teacher_phases=2 is for no_teacher"),
         ("hrlf", {}, {"no_teacher": True, "no_teacher_phases": 3}, "no_teacher_phases"),
         ("hrlf", {}, {"frf_distance": "l1"}, "frf_distance"),
