@@ -67,7 +67,8 @@ def factorization(page):
     def library(Z, kind):
         Q, U = ({m: nets[m](z) for m, z in Z.items()} for nets in (parts.E_S, parts.E_M))
         given = (Z, Q, U, lambda q, u: parts.D(torch.cat([q, u], -1)))
-        return translation_loss(*given, distance=kind) + reconstruction_loss(*given, parts.E_S, distance=kind)
+        reading = {"distance": kind, "detach_targets": kind == "mse"}
+        return translation_loss(*given, **reading) + reconstruction_loss(*given, parts.E_S, **reading)
 
     def ours(Z, kind):
         Q, _, Zbar = parts(Z)
