@@ -36,6 +36,7 @@ def fit_alone(train, **config):
         "max_epochs": 80,
         "patience": 80,
         "frf_distance": "norm",
+        "frf_detach": False,
     }
     method = FactorizationAlone(train.dims, train.task, HRLF.Config(**values, **config))
     return fit(method, train, make_split(size=8, seed=1), settings={"device": "cpu"}, seed=1, progress="none")
@@ -54,11 +55,13 @@ def test_the_guard_can_be_turned_off(train):
 
 
 @pytest.mark.parametrize(
-    ("distance", "weight", "kept"), [("norm", 1.0, False), ("norm", 0.1, True), ("mse", 1.0, True)]
+    ("distance", "fixed", "weight", "kept"),
+    [("norm", False, 1.0, False), ("norm", True, 1.0, True), ("norm", False, 0.1, True), ("mse", False, 1.0, True)],
 )
-def test_the_task_loss_keeps_the_states_apart_only_where_factorization_yields(train, distance, weight, kept):
+def test_the_task_loss_keeps_the_states_apart_only_where_factorization_yields(train, distance, fixed, weight, kept):
     """With weight 1 the printed norm starts ten times as large as the task loss, keeps its gradient, and wins."""
-    method = small(train, "teacher", learning_rate=3e-3, frf_distance=distance, lambda_frf=weight)
+    values = {"frf_distance": distance, "frf_detach": fixed, "lambda_frf": weight}
+    method = small(train, "teacher", learning_rate=3e-3, **values)
     first = float(method.guard.first)
     steps, ends = train_epochs(method, train, epochs=40, size=16)
     assert (ends[-1]["z_sd"] > 0.1 * first) is kept
