@@ -111,8 +111,8 @@ class HRLFConfig(MethodConfig):
     """distance of FRF: Euclidean norm, mean of squared errors, or the norm over the root of the width (rms)"""
     frf_detach: bool = R(
         True,
-        "the paper prints no stopped gradient; with targets in the graph 5 of 10 teachers stayed a constant in 500 steps "
-        "on synthetic_redundant, with fixed ones none of those five [T]",
+        "the paper stops no gradient; with targets in the graph 5 of 10 teachers stayed a constant for 500 steps on "
+        "synthetic_redundant, with fixed ones none of these five [T]",
         "no gradient through the targets of FRF",
     )
     frf_warmup: int = R(
