@@ -74,8 +74,9 @@ def test_a_typed_sentence_gets_its_score(page):
         scores[sentence] = score(answers(page)[0])
     good, bad = scores.values()
     assert good > bad
-    pictures = page.execute_script("return [...document.querySelectorAll('img')].map(each => each.naturalWidth)")
-    assert len(pictures) == 2 and min(pictures) > 300  # noqa: PT018
+    pictures = page.find_elements("css selector", ".picture")
+    assert [each.size["width"] > 300 and each.size["height"] > 60 for each in pictures] == [True, True]
+    assert score(pictures[0].get_attribute("aria-label")) == bad
 
 
 def test_a_modality_that_is_switched_off_changes_the_score(page):
