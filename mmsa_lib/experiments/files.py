@@ -141,15 +141,20 @@ def read_json(path: Path, **expected: type) -> Any:
     return content
 
 
-def run_problem(folder: Path) -> str:
+def run_problem(folder: Path, renamed: bool = False) -> str:
     """What a finished folder claims but does not hold, in words; empty where it is as its run left it.
 
     ``DONE`` and the configuration must name the folder, all files agree with the manifest, and the identifier follow
     from the values and fingerprints that are recorded. A folder of version 0.1.0 has no manifest.
+
+    Args:
+        renamed: the folder may be called as it likes.
     """
     name = folder.resolve().name
     try:
         done = (folder / DONE).read_text(encoding="utf-8", errors="replace").strip()
+        if renamed and (folder / MANIFEST).exists() and read_json(folder / CONFIG, run_id=str)["run_id"] == done:
+            name = done
         damaged = damaged_files(folder, RESULTS)
         stored = {} if damaged or not (folder / CONFIG).exists() else read_json(folder / CONFIG)
         if done != name and isinstance(stored, dict) and stored.get("run_id") == done:

@@ -54,7 +54,7 @@ class RunResult:
     """A finished run.
 
     Attributes:
-        folder: the run's folder; its name is the run's identifier.
+        folder: the run's folder, called by the run's identifier unless somebody renamed it.
         config: what was run.
         finished_before: nothing was trained now, the run was there already.
     """
@@ -65,6 +65,9 @@ class RunResult:
 
     @property
     def run_id(self) -> str:
+        """What the run is called, whatever its folder is called now."""
+        with suppress(OSError):
+            return (self.folder / files.DONE).read_text(encoding="utf-8").strip() or self.folder.name
         return self.folder.name
 
     @property
@@ -240,7 +243,7 @@ def find_run(run: Path | str, folder: Path | str | None = None) -> RunResult:
     """
     for candidate in (Path(run), Path(folder or runs_folder()) / str(run)):
         if (candidate / files.DONE).is_file():
-            if problem := files.run_problem(candidate):
+            if problem := files.run_problem(candidate, renamed=True):
                 raise DataError(f"{problem}; {files.REPEAT}")
             if outside := [path.name for path in candidate.iterdir() if path.is_symlink()]:
                 raise DataError(f"{candidate / outside[0]} is a link; put the file itself into the folder of its run")

@@ -73,7 +73,7 @@ class TestAlone:
     def test_a_moved_folder_gives_the_stored_predictions_to_the_bit(self, method, shelf, tmp_path, monkeypatch):
         done = trained(method, shelf)
         split = load("synthetic", **{**done.config.load_options, "standardise": False})["test"]
-        moved = shutil.copytree(done.folder, tmp_path / "elsewhere" / done.run_id)
+        moved = shutil.copytree(done.folder, tmp_path / "my model")
         monkeypatch.setattr("mmsa_lib.experiments.runs.load", None)
         monkeypatch.chdir(tmp_path)
         table = mmsa_lib.predict(moved, split)

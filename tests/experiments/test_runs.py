@@ -187,7 +187,7 @@ def test_a_run_that_was_tampered_with_is_neither_used_nor_shown(small_config, tm
     good, bad = (run(small_config(seed=1), tmp_path, progress="none"), run(config, tmp_path, progress="none"))
     TAMPERED[kind](bad.folder)
     for use in (find_run, collect):
-        with pytest.raises(DataError, match=f"{bad.run_id}|no finished run") as caught:
+        with pytest.raises(DataError, match=f"{bad.folder.name}|no finished run") as caught:
             use(bad.folder)
         assert "\n" not in str(caught.value)
     capsys.readouterr()
