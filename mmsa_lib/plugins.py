@@ -191,9 +191,14 @@ def _one_line(where: str) -> Iterator[None]:
         raise ConfigError(f"{where} can't be loaded ({failure(error)}); mend it, or take it away") from error
 
 
+_LOADING = ("<", __file__)
+_IMPORTERS = {"importlib", "importlib_metadata"}
+"""Folders of what imports: Python's own, and its backport, which takes over the finding of entry points."""
+
+
 def failure(error: BaseException) -> str:
     """What went wrong in code of others, and in which line of which file."""
-    loading = ("<", __file__, str(Path(importlib.__file__).parent))
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(loading)]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_LOADING)]
+    own = [frame for frame in frames if not _IMPORTERS & {*Path(frame.filename).parts}]
     place = f", {Path(own[-1].filename).name} line {own[-1].lineno}" if own else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{place}"

@@ -120,9 +120,9 @@ def test_wrong_files_are_one_line(command, kind, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
-def test_a_check_of_a_folder_names_the_command_that_reads_it(tmp_path, monkeypatch, capsys):
+def test_a_check_of_a_folder_reads_it_in_its_layout(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mfn").mkdir()
     (tmp_path / "mfn" / "y_train.h5").touch()
     assert main(["data", "check", "mfn"]) == 2
-    assert "data import mfn" in capsys.readouterr().err
+    assert "mfn: no file for split train; expected X_train.h5" in capsys.readouterr().err

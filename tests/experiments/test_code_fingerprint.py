@@ -163,7 +163,7 @@ def test_the_real_closure_of_a_run_holds_what_makes_its_numbers_and_no_other_met
     assert not {name for name in closure if name.startswith(("mmsa_lib.cli", "mmsa_lib.figures"))}
     # What reads runs, shows them or starts them is no part of them: editing it must not orphan results.
     assert not {name for name in closure if name.startswith("mmsa_lib.experiments.")} - {
-        f"mmsa_lib.experiments.{name}" for name in ("runs", "config", "options", "terms")
+        f"mmsa_lib.experiments.{name}" for name in ("runs", "config", "options", "preparation", "terms")
     }
     assert "mmsa_lib.methods" not in closure
     assert "mmsa_lib.methods.modal_alignment" not in closure
