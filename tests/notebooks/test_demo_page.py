@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from functools import partial
 
 import psutil
 import pytest
@@ -39,7 +40,10 @@ def demo(tmp_path_factory):
     place = tmp_path_factory.mktemp("demo")
     folders = {"MMSA_LIB_DATA": str(place / "data"), "MMSA_LIB_RUNS": str(place / "runs")}
     command = [sys.executable, "-m", "mmsa_lib", "demo", "--no-browser"]
-    process = subprocess.Popen(command, env={**os.environ, **folders}, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, env={**os.environ, **folders}, stdout=subprocess.PIPE, text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
+    )  # fmt: skip
     with ended(process):
         yield Demo(process)
 
