@@ -2,9 +2,15 @@
 
 import contextlib
 import re
+import runpy
+from importlib.util import find_spec
 from urllib.parse import quote
 
 from jupyterlab_session import STARTED, wait_until
+
+from mmsa_lib.paths import project_root
+
+EXTRAS = runpy.run_path(str(project_root() / "notebooks" / "conftest.py"))["EXTRAS"]
 
 # Facts about every cell of the page, in order. A picture counts when it has pixels, a formula when MathJax drew it.
 FACTS = """
@@ -87,7 +93,7 @@ class NotebookPage:
         driver.get_log("browser")  # what an earlier page said is forgotten
         driver.get(f"{server.url}lab/tree/{quote(path)}?reset&token={server.token}")
         wait_until(lambda: self.facts()["kernel"] == "idle", STARTED, f"{path} to open with an idle kernel")
-        self.expected = [expected(cell) for cell in notebook.cells]
+        self.cells, self.expected = notebook.cells, [expected(cell) for cell in notebook.cells]
         self._settle()
 
     def facts(self):
@@ -120,6 +126,10 @@ class NotebookPage:
         wait_until(lambda: not any(cell["images"] for cell in self._code(self.facts())), 10, "cleared outputs")
         self.choose("Run", "runmenu:run-all")
         wait_until(self._finished, seconds, "all cells to have run")
+        for cell, wanted in zip(self.cells, self.expected, strict=True):
+            needed = [package for tag in cell.metadata.get("tags", []) for package in EXTRAS.get(tag, ())]
+            if any(find_spec(package) is None for package in needed):
+                wanted.update(dict.fromkeys(wanted, 0))  # it says what is missing instead
         self._settle()
 
     @staticmethod
