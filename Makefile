@@ -62,7 +62,7 @@ mutants: setup  ## change the science one operator at a time; fail if the tests 
 
 test-system: setup  ## real JupyterLab in a browser and a real one-node SLURM; installs Debian packages
 	tools/system_packages.sh $(SYSTEM_PACKAGES)
-	$(BIN)/python -m pytest -m "browser or slurm" -n $(JOBS) --dist worksteal -rs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "browser or slurm" -n $(JOBS) --dist worksteal -rs
 
 test-extract: setup  ## own videos with the real openSMILE and MediaPipe, installed once in build/extract (300 MB)
 	@test -d build/extract || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock \
