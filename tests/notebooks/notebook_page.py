@@ -3,14 +3,13 @@
 import contextlib
 import re
 import runpy
-from importlib.util import find_spec
 from urllib.parse import quote
 
 from jupyterlab_session import STARTED, wait_until
 
 from mmsa_lib.paths import project_root
 
-EXTRAS = runpy.run_path(str(project_root() / "notebooks" / "conftest.py"))["EXTRAS"]
+lacks_extra = runpy.run_path(str(project_root() / "notebooks" / "conftest.py"))["lacks_extra"]
 
 # Facts about every cell of the page, in order. A picture counts when it has pixels, a formula when MathJax drew it.
 FACTS = """
@@ -127,8 +126,7 @@ class NotebookPage:
         self.choose("Run", "runmenu:run-all")
         wait_until(self._finished, seconds, "all cells to have run")
         for cell, wanted in zip(self.cells, self.expected, strict=True):
-            needed = [package for tag in cell.metadata.get("tags", []) for package in EXTRAS.get(tag, ())]
-            if any(find_spec(package) is None for package in needed):
+            if lacks_extra(cell):
                 wanted.update(dict.fromkeys(wanted, 0))  # it says what is missing instead
         self._settle()
 
