@@ -27,6 +27,7 @@ include_patterns = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "data/README.md",
+    "mmsa_lib/demo_model/README.md",
     "docs/**.md",
     "notebooks/*.ipynb",
     "book/api/*.rst",
@@ -36,7 +37,7 @@ CONTENTS = {
     "Notebooks": ["notebooks/*"],
     "Methods": ["docs/methods/*"],
     "What is known, and from where": ["docs/README", "docs/*"],
-    "Library": ["book/api/*", "data/README", "CONTRIBUTING", "CHANGELOG"],
+    "Library": ["book/api/*", "data/README", "mmsa_lib/demo_model/README", "CONTRIBUTING", "CHANGELOG"],
 }
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.apidoc"]
