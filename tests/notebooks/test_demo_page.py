@@ -9,10 +9,15 @@ import urllib.error
 import urllib.request
 from functools import partial
 
+import numpy as np
 import psutil
 import pytest
 from ended_processes import alive, ended
 from jupyterlab_session import browser, missing_programs, wait_until
+from scipy.io import wavfile
+
+from companion.own import missing_extra
+from mmsa_lib import predict
 
 PATIENCE = 300  # seconds, on a machine however busy
 
@@ -96,6 +101,19 @@ def test_a_modality_that_is_switched_off_changes_the_score(page):
     assert len(set(map(score, seen))) > 1
     boxes[2].click()
     wait_until(lambda: "keep one of them switched on" in answers(page)[1], PATIENCE, "the reason in one line")
+
+
+@pytest.mark.skipif(bool(missing_extra()), reason=f"not installed: {missing_extra()}")
+def test_a_clip_that_is_dropped_gets_the_score_of_its_words(page, tmp_path):
+    said, clip = "a dreadful film, dull and far too long", tmp_path / "clip.wav"
+    wavfile.write(clip, 16_000, (3000 * np.sin(np.arange(16_000) / 20)).astype("int16"))
+    page.find_element("css selector", "textarea").send_keys(said)
+    # The button opens the system's dialog by an input that stands nowhere on the page; here it gets a place instead.
+    page.execute_script("HTMLInputElement.prototype.click = function () { document.body.append(this) }")
+    page.find_element("css selector", ".widget-upload").click()
+    page.find_element("css selector", "input[type=file]").send_keys(str(clip))
+    wait_until(lambda: len(answers(page)) == 3 and answers(page)[2], PATIENCE, "an answer to the clip")
+    assert score(answers(page)[2]) == round(float(predict("demo", {"text": said})["prediction"].iloc[0]), 2)
 
 
 def test_nothing_of_another_site_is_asked_for(page, demo):
