@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,8 @@ def predict(args: argparse.Namespace) -> int:
             inputs = [prediction.stored_split(runs[0], split, **of_split)]
         except UnknownNameError as error:
             raise ConfigError(f"without INPUT and --text a split of a data set is predicted: {error}") from error
-    with one_line("the input"):
+    with one_line("the input"), warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: say(f"warning: {' '.join(str(message).split())}")
         table = prediction.predict(runs, inputs, modalities=args.modalities, interval=args.interval)
     if args.out is not None:
         write_table(args.out, table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +18,8 @@ from mmsa_lib.data.record import MODALITIES, Modality
 from mmsa_lib.data.scaling import Preparation
 from mmsa_lib.data.sources.samples import open_samples, sources_of
 from mmsa_lib.data.task import Task
-from mmsa_lib.data.unseen import prepare, refuse_nothing, rescaled, switched_off
-from mmsa_lib.errors import ConfigError, DataError, unknown_name
+from mmsa_lib.data.unseen import far_off, prepare, refuse_nothing, rescaled, switched_off
+from mmsa_lib.errors import ConfigError, DataError, RunError, unknown_name
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.runs import RunResult, check_fits, data_fingerprint, find_run
 from mmsa_lib.methods.base import Method
@@ -47,10 +48,12 @@ def predict(
     and splits of ``inputs`` are not needed; a label that is there is shown and not used.
 
     The interval is split conformal: the prediction plus and minus the ``ceil((n + 1) * interval)``-th smallest of the
-    ``n`` absolute errors that the mean of the runs makes on their validation samples, cut to the label range. Where new
-    samples are exchangeable with the validation samples it holds the label in at least that share of cases, on average
-    over samples, not for each kind of them. It promises nothing for other speakers, languages, extractors, or missing
-    modalities; and as the validation samples also chose the epoch, their errors are somewhat too small.
+    ``n`` absolute errors that the mean of the runs makes on their validation samples, cut to the label range and
+    stretched to a prediction beyond it. Where new samples are exchangeable with the validation samples it holds the
+    label in at least that share of cases, on average over samples, not for each kind of them. It promises nothing for
+    other speakers, languages, extractors, or missing modalities; and as the validation samples also chose the epoch,
+    their errors are somewhat too small. A warning names samples whose features lie far from those of the training
+    (:func:`mmsa_lib.data.unseen.far_off`).
 
     Args:
         runs: folders or identifiers of finished runs, ``"demo"`` for those that come with the package. Several must
@@ -79,19 +82,25 @@ def predict(
     ensemble = Ensemble.of(runs, folder)
     kept = ensemble.modalities if modalities is None else ensemble.chosen(modalities)
     half = ensemble.half_width(interval)
-    tables = []
+    tables, far = [], {}
     for source in sources_of(inputs):
         if isinstance(source, Utterances):
-            tables.append(ensemble.table(ensemble.fitted(source), kept, half))
-            continue
-        with open_samples(source) as record:
-            data = prepare(record, ensemble.preparation, ensemble.dims, ensemble.task)
-            known = {"group": record.groups} if record.groups != record.ids else {}
-            known |= {} if record.labels is None else {"label": record.labels}
+            data, known = ensemble.fitted(source), {"group": source.groups or [""] * len(source)}
+            known |= _labels(source.labels.cpu().numpy(), source.task)
+        else:
+            with open_samples(source) as record:
+                data = prepare(record, ensemble.preparation, ensemble.dims, ensemble.task)
+                known = {"group": record.groups} if record.groups != record.ids else {}
+                known |= {} if record.labels is None else _labels(record.labels, record.task)
+        for modality, away in far_off(data, kept).items():
+            far.setdefault(modality, []).extend((x, name) for x, name in zip(away, data.ids, strict=True) if x)
         tables.append(ensemble.table(data, kept, half, known))
     table = pd.concat(tables, ignore_index=True)
     if table["id"].duplicated().any():
         raise DataError(f"id {table['id'][table['id'].duplicated()].iloc[0]!r} is in two of the inputs; rename one")
+    if told := "; ".join(f"{modality} of {_farthest(samples)}" for modality, samples in far.items() if samples):
+        warnings.warn(f"features lie far from what the runs were trained on: {told}; predictions from them, and their "
+                      "intervals, say little; check the extractor and its units", stacklevel=2)  # fmt: skip
     table.attrs["calibration"] = {
         "interval": interval, "half_width": half, "samples": len(ensemble.errors),
         "runs": [run.run_id for run in ensemble.runs],
@@ -205,16 +214,19 @@ class Ensemble:
         """``(runs, N)`` float32 on the label scale, or ``(runs, N, K)`` probabilities."""
         found = []
         for run, method in zip(self.runs, self.methods, strict=True):
-            with cpu_threads(run.config.settings.threads):
-                found.append(
-                    _decided(self.task, predict_split(method, data, run.config.settings.evaluation_batch_size))
-                )
+            try:
+                with cpu_threads(run.config.settings.threads):
+                    answer = predict_split(method, data, run.config.settings.evaluation_batch_size)
+            except RunError as error:
+                what = " ".join(str(error).partition(";")[0].split())
+                raise DataError(f"{what}; its features are too large for the run, correct them") from error
+            found.append(_decided(self.task, answer))
         return np.stack(found)
 
     def table(
-        self, data: Utterances, kept: Collection[Modality], half: float, known: Mapping[str, Iterable] | None = None
+        self, data: Utterances, kept: Collection[Modality], half: float, known: Mapping[str, Iterable]
     ) -> pd.DataFrame:
-        """The table of :func:`predict` for one input; ``known`` are columns of it that are shown, by default all."""
+        """The table of :func:`predict` for one input; ``known`` are columns of it that are shown."""
         aligned = self.preparation.aligned
         off = [m for m in self.modalities if m not in kept]
         if off:
@@ -222,10 +234,14 @@ class Ensemble:
             refuse_nothing(_read_by(data, kept), "; the others are switched off")
         answers = self.answers(data)
         mean = answers.mean(axis=0)
-        columns = {"id": list(data.ids), **(_known(data) if known is None else known)}
+        columns = {"id": list(data.ids), **known}
         if self.task.kind == "regression":
             (low, high), chosen = self.task.range, ...
-            columns |= {"prediction": mean, "low": (mean - half).clip(low, high), "high": (mean + half).clip(low, high)}
+            columns |= {
+                "prediction": mean,
+                "low": np.minimum((mean - half).clip(low, high), mean),  # also where it lies beyond the scale
+                "high": np.maximum((mean + half).clip(low, high), mean),
+            }
         else:
             decided = mean.argmax(axis=1)
             chosen = (np.arange(len(mean)), decided)
@@ -292,10 +308,17 @@ def _read_by(data: Utterances, modalities: Collection[Modality]) -> Utterances:
     return replace(data, data=replace(batch, **parts))
 
 
-def _known(data: Utterances) -> dict[str, Any]:
-    """Groups and labels of a loaded split."""
-    labels, names = data.labels.cpu().numpy(), data.task.names
-    shown = {"group": data.groups or [""] * len(data)}
-    if data.task.kind == "emotions":
-        return shown | {f"label_{name}": labels[:, i] for i, name in enumerate(names)}
-    return shown | {"label": np.array(names)[labels.astype(int)] if data.task.kind == "classes" else labels}
+def _labels(labels: np.ndarray, task: Task) -> dict[str, Any]:
+    """Columns of labels that are shown, with the names of their task; an unknown class is empty."""
+    if task.kind == "emotions":
+        return {f"label_{name}": labels[:, i] for i, name in enumerate(task.names)}
+    if task.kind == "classes":
+        return {"label": [task.names[int(label)] if np.isfinite(label) else "" for label in labels]}
+    return {"label": labels}
+
+
+def _farthest(samples: list[tuple[float, str]], most: int = 3) -> str:
+    """The farthest samples in words; ``samples`` are distances and ids."""
+    first = sorted(samples, reverse=True)[:most]
+    said = ", ".join(f"{name!r} ({min(away, 1e6):,.0f} standard deviations)" for away, name in first)
+    return said + (f" and {len(samples) - most} more" if len(samples) > most else "")

@@ -8,7 +8,9 @@ import pickle
 import numpy as np
 import pytest
 
+from mmsa_lib import predict
 from mmsa_lib.cli import main
+from mmsa_lib.data import load
 
 SIZES = {"train": 24, "valid": 8, "test": 16}
 WIDTHS = {"text": 6, "audio": 4, "vision": 3}
@@ -91,13 +93,28 @@ def test_a_route_from_the_file_to_the_table(run, tmp_path, name):
     code, out, _ = run("predict", report["runs"][0]["folder"])
     assert code == 0
     assert len(out.splitlines()) == 1 + SIZES["test"]
+    code, out, _ = run("predict", report["runs"][0]["folder"], "mine")  # the store, all of it
+    assert code == 0
+    assert len(out.splitlines()) == 1 + sum(SIZES.values())
 
 
 def test_predictions_of_classes_are_words(run, tmp_path):
     write(tmp_path / "f.pkl", thirds)
     run("data", "import", "mult", "f.pkl", "--name", "mine", "--classes", "a", "b", "c")
     _, out, _ = run("train", "text_only", "--dataset", "mine", "--set", "max_epochs=1", "--quiet", "--json")
-    _, out, _ = run("predict", json.loads(out)["runs"][0]["folder"])
+    folder = json.loads(out)["runs"][0]["folder"]
+    labels = [
+        "abc"[label] for split in SIZES for label in pickle.loads((tmp_path / "f.pkl").read_bytes())[split]["labels"]
+    ]
+    _, out, _ = run("predict", folder, "mine", "--json")
+    assert [row["label"] for row in json.loads(out)["predictions"]] == labels
+    few = load("mine", labelled=6)["train"]
+    told = predict(folder, few)["label"]
+    assert list(told[few.data.labelled.numpy()]) == [
+        x for x, known in zip(labels, few.data.labelled, strict=False) if known
+    ]
+    assert list(told).count("") == SIZES["train"] - 6
+    _, out, _ = run("predict", folder)
     header, first, *_ = out.splitlines()
     assert header.startswith("id,group,label,prediction,probability_a,probability_b,probability_c,sd,without_text,")
     words, numbers = first.split(",")[2:4], [float(x) for x in first.split(",")[4:7]]

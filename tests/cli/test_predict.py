@@ -72,6 +72,19 @@ def test_json_is_alone_on_stdout(capsys):
     assert len(told["runs"]) == 3
 
 
+def test_a_warning_is_one_line_on_stderr(capsys, monkeypatch):
+    from mmsa_lib.experiments import prediction
+
+    monkeypatch.setattr(prediction, "far_off", lambda data, _: {"text": np.array([12.0, 0, 2e9])})
+    assert main(["predict", "demo", *["--text", "fine"] * 3, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)["predictions"]) == 3
+    said = "text of '3' (1,000,000 standard deviations), '1' (12 standard deviations); predictions from them"
+    assert err.startswith("warning: features lie far from")
+    assert said in err
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,8 @@ from safetensors.torch import load_file, save_file
 import mmsa_lib
 from mmsa_lib.data import load
 from mmsa_lib.data.record import MODALITIES
+from mmsa_lib.data.scaling import Scaling
+from mmsa_lib.data.unseen import far_off
 from mmsa_lib.errors import ConfigError, DataError, MMSAError
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.config import RunConfig
@@ -252,6 +256,64 @@ class TestInterval:
         with pytest.raises(ConfigError, match="no share between 0 and 1"):
             mmsa_lib.predict(two, samples, interval=share)
         assert mmsa_lib.predict(two, samples, interval=None)[["low", "high"]].isna().all(axis=None)
+
+
+class TestFar:
+    """Features unlike those of the training: the interval still holds the prediction, and a warning names them."""
+
+    def test_what_lies_far_is_named_in_one_line(self, two, samples):
+        plain = mmsa_lib.predict(two, samples)
+        loud = [samples[0], {**samples[1], "audio": samples[1]["audio"] * 1000}, samples[2]]
+        scaling = Ensemble.of(two).preparation.scaling["audio"]
+        scaled = ((loud[1]["audio"] - scaling.mean) / scaling.scale).tolist()
+        away = math.sqrt(sum(x * x for frame in scaled for x in frame) / sum(map(len, scaled)))
+        with pytest.warns(UserWarning, match=rf"audio of 's4' \({away:,.0f} standard deviations\);") as told:
+            table = mmsa_lib.predict(two, loud)
+        assert len(told) == 1
+        assert not {"s1", "s6", "vision", "\n"} & {*str(told[0].message).replace("'", " ").split(" ")}
+        assert abs(table["prediction"][1]) > 3
+        assert (table["low"] <= table["prediction"]).all()
+        assert (table["prediction"] <= table["high"]).all()
+        pd.testing.assert_frame_equal(table.drop(index=1), plain.drop(index=1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            mmsa_lib.predict(two, loud, modalities=["text", "vision"])
+
+    def test_one_column_far_off_is_enough_and_the_farthest_are_named(self, two, samples):
+        column = np.eye(1, 8, dtype=np.float32)
+        strange = [{"id": f"{k}", "text": samples[0]["text"], "vision": column * 10.0**k} for k in range(1, 7)]
+        with pytest.warns(UserWarning, match=r"vision of '6' .*, '5' .*, '4' .*\) and 1 more; "):
+            mmsa_lib.predict(two, strange)
+
+    def test_what_training_is_like_does_not_warn(self, shelf, two, samples):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for split in ("train", "valid", "test"):
+                mmsa_lib.predict(two, stored_split(two[0], split))
+            gaps = trained("late_fusion", shelf, data={**DATA, "missing": 0.5})
+            mmsa_lib.predict(gaps, stored_split(gaps))
+            mmsa_lib.predict(two, [{"id": "absent", "text": np.ones((2, 12))}, *samples])
+
+    def test_silence_does_not_warn_where_zero_is_far_from_what_is_usual(self, two, samples):
+        """Frames of zeros within a sample; frames like them that are not zeros do warn."""
+        ensemble = Ensemble.of(two)
+        usual = Scaling(np.full(8, -100, np.float32), np.ones(8, np.float32))
+        ensemble.preparation.scaling["audio"] = usual
+        for value, expected in ((0, 0), (1, 101 / math.sqrt(2))):
+            audio = np.stack([np.full(8, -100), np.full(8, value)]).astype(np.float32)
+            batch = load("synthetic", **DATA)["test"].select(torch.arange(1))
+            seen = {"audio": torch.ones(1, 2, dtype=torch.bool)}
+            features = {"audio": torch.from_numpy(usual.apply(audio, np.ones(2, bool)))[None]}
+            data = replace(batch, data=replace(batch.data, features=features, valid=seen, observed=seen),
+                           preparation=ensemble.preparation)  # fmt: skip
+            assert far_off(data, MODALITIES)["audio"] == pytest.approx(expected)
+
+    def test_what_overflows_is_refused(self, two, samples):
+        huge = {**samples[1], "audio": np.full((2, 8), 3e38, np.float32)}
+        with pytest.raises(
+            DataError, match=r"not finite for 1 of 1 samples \(first 's4'\); its features are too large"
+        ):
+            mmsa_lib.predict(two, [{**huge, "vision": huge["audio"]}])
 
 
 class TestEnsemble:
