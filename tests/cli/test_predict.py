@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from mmsa_lib.cli import main
+from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.metrics import task_metrics
 from mmsa_lib.experiments.prediction import DEMO_FOLDER, Ensemble, find_runs
 from mmsa_lib.paths import project_root
@@ -121,21 +122,29 @@ class TestModel:
         assert sum(path.stat().st_size for path in paths) < 300_000
         assert len(find_runs("demo")) == 3
 
-    def test_it_holds_no_name_and_no_sentence(self):
+    def test_it_holds_no_name_no_sentence_and_no_test_sample(self):
         for run in find_runs("demo"):
-            for split in ("valid", "test"):
-                stored = run.predictions(split)
-                assert all(name.isdecimal() for name in (*stored.ids, *stored.groups))
+            stored = run.predictions("valid")
+            assert len(stored.ids) == 229
+            assert all(name.isdecimal() for name in (*stored.ids, *stored.groups))
+            with pytest.raises(DataError, match=r"has no predictions for complete/0\.0/test; it has [^,]+/valid$"):
+                run.predictions("test")
+            assert b"test" not in (run.folder / "predictions.h5").read_bytes()
 
     def test_its_card_has_its_scores(self):
         card, ensemble = (DEMO_FOLDER / "README.md").read_text(), Ensemble.of("demo")
-        for split, name in (("valid", "validation"), ("test", "test")):
-            parts = [run.predictions(split) for run in ensemble.runs]
-            mean = sum(part.predictions for part in parts) / 3
-            scores = task_metrics(ensemble.task, mean, parts[0].labels)
-            row = next(line for line in card.splitlines() if line.startswith(f"| {name} "))
-            told = [float(cell) for cell in row.split("|")[2:6]]
-            assert told == pytest.approx([scores[k] for k in ("mae", "corr", "acc2_neg_pos", "acc7")], abs=6e-4)
+        names = ("mae", "corr", "acc2_neg_pos", "acc7")
+        told = {
+            split: dict(zip(names, map(float, line.split("|")[2:6]), strict=True))
+            for split in ("validation", "test") for line in card.splitlines() if line.startswith(f"| {split} ")
+        }  # fmt: skip
+        parts = [run.predictions("valid") for run in ensemble.runs]
+        scores = task_metrics(ensemble.task, sum(part.predictions for part in parts) / 3, parts[0].labels)
+        assert told["validation"] == pytest.approx({name: scores[name] for name in names}, abs=6e-4)
+        each = pd.concat([run.metrics for run in ensemble.runs])
+        each = each[each["split"] == "test"].groupby("metric")["value"]
+        assert all(each.min()[name] - 0.03 < told["test"][name] < each.max()[name] + 0.03 for name in names)
+        assert told["test"]["mae"] <= each.mean()["mae"] + 6e-4  # of a mean, by Jensen's inequality
         assert f"plus and minus {ensemble.half_width(0.9):.2f}" in card
 
     def test_a_wheel_has_it(self, tmp_path):
