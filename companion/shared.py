@@ -11,25 +11,13 @@ from matplotlib.figure import Figure
 from companion import names
 from mmsa_lib.data.batch import Modality, Utterances
 from mmsa_lib.errors import DataError
-from mmsa_lib.evaluation.metrics import metric as describe
 from mmsa_lib.evaluation.statistics import summarise_seeds
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.results import DECIMALS, collect, collect_terms, is_constant, named
 from mmsa_lib.experiments.runs import RunResult, find_run
-from mmsa_lib.experiments.summaries import compare
 from mmsa_lib.figures.panels import dots, heatmap
 
 RESULTS, SWEEPS = "data/results", "notebooks/sweeps"
-
-
-def ablation_effects(results: pd.DataFrame, method: str, metric: str = "mae") -> pd.DataFrame:
-    """Each configuration of ``method`` against the one that all others change, on complete test samples.
-
-    Returns:
-        Rows of :func:`~mmsa_lib.experiments.summaries.compare` (Holm over the configurations of a data set) with
-        ``name``: the label, or what is changed.
-    """
-    return named_switches(compare(results, method, [metric], method=method, items=False))
 
 
 def named_switches(effects: pd.DataFrame) -> pd.DataFrame:
@@ -39,36 +27,6 @@ def named_switches(effects: pd.DataFrame) -> pd.DataFrame:
     both = pd.concat([effects[keys], base], ignore_index=True).assign(constant=False)
     found = pd.concat([named(rows) for _, rows in both.groupby("method", sort=False)])["name"].sort_index()
     return effects.assign(name=found.iloc[: len(effects)].to_numpy())
-
-
-def baseline_effects(results: pd.DataFrame, method: str, metric: str = "mae") -> pd.DataFrame:
-    """Each other method against ``method``, on complete test samples, as :func:`ablation_effects`."""
-    own = results[results["method"] != method]
-    base = results[(results["method"] == method) & (results["changes"] == files.NO_CHANGES)]
-    return compare(pd.concat([own, base], ignore_index=True), method, [metric], items=False)
-
-
-def placed(effects: pd.DataFrame, metric: str, results: pd.DataFrame) -> str:
-    """Where a method stands: :func:`baseline_effects` and the best constant in words, the method minus a baseline."""
-    rising = describe(metric).higher_is_better
-    cell = results[is_constant(results) & (results["metric"] == metric) & (results["split"] == "test")]["value"]
-    where = {"worse": "better than", "better": "behind", "no difference shown": "no difference shown to"}
-    places = [
-        f"{where[verdict]} "
-        + ", ".join(f"`{r.method}` ({-r.difference:+.3f} [{-r.high:+.3f}, {-r.low:+.3f}])" for r in rows.itertuples())
-        for verdict, rows in effects.groupby("verdict", sort=False)
-    ]
-    return (
-        f"{describe(metric).label} {effects['reference'].iloc[0]:.3f} over {effects['n'].max()} seeds, best constant "
-        f"{cell.max() if rising else cell.min():.3f}; {'; '.join(places)}."
-    )
-
-
-def told(effects: pd.DataFrame, verdict: str, column: str = "name") -> str:
-    """The lines with this verdict and their differences, in words."""
-    rows = effects[effects["verdict"] == verdict]
-    pairs = zip(rows[column], rows["difference"], strict=True)
-    return ", ".join(f"`{name}` ({difference:+.3f})" for name, difference in pairs) or "none"
 
 
 def method_dots(
@@ -111,14 +69,6 @@ def method_dots(
         scaled = floors.assign(value=floors["value"] * floors["metric"].map(factor), panel=floors["metric"].map(label))
     figure = dots(frame, marks, "", floors=None if floors is None else scaled, width=2.25)
     return figure, pd.concat([runs, *([] if floors is None else [floors])])
-
-
-def draw_results(results: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Test results of all methods of one curated table, beside a constant."""
-    emotions = {"mean_acc": ("mean accuracy (%) ↑", 100.0), "mean_f1": ("mean F1 (%) ↑", 100.0)}
-    metrics, kind = (emotions, "majority") if "mean_f1" in set(results["metric"]) else (names.METRICS, "median")
-    floors = constant_floor(results, f"constant_{kind}")
-    return method_dots(results, metrics, floors[floors["metric"].isin(metrics)])
 
 
 def best_possible(bayes: pd.DataFrame) -> dict[str, float]:
