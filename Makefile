@@ -11,7 +11,7 @@ RESULTS ?= data/results/sweep_main.csv --dataset synthetic
 
 # What `make test-processors` runs: tests of all methods, and the notebooks that train.
 CONTRACT ?= tests/methods/test_contract.py tests/training tests/losses tests/nn
-TRAINED ?= $(wildcard notebooks/0[0-6]*.ipynb notebooks/1*.ipynb)
+TRAINED ?= $(wildcard notebooks/0[0-69]*.ipynb notebooks/1*.ipynb)
 
 # What `make results` writes and `make curate` reads: folders of runs that the sweeps of notebooks/sweeps made.
 RUNS ?= runs

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from companion import names
 from companion.readme import markdown
 from companion.shared import SWEEPS
 from mmsa_lib.errors import DataError, unknown_name
@@ -116,11 +117,6 @@ def page(results: Path) -> str:
     return "\n".join(parts)
 
 
-def readme_table(results: Path) -> str:
-    """The ledger in short, for README.md."""
-    return claims_table(ledger(read_claims(results.parent / "claims.csv"), results))
-
-
 def told(method: str) -> Markdown:
     """The claims of one paper, as a notebook shows them.
 
@@ -144,7 +140,7 @@ def claims_table(rows: pd.DataFrame, whole: bool = False) -> str:
 
     Args:
         rows: the rows.
-        whole: how it was tested and where the claim stands too; else the method.
+        whole: how it was tested and where the claim stands too; else the method, and no commands.
     """
     head = ["claim", "tested by", "data", "effect", "verdict", "stands in"]
     lines = [
@@ -153,8 +149,11 @@ def claims_table(rows: pd.DataFrame, whole: bool = False) -> str:
     ]
     if whole:
         return markdown(head, lines)
-    short = [[f"`{method}`", line[0], *line[2:5]] for method, line in zip(rows["method"], lines, strict=True)]
-    return markdown(["method", head[0], *head[2:5]], short)
+    short = [
+        [names.called(row.method), row.claim, names.DATA.get(row.data, "–"), _effect(row), _verdict(row)]
+        for row in rows.assign(detail=rows["detail"].where(rows["verdict"] != NOT_YET, "")).itertuples()
+    ]
+    return markdown(["method", *head[:1], *head[2:5]], short)
 
 
 # --- One claim ------------------------------------------------------------------------------------------------------

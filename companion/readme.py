@@ -24,15 +24,14 @@ class Block(NamedTuple):
 
     caption: str
     dataset: str
-    ridge_input: str
     columns: dict[str, tuple[str, int, int]]
 
 
 SCORES = {"mae": ("MAE ↓", 1, 3), "corr": ("correlation ↑", 1, 3)}
 BLOCKS = (
-    Block("CMU-MOSI, standard fold", "mosi", "text", {**SCORES, "acc2_neg_pos": ("Acc-2 neg/pos % ↑", 100, 1)}),
-    Block("ICT-MMMO, training text missing", "mmmo", "audio + vision", {**SCORES, "acc2": ("Acc-2 % ↑", 100, 1)}),
-    Block("synthetic", "synthetic", "", {**SCORES, "acc2_neg_pos": ("Acc-2 neg/pos % ↑", 100, 1)}),
+    Block("CMU-MOSI, standard fold", "mosi", {**SCORES, "acc2_neg_pos": ("Acc-2 neg/pos % ↑", 100, 1)}),
+    Block("ICT-MMMO, training text missing", "mmmo", {**SCORES, "acc2": ("Acc-2 % ↑", 100, 1)}),
+    Block("synthetic", "synthetic", {**SCORES, "acc2_neg_pos": ("Acc-2 neg/pos % ↑", 100, 1)}),
 )
 WEIGHTS = {names.CHOSEN: "weights chosen on validation data", names.PRINTED: "weights as printed"}
 TRAINING = {missing.PLAIN: "complete samples", missing.AUGMENTED: "samples with gaps"}
@@ -62,8 +61,9 @@ def block_table(block: Block, folder: Path) -> str:
                     ]
                     count, encoder = int(found[0][0]["n"]), text.removesuffix(" text")
                     lines.append([_called(method, label), encoder, count, *(_mean_interval(*cell) for cell in found)])
-    ridge = pd.read_csv(folder / "ridge.csv").query("dataset == @block.dataset and input == @block.ridge_input")
-    plain = {f"ridge on pooled {block.ridge_input}": ridge.set_index("metric")["value"]} if len(ridge) else {}
+    linear = sweeps.RIDGE.get(block.dataset)
+    ridge = pd.read_csv(folder / "ridge.csv").query("dataset == @block.dataset and input == @linear")
+    plain = {f"ridge on pooled {linear}": ridge.set_index("metric")["value"]} if linear else {}
     for name in ("constant_median", "constant_neutral"):
         plain[f"`{name}`"] = test[test["method"] == name].drop_duplicates("metric").set_index("metric")["value"]
     for name, values in plain.items():

@@ -72,6 +72,9 @@ SENSITIVITY = {
 }
 """Method, data set and hyper-parameter to what the latter is called."""
 
+RIDGE = {"mosi": "text", "mmmo": "audio + vision"}
+"""Data set to the input that its ridge regression reads."""
+
 ENCODERS = {"bert": "fine-tuned text", None: "frozen text"}
 MOSI_METRICS = {**names.METRICS, "acc2_neg_pos": ("Acc-2 (%) ↑", 100.0)}
 
@@ -261,32 +264,6 @@ def _check(sd: float, n: int, alpha: float) -> None:
         )
 
 
-def first_places(rows: pd.DataFrame, column: str, metric: str = "mae") -> pd.DataFrame:
-    """How often each value of ``column`` is the best of a seed, and how often it is expected by chance.
-
-    Args:
-        rows: tidy, of one metric, data set and protocol cell, with ``column``, ``seed`` and ``value``.
-        column: what is ranked, such as ``method``.
-        metric: key of the metric, for its direction.
-
-    Returns:
-        Index ``column``, best mean first: ``mean``, ``first`` (seeds in which it is best, ties count for each),
-        ``seeds`` and ``worst_rank`` (1 is best).
-
-    Raises:
-        DataError: a value lacks a seed that another one has, so ranks could not be compared.
-    """
-    wide = rows.pivot(index="seed", columns=column, values="value").astype(float)  # noqa: PD010 (must not average)
-    if wide.isna().any(axis=None):
-        lacking = wide.columns[wide.isna().any()][0]
-        raise DataError(f"{lacking} has no defined value for a seed that others have; ranks can't be compared")
-    ranks = wide.rank(axis=1, method="min", ascending=not describe(metric).higher_is_better)
-    table = pd.DataFrame(
-        {"mean": wide.mean(), "first": (ranks == 1).sum(), "seeds": len(wide), "worst_rank": ranks.max().astype(int)}
-    )
-    return table.sort_values("mean", ascending=not describe(metric).higher_is_better, kind="stable")
-
-
 def chosen_on_validation(points: pd.DataFrame) -> pd.DataFrame:
     """For each hyper-parameter the value that validation data choose, and what that gives on test data.
 
@@ -325,37 +302,6 @@ def with_lines(rows: pd.DataFrame) -> pd.DataFrame:
     return names.in_order(rows, "data", "method", "name")
 
 
-def main_rows(
-    summary: pd.DataFrame, metric: str = PRIMARY, bayes: pd.DataFrame | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Lines and floors (the best constant, the best possible predictor) of the main comparison.
-
-    Args:
-        summary: ``sweep_main_summary.csv``.
-        metric: what is drawn.
-        bayes: ``bayes.csv``, for the error.
-    """
-    rows = summary[(summary["metric"] == metric) & (summary["n"] > 0)]
-    constant = rows["constant"].astype(bool)
-    runs = with_lines(rows[~constant])
-    best = rows[constant & rows["method"].str.startswith("constant_")].groupby("dataset")["mean"]
-    best = best.max() if describe(metric).higher_is_better else best.min()
-    panels = runs.drop_duplicates("data")
-    floors = pd.DataFrame({"panel": panels["data"], "value": panels["dataset"].map(best), "baseline": "best constant"})
-    if bayes is not None:
-        best = panels["data"].map(best_possible(bayes)).dropna()
-        possible = pd.DataFrame({"panel": panels["data"], "value": best, "baseline": "best possible"})
-        floors = pd.concat([floors, possible.dropna()], ignore_index=True)
-    columns = ["data", "name", "method", "n", "mean", "low", "high", "item_low", "item_high"]
-    return runs[columns], floors.dropna()
-
-
-def control_rows(comparison: pd.DataFrame, control: str) -> pd.DataFrame:
-    """Lines of the comparison with ``control``, from ``sweep_main_comparison.csv``."""
-    rows = with_lines(comparison[comparison["reference_method"] == control])
-    return rows.rename(columns={"data": "panel"})[COMPARED]
-
-
 def ablation_rows(comparison: pd.DataFrame) -> pd.DataFrame:
     """Lines of the ablations, from ``sweep_ablations_comparison.csv``."""
     rows = named_switches(comparison).assign(panel=comparison["method"])
@@ -389,20 +335,6 @@ def sensitivity_rows(results: pd.DataFrame, metric: str = PRIMARY) -> pd.DataFra
     return pd.concat(parts, ignore_index=True)[["panel", "value", "split", "n", "mean", "low", "high", "default"]]
 
 
-def result_panels(lines: pd.DataFrame, floors: pd.DataFrame, label: str) -> Figure:
-    """Means with their intervals, one panel per data set, beside the best constant.
-
-    Args:
-        lines, floors: of :func:`main_rows`.
-        label: of the horizontal axes.
-    """
-    drawn = lines.assign(
-        panel=lines["data"], value=lines["mean"], mark=lines["method"], name=lines["name"].map(names.called)
-    )
-    marks = {method: {"color": names.color(method), "ms": 5.5} for method in drawn["method"].unique()}
-    return dots(drawn, marks, label, columns=1, shared=False, floors=floors, width=5.4)
-
-
 def sensitivity_panels(points: pd.DataFrame, label: str) -> Figure:
     """The error against each hyper-parameter, with 95 % intervals, on validation and on test samples.
 
@@ -431,19 +363,39 @@ def sensitivity_panels(points: pd.DataFrame, label: str) -> Figure:
     return figure
 
 
-@figure("main_results", [f"{RESULTS}/sweep_main_summary.csv", f"{RESULTS}/bayes.csv"])
-def main_results(summary: pd.DataFrame, bayes: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Mean absolute error of every method, between the best possible predictor and the best constant."""
-    lines, floors = main_rows(summary, bayes=bayes)
-    return result_panels(lines, floors, "mean absolute error ↓"), lines
+@figure("main_results", [f"{RESULTS}/{name}.csv" for name in ("sweep_main_summary", "bayes", "ridge")])
+def main_results(
+    summary: pd.DataFrame, bayes: pd.DataFrame, ridge: pd.DataFrame, metric: str = PRIMARY
+) -> tuple[Figure, pd.DataFrame]:
+    """Every method on every data set, beside the best constant, ridge regression and the best possible predictor."""
+    rows, described = summary[(summary["metric"] == metric) & (summary["n"] > 0)], describe(metric)
+    constant = rows["constant"].astype(bool)
+    lines = with_lines(rows[~constant])
+    best = rows[constant & rows["method"].str.startswith("constant_")].groupby("dataset")["mean"]
+    linear = ridge[(ridge["metric"] == metric) & (ridge["input"] == ridge["dataset"].map(RIDGE))]
+    panels = lines.drop_duplicates("data")
+    floors = {
+        "best constant": panels["dataset"].map(best.max() if described.higher_is_better else best.min()),
+        "ridge regression": panels["data"].map(
+            linear.assign(data=linear["dataset"].map(names.DATA)).set_index("data")["value"]
+        ),
+        "best possible": panels["data"].map(best_possible(bayes) if metric == PRIMARY else {}),
+    }
+    parts = [pd.DataFrame({"panel": panels["data"], "value": own, "baseline": name}) for name, own in floors.items()]
+    drawn = lines.rename(columns={"data": "panel", "mean": "value"}).assign(name=lines["name"].map(names.called))
+    drawn["mark"] = drawn["method"]
+    marks = {method: {"color": names.color(method), "ms": 5.5} for method in drawn["mark"].unique()}
+    label = f"{described.label} {'↑' if described.higher_is_better else '↓'}"
+    figure = dots(drawn, marks, label, columns=2, shared=False, floors=pd.concat(parts).dropna(), width=4.1)
+    return figure, lines[["data", "name", "method", "n", "mean", "low", "high", "item_low", "item_high"]]
 
 
 @figure("main_differences", [f"{RESULTS}/sweep_main_comparison.csv"])
-def main_differences(comparison: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def main_differences(comparison: pd.DataFrame, control: str = CONTROLS[0]) -> tuple[Figure, pd.DataFrame]:
     """What each method adds to plain fusion of the same input, paired over seeds and test items."""
-    rows = control_rows(comparison, "early_fusion")
+    rows = with_lines(comparison[comparison["reference_method"] == control]).rename(columns={"data": "panel"})[COMPARED]
     drawn = rows.assign(name=rows["name"].map(names.called))
-    return forest(drawn, "MAE, method − early fusion", columns=1, shared=False, width=5.4), rows
+    return forest(drawn, f"MAE, method − {names.called(control)}", columns=2, shared=False, width=4.1), rows
 
 
 @figure("ablations", [f"{RESULTS}/sweep_ablations_comparison.csv"])

@@ -159,7 +159,7 @@ def test_the_committed_ledger_covers_each_paper_and_can_be_read_in_short():
     table = claims.read_claims(ROOT / "data" / "claims.csv")
     assert table.groupby("method").size().min() >= 5
     assert set(table["method"]) == {"contrastive_mmcl", "collaborative_mmcl", "modal_alignment", "hrlf"}
-    lines = claims.readme_table(ROOT / "data" / "results").splitlines()
+    lines = claims.claims_table(claims.ledger(table, ROOT / "data" / "results")).splitlines()
     assert len(lines) == len(table) + 2
     assert len({line.count("|") for line in lines}) == 1
 

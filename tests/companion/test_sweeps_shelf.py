@@ -1,4 +1,4 @@
-"""Curated tables of sweeps from made-up runs, what few seeds can show, and which method comes first."""
+"""Curated tables of sweeps from made-up runs, and what few seeds can show."""
 
 import math
 
@@ -11,7 +11,7 @@ from written_runs import SEEDS, write_run
 
 from companion import names, sweeps
 from companion.__main__ import main
-from companion.sweeps import chosen_on_validation, detectable_difference, first_places, paired_power
+from companion.sweeps import chosen_on_validation, detectable_difference, paired_power
 from mmsa_lib.errors import ConfigError, DataError
 from mmsa_lib.evaluation.statistics import holm
 from mmsa_lib.experiments import files
@@ -66,10 +66,17 @@ def test_the_summary_has_both_intervals_and_the_runs_behind_them(tables):
     assert (mae["item_low"] < mae["mean"]).all()
     assert (mae["mean"] < mae["item_high"]).all()
     assert mae["runs"].str.split().str.len().eq(len(SEEDS)).all()
-    lines, floors = sweeps.main_rows(summary.assign(dataset="synthetic"))
+    bayes = pd.DataFrame([{"dataset": "synthetic", "split": "test", "modalities": "text+audio+vision", "mae": 0.5}])
+    ridge = pd.DataFrame([{"dataset": "mosi", "input": "text", "metric": "mae", "value": 0.9}])
+    figure, lines = sweeps.main_results(summary.assign(dataset="synthetic"), bayes, ridge)
     assert lines["name"].tolist() == ["text_only", "early_fusion", "self_mm"]
+    floors = {line.get_label() for line in figure.legends[0].get_lines()}
+    assert floors >= {"best constant", "best possible"}
+    assert "ridge regression" not in floors  # it is of another data set
     constant = summary[(summary["metric"] == "mae") & summary["constant"]]["mean"].min()
-    assert floors[["panel", "value"]].to_numpy().tolist() == [["synthetic", pytest.approx(constant)]]
+    drawn = [line.get_xdata()[0] for line in figure.axes[0].lines]
+    assert constant in drawn
+    assert 0.5 in drawn
 
 
 def test_methods_are_compared_with_plain_fusion_and_with_the_text_alone(tables):
@@ -218,32 +225,6 @@ def test_what_cannot_be_tested_is_refused(sd, n, alpha):
         paired_power(1.0, sd, n, alpha)
     with pytest.raises(ConfigError, match="power must lie"):
         detectable_difference(1.0, 5, power=0.01)
-
-
-def by_seed(**values):
-    return pd.DataFrame(
-        [{"method": m, "seed": seed, "value": v} for m, own in values.items() for seed, v in enumerate(own)]
-    )
-
-
-def test_first_places_count_the_seeds_in_which_a_method_is_best():
-    found = first_places(by_seed(a=[1.0, 2.0, 3.0], b=[2.0, 1.0, 4.0], c=[3.0, 3.0, 3.0]), "method")
-    assert list(found.index) == ["a", "b", "c"]
-    assert found["first"].to_dict() == {"a": 2, "b": 1, "c": 1}  # a and c tie for the last seed
-    assert found["worst_rank"].to_dict() == {"a": 2, "b": 3, "c": 3}
-    assert set(found["seeds"]) == {3}
-    assert found["mean"].to_dict() == {"a": 2.0, "b": pytest.approx(7 / 3), "c": 3.0}
-
-
-def test_the_direction_of_the_metric_counts():
-    found = first_places(by_seed(a=[0.1, 0.2], b=[0.3, 0.1]), "method", "corr")
-    assert list(found.index) == ["b", "a"]
-    assert found["first"].to_dict() == {"a": 1, "b": 1}
-
-
-def test_a_lacking_seed_is_refused():
-    with pytest.raises(DataError, match="a has no defined value"):
-        first_places(by_seed(a=[1.0], b=[1.0, 2.0]), "method")
 
 
 def points(values, default=1.0):
