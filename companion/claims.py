@@ -117,11 +117,12 @@ def page(results: Path) -> str:
     return "\n".join(parts)
 
 
-def told(method: str) -> Markdown:
+def told(method: str, about: str = "") -> Markdown:
     """The claims of one paper, as a notebook shows them.
 
     Args:
         method: the method's id.
+        about: only claims with this word.
 
     Raises:
         DataError: as :func:`read_claims` and :func:`ledger`.
@@ -132,7 +133,8 @@ def told(method: str) -> Markdown:
     folder = tables_folder("results")
     claims = read_claims(folder.parent / "claims.csv")
     rows = ledger(claims, folder)  # of all papers: what is compared together stays together
-    return Markdown(claims_table(rows[rows["method"] == method], whole=True))
+    rows = rows[(rows["method"] == method) & rows["claim"].str.contains(about, regex=False)]
+    return Markdown(claims_table(rows, whole=True))
 
 
 def claims_table(rows: pd.DataFrame, whole: bool = False) -> str:

@@ -170,3 +170,4 @@ def test_a_notebook_shows_the_claims_of_its_paper(monkeypatch):
     shown = claims.told("hrlf").data
     assert shown.count("\n") == 1 + (table["method"] == "hrlf").sum()
     assert all(line in (ROOT / claims.PAGE).read_text() for line in shown.splitlines())
+    assert ["missing" in line for line in claims.told("hrlf", "missing").data.splitlines()[2:]] == [True] * 3
