@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +27,16 @@ from companion.shared import RESULTS, best_possible, run_folders, write_table
 from mmsa_lib.data.task import emotions
 from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.baselines import constant_metrics
-from mmsa_lib.evaluation.metrics import f1_score
 from mmsa_lib.evaluation.metrics import metric as describe
 from mmsa_lib.evaluation.protocols import LEVEL_SEPARATOR
 from mmsa_lib.evaluation.statistics import compare_seeds, summarise_seeds
 from mmsa_lib.experiments import files
+from mmsa_lib.experiments.rendering import Table
 from mmsa_lib.experiments.results import SAME_RUN, collect, curate, failures, is_constant, named
 from mmsa_lib.experiments.summaries import protocol_summaries, summarise
-from mmsa_lib.experiments.tables import Table, printed_table, seed_table
+from mmsa_lib.experiments.tables import printed_table
 from mmsa_lib.figures import palette
-from mmsa_lib.figures.panels import Style, curves, dots, forest, grid, heatmap, legend
+from mmsa_lib.figures.panels import Style, curves, dots, forest, heatmap
 from mmsa_lib.figures.registry import figure
 
 FOLDERS = ("missing",)
@@ -59,119 +58,63 @@ METRIC, LABEL = "mae", "MAE ↓"
 """Defined on all sets, and for constant predictions."""
 
 PLAIN, AUGMENTED = "plain", "augmented"
-"""How a run was trained: on complete samples, or with missing ones."""
+"""How a run was trained: on complete samples, or with gaps in them."""
 
 TRAINING: dict[str, Style] = {
     PLAIN: {"color": palette.SKY, "marker": "s", "ms": 3.4, "label": "trained on complete samples"},
-    AUGMENTED: {"color": palette.VERMILLION, "marker": "o", "ms": 3.4, "label": "trained with missing samples"},
+    AUGMENTED: {"color": palette.VERMILLION, "marker": "o", "ms": 3.4, "label": "trained with gaps"},
 }
+MARKS = {key: {**style, "offset": offset} for (key, style), offset in zip(TRAINING.items(), (-0.15, 0.15), strict=True)}
 OWN_RECIPE = ("hrlf",)
 """Methods that make their training samples incomplete themselves; they are always ``augmented``."""
 
 CONTROL = "early_fusion"
-CONTROLS = (CONTROL, "late_fusion")
 CONSTANT = "best constant"
 MISSING_COLOR = "#D9D9D9"
 
 SUMMARIES = {
-    ("frames", "auilc_normalised"): "mean over rates 0 … .9",
-    ("subsets", "average"): "Avg. of subsets",
-    ("rate", "mean"): "mean over MR",
+    ("frames", "auilc_normalised"): "A, frames",
+    ("subsets", "average"): "B, subsets",
+    ("rate", "mean"): "C, rate",
 }
-"""Protocol and summary to what figures call it; all are on the scale of the metric."""
-
-COLUMNS = {
-    ("frames", "auilc"): "AUILC",
-    ("frames", "auilc_normalised"): "AUILC / range",
-    ("subsets", "average"): "Avg.",
-    ("subsets", "complete"): "complete",
-    ("rate", "mean"): "mean over MR",
-}
-"""Protocol and summary to the column of :func:`benchmark_table`."""
+"""Protocol and summary to what figures call it; all are means, on the scale of the metric."""
 
 SUBSETS = {
-    "{l}": "text", "{a}": "audio", "{v}": "vision", "{l,a}": "text+audio", "{l,v}": "text+vision",
-    "{a,v}": "audio+vision", "{l,a,v}": "text+audio+vision",
+    "text": "{l}", "audio": "{a}", "vision": "{v}", "text+audio": "{l,a}", "text+vision": "{l,v}",
+    "audio+vision": "{a,v}", "text+audio+vision": "{l,a,v}",
 }  # fmt: skip
-"""The headings of HRLF's Tables 1 to 3: what is available."""
+"""What is available to the heading of HRLF's tables (language, audio, vision), in their order."""
 
 AVERAGE = "Avg."
-PAPER_ORDER = ("{l}", "{a}", "{v}", "{l,a}", "{l,v}", "{a,v}", AVERAGE, "{l,a,v}")
-PUBLISHED_SETTING = {**{heading: f"subset={heading}" for heading in SUBSETS}, AVERAGE: "subset_avg6"}
-PUBLISHED_SETTING["{l,a,v}"] = "complete"
+PRINTED = {f"subset={heading}": heading for heading in SUBSETS.values()}
+PRINTED |= {"subset_avg6": AVERAGE, "complete": PRINTED.pop("subset={l,a,v}")}
+"""Setting of ``published_results.csv`` to the heading, in the order of HRLF's tables."""
 
 IEMOCAP_COUNTS = {"happy": 595, "sad": 1084, "angry": 1103, "neutral": 1708}
 """Utterances per emotion among the 4,490 with one of the four labels: a public repository's count [T]. The partition of
 HRLF has 4,453 of them and prints no counts (hrlf, section 8)."""
 
 
-def wrong_f1_with_swapped_arguments(predicted: Any, truth: Any) -> float:
-    """**Wrong on purpose**: weighted F1 with prediction and truth exchanged, as ``f1_score(pred, true)`` computes it.
-
-    Classes are then weighted by how often they are *predicted*. A constant predictor gets the F1 of the class that it
-    predicts: 77.19 instead of 48.51 on MOSEI (hazard 1: MulT, MISA, MPLMM, DMRl, MMSA before April 2021). To be shown
-    beside :func:`mmsa_lib.evaluation.metrics.f1_score`, never reported.
-
-    Args:
-        predicted, truth: ``(N,)`` classes, in the right order; they are exchanged here.
-    """
-    return f1_score(np.asarray(truth), np.asarray(predicted), "weighted")
-
-
 def never_this_emotion(counts: Mapping[str, int] = IEMOCAP_COUNTS) -> pd.DataFrame:
-    """F1 of the answer "not this emotion" for every utterance, in each averaging.
+    """F1 of the answer "not this emotion" for every utterance: index emotion, columns ``weighted`` and ``macro``.
 
     Args:
         counts: utterances per emotion; each utterance has one.
-
-    Returns:
-        Index emotion; ``weighted``, ``macro`` and ``positive`` F1, and ``swapped``: the weighted one with truth and
-        prediction exchanged, as some published code computes it.
     """
-    names = tuple(counts)
-    labels = np.repeat(np.eye(len(names)), list(counts.values()), axis=0)
-    found = constant_metrics(emotions(names), labels, labels).loc["constant_majority"]
-    never = np.zeros(len(labels), int)
-    rows = {
-        name: {
-            "weighted": found[f"{name}_f1"], "macro": found[f"{name}_f1_macro"],
-            "positive": found[f"{name}_f1_positive"],
-            "swapped": wrong_f1_with_swapped_arguments(never, labels[:, column].astype(int)),
-        }
-        for column, name in enumerate(names)
-    }  # fmt: skip
+    labels = np.repeat(np.eye(len(counts)), list(counts.values()), axis=0)
+    found = constant_metrics(emotions(tuple(counts)), labels, labels).loc["constant_majority"]
+    rows = {name: {"weighted": found[f"{name}_f1"], "macro": found[f"{name}_f1_macro"]} for name in counts}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("emotion")
 
 
-def against_constants(published: pd.DataFrame, floors: Mapping[str, float]) -> pd.DataFrame:
-    """Published cells beside what a constant scores in the same column.
-
-    Args:
-        published: rows with ``method, setting, metric, value``, F1 in per cent.
-        floors: metric to the constant's score, as a fraction; other metrics are left out.
-
-    Returns:
-        The chosen rows with ``floor`` (per cent) and ``below``: the printed value is smaller.
-
-    Raises:
-        DataError: no row has one of these metrics.
-    """
-    chosen = published[published["metric"].isin(floors)]
-    if chosen.empty:
-        raise DataError(f"no published row has a metric out of {', '.join(floors)}")
-    floor = 100 * chosen["metric"].map(dict(floors)).astype(float)
-    return chosen.assign(floor=floor, below=chosen["value"] < floor).reset_index(drop=True)
-
-
 def printed_cells(published: pd.DataFrame) -> pd.DataFrame:
-    """HRLF's Table 2 (IEMOCAP) beside "never this emotion": group, setting, method, value, floor, below."""
+    """HRLF's Table 2 (IEMOCAP) beside "never this emotion": group, setting, method, value, floor (both %) and below."""
     rows = published[published["quoted_from"] == "HRLF Table 2"]
-    weighted = {f"f1_{emotion}": value for emotion, value in never_this_emotion()["weighted"].items()}
-    settings = {text: heading for heading, text in PUBLISHED_SETTING.items()}
-    found = against_constants(rows, weighted)
-    found = found.assign(group=found["metric"].str.removeprefix("f1_"), setting=found["setting"].map(settings))
-    found = names.in_order(found, "group", group=IEMOCAP_COUNTS)
-    return found[["group", "setting", "method", "value", "floor", "below"]]
+    group = rows["metric"].str.removeprefix("f1_")
+    floor = 100 * group.map(never_this_emotion()["weighted"])
+    rows = rows.assign(group=group, setting=rows["setting"].map(PRINTED), floor=floor, below=rows["value"] < floor)
+    rows = names.in_order(rows.dropna(subset="floor"), "group", group=IEMOCAP_COUNTS)
+    return rows[["group", "setting", "method", "value", "floor", "below"]]
 
 
 def with_training(rows: pd.DataFrame) -> pd.DataFrame:
@@ -240,129 +183,38 @@ def control_effects(summaries: pd.DataFrame, control: str = CONTROL) -> pd.DataF
     return compare_seeds(rows, control, by=keys, column="name", family=["data", "summary"])
 
 
-def best_constants(results: pd.DataFrame) -> dict[str, float]:
-    """Data set to the error of the best constant that was fitted to training labels (draws from them don't count)."""
-    rows = results[is_constant(results) & (results["metric"] == METRIC)].dropna(subset=["value"])
+def best_constants(results: pd.DataFrame, metric: str = METRIC) -> dict[str, float]:
+    """Data set to the score of the best constant that was fitted to training labels (draws from them don't count)."""
+    rows = results[is_constant(results) & (results["metric"] == metric)].dropna(subset=["value"])
     rows = rows[rows["method"].str.startswith("constant_") & (rows["method"] != "constant_prior")]
-    return rows.groupby(rows["dataset"].map(names.DATA), sort=False)["value"].min().to_dict()
+    values = rows.groupby(rows["dataset"].map(names.DATA), sort=False)["value"]
+    return (values.max() if describe(metric).higher_is_better else values.min()).to_dict()
 
 
-def spread_means(spread: pd.DataFrame, protocol: str = "frames") -> pd.DataFrame:
-    """``missing_spread.csv`` over seeds: data, method, name, training, level, sd, entropy, one_class (its share)."""
-    rows = spread[(spread["protocol"] == protocol) & spread["table"].isin(SETS)]
-    keys = ["data", "method", "name", "training", "level"]
-    ordered = names.in_order(with_training(rows), "data")
-    return ordered.groupby(keys, sort=False)[["sd", "entropy", "one_class"]].mean().reset_index()
-
-
-def benchmark_table(results: pd.DataFrame, metric: str, failed: pd.DataFrame | None = None) -> Table:
-    """Every protocol in one number, for one metric: area over frame rates, mean over subsets, mean over missing rates.
-
-    Args:
-        results: curated rows of one data set and fold, constants included.
-        metric: key of the metric.
-        failed: rows of ``missing_runs.csv`` for runs of the same data that failed; counted beside the finished ones.
-
-    Returns:
-        A table with the columns of :data:`COLUMNS`; the area of a metric in per cent is in per cent as well.
-
-    Raises:
-        DataError: no such rows, or several data sets.
-    """
-    own, title = _prepare(results, metric)
-    found = protocol_summaries(own)
-    column = [COLUMNS.get(key) for key in zip(found["protocol"], found["level"], strict=True)]
-    rows = found.assign(metric=column).dropna(subset=["metric"])
-    described = describe(metric)
-    columns = [replace(described, key=name, label=name) for name in COLUMNS.values() if name in column]
-    return seed_table(rows, columns, f"{title}, {described.label}", short=True, failed=failed)
-
-
-def subset_table(results: pd.DataFrame, metric: str, failed: pd.DataFrame | None = None) -> Table:
-    """What is left with each subset of modalities, in the layout of HRLF's Table 1, for one metric.
-
-    Args, returns and raises as :func:`benchmark_table`; columns are those of :data:`PAPER_ORDER` that the data have.
-    ``Avg.`` is the mean over the incomplete subsets, complete input stands apart at the right.
-    """
-    own, title = _prepare(results, metric)
-    cells, constants = own[(own["protocol"] == "subsets") & ~is_constant(own)], own[is_constant(own)]
-    if cells.empty:
-        raise DataError("no result under protocol 'subsets'; test runs with --protocols subsets")
-    heading = {level: name for name, level in SUBSETS.items()}
-    levels = sorted({heading[level] for level in cells["level"]}, key=PAPER_ORDER.index)
-    averages = protocol_summaries(own, ["subsets"])
-    averages = averages[averages["level"] == "average"].assign(metric=AVERAGE)
-    repeated = [constants.assign(metric=name) for name in levels]
-    rows = pd.concat([cells.assign(metric=cells["level"].map(heading)), *repeated, averages], ignore_index=True)
-    described = describe(metric)
-    columns = [replace(described, key=name, label=name) for name in (*levels[:-1], AVERAGE, levels[-1])]
-    return seed_table(rows, columns, f"{title}, {described.label} by what is available", short=True, failed=failed)
-
-
-def printed_subsets(published: pd.DataFrame, source: str, dataset: str, metrics: dict[str, str]) -> Table:
-    """The subset table of a paper, as printed, with its features and notes in the title.
+def printed_subsets(published: pd.DataFrame, source: str, dataset: str, metric: str = "f1") -> Table:
+    """The subset table of a paper, as printed, with its features in the title.
 
     Args:
         published: rows of ``data/published/published_results.csv``.
         source: ``quoted_from``, such as ``HRLF Table 1``.
         dataset: id of the data set.
-        metrics: metric of the published rows to its name; several stand in one cell, divided by strokes.
+        metric: as the rows call it, in per cent.
 
     Raises:
         DataError: nothing is quoted from there.
     """
-    chosen = _quoted(published[published["metric"].isin(metrics)], source, dataset)
-    settings = [(name, text) for name in PAPER_ORDER if (text := PUBLISHED_SETTING[name]) in set(chosen["setting"])]
-    cells = chosen.set_index(["method", "setting", "metric"])["value"]
-    digits = 2 if len(metrics) == 1 else 1
-    rows = [
-        (method, *("/".join(f"{cells[method, text, m]:.{digits}f}" for m in metrics) for _, text in settings))
-        for method in dict.fromkeys(chosen["method"])
-    ]
+    rows = published[(published["quoted_from"] == source) & (published["dataset"] == dataset)]
+    rows = rows[rows["metric"] == metric]
+    if rows.empty:
+        raise DataError(f"no published {metric!r} on {dataset} is quoted from {source!r}")
+    wide = rows.pivot_table(index="method", columns="setting", values="value", sort=False)
+    wide = wide[[setting for setting in PRINTED if setting in wide]].rename(index=names.CALLED, columns=PRINTED)
     title = (
-        f"{source}, {dataset}, {'/'.join(metrics.values())} in %, as printed in the paper. Features: "
-        f"{'; '.join(dict.fromkeys(chosen['features']))}. Other features and other runs than ours: never compared."
+        f"{source}, {dataset}, {metric.upper()} in %, as printed in the paper. Features: "
+        f"{'; '.join(dict.fromkeys(rows['features']))}. Other features and other runs than ours: never compared."
     )
-    return printed_table(title, ("method", *(name for name, _ in settings)), tuple(rows))
-
-
-def printed_metrics(published: pd.DataFrame, source: str, dataset: str) -> Table:
-    """A table of a paper with methods down and metrics across, for one data set and one setting, as printed.
-
-    Args and raises as :func:`printed_subsets`; several settings in one table are an error.
-    """
-    chosen = _quoted(published, source, dataset)
-    settings, metrics = list(chosen["setting"].unique()), list(chosen["metric"].unique())
-    if len(settings) > 1:
-        raise DataError(f"{source} has several settings on {dataset} ({', '.join(settings)}); choose one")
-    cells = chosen.drop_duplicates(["method", "metric"]).set_index(["method", "metric"])["value"]
-    rows = [
-        (method, *(f"{cells[method, m]:g}" if (method, m) in cells.index else "–" for m in metrics))
-        for method in chosen["method"].unique()
-    ]
-    features = "; ".join(dict.fromkeys(chosen["features"]))
-    title = f"{source}, {dataset}, {settings[0]}, as printed. Features: {features}. Never compared with ours."
-    return printed_table(title, ("method", *metrics), tuple(rows))
-
-
-def _quoted(published: pd.DataFrame, source: str, dataset: str) -> pd.DataFrame:
-    chosen = published[(published["quoted_from"] == source) & (published["dataset"] == dataset)]
-    if chosen.empty:
-        raise DataError(f"no published value on {dataset} is quoted from {source!r}")
-    return chosen
-
-
-def _prepare(results: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, str]:
-    """Rows of the metric, and what the title says of the data."""
-    own = results[(results["split"] == "test") & (results["metric"] == metric)]
-    own = own[~own["method"].str.startswith("oracle_")]
-    if is_constant(own).all():
-        raise DataError(f"no run has test results of {metric!r}")
-    for column in ("dataset", "fold"):
-        found = sorted(own[column].unique())
-        if len(found) > 1:
-            raise DataError(f"results of several {column}s ({', '.join(found)}); choose one")
-    return own, f"{own['dataset'].iloc[0]}, fold {own['fold'].iloc[0]}, test samples"
+    lines = [(method, *(f"{value:.2f}" for value in values)) for method, *values in wide.itertuples()]
+    return printed_table(title, ("method", *wide.columns), lines)
 
 
 def curated_cells(found: pd.DataFrame, target: Path) -> pd.DataFrame:
@@ -487,148 +339,38 @@ def missing_patterns(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndar
     return figure
 
 
-def method_curves(rows: pd.DataFrame, floor: float, title: str) -> Figure:
-    """The error against the share of frames missing, one panel per method, plain and augmented training in each.
-
-    Args:
-        rows: of :func:`levels_of` under protocol ``frames``, of one data set.
-        floor: what the best constant scores at every rate.
-        title: of the figure.
-    """
-    drawn = rows.assign(panel=rows["name"], line=rows["training"], x=rows["level"].astype(float), value=rows["mean"])
-    control = drawn[(drawn["name"] == CONTROL) & (drawn["training"] == AUGMENTED)]
-    others = [control.assign(panel=name) for name in drawn["name"].unique() if name != CONTROL]
-    dotted = f"{names.CALLED[CONTROL]}, with missing samples"
-    drawn = pd.concat([drawn, *(part.assign(line=dotted, low=np.nan, high=np.nan) for part in others)])
-    styles = {**TRAINING, dotted: {"color": palette.BLACK, "ls": ":", "lw": 1.3}}
-    drawn = drawn.assign(panel=drawn["panel"].map(names.called))
-    return curves(drawn, styles, "share of frames missing", LABEL, floors=_floors({"": floor}), title=title, height=1.7)
-
-
-def overview_curves(
-    rows: pd.DataFrame, value: str, ylabel: str, floors: Mapping[str, float] | None = None,
-    possible: Mapping[str, float] | None = None,
-) -> Figure:  # fmt: skip
-    """All methods in one panel per data set (down) and training (across), without bands.
-
-    Args:
-        rows: tidy ``data, method, name, training, level`` and ``value``, and maybe ``one_class``: where it is 1, every
-            run answers with one class for all samples, and the mark is white.
-        value, ylabel: the column to draw, and what it is.
-        floors: data set to what the best constant scores.
-        possible: data set to what the best possible predictor of complete samples scores.
-    """
-    panel = rows["data"] + ", " + rows["training"].map({key: style["label"] for key, style in TRAINING.items()})
-    rows = rows.assign(name=rows["name"].map(names.called))
-    drawn = rows.assign(panel=panel, line=rows["name"], x=rows["level"].astype(float), value=rows[value])
-    drawn = names.in_order(drawn.drop(columns=["low", "high"], errors="ignore"), "data", "training", training=TRAINING)
-    pairs = names.in_order(drawn.drop_duplicates("name"), "method")[["method", "name"]]
-    later = pairs.groupby("method").cumcount()
-    styles = {
-        name: {"color": names.color(method), "ls": "--" if more else "-", "marker": mark, "ms": 2.6, "lw": 1.2}
-        for (method, name), more, mark in zip(pairs.itertuples(index=False), later, "osD^vP*Xd<>", strict=False)
-    }
-    level = None
-    if floors:
-        of = {text: text.partition(", trained")[0] for text in drawn["panel"].unique()}
-        level = _floors({text: floors[data] for text, data in of.items()})
-        best = {text: possible[data] for text, data in of.items() if data in (possible or {})}
-        if best:
-            level = pd.concat([level, _floors(best).assign(baseline="best possible, complete samples")])
-    figure = curves(drawn, styles, "share of frames missing", ylabel, columns=2, floors=level, sharey="row", width=3.4)
-    for axis in figure.axes if "one_class" in drawn else ():
-        here = drawn[(drawn["panel"] == axis.get_title()) & (drawn["one_class"] == 1)]
-        for row in here.itertuples():
-            axis.plot(row.x, row.value, **{**styles[row.name], "ls": "", "mfc": "white", "ms": 4.5, "zorder": 4})
-    return figure
-
-
-def summary_dots(means: pd.DataFrame, floors: Mapping[str, float]) -> Figure:
-    """Summaries down, data sets across; per method its plain and augmented runs with mean and 95 % interval.
-
-    Args:
-        means: rows of :func:`means_of`.
-        floors: data set to what the best constant scores.
-    """
-    drawn = _by_summary(means.rename(columns={"mean": "value", "training": "mark"}))
-    offsets = {PLAIN: -0.15, AUGMENTED: 0.15}
-    marks = {key: {**style, "offset": offsets[key]} for key, style in TRAINING.items()}
-    level = pd.concat([_floors({panel: floors[panel.partition(": ")[0]]}) for panel in drawn["panel"].unique()])
-    across = drawn["data"].nunique()
-    return dots(drawn, marks, LABEL, columns=across, floors=level, width=2.8, line=0.2, sharex="col")
-
-
-def effect_forest(effects: pd.DataFrame, label: str, title: str) -> Figure:
-    """Forest plots of effects, summaries down, data sets across.
-
-    Args:
-        effects: rows of :func:`augmentation_effects` or :func:`control_effects`.
-        label: what is subtracted from what.
-        title: of the figure.
-    """
-    drawn, across = _by_summary(effects), effects["data"].nunique()
-    return forest(drawn, label, title=title, columns=across, width=2.8, line=0.17, sharex="col")
-
-
-def printed_against_constant(frame: pd.DataFrame, floors: Mapping[str, float], highlight: str) -> Figure:
-    """Cells of a paper's table beside what a constant answer scores, one panel per column group.
-
-    Args:
-        frame: rows of :func:`printed_cells`.
-        floors: a further constant per group, such as another averaging; a thin line.
-        highlight: the method whose cells are coloured.
-    """
-    groups, settings = list(dict.fromkeys(frame["group"])), list(dict.fromkeys(frame["setting"]))
-    figure, axes = grid(len(groups), 4, 2.1, 2.6, foot=0.9, sharey=True)
-    styles: dict[str, Style] = {
-        "other methods, printed": {"marker": "o", "ls": "", "ms": 3.6, "mew": 0, "color": "#B5B5B5"},
-        f"{highlight}, printed": {"marker": "o", "ls": "", "ms": 5, "mew": 0, "color": palette.BLUE},
-        "“never this emotion”, weighted F1": {"color": palette.VERMILLION, "lw": 1.5},
-        "the same, macro F1": {"color": palette.VERMILLION, "lw": 1, "ls": ":"},
-    }
-    others, mine, weighted, macro = styles.values()
-    for axis, group in zip(axes, groups, strict=True):
-        part = frame[frame["group"] == group]
-        for style, rows in ((others, part["method"] != highlight), (mine, part["method"] == highlight)):
-            axis.plot(part.loc[rows, "setting"].map(settings.index), part.loc[rows, "value"], **style)
-        axis.axhline(part["floor"].iloc[0], **weighted)
-        axis.axhline(floors[group], **macro)
-        axis.set_title(group)
-        axis.set_xticks(range(len(settings)), settings, rotation=60)
-    axes[0].set_ylabel("F1 (%), as printed")
-    legend(figure, styles, 2)
-    return figure
-
-
-def _by_summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """``rows`` with ``panel``, the summaries down and the data sets across."""
-    rows = names.in_order(rows, "summary", "data", summary=SUMMARIES.values())
-    return rows.assign(panel=rows["data"] + ": " + rows["summary"], name=rows["name"].map(names.called))
-
-
-def _floors(values: Mapping[str, float]) -> pd.DataFrame:
-    rows = pd.DataFrame({"baseline": CONSTANT, "panel": panel, "value": value} for panel, value in values.items())
-    return rows if all(values) else rows.drop(columns="panel")
-
-
 def draw_curves(results: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """:func:`method_curves` of one curated table, and its numbers."""
+    """The error against the share of missing frames, of one curated table: a panel per method, with both trainings."""
     rows = levels_of(results, "frames")
-    return method_curves(rows, *best_constants(results).values(), rows["data"].iloc[0]), rows
+    drawn = rows.assign(line=rows["training"], x=rows["level"].astype(float), value=rows["mean"])
+    control = drawn[(drawn["name"] == CONTROL) & (drawn["training"] == AUGMENTED)]
+    dotted = f"{names.CALLED[CONTROL]}, trained with gaps"
+    others = [name for name in drawn["name"].unique() if name != CONTROL]
+    control = control.assign(line=dotted, low=np.nan, high=np.nan)
+    drawn = pd.concat([drawn, *(control.assign(name=name) for name in others)])
+    drawn = drawn.assign(panel=drawn["name"].map(names.called))
+    styles = {**TRAINING, dotted: {"color": palette.BLACK, "ls": ":", "lw": 1.3}}
+    floors, title = _floors(drawn, {CONSTANT: best_constants(results)}), rows["data"].iloc[0]
+    return curves(drawn, styles, "share of frames missing", LABEL, floors=floors, title=title, height=1.7), rows
 
 
-def draw_subsets(results: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """A heat map of one curated table, methods by what is available (italics: worse than a constant)."""
-    rows, (floor,) = levels_of(results, "subsets"), best_constants(results).values()
-    lines = rows["name"].map(names.called)
-    lines = (lines + ", " + rows["training"]).where(rows["method"] != "hrlf", lines)
-    levels = [level for heading in PAPER_ORDER if (level := SUBSETS.get(heading)) in set(rows["level"])]
-    wide = rows.assign(line=lines).pivot_table(index="line", columns="level", values="mean", sort=False)[levels]
-    wide.loc[CONSTANT] = floor
-    letters = {level: "+".join(part[0].upper() for part in level.split("+")) for level in levels}
+def draw_subsets(results: pd.DataFrame, metric: str = METRIC) -> tuple[Figure, pd.DataFrame]:
+    """One curated table in the layout of HRLF's, as a heat map: methods by what is available (italics: a constant is
+    better), their mean over the incomplete subsets, and complete input at the right."""
+    rows, described = levels_of(results, "subsets", metric), describe(metric)
+    lines = rows["name"].map(names.called) + rows["training"].map({PLAIN: "", AUGMENTED: ", with gaps"})
+    wide = rows.assign(line=lines).pivot_table(index="line", columns="level", values="mean", sort=False)
+    wide = wide[[level for level in SUBSETS if level in wide]].rename(columns=SUBSETS)
+    wide.insert(wide.shape[1] - 1, AVERAGE, wide.iloc[:, :-1].mean(axis=1))
+    (wide.loc[CONSTANT],) = best_constants(results, metric).values()
+    higher, percent = described.higher_is_better, described.percent
+    wide = ((100 if percent else 1) * wide).round(6)  # a mean of equal numbers is that number
+    floor = wide.iloc[-1, -1]
     picture = heatmap(
-        {rows["data"].iloc[0]: wide.rename(columns=letters)}, LABEL, limits=None, emphasis=lambda value: value > floor,
-        xlabel="available modalities: T text, A audio, V vision", cell=(0.72, 0.32), margin=3.2,
+        {rows["data"].iloc[0]: wide}, f"{described.label}{' %' * percent} {'↑' if higher else '↓'}", limits=None,
+        text=("{:.1f}" if percent else "{:.2f}").format, xlabel="available: l language, a audio, v vision",
+        emphasis=lambda value: value < floor if higher else value > floor, cmap=palette.SEQUENTIAL + "_r" * higher,
+        cell=(0.72, 0.32), margin=3.2,
     )  # fmt: skip
     return picture, rows
 
@@ -644,10 +386,22 @@ SOURCES = [f"{RESULTS}/missing_{name}.csv" for name in SETS]
 
 @figure("missing_overview", [*SOURCES, f"{RESULTS}/bayes.csv"])
 def missing_overview(*tables: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """MAE against the share of frames missing, all methods, plain and augmented training apart."""
+    """MAE against the share of frames missing, all methods, trained on complete samples and with gaps."""
     results = pd.concat(tables[:-1], ignore_index=True)
     rows = levels_of(results, "frames")
-    return overview_curves(rows, "mean", LABEL, best_constants(results), best_possible(tables[-1])), rows
+    panel = rows["data"] + ", " + rows["training"].map({key: style["label"] for key, style in TRAINING.items()})
+    drawn = rows.assign(panel=panel, line=rows["name"].map(names.called), x=rows["level"].astype(float))
+    drawn = drawn.assign(value=drawn["mean"]).drop(columns=["low", "high"])
+    drawn = names.in_order(drawn, "data", "training", training=TRAINING)
+    pairs = names.in_order(drawn.drop_duplicates("line"), "method")[["method", "line"]]
+    later = pairs.groupby("method").cumcount()
+    styles = {
+        line: {"color": names.color(method), "ls": "--" if more else "-", "marker": mark, "ms": 2.6, "lw": 1.2}
+        for (method, line), more, mark in zip(pairs.itertuples(index=False), later, "osD^vP*Xd<>hp", strict=False)
+    }
+    best = {CONSTANT: best_constants(results), "best possible, complete samples": best_possible(tables[-1])}
+    look = {"columns": 2, "sharey": "row", "width": 3.4, "floors": _floors(drawn, best)}
+    return curves(drawn, styles, "share of frames missing", LABEL, **look), rows
 
 
 @figure("missing_summaries", SOURCES)
@@ -655,34 +409,74 @@ def missing_summaries(*tables: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Every protocol in one number per method, mean and interval over seeds, beside the best constant."""
     results = pd.concat(tables, ignore_index=True)
     means = means_of(summaries_of(results))
-    return summary_dots(means, best_constants(results)), means
+    drawn = _panels(means, "summary", SUMMARIES.values())
+    return dots(
+        drawn, TRAINING, LABEL, floors=_floors(drawn, {CONSTANT: best_constants(results)}), **_grid(drawn)
+    ), means
 
 
 @figure("missing_augmentation", SOURCES)
 def missing_augmentation(*tables: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """What training with missing samples adds to each method."""
+    """What training with gaps adds to each method."""
     effects = augmentation_effects(summaries_of(pd.concat(tables, ignore_index=True)))
-    title = "What training with missing samples adds to a method"
-    return effect_forest(effects, "MAE, augmented − plain", title), effects
+    return _forest(effects, "with gaps − without", "What training with gaps adds to a method")
 
 
 @figure("missing_control", SOURCES)
-def missing_control(*tables: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """What each method adds to the control, both trained with missing samples."""
-    effects = control_effects(summaries_of(pd.concat(tables, ignore_index=True)))
-    title = f"What a method adds to {names.CALLED[CONTROL]}, all trained with missing samples"
-    return effect_forest(effects, "MAE, method − control", title), effects
+def missing_control(*tables: pd.DataFrame, metric: str = METRIC) -> tuple[Figure, pd.DataFrame]:
+    """What each method adds to the control, both trained with gaps."""
+    effects = control_effects(summaries_of(pd.concat(tables, ignore_index=True), metric))
+    title = f"What a method adds to {names.CALLED[CONTROL]}, all trained with gaps"
+    return _forest(effects, "method − control", title)
 
 
 @figure("missing_spread", [f"{RESULTS}/missing_spread.csv"])
 def missing_spread(spread: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """How far predictions differ between samples while frames vanish: where a method becomes a constant."""
-    drawn = spread_means(spread)
-    return overview_curves(drawn, "sd", "sd of the predictions"), drawn
+    """How far predictions differ between samples, on complete input and with nine of ten frames missing."""
+    shown = {"0.0": "complete input", "0.9": "90 % of frames missing"}
+    rows = spread[(spread["protocol"] == "frames") & spread["table"].isin(SETS)]
+    rows = with_training(rows.assign(level=rows["level"].astype(str).map(shown)).dropna(subset="level"))
+    means = summarise_seeds(rows, ["level", "data", "method", "name", "training"], "sd")
+    drawn = _panels(means, "level", shown.values())
+    return dots(drawn, MARKS, "sd of the predictions", **_grid(drawn)), means
 
 
 @figure("missing_iemocap", ["data/published/published_results.csv"])
 def missing_iemocap(published: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """HRLF's Table 2 beside what "never this emotion" scores."""
-    drawn = printed_cells(published)
-    return printed_against_constant(drawn, (100 * never_this_emotion()["macro"]).to_dict(), "hrlf"), drawn
+    cells = printed_cells(published)
+    marks: dict[str, Style] = {
+        "other": {"color": "#B5B5B5", "ms": 3.6, "mew": 0, "label": "other methods, printed"},
+        "hrlf": {"color": palette.BLUE, "mew": 0, "label": "HRLF, printed"},
+    }
+    mark = np.where(cells["method"] == "hrlf", "hrlf", "other")
+    drawn = cells.assign(name=cells["setting"], panel=cells["group"], mark=mark)
+    never = {f"“never this emotion”, {kind} F1": scores for kind, scores in (100 * never_this_emotion()).items()}
+    return dots(drawn, marks, "F1 (%), as printed", floors=_floors(drawn, never, "group"), width=1.8), cells
+
+
+def _forest(effects: pd.DataFrame, words: str, title: str) -> tuple[Figure, pd.DataFrame]:
+    drawn, described = _panels(effects, "summary", SUMMARIES.values()), describe(effects["metric"].iloc[0])
+    better = {"higher_is_better": described.higher_is_better}
+    return forest(drawn, f"{described.label}, {words}", title=title, **better, **_grid(drawn)), effects
+
+
+def _panels(rows: pd.DataFrame, down: str, order: Any) -> pd.DataFrame:
+    """``rows`` as panels, ``down`` in its ``order`` and data sets across, with lines for readers."""
+    rows = names.in_order(rows, down, "data", **{down: order})
+    rows = rows.assign(panel=rows["data"] + "\n" + rows[down], name=rows["name"].map(names.called))
+    return rows.assign(value=rows["mean"], mark=rows["training"]) if "training" in rows else rows
+
+
+def _grid(drawn: pd.DataFrame) -> dict[str, Any]:
+    return {"columns": drawn["data"].nunique(), "width": 2.8, "line": 0.17, "sharex": "col"}
+
+
+def _floors(drawn: pd.DataFrame, baselines: Mapping[str, Mapping[str, float]], key: str = "data") -> pd.DataFrame:
+    """The lines of every panel: what each baseline scores on its ``key``."""
+    panels = drawn.drop_duplicates("panel")
+    parts = [
+        pd.DataFrame({"panel": panels["panel"], "value": panels[key].map(scores), "baseline": name})
+        for name, scores in baselines.items()
+    ]
+    return pd.concat(parts, ignore_index=True).dropna()

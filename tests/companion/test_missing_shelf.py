@@ -1,4 +1,4 @@
-"""The missing-modality benchmark: tables from real runs, means by hand, hazards, printed numbers and constants."""
+"""The missing-modality benchmark: tables from real runs, means by hand, printed numbers and constants."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from companion import missing
 from companion.__main__ import main
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import DataError
-from mmsa_lib.evaluation.metrics import f1_score, prediction_spread
+from mmsa_lib.evaluation.metrics import prediction_spread
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.config import RunConfig
 from mmsa_lib.experiments.files import write_manifest
@@ -152,20 +152,19 @@ def cells(method, changes, height, *, label="", dataset="mosi", subsets=SUBSETS,
     ]  # fmt: skip
 
 
+def constant(value, method="constant_mean", **options):
+    first = cells(method, {}, value, **options)[0]
+    return pd.DataFrame([{**first, "run_id": "", "seed": None, "value": value, "data_options": "{}"}])
+
+
 def frame(**options):
-    first = cells("constant_mean", {}, 0.4, **options)[0]
-    constant = {**first, "run_id": "", "seed": None, "value": 0.42, "data_options": "{}"}
     rows = [
         *cells("early_fusion", AUGMENTED, 0.8, **options), *cells("early_fusion", {}, 0.9, **options),
         *cells("hrlf", WEIGHTS, 0.7, label="chosen_weights", **options), *cells("hrlf", {}, 0.95, **options),
-        constant, {**constant, "method": "constant_prior", "value": 0.1},
-        {**constant, "method": "oracle_test_majority"},
     ]  # fmt: skip
-    return pd.DataFrame(rows).astype({"seed": "Int64"})
-
-
-def by_label(table):
-    return {label: tuple(cells) for label, *cells in (line.cells for line in table.lines)}
+    floors = {"constant_mean": 0.42, "constant_prior": 0.1, "oracle_test_majority": 0.42}
+    parts = [constant(value, method, **options) for method, value in floors.items()]
+    return pd.concat([pd.DataFrame(rows), *parts], ignore_index=True).astype({"seed": "Int64"})
 
 
 def test_rows_are_named_and_ordered_for_readers():
@@ -178,6 +177,9 @@ def test_rows_are_named_and_ordered_for_readers():
     assert set(rows["data"]) == {"CMU-MOSI"}
     assert rows["method"].tolist()[-1] == "oracle_test_majority"
     assert missing.best_constants(frame(metric="mae")) == {"CMU-MOSI": 0.42}
+    assert missing.best_constants(pd.concat([frame(), constant(0.5, "constant_median")]), "f1_neg_pos") == {
+        "CMU-MOSI": 0.5
+    }
 
 
 def test_each_protocol_in_one_number():
@@ -189,9 +191,8 @@ def test_each_protocol_in_one_number():
     own = missing.means_of(found).query("data == 'CMU-MOSI' and name == 'hrlf, chosen weights'")
     noise = 0.02 + 0.001
     assert own.set_index("summary")["mean"].to_dict() == pytest.approx(
-        {"mean over rates 0 … .9": 0.7 - 0.09 + noise, "Avg. of subsets": 0.7 - 0.175 + noise,
-         "mean over MR": 0.7 - 0.1 + noise}
-    )  # fmt: skip
+        {"A, frames": 0.7 - 0.09 + noise, "B, subsets": 0.7 - 0.175 + noise, "C, rate": 0.7 - 0.1 + noise}
+    )
     added = missing.augmentation_effects(found)
     assert set(added["name"]) == {"early_fusion"}
     assert added["difference"].tolist() == pytest.approx([-0.1] * 6)
@@ -204,101 +205,49 @@ def test_each_protocol_in_one_number():
     assert level["mean"].tolist() == pytest.approx([0.92 - 0.02 * i for i in range(11)])
 
 
-def test_the_benchmark_table_has_every_protocol():
-    table = missing.benchmark_table(frame(), "f1_neg_pos")
-    row = table.frame[table.frame["changes"] == json.dumps(AUGMENTED)].set_index("metric")["mean"]
-    mean = 0.82  # .80 and the mean of the seeds' .01 and .03
-    assert row["AUILC / range"] == pytest.approx(mean - 0.09)  # a line that falls by .18 over 0 … .9
-    assert row["AUILC"] == pytest.approx(0.9 * (mean - 0.09))
-    assert row["Avg."] == pytest.approx(mean - 0.3 + 0.125)
-    assert row["complete"] == pytest.approx(mean)
-    assert row["mean over MR"] == pytest.approx(mean - 0.1)
-    rows = by_label(table)
-    # Two seeds .02 apart: half of the interval is t(1, .975) = 12.706 times .01.
-    assert rows["early_fusion (missing=stochastic)"][:3] == ("2", "65.7 ± 11.4", "73.0 ± 12.7")
-    assert rows["constant_mean"] == ("", "37.8", "42.0", "42.0", "42.0", "42.0")
-    assert "hrlf (chosen_weights)" in rows
-    assert table.title.startswith("mosi, fold standard, test samples, F1 (neg/pos), with audio=audio73")
-
-
 def test_the_layout_of_the_paper():
-    table = missing.subset_table(frame(), "f1_neg_pos")
-    assert tuple(text.split()[0] for text in table.blocks[0].header[-8:]) == missing.PAPER_ORDER
-    rows = {label: [cell.split()[0] for cell in cells[1:]] for label, cells in by_label(table).items()}
-    assert rows["early_fusion"] == ["62.0", "67.0", "72.0", "77.0", "82.0", "87.0", "74.5", "92.0"]
-    assert rows["constant_mean"] == ["42.0"] * 8
-    few = missing.subset_table(frame(subsets=["text", "audio", "text+audio"]), "f1_neg_pos")
-    assert [cell.split()[0] for cell in by_label(few)["early_fusion"][1:]] == ["62.0", "67.0", "64.5", "72.0"]
+    figure, rows = missing.draw_subsets(pd.concat([frame(), constant(0.5, "constant_median")]), "f1_neg_pos")
+    axis = figure.axes[0]
+    headings = [label.get_text() for label in axis.get_xticklabels()]
+    assert headings == ["{l}", "{a}", "{v}", "{l,a}", "{l,v}", "{a,v}", "Avg.", "{l,a,v}"]
+    lines = [label.get_text() for label in axis.get_yticklabels()]
+    assert lines == ["early fusion", "early fusion, with gaps", "HRLF, chosen weights, with gaps", "HRLF, with gaps",
+                     "best constant"]  # fmt: skip
+    fields = [text.get_text() for text in axis.texts]
+    assert fields[:8] == ["62.0", "67.0", "72.0", "77.0", "82.0", "87.0", "74.5", "92.0"]
+    assert fields[-8:] == ["50.0"] * 8
+    italics = [text.get_text() for text in axis.texts if text.get_style() == "italic"]
+    assert italics == ["42.0", "47.0"]  # HRLF with chosen weights, from words and from audio alone
+    assert len(rows) == 4 * 7
+    few = missing.draw_subsets(frame(subsets=["text", "audio", "text+audio"]), "f1_neg_pos")[0].axes[0]
+    assert [text.get_text() for text in few.texts][:4] == ["62.0", "67.0", "64.5", "72.0"]
 
 
-def test_failed_runs_are_counted_beside_the_finished_ones():
-    own = {"label": ["chosen_weights", "", ""], "changes": [json.dumps(WEIGHTS), "{}", "{}"], "data_options": MOSI}
-    failed = pd.DataFrame({"run_id": list("abc"), "method": ["hrlf", "self_mm", "self_mm"], **own, "dataset": "mosi",
-                           "fold": "standard", "seed": [5, 1, 3]})  # fmt: skip
-    rows = by_label(missing.subset_table(frame(), "f1_neg_pos", failed))
-    assert rows["hrlf (chosen_weights)"][0] == "2, 1 failed"
-    assert rows["self_mm"] == ("0, 2 failed", *["–"] * 8)
-    assert rows["early_fusion"][0] == "2"
+def test_a_model_that_answers_everybody_alike_has_no_spread():
+    own = {"table": "mosi", "method": "text_only", "label": "", "changes": "{}", "data_options": MOSI,
+           "dataset": "mosi", "protocol": "frames"}  # fmt: skip
+    rows = [{**own, "seed": seed, "level": level, "sd": sd * seed}
+            for seed in (1, 3) for level, sd in ((0.0, 0.5), (0.5, 9.0), (0.9, 0.0))]  # fmt: skip
+    _, means = missing.missing_spread(pd.DataFrame(rows))
+    assert means[["level", "mean"]].to_numpy().tolist() == [["complete input", 1.0], ["90 % of frames missing", 0.0]]
 
 
 def test_printed_numbers_stand_apart_and_are_those_of_the_paper():
     published = pd.read_csv(PUBLISHED)
-    table = missing.printed_subsets(published, "HRLF Table 1", "mosi", {"f1": "F1"})
+    table = missing.printed_subsets(published, "HRLF Table 1", "mosi")
     lines = [line.split() for line in repr(table).splitlines()]
-    assert ["method", *missing.PAPER_ORDER] in lines
-    assert ["hrlf", "83.36", "69.47", "64.59", "83.82", "83.56", "75.62", "76.74", "84.15"] in lines
+    assert ["method", *missing.PRINTED.values()] in lines
+    assert ["HRLF", "83.36", "69.47", "64.59", "83.82", "83.56", "75.62", "76.74", "84.15"] in lines
     assert "never compared" in table.title
     assert "GloVe 300" in table.title
-    four = missing.printed_subsets(published, "HRLF Table 2", "iemocap", {"f1_happy": "happy", "f1_sad": "sad"})
-    assert "84.9/83.7" in repr(four)
-    source = published.query("quoted_from == 'EMT-DLFR Table 6' and dataset == 'mosi'")
-    few = source[~((source["method"] == source["method"].iloc[0]) & (source["metric"] == "mae"))]
-    assert "–" in repr(missing.printed_metrics(few, "EMT-DLFR Table 6", "mosi"))
-    text = repr(missing.printed_metrics(source, "EMT-DLFR Table 6", "mosi"))
-    assert all(f"{value:g}" in text for value in source["value"])
-
-
-def test_mistakes_are_named():
-    published = pd.read_csv(PUBLISHED)
-    with pytest.raises(DataError, match="no run has test results of 'acc7'"):
-        missing.benchmark_table(frame(), "acc7")
-    with pytest.raises(DataError, match=r"several datasets \(mmmo, mosi\)"):
-        missing.subset_table(pd.concat([frame(), frame(dataset="mmmo")]), "f1_neg_pos")
-    with pytest.raises(DataError, match="--protocols subsets"):
-        missing.subset_table(frame().query("protocol != 'subsets'"), "f1_neg_pos")
-    with pytest.raises(DataError, match="no published value on mosi is quoted from 'Table 9'"):
-        missing.printed_subsets(published, "Table 9", "mosi", {"f1": "F1"})
-    with pytest.raises(DataError, match="several settings on mosi"):
-        missing.printed_metrics(published, "HRLF Table 1", "mosi")
-
-
-# --- hazards ---
-
-
-def test_swapped_arguments_give_the_golden_value_and_that_of_scikit_learn():
-    labels = np.array([-2.6, -1.0, -0.2, 0, 0, 0.4, 1.5, 2.5, 3.0])
-    kept = labels != 0
-    predictions = np.array([-3.4, 0.2, -0.5, -0.1, 0, 0.5, 2.5, 1.5, 3.6])
-    truth, predicted = labels[kept] > 0, predictions[kept] > 0
-    assert f1_score(predicted, truth) == pytest.approx(0.850794, abs=1e-6)
-    assert missing.wrong_f1_with_swapped_arguments(predicted, truth) == pytest.approx(0.863492, abs=1e-6)
-    expected = sklearn_f1(predicted, truth, average="weighted")
-    assert missing.wrong_f1_with_swapped_arguments(predicted, truth) == pytest.approx(expected)
-
-
-def test_a_constant_gets_the_f1_of_its_class_when_swapped():
-    truth, constant = np.array([1] * 578 + [0] * 422), np.ones(1000, int)
-    of_its_class = 2 * 578 / (1000 + 578)
-    assert missing.wrong_f1_with_swapped_arguments(constant, truth) == pytest.approx(of_its_class)
-    assert f1_score(constant, truth) == pytest.approx(0.578 * of_its_class)
+    with pytest.raises(DataError, match="no published 'f1' on mosi is quoted from 'Table 9'"):
+        missing.printed_subsets(published, "Table 9", "mosi")
 
 
 def test_never_this_emotion_has_the_golden_values():
     found = (100 * missing.never_this_emotion()).round(2)
     assert found["weighted"].to_dict() == {"happy": 80.59, "sad": 65.44, "angry": 64.87, "neutral": 47.41}
     assert found["macro"].to_dict() == {"happy": 46.45, "sad": 43.14, "angry": 43.00, "neutral": 38.26}
-    assert found["swapped"].to_dict() == {"happy": 92.90, "sad": 86.27, "angry": 86.00, "neutral": 76.51}
-    assert (found["positive"] == 0).all()
 
 
 @pytest.mark.parametrize("counts", [{"a": 3, "b": 5, "c": 4}, missing.IEMOCAP_COUNTS])
@@ -309,23 +258,11 @@ def test_never_this_emotion_is_that_of_scikit_learn(counts):
         never = np.zeros(total, int)
         for average in ("weighted", "macro"):
             assert found.loc[name, average] == pytest.approx(sklearn_f1(truth, never, average=average))
-        assert found.loc[name, "swapped"] == pytest.approx(sklearn_f1(never, truth, average="weighted"))
-
-
-def test_printed_cells_are_counted_against_their_own_column():
-    table = pd.DataFrame(
-        {"method": "m", "setting": ["a", "b", "a", "a"], "metric": ["f1_x", "f1_x", "f1_y", "mae"],
-         "value": [49.9, 50.0, 80.0, 1.0]}
-    )  # fmt: skip
-    found = missing.against_constants(table, {"f1_x": 0.5, "f1_y": 0.9})
-    assert found["below"].tolist() == [True, False, True]
-    assert found["floor"].tolist() == [50, 50, 90]
-    with pytest.raises(DataError, match="no published row"):
-        missing.against_constants(table, {"f1_z": 0.5})
 
 
 def test_hrlf_happy_without_language_is_below_the_constant():
-    rows = pd.read_csv(PUBLISHED).query("quoted_from == 'HRLF Table 2' and method == 'hrlf'")
-    floors = {f"f1_{name}": row["weighted"] for name, row in missing.never_this_emotion().iterrows()}
-    found = missing.against_constants(rows, floors).query("metric == 'f1_happy'").set_index("setting")
-    assert found.index[found["below"]].tolist() == ["subset={a}", "subset={v}", "subset={a,v}", "subset_avg6"]
+    found = missing.printed_cells(pd.read_csv(PUBLISHED))
+    assert found.groupby("group", sort=False).size().to_dict() == dict.fromkeys(missing.IEMOCAP_COUNTS, 72)
+    assert found["floor"].unique().round(2).tolist() == [80.59, 65.44, 64.87, 47.41]
+    happy = found.query("method == 'hrlf' and group == 'happy' and below")
+    assert happy["setting"].tolist() == ["{a}", "{v}", "{a,v}", "Avg."]
