@@ -1,5 +1,6 @@
 """The project's own files agree with each other: requirements, lock, environment, citation, commands, text."""
 
+import ast
 import importlib.util
 import os
 import re
@@ -155,6 +156,14 @@ def test_every_code_folder_is_a_package_and_ships_its_data():
         elif path.is_relative_to(ROOT / "mmsa_lib"):
             assert (path.parent / "__init__.py").is_file(), f"{path.parent} has no __init__.py"
             assert path.suffix == ".py" or path.suffix in suffixes, f"{path} is not in a wheel"
+
+
+def test_no_module_imports_a_private_name_of_another():
+    files = [path for folder in ("mmsa_lib", "companion") for path in (ROOT / folder).rglob("*.py")]
+    imports = [(path, node) for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+               if isinstance(node, ast.ImportFrom)]  # fmt: skip
+    found = [(path.name, one.name) for path, node in imports for one in node.names if re.match("_[^_]", one.name)]
+    assert found == [("collaborative_reference.py", "_under")]  # the source of a method is part of its runs' identity
 
 
 def test_test_files_have_names_of_their_own():

@@ -52,7 +52,9 @@ _OWN = {
 }
 """Keys of columns that this form of data calls by another name."""
 
-_KEYS = {name: key for key, names in NAMES.items() for name in names}
+KEYS = {name: key for key, names in NAMES.items() for name in names}
+"""Each of :data:`NAMES` to its key."""
+
 TABLES = ("samples", "labels", "label")
 """What the table of a folder may be called, without its ending; if there is but one table, that one is taken."""
 
@@ -128,12 +130,12 @@ def open_table(path: Path, notes: list[str], labels: Path | None) -> tuple[Table
         found = f"; it seems to be {kind}" if kind else ""
         raise DataError(f"{path}: give a .csv, .tsv, .npz, .pkl, .h5 or .json file or a folder with samples.csv{found}")
     table = _open_cells(path, notes)
-    return table, partial(_column_frames, table)
+    return table, partial(column_frames, table)
 
 
 def _open_arrays(arrays: dict[str, Any], path: Path) -> tuple[Table, Reader]:
     """A table of arrays."""
-    table = Table(arrays, path, lambda row: f"row {row}", _array_key)
+    table = Table(arrays, path, lambda row: f"row {row}", array_key)
     for name in table.called.values():
         if not isinstance(values := table.part[name], np.ndarray) or values.ndim == 0:
             what = f"{name!r} is a single object ({describe(values)})"
@@ -146,7 +148,7 @@ def _open_tree(path: Path, notes: list[str]) -> tuple[Table, Reader]:
     columns, of_row = trees.columns_of(trees.read_tree(path), path)
     if of_row:
         columns["split"] = np.array(of_row)
-    if not {"id", "clip"} & {_array_key(name, values) for name, values in columns.items()}:
+    if not {"id", "clip"} & {array_key(name, values) for name, values in columns.items()}:
         size = max((len(values) for values in columns.values() if np.ndim(values)), default=0)
         begin = {split: of_row.index(split) for split in {*of_row}}
         columns["id"] = np.array([row - begin.get(of_row[row], 0) if of_row else row for row in range(size)])
@@ -161,7 +163,7 @@ def _open_cells(path: Path, notes: list[str]) -> Table:
     """The cells of a table as they are written: an id 001 stays 001, a transcript NA stays NA."""
     cells = read_cells(path)
     notes += cells.remarks
-    return Table(cells.columns, path, lambda row: f"line {cells.lines[row]}", _cell_key)
+    return Table(cells.columns, path, lambda row: f"line {cells.lines[row]}", cell_key)
 
 
 def _open_folder(folder: Path, notes: list[str], labels: Path | None) -> tuple[Table, Reader]:
@@ -227,7 +229,7 @@ def _joint_reader(folder: Path, table: Table) -> Reader:
             joint.update(found)
             table.left_out = [name for name in table.left_out if folder / name not in used]
         if modality not in joint:
-            return _column_frames(table, modality, ids)
+            return column_frames(table, modality, ids)
         described = f"{modality} features, one file per sample"
         return {"frames": joint[modality], "where": str(folder), "level": "frame", "description": described}
 
@@ -261,7 +263,7 @@ def _open_parts(folder: Path, parts: Mapping[str, str], notes: list[str]) -> Tab
         raise DataError(f"{folder}: the tables of one split each have a column of splits too; remove it")
     notes += [remark for part in cells.values() for remark in part.remarks]
     notes.append("splits are " + ", ".join(f"{split} {name}" for split, name in parts.items()))
-    table = Table(columns | {"split": of_row}, folder, lines.__getitem__, _cell_key)
+    table = Table(columns | {"split": of_row}, folder, lines.__getitem__, cell_key)
     table.files, table.row_splits = [folder / name for name in parts.values()], of_row
     return table
 
@@ -272,16 +274,16 @@ def _plain_key(name: str) -> str | None:
         return name
     field = field_of(name) or ""
     known = field in ("id", "labels", "raw_text") or field.startswith("labels_")
-    return _KEYS.get(spelling(name)) or (field if known else None)
+    return KEYS.get(spelling(name)) or (field if known else None)
 
 
-def _cell_key(name: str, _: Any) -> str | None:
+def cell_key(name: str, _: Any) -> str | None:
     """The key of a column of cells."""
     feature = None if name.startswith(EMOTION_PREFIX) else FEATURE.fullmatch(name)
     return f"{feature[1].lower()}:{int(feature[2])}" if feature else _plain_key(name)
 
 
-def _array_key(name: str, values: Any) -> str | None:
+def array_key(name: str, values: Any) -> str | None:
     """The key of an array of an archive: an array that is called text may hold transcripts or features."""
     field, is_array = field_of(name), isinstance(values, np.ndarray)
     if spelling(name) in NAMES["raw_text"]:
@@ -292,7 +294,7 @@ def _array_key(name: str, values: Any) -> str | None:
     return field if field in MODALITIES or str(field).endswith("_lengths") else _plain_key(name)
 
 
-def _column_frames(table: Table, modality: Modality, ids: list[str]) -> dict[str, Any] | None:
+def column_frames(table: Table, modality: Modality, ids: list[str]) -> dict[str, Any] | None:
     """Features of whole utterances from the columns ``audio:0`` and so on; an empty cell is a NaN."""
     runs: dict[str, dict[int, str]] = {}
     for key in table.called:

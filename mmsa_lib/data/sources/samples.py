@@ -34,9 +34,9 @@ from mmsa_lib.data.sources.layouts import (
     remarks_on,
     spelling,
 )
-from mmsa_lib.data.sources.own_forms import _KEYS, Reader, Table, _array_key, _cell_key, _column_frames, open_table
+from mmsa_lib.data.sources.own_forms import KEYS, Reader, Table, array_key, cell_key, column_frames, open_table
 from mmsa_lib.data.sources.safe_pickle import load
-from mmsa_lib.data.sources.table import _ids, _plain_numbers, _transcripts
+from mmsa_lib.data.sources.table import ids_of, plain_numbers, transcripts_of
 from mmsa_lib.data.store import FORMAT, REMEDY, open_store
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import ConfigError, DataError, unknown_name
@@ -169,8 +169,8 @@ def _read_table(given: Path | pd.DataFrame | list[Mapping[str, Any]], name: str)
         table, read_frames = _of_memory(given, name)
     elif hasattr(given, "columns"):
         cells = {str(column): ["" if is_missing(x) else str(x) for x in given[column]] for column in given}
-        table = Table(cells, Path(name), lambda row: f"row {row}", _cell_key)
-        read_frames = partial(_column_frames, table)
+        table = Table(cells, Path(name), lambda row: f"row {row}", cell_key)
+        read_frames = partial(column_frames, table)
     else:
         raise DataError(f"{type(given).__name__} holds no samples; give a path, a table, or {{'text': 'a sentence'}}")
     count = max(
@@ -181,11 +181,11 @@ def _read_table(given: Path | pd.DataFrame | list[Mapping[str, Any]], name: str)
     source, groups = Source(table.where, {"": table}, own_table=True, problems=table.problems), None
     ids = [str(row) for row in range(1, count + 1)]
     if "id" in table or "clip" in table:
-        ids, groups = _ids(table, notes, "")
+        ids, groups = ids_of(table, notes, "")
     source.name_samples({"": ids}, groups, np.full(count, "test"))
-    _plain_numbers(table, source.repairs)
+    plain_numbers(table, source.repairs)
     labels = shown_labels(entries_of(table.take("labels"), "label")) if "labels" in table else None
-    transcripts = _transcripts(source, table, notes)
+    transcripts = transcripts_of(source, table, notes)
     sets = {}
     for modality in MODALITIES:
         if (found := read_frames(modality, ids)) is None:
@@ -215,7 +215,7 @@ def _of_memory(samples: list[Mapping[str, Any]], name: str) -> tuple[Table, Read
     for row, sample in enumerate(samples, 1):
         fields = dict.fromkeys(columns)
         for field, value in sample.items():
-            key = field_of(field) or _KEYS.get(spelling(str(field)))
+            key = field_of(field) or KEYS.get(spelling(str(field)))
             if key in ("text", "raw_text"):
                 words = isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)
                 value = " ".join(value) if words else value
@@ -244,4 +244,4 @@ def _of_memory(samples: list[Mapping[str, Any]], name: str) -> tuple[Table, Read
                 raise DataError(f"{where} has no frames; leave it out where it is missing")
         return {"frames": rows, "where": name, "level": "frame", "description": f"{modality} features in memory"}
 
-    return Table(given, Path(name), lambda row: f"sample {row + 1}", _array_key), read_frames
+    return Table(given, Path(name), lambda row: f"sample {row + 1}", array_key), read_frames

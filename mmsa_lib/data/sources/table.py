@@ -98,9 +98,9 @@ def read(
     lacking += ["labels"] if not any(key.startswith(EMOTION_PREFIX) for key in table.called) else []
     table.problems += [table.lacks(key) for key in lacking if key not in table]
     table.problems.refuse(path)
-    ids, groups = _ids(table, notes, source.splitting.groups)
+    ids, groups = ids_of(table, notes, source.splitting.groups)
     source.name_samples({"": ids}, groups, _splits(table, ids, source.splitting))
-    _plain_numbers(table, source.repairs)
+    plain_numbers(table, source.repairs)
     emotion_labels = _emotion_labels(table, task)
     unimodal = {} if emotion_labels else source.unimodal()
     placed = [_Placed(one, table.line(row)) for row, one in enumerate(ids)]
@@ -114,7 +114,7 @@ def read(
             placed = [one for one, cell in zip(placed, values, strict=True) if cell.strip()]
             values = [cell for cell in values if cell.strip()]
         read_labels = source.labels(task, label_column, [(where, values, placed)], sims=bool(unimodal))
-    transcripts = _transcripts(source, table, notes)
+    transcripts = transcripts_of(source, table, notes)
     sets: dict[Modality, FeatureSet] = {}
     for m in MODALITIES:
         with table.problems.gather():
@@ -124,7 +124,7 @@ def read(
     return source.record(name, read_labels, sets, files=table.files, transcripts=transcripts, unimodal=unimodal)
 
 
-def _ids(table: Table, notes: list[str], asked: str) -> tuple[list[str], list[str]]:
+def ids_of(table: Table, notes: list[str], asked: str) -> tuple[list[str], list[str]]:
     """Ids, and the group of each sample: its id where none is given. ``asked`` is the column that holds groups."""
     path, groups, key, where = table.where, None, "", ""
     if "group" in table:
@@ -186,7 +186,7 @@ def _splits(table: Table, ids: list[str], splitting: Splitting) -> np.ndarray:
     return np.array([split or "" for split in known])
 
 
-def _transcripts(source: Source, table: Table, notes: list[str]) -> list[str] | None:
+def transcripts_of(source: Source, table: Table, notes: list[str]) -> list[str] | None:
     """The transcripts; ``None`` where there is none at all. Cells that pandas writes for a missing text are empty."""
     name = table.called.get("raw_text", "")
     found = source.transcripts() or []
@@ -203,7 +203,7 @@ def _transcripts(source: Source, table: Table, notes: list[str]) -> list[str] | 
     return None
 
 
-def _plain_numbers(table: Table, repairs: Repairs) -> None:
+def plain_numbers(table: Table, repairs: Repairs) -> None:
     """Turn typographic minus signs, and decimal commas that can't be anything else, into plain ones.
 
     Raises:
