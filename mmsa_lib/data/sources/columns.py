@@ -24,6 +24,9 @@ from mmsa_lib.errors import DataError, FileProblems
 
 MIXED_UP = "the file is damaged or mixed up"
 CONTRADICTS = "{}: samples whose length contradicts the data"
+NAMED = 5
+"""Samples that a remark names; the others are counted."""
+
 _NOT_FINITE = (("-inf", np.isneginf), ("+inf", np.isposinf), ("NaN", np.isnan))
 
 
@@ -32,15 +35,37 @@ class Unusable(Exception):
 
 
 class Repairs(Counter):
-    """Counts of everything that was changed on reading, for ``DatasetRecord.repairs``."""
+    """Counts of everything that was changed on reading, for ``DatasetRecord.repairs``.
+
+    Attributes:
+        not_finite: field to its samples with values that became 0 because they are not finite, and how many.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.not_finite: dict[str, dict[str, int]] = {}
 
     def count(self, what: str, times: int) -> None:
         """Add ``times`` to the count of ``what``; nothing for 0."""
         if times:
             self[what] += int(times)
 
-    def finite(self, values: np.ndarray, field: str) -> np.ndarray:
+    def remarks(self) -> list[str]:
+        """Per field what became 0 because it is not finite, and in which samples."""
+        told = []
+        for field, samples in self.not_finite.items():
+            named = ", ".join(f"{times} of sample {name!r}" for name, times in list(samples.items())[:NAMED])
+            more = f", and those of {len(samples) - NAMED} more samples" if len(samples) > NAMED else ""
+            count = sum(samples.values())
+            what = f"{count} value{'s are' if count > 1 else ' is'} not finite (NaN, infinite or too large for float32)"
+            told.append(f"{field}: {what}, set to 0: {named}{more}")
+        return told
+
+    def finite(self, values: np.ndarray, field: str, ids: Sequence[str], starts: np.ndarray) -> np.ndarray:
         """``values`` as float32 in which -inf, +inf and NaN are 0, each counted under ``field`` in numbers.
+
+        Args:
+            values: ``(frames, d)``; those of sample ``ids[i]`` begin at row ``starts[i]``.
 
         Raises:
             DataError: the values are no real numbers.
@@ -58,6 +83,8 @@ class Repairs(Counter):
                 self.count(f"{field}: {name} set to 0", test(found).sum())
             self.count(f"{field}: too large for float32, set to 0", np.isfinite(found).sum())
             result[broken] = 0
+            counts = np.add.reduceat(broken.sum(axis=1), starts)
+            self.not_finite.setdefault(field, {}).update({ids[i]: int(counts[i]) for i in np.flatnonzero(counts)})
         return result
 
 
@@ -387,7 +414,7 @@ def features_of(
     published files fit into the memory that holds them.
 
     Args:
-        ids: ``(N,)``, to name samples of unequal width.
+        ids: ``(N,)``, to name samples that are wrong.
         where: file and field, begins the message.
         level: what one frame is; a single frame per sample that is no word makes it ``utterance``.
         repairs: counts what is not finite in a valid frame and becomes 0.
@@ -425,10 +452,11 @@ def features_of(
         repairs.count(f"{modality}: samples without frames, missing", sum(not row.size for row in frames))
     missing = np.isnan(rows).all(axis=1) if nan_is_missing else np.zeros(len(rows), bool)
     repairs.count(f"{modality}: frames that are NaN as a whole, missing", missing.sum())
-    values = repairs.finite(np.where(missing[:, None], 0, rows) if missing.any() else rows, modality)
+    starts = np.cumsum(counts) - counts
+    values = repairs.finite(np.where(missing[:, None], 0, rows) if missing.any() else rows, modality, ids, starts)
     observed = values.any(axis=1)
     if not zero_is_missing:
-        observed = np.repeat(np.logical_or.reduceat(observed, np.cumsum(counts) - counts), counts)
+        observed = np.repeat(np.logical_or.reduceat(observed, starts), counts)
     observed &= ~missing
     level = "utterance" if longest == 1 and level != "word" else level
     return FeatureSet(modality, values, counts, observed, level, description=description)

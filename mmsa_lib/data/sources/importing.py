@@ -25,7 +25,7 @@ from mmsa_lib.data.sources.columns import (
 )
 from mmsa_lib.data.sources.folds import Splitting
 from mmsa_lib.data.sources.labels import Part, Read, read_labels
-from mmsa_lib.data.sources.layouts import CUT_VALID, SPLIT_NAMES, Fields, remarks_on, spelling, splits_of
+from mmsa_lib.data.sources.layouts import CUT_VALID, DOUBT, SPLIT_NAMES, Fields, remarks_on, spelling, splits_of
 from mmsa_lib.data.sources.official import identify, known_set
 from mmsa_lib.data.sources.safe_pickle import load
 from mmsa_lib.data.task import Task, regression
@@ -299,6 +299,7 @@ class Source:
                 remark,
                 *([f"sizes are those of {known.name}"] if known else []),
                 *self.notes,
+                *(DOUBT + said for said in self.repairs.remarks()),
                 *cut,
                 *remarks_on(self.splits.values(), self.beside),
             ],

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -94,7 +94,7 @@ def read(
 
     def read_split(fields: Fields, ids: list[str]) -> Sets:
         there = {m: fields.take(m) for m in MODALITIES if m in fields}
-        return word_aligned(there, len(ids), widths, source.repairs, fields.where)
+        return word_aligned(there, ids, widths, source.repairs, fields.where)
 
     sets = source.features(read_split)
     return source.record(name, read_labels, sets, files=[files[one] for one in wanted if one in files])
@@ -141,29 +141,33 @@ def _arrays(
 
 
 def word_aligned(
-    arrays: Mapping[Modality, np.ndarray], count: int, widths: Mapping[Modality, int], repairs: Repairs, where: str
+    arrays: Mapping[Modality, np.ndarray],
+    ids: Sequence[str],
+    widths: Mapping[Modality, int],
+    repairs: Repairs,
+    where: str,
 ) -> Sets:
     """The feature sets of a split, in the order of ``widths``; a modality that it lacks gets frames not observed.
 
     Args:
         arrays: per modality ``(N, T, d)``, padded on either side.
-        count: number of samples.
+        ids: ``(N,)``, to name samples that are wrong.
         widths: per modality ``d``.
 
     Raises:
         DataError: the arrays differ in samples or steps; begins with ``where``.
     """
     shapes = {values.shape[:2] for values in arrays.values()}
-    if len(shapes) > 1 or next(iter(shapes))[0] != count:
+    if len(shapes) > 1 or next(iter(shapes))[0] != len(ids):
         found = ", ".join(f"{m} {values.shape}" for m, values in arrays.items())
-        raise DataError(f"{where}: {count} labels and {found}; expected equal samples and steps")
+        raise DataError(f"{where}: {len(ids)} labels and {found}; expected equal samples and steps")
     deciding = [m for m in ("text", "audio") if m in arrays] if "text" in arrays else list(arrays)
     present = np.logical_or.reduce([present_frames(arrays[m]) for m in deciding])
     valid = valid_frames(present, None, "all modalities", repairs)
     return {
         m: features_of(
             arrays.get(m, np.zeros((*valid.shape, width), dtype=np.float32)),
-            (),
+            ids,
             where,
             modality=m,
             level="word",

@@ -36,7 +36,7 @@ _ABSENT_NOTE = (
 
 def build(files: Mapping[str, Path]) -> DatasetRecord:
     """ICT-MMMO from its originals; without :data:`TRAINING_TEXT` each valid step has a frame of text, not observed."""
-    labels, parts = [], []
+    labels, parts, ids = [], [], []
     for split, size in SIZES.items():
         labels.append(_read(original(files, f"y_{split}.h5"), (size,)).astype(np.float32))
         names = {m: _FILE[m].format(split) for m in WIDTHS}
@@ -45,8 +45,9 @@ def build(files: Mapping[str, Path]) -> DatasetRecord:
             for m, name in names.items()
             if name != TRAINING_TEXT or name in files
         }
-        parts.append(word_aligned(arrays, size, WIDTHS, Repairs(), split))
-    ids = [f"{split}_{row}" for split, size in SIZES.items() for row in range(size)]
+        named = [f"{split}_{row}" for row in range(size)]
+        ids += named
+        parts.append(word_aligned(arrays, named, WIDTHS, Repairs(), split))
     standard = np.repeat(list(SIZES), list(SIZES.values()))
     return DatasetRecord(
         name="mmmo",

@@ -206,7 +206,7 @@ def _open_folder(folder: Path, notes: list[str], labels: Path | None) -> tuple[T
         if any(map(len, rows)):
             described = f"{modality} features, one file per sample"
             about = {"where": str(where), "level": "frame", "description": described}
-            return {"frames": rows, "nan_is_missing": True, **about}
+            return {"frames": rows, **about}
         if len(table.problems) > known_problems:
             return None
         if strange:
@@ -309,7 +309,6 @@ def column_frames(table: Table, modality: Modality, ids: list[str]) -> dict[str,
         name = re.sub(r"\d+$", str(gap), table.called[next(iter(run.values()))])
         raise DataError(f"{table.where}: column {name!r} is missing; number them from 0, or restore it")
     values = np.stack([_cell_numbers(table, run[i], ids) for i in range(len(run))], axis=1)[:, None]
-    values[np.isnan(values).all(axis=2)] = 0  # an empty row is a missing modality, nothing to repair
     described = f"{len(run)} {modality} columns of the table"
     return {"frames": values, "where": table.where, "level": "utterance", "description": described}
 

@@ -151,9 +151,9 @@ def _read_pickle(path: Path) -> DatasetRecord:
         record = reader.read(path, str(path), unlabelled=True)
     except OtherLayout:
         return _read_table(path, str(path))
-    for what, times in record.repairs.items():
-        if "set to 0" in what:
-            log.warning("%s: %s (%d values)", path, what, times)
+    for note in record.notes:
+        if note.startswith(DOUBT):
+            log.warning("%s: %s", path, note)
     return record
 
 
@@ -190,12 +190,10 @@ def _read_table(given: Path | pd.DataFrame | list[Mapping[str, Any]], name: str)
     for modality in MODALITIES:
         if (found := read_frames(modality, ids)) is None:
             continue
-        for sample, frames in zip(ids, found["frames"], strict=True):
-            with np.errstate(over="ignore"):
-                if not np.isfinite(frames.astype(np.float32)).all():
-                    said = f"{modality} of sample {sample!r} holds a value that is not finite (or an empty cell)"
-                    raise DataError(f"{found['where']}: {said}; correct it, or leave the modality out")
-        sets[modality] = features_of(ids=ids, modality=modality, repairs=source.repairs, **found)
+        sets[modality] = features_of(ids=ids, modality=modality, repairs=source.repairs, nan_is_missing=True, **found)
+        for sample in source.repairs.not_finite.get(modality, ()):
+            said = f"{modality} of sample {sample!r} holds a value that is not finite (or an empty cell)"
+            raise DataError(f"{found['where']}: {said}; correct it, or leave the modality out")
     table.problems.refuse(table.where)
     table.part = {
         n: x for n, x in table.part.items() if not (table.called.get("split") == n or n.lower().startswith("label"))

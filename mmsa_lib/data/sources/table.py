@@ -5,11 +5,13 @@ Three forms, all described by the same columns:
 - a table ``samples.csv`` or ``.tsv`` with features of whole utterances in columns ``text:0``, ``text:1``, ...,
   ``audio:0``, ..., ``vision:0``, ... (also ``audio_0`` or ``audio.0``);
 - a folder with ``samples.csv`` (or ``.tsv``) and, per modality, a folder ``text``, ``audio`` or ``vision`` that holds
-  ``<id>.npy`` of shape ``(T, d)`` or ``(d,)``; a sample without a file lacks that modality, and a row of NaN is a
-  frame that is missing (``mmsa-lib extract`` writes such folders);
+  ``<id>.npy`` of shape ``(T, d)`` or ``(d,)``; a sample without a file lacks that modality (``mmsa-lib extract``
+  writes such folders);
 - an ``.npz`` archive with one array per column, and ``text_features``, ``audio``, ``vision`` of shape ``(N, T, d)`` or
   ``(N, d)``, padded on either side, optionally with ``text_features_lengths``, ``audio_lengths``, ``vision_lengths``;
   or arrays of objects with one ``(T, d)`` array per sample.
+
+A frame that is NaN as a whole is missing.
 
 Columns:
 
@@ -119,7 +121,7 @@ def read(
     for m in MODALITIES:
         with table.problems.gather():
             if (found := read_frames(m, ids)) is not None:
-                sets[m] = features_of(ids=ids, modality=m, repairs=source.repairs, **found)
+                sets[m] = features_of(ids=ids, modality=m, repairs=source.repairs, nan_is_missing=True, **found)
     source.notes += notes
     return source.record(name, read_labels, sets, files=table.files, transcripts=transcripts, unimodal=unimodal)
 

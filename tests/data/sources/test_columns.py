@@ -134,17 +134,28 @@ def test_samples_of_zeros_without_frames_or_of_infinities_are_missing():
     repairs = Repairs()
     padded = np.array([[[0.0], [0]], [[1], [np.nan]], [[0], [np.inf]], [[-np.inf], [-np.inf]]])
     valid = [[True, True], [True, False], [False, False], [True, True]]
-    found = build(padded, valid, repairs=repairs)
+    found = build(padded, valid, ids=[*IDS, "d"], repairs=repairs)
     assert found.lengths.tolist() == [2, 1, 1, 2]
     assert found.observed.tolist() == [False, False, True, False, False, False]
     assert found.values.ravel().tolist() == [0, 0, 1, 0, 0, 0]
     del repairs["audio: float64 stored as float32"]
     assert repairs == {"audio: -inf set to 0": 2}  # what lies in the padding is not counted
+    said = "audio: 2 values are not finite (NaN, infinite or too large for float32), set to 0: 2 of sample 'd'"
+    assert repairs.remarks() == [said]
+
+
+def test_samples_that_are_not_finite_are_named_up_to_a_few():
+    repairs = Repairs()
+    for ids in ("abcd", "efgh"):  # of two splits
+        build(np.full((4, 1, 2), np.nan), ids=list(ids), repairs=repairs)
+    (said,) = repairs.remarks()
+    assert said.startswith("audio: 16 values are not finite")
+    assert said.endswith("2 of sample 'e', and those of 3 more samples")
 
 
 def test_texts_are_no_features():
     with pytest.raises(DataError, match="audio: expected numbers"):
-        Repairs().finite(np.array(["a"]), "audio")
+        Repairs().finite(np.array([["a"]]), "audio", ["a"], np.array([0]))
 
 
 def test_splits_are_joined_and_of_different_width_refused():

@@ -26,6 +26,7 @@ from layout_files import (
 
 from mmsa_lib.data import load
 from mmsa_lib.data.sources.labels import MOSEI_COLUMNS
+from mmsa_lib.data.sources.layouts import DOUBT
 from mmsa_lib.data.store import read_store, write_store
 from mmsa_lib.data.task import classes, emotions, regression
 from mmsa_lib.data.validate import check_record
@@ -83,6 +84,8 @@ def test_what_is_not_finite_becomes_zero_and_is_counted_and_zeros_are_missing(tm
     assert {what: n for what, n in record.repairs.items() if "set to 0" in what} == {
         f"audio: {what} set to 0": 1 for what in ("-inf", "+inf", "NaN", "too large for float32,")
     }
+    said = f"set to 0: 4 of sample {record.ids[0]!r}"
+    assert [note for note in record.notes if note.startswith(DOUBT + "audio: 4 values") and note.endswith(said)]
     audio[0][0, :4] = 0
     found = record.features["audio"]
     assert [mask.all() for mask in observed_of(found)] == [row != 3 for row in range(COUNT)]

@@ -26,6 +26,7 @@ from layout_files import (
 
 from mmsa_lib.cli import main
 from mmsa_lib.data.sources.safe_pickle import UnsafePickleError
+from mmsa_lib.data.sources.samples import open_samples
 from mmsa_lib.data.sources.table import read
 from mmsa_lib.data.task import classes, emotions, regression
 from mmsa_lib.data.validate import check_record
@@ -473,6 +474,14 @@ def test_an_import_warns_of_what_is_not_read_and_what_may_be_lost(tmp_path, monk
         assert word in said
 
 
+def test_a_frame_of_nan_in_an_archive_is_missing_too(tmp_path):
+    audio = np.arange(1.0, COUNT * 6 + 1).reshape(COUNT, 2, 3)
+    audio[2, 0] = np.nan
+    record = _archive(tmp_path, audio=audio)
+    assert np.flatnonzero(~record.features["audio"].observed).tolist() == [4]
+    assert not [problem for problem in check_record(record) if problem.severity == "error"]
+
+
 def test_a_row_of_nan_in_a_folder_is_a_frame_that_is_missing(tmp_path):
     folder = tmp_path / "folder"
     (folder / "vision").mkdir(parents=True)
@@ -489,4 +498,8 @@ def test_a_row_of_nan_in_a_folder_is_a_frame_that_is_missing(tmp_path):
     assert np.array_equal(features.values, [[1, 2], [0, 0], [0, 3], [0, 4], [0, 0]])
     assert record.repairs["vision: frames that are NaN as a whole, missing"] == 1
     assert record.repairs["vision: NaN set to 0"] == 1
+    assert any("1 of sample 'b'" in note for note in record.notes)
+    (folder / "vision" / "b.npy").unlink()
+    with open_samples(folder) as unlabelled:
+        assert unlabelled.features["vision"].observed.tolist() == [True, False, True, False, False]
     assert not [note for note in record.notes if "extract.json" in note]
