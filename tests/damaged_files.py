@@ -22,7 +22,18 @@ def damaged(content: bytes, generator: random.Random) -> bytes:
     return bytes(wrong)
 
 
-HUGE = (b"1e400", b"NaN", b"-1", b"99999999999999999999", b"null", b'"', b"[" * 3000, b"\0", "\u202e".encode())
+HUGE = (
+    b"1e400",
+    b"9" * 5000,
+    b"NaN",
+    b"-1",
+    b"99999999999999999999",
+    b"null",
+    b'"',
+    b"[" * 3000,
+    b"\0",
+    "\u202e".encode(),
+)
 
 
 def mutated(content: bytes, generator: random.Random) -> bytes:

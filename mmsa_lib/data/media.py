@@ -27,6 +27,7 @@ SUFFIXES = frozenset(
 """Endings that are taken from a folder; a file that is named may have any."""
 
 _EXACT = {"mov", "matroska", "wav", "flac"}  # formats that say truly how long they are
+_ENDLESS = 2**31 - 2**17  # what a WAV announces that was written before its length was known, or more
 _SILENT = 1e-4  # of full scale: -80 dB
 
 
@@ -119,6 +120,10 @@ def check_whole(path: Path, seconds: float) -> None:
     with _opened(path) as container:
         announced = (container.duration or 0) / 1e6
         exact = bool(_EXACT & set(container.format.name.split(",")))
+    with path.open("rb") as file:
+        is_riff, size = file.read(4) == b"RIFF", int.from_bytes(file.read(4), "little") + 8
+    if is_riff and path.stat().st_size < 0.95 * size and size < _ENDLESS:  # the decoder takes what is there for all
+        raise DataError(f"{path} is cut off: {path.stat().st_size} of {size} bytes are there; copy it again")
     if seconds <= 0:
         raise DataError(f"{path} has a length of zero; record or copy it again")
     if exact and seconds < 0.95 * announced - 0.5:

@@ -40,7 +40,7 @@ _PAUSES = {"", "sp", "sil", "silence", "spn", "<sil>", "<p:>", "<eps>"}
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d+)?|[.,]\d+)")
 _CUE = re.compile(r"\s*(\S+)\s*-->\s*(\S+)")
 _INSIDE = re.compile(r"<((?:\d+:)?\d\d:\d\d[.,]\d+)>")
-_TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")
+_TAG = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
 _VALUE = re.compile(r'"((?:[^"]|"")*)"|(?<![\w\[.\-+])([-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?![\w\]])')
 
 
@@ -221,16 +221,18 @@ def _seconds(text: str, where: str) -> float:
     if match is None:
         raise DataError(f"{where}: {text[:40]!r} is no time; write seconds (1.5) or h:mm:ss.s")
     hours, minutes, seconds = match[1] or 0, match[2] or 0, match[3].replace(",", ".")
-    return sign * (int(hours) * 3600 + int(minutes) * 60 + float(seconds))
+    return sign * (float(hours) * 3600 + float(minutes) * 60 + float(seconds))
 
 
 def _of_cues(text: str, path: Path) -> list[Span]:
     """Cues of SRT and WebVTT; a cue with times inside gives a span for each of its parts."""
-    spans, lines, line = [], text.split("\n"), 0
+    spans, lines, line, lost = [], text.split("\n"), 0, 0
     while line < len(lines):
         cue = _CUE.match(lines[line])
         line += 1
-        if cue is None:
+        if cue is None:  # WebVTT has notes, styles and names of cues there, SRT numbers
+            beside = lines[line - 1].strip()
+            lost = lost or (line if beside and not beside.isdecimal() and not text.startswith("WEBVTT") else 0)
             continue
         start, end = (_seconds(mark, f"{path}, line {line}") for mark in cue.groups())
         first = line
@@ -245,6 +247,9 @@ def _of_cues(text: str, path: Path) -> list[Span]:
                 spans.append(Span(begins, ends, plain))
     if not spans:
         raise DataError(f"{path}: no cue with text (00:00:01,000 --> 00:00:02,500, and below it what is said)")
+    if lost:
+        what = f"{lines[lost - 1].strip()[:40]!r} belongs to no cue"
+        raise DataError(f"{path}, line {lost}: {what}; mend the line of times above it, or remove it")
     return spans
 
 
@@ -267,7 +272,9 @@ def _of_textgrid(text: str, path: Path) -> list[Span]:
                 tiers[str(name)] = [
                     Span(*map(float, rows[i : i + 2]), str(rows[i + 2])) for i in range(0, len(rows), 3)
                 ]
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        if place < len(values):
+            raise ValueError("it holds more than it announces")
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
         raise DataError(f"{path} is no whole TextGrid ({error}); save it anew from Praat or the aligner") from error
     named = [name for name in tiers if re.search(r"\bwords?$", name.strip(), re.IGNORECASE)]
     chosen = named or list(tiers)

@@ -328,6 +328,11 @@ def _label_warnings(record: DatasetRecord) -> Found:
         for name in (name for name, odd in zip(task.names, always | never, strict=True) if odd):
             what = f"{name!r} is {'true of every sample' if always[task.names.index(name)] else 'never true'}"
             yield "labels", what, "its metrics are not defined; check names and order of the labels"
+        for fold, splits in record.folds.items():
+            unlearned = ~shown[np.asarray(splits) == "train"].astype(bool).any(axis=0) & ~never
+            if unlearned.any():
+                names = ", ".join(repr(name) for name, odd in zip(task.names, unlearned, strict=True) if odd)
+                yield f"folds/{fold}", f"no sample of train is {names}", "nobody can learn that; cut other splits"
         return
     distinct = np.unique(record.labels)
     repair = "if they are classes, import again with --emotions NAME or --classes NAME ..."
@@ -342,6 +347,9 @@ def _label_warnings(record: DatasetRecord) -> Found:
         what = f"no label lies {side} {task.center:g}, the middle of [{low:g}, {high:g}]"
         repair = "give the range that they have (--range LOW HIGH) if it is another one, or see --classes"
         yield "labels", what, f"metrics of two classes are not defined; {repair}"
+    elif (farthest := float(np.abs(distinct - task.center).max())) <= (high - low) / 6:
+        what = f"no label lies farther than {farthest:.3g} from {task.center:g}, the middle of [{low:g}, {high:g}]"
+        yield "labels", what, "give the range that they have (--range LOW HIGH) if it is another one"
 
 
 def _shared(splits: np.ndarray, keys: list[Hashable], ids: list[str]) -> Iterator[tuple[str, int, str]]:

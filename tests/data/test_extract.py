@@ -150,11 +150,14 @@ def test_a_bad_file_stops_no_other_and_leaves_nothing(extract, tmp_path):
     (tmp_path / "bad.mp4").write_text("hello")
     whole = write_video(tmp_path / "a.mkv", 6.0, sound=200, size=(320, 240)).read_bytes()
     (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 3])
+    (tmp_path / "half.wav").write_bytes((tmp_path / "good.wav").read_bytes()[:16_000])
     write_wav(tmp_path / "zero.wav", 0.0)
-    wrong = [tmp_path / name for name in ("bad.mp4", "nofile.wav", "cut.mkv", "zero.wav")]
+    expected = {"bad.mp4": "a text file", "nofile.wav": "no such file", "cut.mkv": "cut off",
+                "half.wav": "cut off: 16000 of 32044 bytes", "zero.wav": "length of zero"}  # fmt: skip
+    wrong = [tmp_path / name for name in expected]
     failed = extract([*wrong, tmp_path / "good.wav"]).failed
-    assert [Path(name).name for name in failed] == ["bad.mp4", "nofile.wav", "cut.mkv", "zero.wav"]
-    for said, reason in zip(["a text file", "no such file", "cut off", "length of zero"], failed.values(), strict=True):
+    assert [Path(name).name for name in failed] == list(expected)
+    for said, reason in zip(expected.values(), failed.values(), strict=True):
         assert said in reason
         assert "\n" not in reason
     assert sorted(path.name for path in (tmp_path / "out" / "audio").iterdir()) == ["good.npy"]

@@ -149,6 +149,9 @@ def test_a_text_has_no_times_and_a_table_of_many_clips_is_told_apart(tmp_path):
         ("a.TextGrid", LONG[:-200].encode(), "is no whole TextGrid"),
         ("a.TextGrid", b"hello", "is no whole TextGrid"),
         ("a.TextGrid", LONG.replace("ann - words", "ann").encode(), "which tier of intervals is meant"),
+        ("a.TextGrid", SHORT.replace("\n3\n", "\n1e400\n").encode(), "is no whole TextGrid"),
+        ("a.TextGrid", SHORT.replace("\n3\n", "\n2\n").encode(), "it holds more than it announces"),
+        ("a.srt", srt().replace("-->", "->", 1).encode(), "line 2: '00:00:00,500 -> 00:00:00,750' belongs to no cue"),
         ("a.docx", b"hello", "transcripts are files"),
     ],
 )
@@ -177,6 +180,12 @@ def test_times_that_cannot_be_are_refused(spans, said):
 def test_what_aligners_round_is_cut_to_the_clip():
     spans = [Span(-0.14, 1.0, "a"), Span(0.97, 2.0, "b"), Span(9.0, 10.2, "c")]
     assert check_times(spans, 10.0, "") == [Span(0.0, 1.0, "a"), Span(0.97, 2.0, "b"), Span(9.0, 10.0, "c")]
+
+
+def test_a_time_of_too_many_digits_lies_outside(tmp_path):
+    (tmp_path / "a.srt").write_text("00:00:00,000 --> " + "9" * 5000 + ":00:01,000\nhello\n")
+    with pytest.raises(DataError, match="lies outside of the clip"):
+        check_times(read_transcript(tmp_path / "a.srt").spans, 9.0, "a.srt")
 
 
 def test_words_share_the_time_of_their_line_by_their_letters():

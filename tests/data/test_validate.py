@@ -10,6 +10,7 @@ import pytest
 from records import emotion_record, full_record
 
 from mmsa_lib.data.store import check_store, write_store
+from mmsa_lib.data.task import classes
 from mmsa_lib.data.validate import blocking_problems, check_record
 
 
@@ -112,6 +113,14 @@ def test_a_modality_that_is_missing_for_many_samples_of_a_split_is_said(missing,
     audio.values[~audio.observed] = 0
     found = [problem for problem in warnings(record) if problem.startswith("features/audio5: missing for")]
     assert [said in problem for problem in found] == ([True] if said else [])
+
+
+def test_a_class_that_training_does_not_hold_is_said():
+    record = full_record()
+    record.task, record.unimodal_labels = classes(["a", "b", "c"]), {}
+    record.labels = np.array([0, 1, 0, 1, 0, 0, 2, 1], np.float32)
+    record.folds["standard"] = np.array(["train"] * 5 + ["valid"] * 1 + ["test"] * 2)
+    assert "folds/standard: no sample of train is 'c'" in warnings(record)
 
 
 def test_a_recording_in_two_splits_is_an_error_of_that_fold_only():

@@ -437,12 +437,17 @@ def features_of(
         longest = max(map(len, frames))
         widths = {row.shape[1]: name for name, row in zip(ids, frames, strict=True) if row.size}
         if len(widths) != 1:
-            found = " and ".join(f"{width} (sample {name!r})" for width, name in widths.items()) or "none"
-            said = f"{where}: {modality} features have the widths {found}; all samples must have the same"
+            some = [f"{width} (sample {name!r})" for width, name in list(widths.items())[:3]] or ["none"]
+            some += [f"{len(widths) - 3} more"] if len(widths) > 3 else []
+            said = f"{where}: {modality} features have the widths {' and '.join(some)}; all samples must have the same"
+            remedy = "extract it as the others"
+            if len(widths) > 1 and len({len(row) for row in frames if row.size}) == 1:
+                remedy = f"all have {longest} rows, so that they may be (d, T): turn them into (T, d)"
+                said += f" ({remedy})"
             usual = Counter(row.shape[1] for row in frames if row.size).most_common(1)
             odd = [(name, len(row[0])) for name, row in zip(ids, frames, strict=True) if row.size and usual]
             odd = [f"{where}: sample {name!r} has {width} {modality} features per frame, and most have {usual[0][0]}; "
-                   "extract it as the others" for name, width in odd if width != usual[0][0]]  # fmt: skip
+                   f"{remedy}" for name, width in odd if width != usual[0][0]]  # fmt: skip
             raise FileProblems(odd or [said], where, said, len(odd))
         if lengths is not None:
             repairs.count(CONTRADICTS.format(modality), (lengths != [len(row) for row in frames]).sum())

@@ -201,8 +201,9 @@ def _open_folder(folder: Path, notes: list[str], labels: Path | None) -> tuple[T
         table.left_out += [f"{where.name}/{name} (no sample of that id)" for name in strange]
         table.left_out += [f"{where.name}: column {name}" for name in left]
         lacking = [one for one, frames in zip(ids, rows, strict=True) if not frames.size]
-        if strange and lacking and any(map(len, rows)):
-            notes.append(f"{DOUBT}{len(lacking)} samples have no file in {where.name}, the first is {lacking[0]!r}")
+        if lacking and any(map(len, rows)):
+            missing = f"{len(lacking)} of {len(ids)} samples have no file in {where.name}, the first is {lacking[0]!r}"
+            notes.append(DOUBT + missing)
         if any(map(len, rows)):
             described = f"{modality} features, one file per sample"
             about = {"where": str(where), "level": "frame", "description": described}

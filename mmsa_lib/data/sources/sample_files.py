@@ -61,7 +61,8 @@ def per_sample_files(folder: Path, ids: list[str], problems: Problems) -> tuple[
     """
     for name in ids:
         if Path(name).name != name or name in (".", "..") or "\\" in name:
-            raise DataError(f"{folder}: id {name!r} can't be a file name; rename the sample")
+            remedy = "rename the sample (video$_$clip is read from video/clip.npy)"
+            raise DataError(f"{folder}: id {name!r} can't be a file name; {remedy}")
     listing = set(os.listdir(folder))  # the exact names: a file system may take a.npy for A.npy
     for video in {name.partition(VIDEO_MARK)[0] for name in ids if VIDEO_MARK in name} & listing:
         inside = os.listdir(folder / video) if (folder / video).is_dir() else []

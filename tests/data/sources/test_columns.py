@@ -196,6 +196,8 @@ def test_unequal_widths_name_a_sample_of_each():
     rows = frames_of([np.ones((1, 2)), np.ones((2, 2)), np.ones((2, 3))], IDS, "f")
     with pytest.raises(DataError, match=r"f: audio features have the widths 2 \(sample 'b'\) and 3 \(sample 'c'\)"):
         build(rows)
+    with pytest.raises(DataError, match=r"widths 1 .* and 1 more; .* \(all have 5 rows, so that they may be \(d, T\)"):
+        build([np.ones((5, steps)) for steps in (1, 2, 3, 4)], ids=list("abcd"))
 
 
 NO_FRAMES = {

@@ -191,6 +191,7 @@ def test_a_metric_set_must_be_known():
     [
         (np.linspace(0, 2.9, 10), "no label lies below 0, the middle of"),
         (np.linspace(-2.9, -0.1, 10), "no label lies above 0"),
+        (np.linspace(-0.9, 0.9, 10), "no label lies farther than 0.9 from 0, the middle of [-3, 3]"),
         (np.full(10, 0.5), "all labels are 0.5; there is nothing to learn"),
         (np.tile([0.2, 0.8], 5), "take 2 values only"),
         (np.array([-1, 0, 1, 1, 0] * 2), "take 3 values only"),

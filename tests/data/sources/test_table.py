@@ -131,6 +131,7 @@ def test_folder_with_a_file_per_sample(tmp_path):
     samples = changed(SEQUENCES, 4, None)
     record = read(write_folder(tmp_path, samples), "mine")
     _assert_columns(record)
+    assert f"check: 1 of {COUNT} samples have no file in audio, the first is {IDS[4]!r}" in record.notes
     assert_frames(record.features["audio"], [np.zeros((1, 3)) if x is None else x for x in samples])
     assert [mask.all() for mask in observed_of(record.features["audio"])] == [row != 4 for row in range(COUNT)]
 
