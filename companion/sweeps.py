@@ -319,16 +319,15 @@ def sensitivity_rows(results: pd.DataFrame, metric: str = PRIMARY) -> pd.DataFra
     """
     runs = results[~is_constant(results) & (results["metric"] == metric)]
     changes = runs["changes"].map(json.loads)
+    budget = set.intersection(*map(set, changes))  # what all runs share
     parts = []
     for (method, dataset, key), title in SENSITIVITY.items():
-        alone = changes.map(lambda own, key=key: set(own) <= {key}).astype(bool)
+        alone = changes.map(lambda own, key=key: set(own) - budget <= {key}).astype(bool)
         own = runs[(runs["method"] == method) & (runs["dataset"] == dataset) & alone]
         if own["changes"].nunique() < 2:
             continue
         default = getattr(METHODS[method].Config.for_dataset(dataset), key)
         value = changes[own.index].map(lambda given, key=key, default=default: float(given.get(key, default)))
-        if value.nunique() < own["changes"].nunique():
-            continue  # the default was another when these runs were made, and the table does not say which
         table = summarise_seeds(own.assign(parameter=value), by=["parameter", "split"])
         panel = f"{method}{'' if dataset == 'synthetic' else f', {names.DATA[dataset]}'}\n{title}"
         parts.append(table.assign(panel=panel, value=table["parameter"], default=table["parameter"] == default))
