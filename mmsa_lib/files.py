@@ -44,7 +44,7 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         DataError: the folder can't be created or written, or the disk is full; names the path and the remedy.
     """
     target = Path(target)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"  # the folder "." has no name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)

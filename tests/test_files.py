@@ -64,3 +64,10 @@ def test_a_folder_that_may_only_be_read_is_answered_with_its_variable(tmp_path, 
     with pytest.raises(DataError) as caught:
         write_text(tmp_path / place, "")
     assert str(caught.value) == f"cannot write {tmp_path / place}: {os.strerror(code)}; {said}"
+
+
+def test_a_folder_is_no_target(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="cannot write "):
+        write_text(".", "text")
+    assert list(tmp_path.iterdir()) == []

@@ -395,7 +395,7 @@ class TestInputs:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"audio": np.full((2, 8), np.nan)}, "audio of sample 'a' holds a value that is not finite"),
+            ({"audio": np.diag([np.nan] * 8)}, "audio of sample 'a' holds a value that is not finite"),
             ({"audio": np.full((2, 8), 1e39)}, "audio of sample 'a' holds a value that is not finite"),
             ({"audio": np.ones((2, 9))}, "audio features are 9 wide .*, and the run reads 8"),
             ({"audio": np.ones((0, 8))}, "audio of sample 'a' has no frames"),
@@ -408,6 +408,11 @@ class TestInputs:
     def test_a_sample_that_does_not_fit_is_named(self, two, change, message):
         with pytest.raises(MMSAError, match=message):
             mmsa_lib.predict(two, {"id": "a", "text": np.ones((2, 12)), **change})
+
+    def test_frames_of_nan_alone_are_missing(self, two):
+        one = {"id": "a", "text": np.ones((2, 12))}
+        without, empty = (mmsa_lib.predict(two, {**one, **more}) for more in ({}, {"audio": np.full((2, 8), np.nan)}))
+        np.testing.assert_allclose(empty["prediction"], without["prediction"], atol=1e-6)
 
     @pytest.mark.parametrize(
         ("inputs", "message"),
