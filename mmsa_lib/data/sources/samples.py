@@ -153,7 +153,7 @@ def _read_pickle(path: Path) -> DatasetRecord:
         return _read_table(path, str(path))
     for note in record.notes:
         if note.startswith(DOUBT):
-            log.warning("%s: %s", path, note)
+            log.warning("%s: %s", path, note.removeprefix(DOUBT))
     return record
 
 
@@ -200,7 +200,7 @@ def _read_table(given: Path | pd.DataFrame | list[Mapping[str, Any]], name: str)
     }
     for note in [*notes, *remarks_on([table])]:
         if note.startswith((DOUBT, NOT_READ)) and not isinstance(given, list):
-            log.warning("%s: %s", table.where, note)
+            log.warning("%s: %s", table.where, note.removeprefix(DOUBT))
     usual = {m: m for m in sets}
     return DatasetRecord(
         table.where, regression(), ids, source.groups, labels, {}, sets, {"*": usual}, transcripts=transcripts
