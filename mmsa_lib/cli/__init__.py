@@ -47,6 +47,12 @@ class Parser(argparse.ArgumentParser):
         self.register("type", None, _given)
         self.register("type", Path, lambda text: Path(_given(text)))
 
+    def add_subparsers(self, **options: Any) -> argparse._SubParsersAction:
+        """Commands of this parser; words behind one are checked by its own parser, which can name their option."""
+        action = super().add_subparsers(**options)
+        action.type = str
+        return action
+
     def error(self, message: str):
         self.exit(2, _line(f"{message}; see {self.prog} --help"))
 

@@ -84,7 +84,8 @@ train early_fusion --device gpu -> device='gpu'
 train early_fusion --missing stochastc -> unknown missing recipe 'stochastc'; did you mean stochastic?
 train early_fusion --protocols frames subset -> unknown protocol 'subset'; did you mean subsets
 train early_fusion --metrics -> expected at least one argument
-train early_fusion --metrics '' -> is empty
+train early_fusion --metrics '' -> argument --metrics: is empty
+predict demo --text '' -> argument --text: is empty
 train early_fusion --metrics mea -> unknown metric 'mea'; did you mean mae
 train early_fusion --metrics mae --set task=emotions -> unknown metric 'mae'
 train constant --oracle -> not trained

@@ -174,7 +174,7 @@ def _open_folder(folder: Path, notes: list[str], labels: Path | None) -> tuple[T
     parts = {} if known or labels else _one_per_split(tables)
     if not parts and labels is None and not known and len(tables) != 1:
         found = f"found {', '.join(tables[:5])}; name the table (--labels FILE)" if tables else ""
-        what = "the folder needs a table samples.csv or samples.tsv with id, split and label"
+        what = "the folder needs a table samples.csv or samples.tsv with id (split and label are for learning)"
         raise DataError(f"{folder}: {what}; {found or f'it seems to be {kind_of(folder)}'}")
     if parts:
         table, used = _open_parts(folder, parts, notes), [*parts.values()]
