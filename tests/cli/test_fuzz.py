@@ -162,7 +162,7 @@ def read_transcripts():
 
 def make_clips(folder):
     pytest.importorskip("av")
-    write_wav(folder / "sound.wav", 2.0)
+    write_wav(folder / "sound.wav", 0.01)  # short: damaged samples are samples, a damaged header is told
     write_video(folder / "clip.mp4", 0.4, sound=200)
     (folder / "clip.srt").write_text(SAID["srt"])
 
@@ -265,4 +265,4 @@ def test_mutated_files_are_read_or_refused_in_one_line(target, place, capfd):
         left = list((place / "data" / "stores").glob("*"))
         assert not left if code == 2 and target not in ("registry", "entry") else True
         shutil.rmtree(place / "data" / "stores", ignore_errors=True)
-    assert refused or target == "sound"  # nearly all of its bytes are samples, and any samples are a sound
+    assert refused
