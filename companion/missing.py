@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from companion import names
-from companion.shared import RESULTS, best_possible, run_folders, write_table
+from companion.shared import RESULTS, best_possible, floor_lines, run_folders, write_table
 from mmsa_lib.data.task import emotions
 from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.baselines import constant_metrics
@@ -350,7 +350,7 @@ def draw_curves(results: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     drawn = pd.concat([drawn, *(control.assign(name=name) for name in others)])
     drawn = drawn.assign(panel=drawn["name"].map(names.called))
     styles = {**TRAINING, dotted: {"color": palette.BLACK, "ls": ":", "lw": 1.3}}
-    floors, title = _floors(drawn, {CONSTANT: best_constants(results)}), rows["data"].iloc[0]
+    floors, title = floor_lines(drawn, {CONSTANT: best_constants(results)}), rows["data"].iloc[0]
     return curves(drawn, styles, "share of frames missing", LABEL, floors=floors, title=title, height=1.7), rows
 
 
@@ -400,7 +400,7 @@ def missing_overview(*tables: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         for (method, line), more, mark in zip(pairs.itertuples(index=False), later, "osD^vP*Xd<>hp", strict=False)
     }
     best = {CONSTANT: best_constants(results), "best possible, complete samples": best_possible(tables[-1])}
-    look = {"columns": 2, "sharey": "row", "width": 3.4, "floors": _floors(drawn, best)}
+    look = {"columns": 2, "sharey": "row", "width": 3.4, "floors": floor_lines(drawn, best)}
     return curves(drawn, styles, "share of frames missing", LABEL, **look), rows
 
 
@@ -411,7 +411,7 @@ def missing_summaries(*tables: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     means = means_of(summaries_of(results))
     drawn = _panels(means, "summary", SUMMARIES.values())
     return dots(
-        drawn, TRAINING, LABEL, floors=_floors(drawn, {CONSTANT: best_constants(results)}), **_grid(drawn)
+        drawn, TRAINING, LABEL, floors=floor_lines(drawn, {CONSTANT: best_constants(results)}), **_grid(drawn)
     ), means
 
 
@@ -452,7 +452,7 @@ def missing_iemocap(published: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     mark = np.where(cells["method"] == "hrlf", "hrlf", "other")
     drawn = cells.assign(name=cells["setting"], panel=cells["group"], mark=mark)
     never = {f"“never this emotion”, {kind} F1": scores for kind, scores in (100 * never_this_emotion()).items()}
-    return dots(drawn, marks, "F1 (%), as printed", floors=_floors(drawn, never, "group"), width=1.8), cells
+    return dots(drawn, marks, "F1 (%), as printed", floors=floor_lines(drawn, never, "group"), width=1.8), cells
 
 
 def _forest(effects: pd.DataFrame, words: str, title: str) -> tuple[Figure, pd.DataFrame]:
@@ -470,13 +470,3 @@ def _panels(rows: pd.DataFrame, down: str, order: Any) -> pd.DataFrame:
 
 def _grid(drawn: pd.DataFrame) -> dict[str, Any]:
     return {"columns": drawn["data"].nunique(), "width": 2.8, "line": 0.17, "sharex": "col"}
-
-
-def _floors(drawn: pd.DataFrame, baselines: Mapping[str, Mapping[str, float]], key: str = "data") -> pd.DataFrame:
-    """The lines of every panel: what each baseline scores on its ``key``."""
-    panels = drawn.drop_duplicates("panel")
-    parts = [
-        pd.DataFrame({"panel": panels["panel"], "value": panels[key].map(scores), "baseline": name})
-        for name, scores in baselines.items()
-    ]
-    return pd.concat(parts, ignore_index=True).dropna()

@@ -88,6 +88,16 @@ def constant_floor(results: pd.DataFrame, constant: str = "constant_median") -> 
     return rows[["metric", "value"]].drop_duplicates().assign(baseline=words)
 
 
+def floor_lines(drawn: pd.DataFrame, baselines: Mapping[str, Mapping[str, float]], key: str = "data") -> pd.DataFrame:
+    """Lines of every panel of ``drawn``, by name of the baseline: what it scores on the panel's ``key``."""
+    panels = drawn.drop_duplicates("panel")
+    parts = [
+        pd.DataFrame({"panel": panels["panel"], "value": panels[key].map(scores), "baseline": name})
+        for name, scores in baselines.items()
+    ]
+    return pd.concat(parts, ignore_index=True).dropna()
+
+
 def run_folders(runs: Path, wanted: tuple[str, ...], ends: tuple[str, ...] = (files.DONE,)) -> list[Path]:
     """Those of the folders ``wanted`` below ``runs`` that hold a run that ended.
 

@@ -25,6 +25,7 @@ from companion.shared import (
     SWEEPS,
     best_possible,
     constant_floor,
+    floor_lines,
     method_dots,
     named_switches,
     run_folders,
@@ -372,20 +373,19 @@ def main_results(
     lines = with_lines(rows[~constant])
     best = rows[constant & rows["method"].str.startswith("constant_")].groupby("dataset")["mean"]
     linear = ridge[(ridge["metric"] == metric) & (ridge["input"] == ridge["dataset"].map(RIDGE))]
-    panels = lines.drop_duplicates("data")
-    floors = {
-        "best constant": panels["dataset"].map(best.max() if described.higher_is_better else best.min()),
-        "ridge regression": panels["data"].map(
-            linear.assign(data=linear["dataset"].map(names.DATA)).set_index("data")["value"]
-        ),
-        "best possible": panels["data"].map(best_possible(bayes) if metric == PRIMARY else {}),
+    panels = lines.drop_duplicates("data").set_index("data")
+    baselines = {
+        "best constant": panels["dataset"].map(best.max() if described.higher_is_better else best.min()).to_dict(),
+        "ridge regression": linear.set_index(linear["dataset"].map(names.DATA))["value"].to_dict(),
+        "best possible": best_possible(bayes) if metric == PRIMARY else {},
     }
-    parts = [pd.DataFrame({"panel": panels["data"], "value": own, "baseline": name}) for name, own in floors.items()]
     drawn = lines.rename(columns={"data": "panel", "mean": "value"}).assign(name=lines["name"].map(names.called))
     drawn["mark"] = drawn["method"]
     marks = {method: {"color": names.color(method), "ms": 5.5} for method in drawn["mark"].unique()}
     label = f"{described.label} {'↑' if described.higher_is_better else '↓'}"
-    figure = dots(drawn, marks, label, columns=2, shared=False, floors=pd.concat(parts).dropna(), width=4.1)
+    figure = dots(
+        drawn, marks, label, columns=2, shared=False, floors=floor_lines(drawn, baselines, "panel"), width=4.1
+    )
     return figure, lines[["data", "name", "method", "n", "mean", "low", "high", "item_low", "item_high"]]
 
 
@@ -398,11 +398,11 @@ def main_differences(comparison: pd.DataFrame, control: str = CONTROLS[0]) -> tu
 
 
 @figure("ablations", [f"{RESULTS}/sweep_ablations_comparison.csv"])
-def ablations(comparison: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+def ablations(comparison: pd.DataFrame, sharex: bool = True) -> tuple[Figure, pd.DataFrame]:
     """What each switch of the four methods changes, paired over seeds and test items."""
     rows = ablation_rows(comparison)
     drawn = rows.assign(panel=rows["panel"].map(names.called), name=rows["name"].map(names.readable))
-    return forest(drawn, "MAE, switch − full", columns=2, shared=False, width=4.1, sharex=True), rows
+    return forest(drawn, "MAE, switch − full", columns=2, shared=False, width=4.1, sharex=sharex), rows
 
 
 @figure("sensitivity", [f"{RESULTS}/sweep_sensitivity.csv"])
