@@ -11,7 +11,6 @@ import numpy as np
 
 from mmsa_lib.data.record import MODALITIES, DatasetRecord, FeatureSet, Level, Modality, TokenIds
 from mmsa_lib.data.sources.columns import (
-    Repairs,
     Unusable,
     check_ids,
     entries_of,
@@ -27,6 +26,7 @@ from mmsa_lib.data.sources.folds import Splitting
 from mmsa_lib.data.sources.labels import Part, Read, read_labels
 from mmsa_lib.data.sources.layouts import CUT_VALID, DOUBT, SPLIT_NAMES, Fields, remarks_on, spelling, splits_of
 from mmsa_lib.data.sources.official import identify, known_set
+from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.data.sources.safe_pickle import load
 from mmsa_lib.data.task import Task, regression
 from mmsa_lib.errors import DataError, Problems

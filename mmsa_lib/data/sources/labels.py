@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mmsa_lib.data.sources.columns import Repairs, is_number
+from mmsa_lib.data.sources.columns import is_number
+from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.data.task import Task, emotions, regression
 from mmsa_lib.errors import DataError, FileProblems
 

@@ -20,7 +20,6 @@ import numpy as np
 
 from mmsa_lib.data.record import DatasetRecord
 from mmsa_lib.data.sources.columns import (
-    Repairs,
     entries_of,
     frames_of_one,
     is_missing,
@@ -29,6 +28,7 @@ from mmsa_lib.data.sources.columns import (
 )
 from mmsa_lib.data.sources.folds import Splitting
 from mmsa_lib.data.sources.importing import Source, group_of
+from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
 

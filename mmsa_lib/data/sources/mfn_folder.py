@@ -26,10 +26,11 @@ import numpy as np
 from mmsa_lib.data.formats import MFN_FOLDER, kind_of, unread
 from mmsa_lib.data.hdf5 import look_at_all, read_array, read_hdf5
 from mmsa_lib.data.record import MODALITIES, DatasetRecord, Modality
-from mmsa_lib.data.sources.columns import Repairs, features_of, present_frames, valid_frames
+from mmsa_lib.data.sources.columns import features_of, present_frames, valid_frames
 from mmsa_lib.data.sources.folds import Splitting
 from mmsa_lib.data.sources.importing import Sets, Source
 from mmsa_lib.data.sources.layouts import SPLIT_NAMES, SPLIT_OF, Fields, field_of
+from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.data.task import Task, regression
 from mmsa_lib.errors import DataError
 

@@ -13,12 +13,13 @@ import numpy as np
 
 from mmsa_lib.data.hdf5 import read_array, read_hdf5
 from mmsa_lib.data.record import DatasetRecord, Modality
-from mmsa_lib.data.sources.columns import Repairs, joined
+from mmsa_lib.data.sources.columns import joined
 from mmsa_lib.data.sources.folds import cross_validation
 from mmsa_lib.data.sources.mfn_folder import APART_FILES as _FILE
 from mmsa_lib.data.sources.mfn_folder import word_aligned
 from mmsa_lib.data.sources.official import PUBLIC_SETS
 from mmsa_lib.data.sources.reading import original
+from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.data.task import regression
 from mmsa_lib.errors import DataError
 

@@ -24,7 +24,6 @@ import numpy as np
 from mmsa_lib.data.record import MODALITIES, DatasetRecord, TokenIds
 from mmsa_lib.data.sources.columns import (
     MIXED_UP,
-    Repairs,
     Unusable,
     frames_of,
     has_values,
@@ -37,6 +36,7 @@ from mmsa_lib.data.sources.importing import Sets, Source, group_of
 from mmsa_lib.data.sources.labels import Part
 from mmsa_lib.data.sources.layouts import CATEGORIES, LAYOUTS, Fields, OtherLayout
 from mmsa_lib.data.sources.official import known_set
+from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.data.task import Task
 from mmsa_lib.errors import DataError
 

@@ -37,12 +37,13 @@ from typing import Any
 import numpy as np
 
 from mmsa_lib.data.record import MODALITIES, DatasetRecord, FeatureSet, Modality
-from mmsa_lib.data.sources.columns import Repairs, entries_of, features_of, has_values, names_of, texts
+from mmsa_lib.data.sources.columns import entries_of, features_of, has_values, names_of, texts
 from mmsa_lib.data.sources.folds import Splitting
 from mmsa_lib.data.sources.importing import Source, group_of
 from mmsa_lib.data.sources.layouts import CUT_VALID, DOUBT, SPLIT_NAMES, SPLIT_OF, spelling
 from mmsa_lib.data.sources.mmsa_pickle import VIDEO_OF
 from mmsa_lib.data.sources.own_forms import EMOTION_PREFIX, FEATURE, Table, open_table
+from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.data.task import Task, emotions
 from mmsa_lib.errors import DataError
 

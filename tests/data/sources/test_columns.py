@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mmsa_lib.data.sources.columns import (
-    Repairs,
     describe,
     features_of,
     frames_of,
@@ -18,6 +17,7 @@ from mmsa_lib.data.sources.columns import (
     texts,
     valid_frames,
 )
+from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.errors import DataError
 
 IDS = ["a", "b", "c"]

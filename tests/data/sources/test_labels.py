@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from layout_files import READERS, write_layout
 
-from mmsa_lib.data.sources.columns import Repairs
 from mmsa_lib.data.sources.labels import MOSEI_COLUMNS, read_labels
+from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.data.task import classes, emotions, regression
 from mmsa_lib.data.validate import check_record
 from mmsa_lib.errors import ConfigError, DataError
