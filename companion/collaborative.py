@@ -20,7 +20,6 @@ from companion import names
 from companion.shared import RESULTS, of_run, runs_of, write_table
 from mmsa_lib.data.batch import Batch, Utterances
 from mmsa_lib.errors import ConfigError
-from mmsa_lib.experiments import files
 from mmsa_lib.experiments.runs import RunResult
 from mmsa_lib.figures import palette
 from mmsa_lib.figures.panels import curves, dots
@@ -30,11 +29,8 @@ from mmsa_lib.methods.collaborative_mmcl import CollaborativeMMCL, Collaborative
 
 METHOD = "collaborative_mmcl"
 FOLDERS = ("ablations", "readings")
-NAMED = ("full", "reference")
-"""Labels of the two named variants among the ablations."""
-
-VARIANTS = {"reference": '{"decoupling": "reference"}', "corrected": files.NO_CHANGES}
-"""The two named variants, and what each changes."""
+VARIANTS = {"reference": "reference", "corrected": "full"}
+"""The two named variants, and their labels among the ablations."""
 
 COLORS = {"reference": palette.VERMILLION, "corrected": palette.BLUE}
 DIGITS = 9
@@ -170,7 +166,7 @@ def critic_skill(method: CollaborativeMMCL, data: Utterances) -> dict[str, float
 
 def by_variant(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the two named variants with a column ``variant``, the reference first."""
-    variant = rows["changes"].map({changes: name for name, changes in VARIANTS.items()})
+    variant = rows["label"].map({label: name for name, label in VARIANTS.items()})
     named = rows.assign(variant=variant).dropna(subset=["variant"])
     return named.sort_values("variant", ascending=False, kind="stable")
 
@@ -220,8 +216,8 @@ def critic(run: RunResult) -> pd.DataFrame:
 def write(runs: Path, target: Path) -> list[str]:
     """Write the tables that ``runs`` has the folders for to ``target``; their names."""
     ablations, readings = (runs / name for name in FOLDERS)
-    variants, read = named_runs(ablations, *NAMED), named_runs(readings)
-    default = [run for run in variants if run.config.label == NAMED[0]]
+    variants, read = named_runs(ablations, *VARIANTS.values()), named_runs(readings)
+    default = [run for run in variants if run.config.label == VARIANTS["corrected"]]
     looks = {
         "weights": [(weights, run) for run in variants],
         "curves": [(learning, run) for run in variants],
@@ -292,5 +288,5 @@ def collaborative_weights(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 
 @figure("collaborative_curves", sources=[f"{RESULTS}/collaborative_curves.csv"])
 def collaborative_curves(history: pd.DataFrame) -> Figure:
-    """What actor and critic learn on the synthetic set, all seeds of both variants."""
+    """What actor and critic learn, all seeds of both variants."""
     return policy_curves(by_variant(history))

@@ -1,7 +1,5 @@
 """The tables of collaborative_mmcl from real runs of a few samples."""
 
-import json
-
 import pandas as pd
 import pytest
 
@@ -12,7 +10,6 @@ from mmsa_lib.experiments.runs import find_run, run
 
 COMMON = {"data": {"samples": (48, 24, 32), "dims": (12, 8, 8), "length": 6}, "settings": {"device": "cpu"}}
 OWN = {"width": 8, "heads": 2, "feedforward": 8, "max_epochs": 2, "batch_size": 16}
-REFERENCE = '{"decoupling": "reference"}'
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +32,7 @@ def test_tables_hold_what_the_trained_runs_do(runs, tmp_path, capsys):
         f"collaborative_{name}.csv" for name in ("weights", "curves", "readings")
     ]
     weights = pd.read_csv(tmp_path / "collaborative_weights.csv")
-    assert weights["label"].drop_duplicates().tolist() == ["full", "reference"]
+    assert weights["label"].drop_duplicates().tolist() == ["reference", "full"]
     for run_id, rows in weights.groupby("run_id"):
         done = find_run(run_id, runs / "ablations")
         test = done.load_data()["test"]
@@ -61,14 +58,14 @@ def test_without_readings_or_runs_of_the_method_there_are_fewer_tables(runs, tmp
     assert shelf.write(tmp_path / "empty", tmp_path) == []
 
 
-def test_variants_are_known_by_what_they_change():
-    rows = pd.DataFrame({"changes": ["{}", REFERENCE, json.dumps({"no_rl": True})]})
+def test_variants_are_known_by_their_label():
+    rows = pd.DataFrame({"label": ["full", "reference", "no_rl"]})
     assert shelf.by_variant(rows)["variant"].tolist() == ["reference", "corrected"]
 
 
 def test_lines_of_the_entropy_figure_start_with_the_reference():
     rows = pd.DataFrame(
-        {"run_id": list("abc"), "changes": ["{}", REFERENCE, '{"no_rl": true}'], "data_options": "{}",
+        {"run_id": list("abc"), "label": ["full", "reference", "no_rl"], "data_options": "{}",
          "dataset": "mmmo", "part": "common", "modality": "text", "entropy": 0.5, "bound": 0.4}
     )  # fmt: skip
     assert shelf.entropy_lines(rows)["group"].tolist() == ["ICT-MMMO, reference", "ICT-MMMO, corrected"]
