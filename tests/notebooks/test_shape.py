@@ -29,6 +29,15 @@ def test_what_prose_quotes_stands_in_an_output(name):
     assert not found, "\n".join(found)
 
 
+@pytest.mark.parametrize(
+    "map_of_pages",
+    [BOOKS["00_start_here"].cells[0].source, (ROOT / "README.md").read_text("utf-8")],
+    ids=["00", "README"],
+)
+def test_every_page_stands_on_the_map(map_of_pages):
+    assert [name for name in BOOKS if f"{name}.ipynb)" not in map_of_pages and name != "00_start_here"] == []
+
+
 # --- The checks see each breach ---------------------------------------------------------------------------------------
 
 
