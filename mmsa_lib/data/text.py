@@ -102,6 +102,8 @@ def load_tokens(record: DatasetRecord, model: str, max_length: int) -> Tokens:
         closing = ids[long, lengths[long] - 1]  # is kept
         ids, valid = ids[:, :max_length].clone(), valid[:, :max_length].clone()
         ids[long, -1] = closing
+        if lost := int((lengths[long] - max_length).sum()):
+            log.warning(f"{lost} tokens of {len(long)} samples lie beyond max_length={max_length} and are cut")
         spoken = (valid.sum(-1) > 2).numpy()  # more than the opening and the closing token
         # The official files hold ids of BERT vocabularies, so that their unknown token is known without the model.
         known = model.startswith("bert-")
@@ -186,7 +188,11 @@ def tokenize(
         ConfigError: ``max_length`` is too small or beyond what the model can take.
         DataError: the model can't be found.
     """
-    return _pad(_encode(transcripts, model, max_length)["input_ids"], special_tokens(model)[0])
+    encoded = _encode(transcripts, model, max_length)
+    words = [_word_of_token(text, spans) for text, spans in zip(transcripts, encoded["offset_mapping"], strict=True)]
+    if cut := _count_cut(transcripts, words, max_length):
+        log.warning(cut)
+    return _pad(encoded["input_ids"], special_tokens(model)[0])
 
 
 def word_features(transcripts: Sequence[str], model: str = DEFAULT_TEXT_MODEL, max_length: int = 64) -> FeatureSet:
@@ -224,30 +230,36 @@ def _cached(level: Level, transcripts: Sequence[str], model: str, max_length: in
     """The features from their file in the cache, which is safe to delete; computed where it is missing or damaged.
 
     A cache that can't be written costs time, not results: the reason is logged and the computed features are returned.
+    What was cut off is logged each time, also of features from the cache.
     """
     key = [list(transcripts), text_model_fingerprint(model), level, max_length, _code_fingerprint()]
     name = hashlib.sha256(json.dumps(key, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
     path = data_root() / "cache" / "text" / f"{name}.h5"
+    features = None
     try:
         if path.is_file():
             with read_hdf5(path, "delete it") as file:
                 if not is_sealed(path):
                     raise DataError(f"{path} was changed")
                 arrays = {name: file[name][()] for name in ("values", "lengths", "observed")}
-                return FeatureSet("text", **arrays, level=level, description=str(file.attrs["description"]))
+                cut, description = str(file.attrs["cut"]), str(file.attrs["description"])
+                features = FeatureSet("text", **arrays, level=level, description=description)
     except DataError as error:
         log.warning("%s; computing the text features again", error)
-    features = _compute(level, transcripts, model, max_length)
+    if features is None:
+        features, cut = _compute(level, transcripts, model, max_length)
 
-    def fill(file: h5py.File) -> None:
-        for name in ("values", "lengths", "observed"):
-            add_array(file, name, getattr(features, name))
-        file.attrs["description"] = features.description
+        def fill(file: h5py.File) -> None:
+            for name in ("values", "lengths", "observed"):
+                add_array(file, name, getattr(features, name))
+            file.attrs.update(cut=cut, description=features.description)
 
-    try:
-        write_hdf5(path, fill)
-    except DataError as error:
-        log.warning("text features are not cached: %s", error)
+        try:
+            write_hdf5(path, fill)
+        except DataError as error:
+            log.warning("text features are not cached: %s", error)
+    if cut:
+        log.warning(cut)
     return features
 
 
@@ -257,17 +269,16 @@ def _code_fingerprint() -> str:
     return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 
 
-def _compute(level: Level, transcripts: Sequence[str], model: str, max_length: int) -> FeatureSet:
+def _compute(level: Level, transcripts: Sequence[str], model: str, max_length: int) -> tuple[FeatureSet, str]:
+    """The features, and in words how many words were cut off."""
     encoded = _encode(transcripts, model, max_length)
     words = [_word_of_token(text, spans) for text, spans in zip(transcripts, encoded["offset_mapping"], strict=True)]
     encoder = load_text_model(model)
     rows = _run(encoder, encoded["input_ids"], words, special_tokens(model)[0], per_word=level == "word")
     empty = np.zeros((1, encoder.config.hidden_size), dtype=np.float32)
     lengths = np.array([max(1, len(row)) for row in rows], dtype=np.int64)
-    cut = _count_cut(transcripts, words, max_length) if level == "word" else ""
-    if cut:
-        log.warning("%s", cut)
-    return FeatureSet(
+    cut = _count_cut(transcripts, words, max_length)
+    features = FeatureSet(
         modality="text",
         values=np.concatenate([row if len(row) else empty for row in rows] or [empty[:0]]),
         lengths=lengths,
@@ -276,6 +287,7 @@ def _compute(level: Level, transcripts: Sequence[str], model: str, max_length: i
         description=f"{model}, frozen, mean over the tokens of each {'word' if level == 'word' else 'transcript'}"
         + (f"; {cut}" if cut else ""),
     )
+    return features, cut
 
 
 def _encode(transcripts: Sequence[str], model: str, max_length: int) -> dict[str, list]:

@@ -208,7 +208,7 @@ def test_tokens_come_from_the_transcripts(small, tiny_text_model):
     assert batch.features["text"].shape == (2, 6, 0)
 
 
-def test_ready_made_tokens_are_taken_where_the_model_is_theirs(small, record, tiny_text_model, tmp_path):
+def test_ready_made_tokens_are_taken_where_the_model_is_theirs(small, record, tiny_text_model, tmp_path, caplog):
     data = load("small", text="tokens", text_model="bert-base-uncased")
     valid = data["valid"].data
     expected = record.token_ids.ids[20:30]
@@ -219,6 +219,8 @@ def test_ready_made_tokens_are_taken_where_the_model_is_theirs(small, record, ti
     short = load("small", text="tokens", text_model="bert-base-uncased", max_length=4)["valid"].data
     assert short.tokens[4].tolist() == [*expected[4, :3], expected[4, 5]]
     assert short.tokens[2].tolist() == expected[2, :4].tolist()
+    beyond = (record.token_ids.valid.sum(-1) - 4).clip(0)
+    assert f"{beyond.sum()} tokens of {(beyond > 0).sum()} samples lie beyond max_length=4 and are cut" in caplog.text
     folder = shutil.copytree(tiny_text_model, tmp_path / "bert-base-uncased")
     np.testing.assert_array_equal(load("small", text="tokens", text_model=str(folder))["valid"].data.tokens, expected)
 

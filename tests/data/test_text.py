@@ -1,5 +1,4 @@
 import json
-import logging
 import shutil
 from pathlib import Path
 from unittest.mock import Mock
@@ -87,15 +86,19 @@ def test_a_text_does_not_depend_on_its_neighbours(tiny_text_model):
     np.testing.assert_allclose(together.values[5:7], alone.values, atol=1e-6)
 
 
-def test_words_beyond_max_length_are_cut_and_counted(tiny_text_model, caplog):
+@pytest.mark.parametrize("compute", [word_features, sentence_features, tokenize])
+def test_words_beyond_max_length_are_cut_and_counted(tiny_text_model, caplog, compute):
     texts = ["the film was good", "good film", "very very very very very very"]
-    with caplog.at_level(logging.WARNING):
-        found = word_features(texts, tiny_text_model, max_length=5)
-    assert found.lengths.tolist() == [3, 2, 3]
-    assert "4 words of 2 transcripts" in caplog.text
-    assert "4 words of 2 transcripts" in found.description
-    caplog.clear()
-    word_features(["the film was"], tiny_text_model, max_length=5)
+    for _ in range(2):  # from the cache as well
+        found = compute(texts, tiny_text_model, max_length=5)
+        (record,) = caplog.records
+        assert record.message.startswith("4 words of 2 transcripts")
+        caplog.clear()
+    if compute is not tokenize:
+        assert "4 words of 2 transcripts" in found.description
+    if compute is word_features:
+        assert found.lengths.tolist() == [3, 2, 3]
+    compute(["the film was"], tiny_text_model, max_length=5)
     assert not caplog.records
 
 
