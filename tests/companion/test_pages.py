@@ -1,6 +1,7 @@
 """Pages of docs/ that a command writes: they are what it writes, from the committed results."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from companion.__main__ import PAGES, main
@@ -49,5 +50,10 @@ def test_spreads_are_those_of_the_comparisons(tmp_path):
     table = spreads(RESULTS)
     assert (table["sd"] <= table["largest"]).all()
     assert {"ablations", "main"} == set(table["kind"])
+    effects = pd.read_csv(RESULTS / "sweep_ablations_comparison.csv")
+    (first,) = (group for method, group in effects.groupby("method") if method in table["what"].iloc[0])
+    most = first[first["n"] == first["n"].max()]
+    assert (table["comparisons"].iloc[0], table["n"].iloc[0]) == (len(most), most["n"].iloc[0]) < (len(first), 11)
+    assert table["sd"].iloc[0] == pytest.approx(most["sd"].median())
     with pytest.raises(DataError, match=r"sweep_ablations_comparison\.csv"):
         spreads(tmp_path)
