@@ -85,6 +85,8 @@ def cost(
     optimizers, marks, tokens = model.optimizers(), [], 0
     order = torch.Generator().manual_seed(0)
     batches = train.batches(batch_size, shuffle=True, generator=order, bucket=True)
+    if gpu:
+        torch.cuda.reset_peak_memory_stats(device)
     for batch in itertools.islice(itertools.cycle(batches), 2 + steps):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             model.training_step(batch, optimizers)

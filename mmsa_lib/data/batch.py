@@ -198,7 +198,7 @@ class Utterances:
             self,
             data=chosen,
             groups=tuple(self.groups[i] for i in positions) if self.groups else (),
-            factors={name: values[rows] for name, values in self.factors.items()},
+            factors={name: values[positions] for name, values in self.factors.items()},
             transcripts=tuple(self.transcripts[i] for i in positions) if self.transcripts else (),
         )
 

@@ -156,8 +156,9 @@ def interval_over_runs(
     """
     if not 0 < level < 1:
         raise ConfigError(f"an interval needs a level in (0, 1), got {level}")
-    if metric not in scores.draws:
-        raise unknown_name("scored metric", metric, scores.draws)
+    for side in (scores, other or scores):
+        if metric not in side.draws:
+            raise unknown_name("scored metric", metric, side.draws)
     values, draws = scores.values[metric], scores.draws[metric]
     if other is not None:
         if (other.groups, other.draws[metric].shape[1]) != (scores.groups, draws.shape[1]):

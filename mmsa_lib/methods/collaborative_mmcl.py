@@ -794,8 +794,9 @@ class CollaborativeMMCL(Method):
         log = backward(self.losses(batch, output))
         for optimizer in stepped:
             optimizer.step()
-        valid_actions = [actions[m][parts.valid[m]] for m in self.modalities]
-        log["policy/gate"] = torch.cat(valid_actions).float().mean().item()
+        valid_actions = torch.cat([actions[m][parts.valid[m]] for m in self.modalities])
+        if len(valid_actions):
+            log["policy/gate"] = valid_actions.float().mean().item()
         rewards = experience.get("reward", torch.empty(0))
         if len(rewards := rewards[~rewards.isnan()]):
             log["policy/reward"] = rewards.mean().item()

@@ -131,7 +131,7 @@ class CovarianceBranch(nn.Module):
         shuffled: bool = False,
     ):
         super().__init__()
-        self.modes, self.ema_decay, self.min_samples = dict(modes), ema_decay, min_samples
+        self.modes, self.ema_decay, self.min_samples = dict(modes), ema_decay, max(2, min_samples)
         self.statistic, self.shuffled = statistic, shuffled
         self.project = nn.ModuleDict()
         for modality, in_dim in dims.items():
@@ -154,7 +154,7 @@ class CovarianceBranch(nn.Module):
         pairs = {pair: pair.split("-") for pair, mode in self.modes.items() if mode != "off"}
         if self.shuffled:
             shared = {m: x.roll(shift, dims=0) for shift, (m, x) in enumerate(shared.items())}
-        if len(next(iter(shared.values()))) < max(2, self.min_samples):
+        if len(next(iter(shared.values()))) < self.min_samples:
             return {pair: 0 * (shared[x].sum() + shared[y].sum()) for pair, (x, y) in pairs.items()}
         names = sorted({name for pair in pairs.values() for name in pair})
         if self.ema_decay is None:
@@ -167,11 +167,12 @@ class CovarianceBranch(nn.Module):
             compared = {name: correlation(matrix) for name, matrix in compared.items()}
         return {pair: covariance_distance(compared[x], compared[y]) for pair, (x, y) in pairs.items()}
 
-    def terms(self, distances: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What is minimised: the distance of a shared pair, the bounded opposite of a private one."""
+    def terms(self, shared: Mapping[Modality, Tensor]) -> dict[str, Tensor]:
+        """What is minimised: a shared pair's distance, the bounded opposite of a private one's; 0 for small batches."""
+        small = len(next(iter(shared.values()))) < self.min_samples
         return {
-            pair: distance if self.modes[pair] == "shared" else private_alignment(distance)
-            for pair, distance in distances.items()
+            pair: distance if small or self.modes[pair] == "shared" else private_alignment(distance)
+            for pair, distance in self.distances(shared).items()
         }
 
     def _moving_covariance(self, modality: Modality, x: Tensor) -> Tensor:
@@ -238,7 +239,7 @@ class ModalAlignment(AccumulatingMethod):
     def _alignment(self, shared: Mapping[Modality, Tensor]) -> Losses:
         """``lambda_cov L3`` of the projections M, ``(B, d_M)`` each."""
         weight = 0.0 if self.config.no_alignment else self.config.lambda_cov
-        terms = self.branch.terms(self.branch.distances(shared))
+        terms = self.branch.terms(shared)
         return Losses(**{f"covariance_{pair}": (weight, term) for pair, term in terms.items()})
 
     def training_step(self, batch: Batch, optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
@@ -306,6 +307,8 @@ class ModalAlignment(AccumulatingMethod):
         self._held.clear()
         alignment = self._alignment({m: torch.cat([part[m] for part in parts]) for m in self.modalities})
         log = loss_log(losses[-1] | alignment) | term_gradients(losses[-1] | alignment)
+        # The micro-batches before have it in their loss too, and could not log it yet.
+        log["loss/total"] += (len(losses) - 1) * sum(log[f"loss/{name}"] for name in alignment)
         torch.stack([loss_sum(one | alignment) for one in losses]).sum().backward()
         return log
 

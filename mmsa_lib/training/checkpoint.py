@@ -134,7 +134,7 @@ class Checkpoint:
         state = method.state_dict()
         if self.path is not None:
             _save(self._best_path(progress), {"identity": self.identity, "state": state})
-        elif self.best:
+        elif {name: x.shape for name, x in self.best.items()} == {name: x.shape for name, x in state.items()}:
             for name, value in state.items():
                 self.best[name].copy_(value)
         else:

@@ -240,7 +240,10 @@ class _Loop:
                 batch = self.augment(batch, self.generators["augmentation"])
             try:
                 with (
-                    torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"),
+                    # Without a cache of casts: a step's second player would read weights from before the first one's.
+                    torch.autocast(
+                        self.device.type, torch.bfloat16, settings.precision == "bfloat16", cache_enabled=False
+                    ),
                     measured_gradients(self.method.encoder_parameters() if measuring else ()),
                 ):
                     log = self.method.training_step(batch.to(self.device), optimizers)

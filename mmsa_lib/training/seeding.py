@@ -55,7 +55,7 @@ def random_states(generators: Mapping[str, torch.Generator]) -> dict[str, Any]:
     kind, keys, *rest = np.random.get_state()  # noqa: NPY002
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],  # asking would start CUDA
         "numpy": (kind, keys.tolist(), *rest),
         "python": random.getstate(),
         "generators": {name: generator.get_state() for name, generator in generators.items()},

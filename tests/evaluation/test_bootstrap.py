@@ -216,6 +216,9 @@ def test_mistakes_are_named():
     scores = score_resamples(predictions, labels, videos, ["mae"], resamples=20)
     with pytest.raises(UnknownNameError, match="did you mean mae"):
         interval_over_runs(scores, "mea")
+    other = score_resamples(predictions, labels, videos, ["corr"], resamples=20)
+    with pytest.raises(UnknownNameError, match="'mae'"):
+        interval_over_runs(scores, "mae", other)
     for key, near in (("acc3", "metric of this task"), ("f1_neg_po", "did you mean f1_neg_pos")):
         with pytest.raises(UnknownNameError, match=near):
             score_resamples(predictions, labels, videos, [key], resamples=20)

@@ -455,3 +455,12 @@ class TestSwitches:
         torch.manual_seed(0)
         one, ten = (after_training(train, no_rl=True, weight_task=w, dropout=0.0)[0].eval() for w in (1.0, 10.0))
         torch.testing.assert_close(one(train.data).prediction, ten(train.data).prediction, atol=2e-3, rtol=1e-3)
+
+
+def test_a_batch_without_a_word_logs_no_gate():
+    train = make_split(size=4, aligned=True)
+    nothing = {m: torch.zeros_like(x) for m, x in train.data.valid.items()}
+    method = create("collaborative_mmcl", DIMS, train.task, **SMALL).train()
+    log = method.training_step(replace(train.data, valid=nothing, observed=nothing), method.optimizers())
+    assert "policy/gate" not in log
+    assert all(math.isfinite(value) for value in log.values())

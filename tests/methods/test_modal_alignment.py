@@ -180,7 +180,8 @@ def test_accumulated_covariances_take_all_samples_of_a_step(train):
     assert not {f"raw/{COV}", f"gradient/{COV}"} & steps[0].keys()
     assert min(steps[1]["gradient/task"], steps[1][f"gradient/{COV}"]) > 0
     assert steps[1][f"raw/{COV}"] == pytest.approx(expected, rel=1e-4)
-    assert steps[1]["loss/total"] == pytest.approx(50 * expected + steps[1]["loss/task"], rel=1e-4)
+    total = sum(step["loss/total"] for step in steps)  # each micro-batch's loss has it, the last one logs it for all
+    assert total == pytest.approx(2 * 50 * expected + sum(step["loss/task"] for step in steps), rel=1e-4)
     for name, gradient in gradients.items():
         torch.testing.assert_close(method.get_parameter(name).grad, gradient, rtol=1e-4, atol=1e-6)
 
@@ -198,6 +199,14 @@ def test_a_shared_statistic_is_none_of_pairs(train, cov_batch):
         ends.append(state(method))
     for name, value in ends[0].items():
         torch.testing.assert_close(ends[1][name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("pair_mode", ["shared", "private"])
+def test_batches_that_are_too_small_have_no_covariance_loss(train, pair_mode):
+    method = literal(train, pair_mode=pair_mode, min_cov_samples=5)
+    small, large = (train.data.select(torch.arange(size)) for size in (4, 5))
+    assert method.losses(small, method(small)).raw[COV].item() == 0
+    assert method.losses(large, method(large)).raw[COV].item() > 0
 
 
 @pytest.mark.parametrize("cov_batch", ["micro", "ema"])

@@ -478,6 +478,23 @@ class TestPhases:
         epochs = result.history.query("split == 'valid'").groupby("phase")["epoch"].agg(list)
         assert epochs.to_dict() == {"bias": [1, 2, 3], "all": [1, 2, 3]}
 
+    def test_a_later_phase_may_add_a_layer_with_and_without_a_checkpoint(
+        self, splits, new_method, tiny_method, tmp_path
+    ):
+        class Growing(tiny_method):
+            phases = ("small", "large")
+
+            def start_phase(self, phase, train):
+                if phase == "large":
+                    torch.manual_seed(0)
+                    self.head = torch.nn.Sequential(self.head, torch.nn.Linear(1, 1))
+
+        found = [
+            fit(new_method(Growing, max_epochs=3), *splits, seed=3, checkpoint=path, progress="none").history
+            for path in (None, tmp_path / "checkpoint.pt")
+        ]
+        pd.testing.assert_frame_equal(*found, check_exact=True)
+
     @pytest.mark.parametrize(("phase", "epoch"), [(0, 2), (0, 3), (1, 2)])
     def test_resuming_inside_any_phase_is_exact(self, splits, new_method, two_phases, tmp_path, phase, epoch):
         whole_method = new_method(two_phases, max_epochs=3)
@@ -496,6 +513,19 @@ def test_bfloat16_changes_the_training_step(splits, new_method):
     coarse = fit(new_method(), *splits, seed=3, settings={"device": "cpu", "precision": "bfloat16"}, progress="none")
     assert coarse.best_value != exact.best_value
     assert coarse.best_value == pytest.approx(exact.best_value, rel=0.05)
+
+
+def test_a_second_player_of_a_bfloat16_step_reads_the_weights_after_the_first(splits, new_method, tiny_method):
+    class Players(tiny_method):
+        def training_step(self, batch, optimizers):
+            before = self(batch).prediction
+            log = super().training_step(batch, optimizers)
+            return log | {"moved": (self(batch).prediction - before).abs().mean().item()}
+
+    method = new_method(Players, learning_rate=0.1)
+    method.dropout.p = 0.0
+    settings = {"device": "cpu", "precision": "bfloat16"}
+    assert min(values(fit(method, *splits, seed=3, settings=settings, progress="none"), "train", "moved")) > 0
 
 
 def test_bucket_changes_the_batches(splits, new_method):
