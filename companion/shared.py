@@ -130,7 +130,7 @@ def write_terms(runs: Path, target: Path) -> Path | None:
 
     ``None`` where there is none, or only of earlier versions, which recorded no terms.
     """
-    done = runs.glob(f"**/{files.DONE}")  # also that of a sweep's point, which has no metrics
+    done = [*runs.glob(f"*/{files.DONE}"), *runs.glob(f"*/*/{files.DONE}")]  # those of a sweep's points have no metrics
     folders = sorted({path.parent.parent for path in done if path.with_name(files.METRICS).is_file()})
     tables = [table for table in map(collect_terms, folders) if len(table)]
     if not tables:

@@ -119,8 +119,9 @@ def ablation_tables(folder: Path, target: Path) -> None:
 def _switches(found: pd.DataFrame, method: str, folder: Path) -> list[pd.DataFrame]:
     """Comparisons of a method's switches with its full form: those of a block ``primary`` of its sweep, corrected
     together, then all others as exploratory ones, without a verdict; all together where there is no such block."""
-    file = project_root() / SWEEPS / f"ablations_{method}.yaml"
-    sweep = read_sweep(file) if file.is_file() else None
+    root = project_root()
+    file = root and root / SWEEPS / f"ablations_{method}.yaml"
+    sweep = read_sweep(file) if file and file.is_file() else None
     primary = {choice.ablation for choice in choices(sweep) if choice.block == EXAMINED} if sweep else set()
     labels = set(found.loc[(found["method"] == method) & ~is_constant(found), "label"])
     given = {"runs": folder, "method": method, **CELL}

@@ -418,21 +418,26 @@ def load_text_model(name: str) -> nn.Module:
     kernel where the architecture has one (MPNet has none).
 
     Raises:
-        DataError: the model can't be found or its weights can't be read.
+        DataError: the model can't be found, or its weights can't be read or are not all there.
     """
     folder = resolve_text_model(name)
     # Without a word on code of the model's own, transformers would ask in the terminal whether to run it.
     options = {"local_files_only": True, "trust_remote_code": False, "dtype": torch.float32}
+    options["output_loading_info"] = True
     with quiet_transformers():
         from transformers import AutoModel
 
         try:
             try:
-                return AutoModel.from_pretrained(folder, add_pooling_layer=False, **options)
+                model, found = AutoModel.from_pretrained(folder, add_pooling_layer=False, **options)
             except TypeError:  # an architecture that never had a pooling layer
-                return AutoModel.from_pretrained(folder, **options)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+                model, found = AutoModel.from_pretrained(folder, **options)
+        except Exception as error:  # a damaged file raises what its reader likes
             raise DataError(f"cannot load text model {name!r} from {folder}: {_first_line(error)}") from error
+    if lacking := sorted(found["missing_keys"]):  # transformers would draw them at random
+        some = f"{lacking[0]} and {len(lacking) - 1} more" if len(lacking) > 1 else lacking[0]
+        raise DataError(f"text model {name!r} in {folder} lacks weights: {some}; fetch or save the whole model again")
+    return model
 
 
 def special_tokens(name: str) -> tuple[int, int]:

@@ -288,14 +288,16 @@ def read_predictions(
     Raises:
         DataError: the file is damaged or has no such cell; names the cells that it has.
     """
-    wanted = (protocol, level_name(level), split)
+    wanted = f"{protocol}/{level_name(level)}/{split}"
     try:
         with h5py.File(path, "r") as file:
-            groups = {(p, level_name(lv), s): file[p][lv][s] for p in file for lv in file[p] for s in file[p][lv]}
-            if wanted not in groups:
-                cells = ", ".join("/".join(cell) for cell in groups)
-                raise DataError(f"{path} has no predictions for {'/'.join(wanted)}; it has {cells}")
-            found = groups[wanted]
+            if (found := file.get(wanted)) is None:  # not there, or its level is spelled in another way
+                cells = {
+                    f"{p}/{level_name(lv)}/{s}": file[p][lv][s] for p in file for lv in file[p] for s in file[p][lv]
+                }
+                if wanted not in cells:
+                    raise DataError(f"{path} has no predictions for {wanted}; it has {', '.join(cells)}")
+                found = cells[wanted]
             ids, videos = tuple(read_texts(found["ids"])), tuple(read_texts(found["groups"]))
             clean = found["clean"][:] if "clean" in found else None
             return Predictions(ids, videos, found["labels"][:], found["predictions"][:], clean)

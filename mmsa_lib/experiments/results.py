@@ -247,8 +247,13 @@ def _identity(path: Path) -> dict[str, Any]:
     return {"method": config.method, **config.described(), **data}
 
 
-def _age(mark: Path) -> tuple[int, str]:
-    return mark.stat().st_mtime_ns, mark.parent.name
+def _age(mark: Path) -> tuple[float, str]:
+    """When a run ended: by its own record, which copies keep; a failed or older one by the time of its file."""
+    ended = None
+    if mark.name == files.DONE:
+        with suppress(DataError):
+            ended = files.read_json(mark.with_name(files.ENVIRONMENT), finished=float)["finished"]
+    return ended or mark.stat().st_mtime, mark.parent.name
 
 
 def read_results(source: Path | str) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -224,7 +225,9 @@ def run(
         target = Path(folder or runs_folder()) / facts["run_id"]
         with _locked(target):
             if force:
-                shutil.rmtree(target, ignore_errors=True)
+                place = target.resolve()  # rmtree leaves a link alone
+                shutil.rmtree(place, ignore_errors=True)
+                place.mkdir(parents=True, exist_ok=True)
             finished_before = _is_whole(target)
             if not finished_before:
                 _prepare(target, config, facts, {"notebook": notebook, **_text_digest(data), **_own(config)})
@@ -519,7 +522,7 @@ def _write_results(
         "one_class": prediction_spread(cells[COMPLETE, level_name(0), "test"][1], train.task)["one_class"],
     }  # fmt: skip
     surroundings = files.read_json(target / files.ENVIRONMENT)
-    files.write_json(target / files.ENVIRONMENT, {**surroundings, "training": training})
+    files.write_json(target / files.ENVIRONMENT, {**surroundings, "training": training, "finished": time.time()})
     for file in checkpoint_files(target / files.CHECKPOINT):
         file.unlink()
     write_preparation(target / files.INPUTS, preparation_of(train, method.modalities), facts["run_id"])

@@ -495,7 +495,8 @@ def _scored(opened: Source, rows: pd.DataFrame, items: bool | None, resamples: i
             continue
         runs = part.drop_duplicates("seed").set_index("seed")["run_id"].sort_index()
         folders = {
-            seed: opened.folder if opened.folder.name == run else opened.folder / run for seed, run in runs.items()
+            seed: opened.folder if opened.folder.resolve().name == run else opened.folder / run
+            for seed, run in runs.items()
         }
         gone = [runs[seed] for seed, folder in folders.items() if not (folder / files.PREDICTIONS).is_file()]
         if gone and items:

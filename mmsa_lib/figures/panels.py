@@ -232,43 +232,6 @@ def heatmap(
     return figure
 
 
-def scatter_maps(frame: pd.DataFrame, colors: Mapping[str, str]) -> Figure:
-    """Scatter plots of two coordinates, rows and columns as the table says, coloured by group.
-
-    Args:
-        frame: tidy ``row, column, x, y, group, share``; ``share`` is the part of the variance on the two axes.
-        colors: group to colour, in the order of the legend.
-    """
-    rows, across = list(dict.fromkeys(frame["row"])), list(dict.fromkeys(frame["column"]))
-    figure, axes = grid(len(rows) * len(across), len(across), 2.2, 2.1, margin=0.4, foot=0.4)
-    cells = [(row, column) for row in rows for column in across]
-    for place, (axis, (row, column)) in enumerate(zip(axes, cells, strict=True)):
-        part = frame[(frame["row"] == row) & (frame["column"] == column)]
-        # Without blended edges and overlaps the picture takes a third of the space.
-        axis.scatter(part["x"], part["y"], s=6, c=part["group"].map(colors), linewidths=0, antialiased=False)
-        axis.set(xticks=[], yticks=[], ylabel="" if place % len(across) else row)
-        axis.set_title(f"{column}, {100 * part['share'].iloc[0]:.0f} % of variance")
-    used = {name: color for name, color in colors.items() if (frame["group"] == name).any()}
-    legend(figure, {name: {"marker": "o", "ls": "", "ms": 5, "color": color} for name, color in used.items()})
-    return figure
-
-
-def mark_words(axis: Axes, marks: Mapping[str, int], wide: int = 3) -> None:
-    """Name positions above a panel, with dotted lines; names closer than ``wide`` stand at two heights."""
-    named: dict[int, list[str]] = {}
-    for name, position in marks.items():
-        named.setdefault(int(position), []).append(name)
-    previous, raised = -np.inf, False
-    for position in sorted(named):
-        axis.axvline(position, color=palette.GREY, ls=":", lw=1.2)
-        raised = not raised and position - previous < wide
-        axis.annotate(
-            ", ".join(named[position]) + "\n" * raised, (position, 1), xycoords=("data", "axes fraction"), ha="center",
-            va="bottom",
-        )  # fmt: skip
-        previous = position
-
-
 def learning_curves(history: pd.DataFrame, best_epoch: int | None = None, unit: str = "") -> Figure:
     """Training and validation loss over epochs, and beside them every weighted loss term on a log scale.
 

@@ -13,7 +13,7 @@ from mmsa_lib import __version__
 from mmsa_lib.errors import ConfigError, DataError, unknown_name
 from mmsa_lib.figures.style import style
 from mmsa_lib.files import atomic_path, write_text
-from mmsa_lib.paths import project_root, runs_folder
+from mmsa_lib.paths import project_root, public_path, runs_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,6 +103,5 @@ def _record(name: str, sources: list[Path]) -> dict[str, Any]:
 
 def _public_name(path: Path) -> str:
     """``path`` below the checkout, or else just its file name: records name no folder of this machine."""
-    root = project_root()
-    path = path.resolve()
-    return path.relative_to(root).as_posix() if root is not None and path.is_relative_to(root) else path.name
+    shown = public_path(path)
+    return Path(shown).name if Path(shown).is_absolute() else shown

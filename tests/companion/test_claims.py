@@ -170,4 +170,7 @@ def test_a_notebook_shows_the_claims_of_its_paper(monkeypatch):
     shown = claims.told("hrlf").data
     assert shown.count("\n") == 1 + (table["method"] == "hrlf").sum()
     assert all(line in (ROOT / claims.PAGE).read_text() for line in shown.splitlines())
+    monkeypatch.setenv("MMSA_LIB_TABLES", str(ROOT / "data"))
+    monkeypatch.setattr(claims, "project_root", lambda: None)  # the library and its tables, without a checkout
+    assert claims.told("hrlf").data == shown
     assert ["missing" in line for line in claims.told("hrlf", "missing").data.splitlines()[2:]] == [True] * 3

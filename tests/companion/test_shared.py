@@ -1,5 +1,7 @@
 """What several notebooks call."""
 
+import shutil
+
 import pandas as pd
 from written_runs import write_run
 
@@ -16,6 +18,8 @@ def test_terms_of_all_runs_are_kept_and_points_of_sweeps_are_no_runs(tmp_path):
         point = tmp_path / folder / "sweep" / "0123456789ab"
         point.mkdir(parents=True)
         (point / files.DONE).write_text("0123456789ab")
+    shutil.move(tmp_path / "main", tmp_path.with_name("elsewhere"))
+    (tmp_path / "main").symlink_to(tmp_path.with_name("elsewhere"))
     written = write_terms(tmp_path, tmp_path)
     assert pd.read_csv(written)[["method", "term", "share"]].to_numpy().tolist() == [
         ["self_mm", "task", 0.9], ["self_mm", "labels", 0.1],

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mmsa_lib.data import text
 from mmsa_lib.data.text import (
@@ -236,6 +237,20 @@ def test_an_incomplete_or_damaged_folder_is_named_in_one_line(tiny_text_model, t
     with pytest.raises(DataError, match=said) as caught:
         load_text_model(str(folder))
     assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_cut_off_or_not_all_there_are_refused(tiny_text_model, tmp_path):
+    folder = Path(shutil.copytree(tiny_text_model, tmp_path / "model"))
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    save_file({name: value for name, value in weights.items() if "layer.0." not in name}, file, {"format": "pt"})
+    with pytest.raises(DataError, match=r"lacks weights: .*layer\.0\..* and \d+ more") as caught:
+        load_text_model(str(folder))
+    assert str(folder) in str(caught.value)
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(DataError, match="cannot load text model") as caught:
+        load_text_model(str(folder))
     assert "\n" not in str(caught.value)
 
 

@@ -124,6 +124,9 @@ def test_a_finished_run_is_not_repeated_and_force_repeats_it(finished, small_con
     assert not forced.finished_before
     assert forced.folder == finished.folder
     assert (forced.folder / "DONE").stat().st_mtime_ns > before["DONE"]
+    elsewhere = shutil.move(forced.folder, tmp_path.with_name("elsewhere"))
+    forced.folder.symlink_to(elsewhere)
+    assert not run(small_config(), tmp_path, force=True, progress="none").finished_before
 
 
 @pytest.mark.parametrize("name", [*files.RESULTS, "manifest.json", "DONE"])

@@ -173,6 +173,12 @@ def test_predictions_are_opened_only_for_item_intervals(folder, monkeypatch):
         summarise(folder, metric="mae")
 
 
+def test_a_run_is_a_source_from_inside_its_folder(folder, monkeypatch):
+    run = next(folder.glob("*/DONE")).parent
+    monkeypatch.chdir(run)
+    assert summarise(".", items=True)["item_low"].notna().any()
+
+
 def test_absent_predictions_are_said_or_refused(folder):
     (folder / "self_mm-1112" / files.PREDICTIONS).unlink()
     found = row(summarise(folder, resamples=20, metric="mae"), method="self_mm")

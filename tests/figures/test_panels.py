@@ -13,9 +13,7 @@ from mmsa_lib.figures.panels import (
     grid,
     heatmap,
     learning_curves,
-    mark_words,
     predicted_against_true,
-    scatter_maps,
 )
 from mmsa_lib.figures.style import alternative_text
 
@@ -144,24 +142,6 @@ def test_a_heat_map_prints_every_number_and_dashes():
     assert first.get_images()[0].get_clim() == (0, 1)
     assert names(first) == ["a", "b"]
     assert bar is not second
-
-
-def test_scatter_maps_colour_groups():
-    frame = pd.DataFrame({"row": "r", "column": "c", "x": [0.0, 1], "y": [2.0, 3], "group": ["n", "p"], "share": 0.5})
-    figure = scatter_maps(frame, {"n": palette.VERMILLION, "p": palette.BLUE, "unused": palette.GREY})
-    (axis,) = figure.axes
-    np.testing.assert_allclose(axis.collections[0].get_offsets(), [[0, 2], [1, 3]])
-    drawn = [to_hex(color).upper() for color in axis.collections[0].get_facecolors()]
-    assert drawn == [palette.VERMILLION, palette.BLUE]
-    assert axis.get_title() == "c, 50 % of variance"
-    assert entries(figure) == ["n", "p"]
-
-
-def test_names_of_one_word_share_a_mark_and_close_ones_stand_apart():
-    _, (axis,) = grid(1, 1, 2, 2)
-    mark_words(axis, {"b": 4, "a": 3, "c": 3, "d": 9})
-    assert [text.get_text() for text in axis.texts] == ["a, c", "b\n", "d"]
-    assert [line.get_xdata()[0] for line in axis.get_lines()] == [3, 4, 9]
 
 
 def test_a_grid_keeps_the_axes_that_are_asked_for():
