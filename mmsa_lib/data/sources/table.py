@@ -45,7 +45,7 @@ from mmsa_lib.data.sources.mmsa_pickle import VIDEO_OF
 from mmsa_lib.data.sources.own_forms import EMOTION_PREFIX, FEATURE, Table, open_table
 from mmsa_lib.data.sources.repairs import Repairs
 from mmsa_lib.data.task import Task, emotions
-from mmsa_lib.errors import DataError
+from mmsa_lib.errors import DataError, unknown_name
 
 _MINUS = dict.fromkeys(map(ord, "\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d"), "-")
 _NUMBER = re.compile(r"[+-]?\d*([.,])?\d+(?:[eE][+-]?\d+)?")
@@ -90,12 +90,21 @@ def read(
         FileProblems: a cell is empty, an id repeats, a split is unknown, a label is out of range, a file is damaged, or
             features do not fit together; names every file, line and sample.
         DataError: a column is missing, or the table can't be read.
+        UnknownNameError: there is no column ``label_column``.
     """
     notes: list[str] = []
     table, read_frames = open_table(Path(path), notes, labels and Path(labels))
     source = Source(path, {"": table}, splitting=Splitting(**splitting), own_table=True, problems=table.problems)
     if label_column in table.part:
+        key = next((key for key, called in table.called.items() if called == label_column), "labels")
+        if not key.startswith("label"):
+            raise DataError(
+                f"{path}: column {label_column!r} is read as {key}; name another one, with labels (--column)"
+            )
+        table.called.pop(key, None)
         table.called["labels"], label_column = label_column, None
+    elif label_column is not None and isinstance(table.part.get(table.called.get("labels", ""), []), list):
+        raise unknown_name(f"column of {path}", label_column, table.part)
     lacking = ["id"] if "clip" not in table else []
     lacking += ["split"] if not source.splitting.split else []
     lacking += ["labels"] if not any(key.startswith(EMOTION_PREFIX) for key in table.called) else []

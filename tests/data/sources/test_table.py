@@ -30,7 +30,7 @@ from mmsa_lib.data.sources.samples import open_samples
 from mmsa_lib.data.sources.table import read
 from mmsa_lib.data.task import classes, emotions, regression
 from mmsa_lib.data.validate import check_record
-from mmsa_lib.errors import DataError
+from mmsa_lib.errors import DataError, MMSAError
 
 IDS = [f"{row:03d}" for row in range(COUNT)]
 TEXTS = [f'NA, said "{row}"' for row in range(COUNT)]
@@ -224,6 +224,21 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path, changes, said):
         read(write_table(tmp_path / "mine.csv", ";", **{"text": ["x"] * COUNT, **changes}), "mine")
     assert "mine.csv" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        *((name, f"column '{name}' is read as") for name in ("id", "split", "group", "text", "audio:0")),
+        ("lable", "unknown column of .*mine.csv 'lable'; did you mean label"),
+    ],
+)
+def test_a_column_that_holds_no_labels_is_refused(tmp_path, column, said):
+    more = {"text": ["x"] * COUNT, "group": IDS, "audio:0": LABELS, "label_text": LABELS}
+    path = write_table(tmp_path / "mine.csv", ";", **more)
+    with pytest.raises(MMSAError, match=said):
+        read(path, "mine", label_column=column)
+    assert read(path, "mine", label_column="label_text").labels.tolist() == pytest.approx(list(LABELS))
 
 
 @pytest.mark.parametrize(
