@@ -376,8 +376,10 @@ def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
 
 @cache
 def values_of(changes: str, data_options: str = files.NO_CHANGES) -> dict[str, str]:
-    """The changed values of a configuration as texts, by sorted keys."""
-    return {key: str(value) for key, value in sorted((json.loads(changes) | json.loads(data_options)).items())}
+    """The changed values of a configuration as texts, by sorted keys; ``data.`` precedes an option that both have."""
+    own, data = json.loads(changes), json.loads(data_options)
+    both = own | {f"data.{key}" if key in own else key: value for key, value in data.items()}
+    return {key: str(value) for key, value in sorted(both.items())}
 
 
 def in_words(values: Mapping[str, str], separator: str = "; ") -> str:

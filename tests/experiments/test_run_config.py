@@ -106,6 +106,9 @@ def test_stored_values_that_are_valid_no_more_are_described_as_they_are():
 def test_names_for_printing():
     assert in_words(values_of('{"b": true, "a": 0.5}', '{"text": null}')) == "a=0.5; b=True; text=None"
     assert in_words(values_of("{}")) == ""
+    assert (
+        in_words(values_of('{"missing": "stochastic"}', '{"missing": 0.2}')) == "data.missing=0.2; missing=stochastic"
+    )
 
 
 def test_resolved_holds_every_value_that_is_used(small_config):
