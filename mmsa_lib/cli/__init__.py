@@ -39,11 +39,21 @@ DEBUG = "MMSA_LIB_DEBUG"
 """Environment variable; set, it shows the traceback of an error that nobody foresaw."""
 
 
+class _Store(argparse._StoreAction):
+    """Keep what is given; an option of several values that is given again adds to the first ones."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        before = getattr(namespace, self.dest, self.default)
+        again = option_string and self.nargs in ("+", "*") and before is not self.default
+        setattr(namespace, self.dest, [*before, *values] if again else values)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose usage errors are one line and exit code 2, and that takes no empty names and paths."""
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
+        self.register("action", None, _Store)
         self.register("type", None, _given)
         self.register("type", Path, lambda text: Path(_given(text)))
 

@@ -26,7 +26,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     what = parser.add_argument_group("what is executed")
     what.add_argument("--dry-run", action="store_true", help="show every point and where it stands; execute nothing")
     what.add_argument(
-        "--only", nargs="+", action="extend", default=[], metavar="PART",
+        "--only", nargs="+", default=[], metavar="PART",
         help="names of blocks or ablations, key=value, or the start of an identifier",
     )  # fmt: skip
     what.add_argument("--retry-failed", action="store_true", help="also repeat points that failed")
@@ -44,12 +44,10 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     dask.add_argument("--scheduler", metavar="ADDRESS", help="a running scheduler, or its scheduler file")
     dask.add_argument("--cluster", default="local", metavar="KIND", help="local, slurm, pbs, sge or lsf")
     dask.add_argument(
-        "--cluster-option", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+        "--cluster-option", nargs="+", default=[], metavar="KEY=VALUE",
         help="of the cluster's class in dask-jobqueue, for instance queue=gpu walltime=02:00:00 memory=8GB",
     )  # fmt: skip
-    dask.add_argument(
-        "--resources", nargs="+", action="extend", default=[], metavar="NAME=N", help="of a worker, for instance GPU=1"
-    )
+    dask.add_argument("--resources", nargs="+", default=[], metavar="NAME=N", help="of a worker, for instance GPU=1")
     slurm = parser.add_argument_group("executor slurm-script")
     slurm.add_argument(
         "--emit-slurm", type=Path, metavar="PATH", help="write an array script there and execute nothing"

@@ -32,7 +32,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     add("--fold", default="standard", metavar="F", help="a fold of it (default: standard)")
     add("--seeds", type=int, nargs="+", default=[1111], metavar="S", help="one run each (default: 1111)")
     add(
-        "--set", nargs="+", action="extend", default=[], metavar="key=value", dest="assignments",
+        "--set", nargs="+", default=[], metavar="key=value", dest="assignments",
         help="values of the method, the training settings or the data; config., settings. or data. may precede the key",
     )  # fmt: skip
     add(

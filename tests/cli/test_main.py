@@ -31,6 +31,22 @@ assert not heavy, heavy
 """
 
 
+@pytest.mark.parametrize(
+    ("words", "name", "values"),
+    [
+        ("train x --seeds 1 --seeds 2 3", "seeds", [1, 2, 3]),
+        ("train x --set a=1 --set b=2", "assignments", ["a=1", "b=2"]),
+        ("train x", "protocols", ["complete"]),
+        ("notebooks run --set a=1 b=2 --set c=3", "set", ["a=1", "b=2", "c=3"]),
+        ("results export a b --by x --by y", "by", ["x", "y"]),
+        ("sweep x --only a --only b", "only", ["a", "b"]),
+    ],
+)
+def test_an_option_of_several_values_that_is_given_again_adds_to_the_first(words, name, values):
+    for _ in "ab":  # the default stays as it is
+        assert getattr(cli.build_parser().parse_args(words.split()), name) == values
+
+
 @pytest.mark.parametrize("words", ["--help", "train --help", "train self_m", "methods info self_m", "train constat"])
 def test_help_and_a_misspelt_method_do_not_wait_for_torch(words):
     done = subprocess.run([sys.executable, "-c", LIGHT, *words.split()], capture_output=True, text=True, timeout=600)
