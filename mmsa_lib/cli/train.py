@@ -62,11 +62,12 @@ def train(args: argparse.Namespace) -> int:
         raise unknown_name("method", args.method, known)
     from mmsa_lib.data.registry import is_generated, store_path
 
+    configs = _configs(args) if args.method != CONSTANT else []
     if not is_generated(args.dataset):
-        store_path(args.dataset)
-    if args.method == CONSTANT:
+        folder = configs[0].data.get("folder") if configs else None
+        store_path(args.dataset, Path(folder) if folder else None)
+    if not configs:
         return _constants(args)
-    configs = _configs(args)
     if args.metrics:
         _check_metrics(args.metrics, _metrics_of(configs[0]))
     from mmsa_lib.experiments import run

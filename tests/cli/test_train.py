@@ -127,6 +127,18 @@ class TestIncompleteSamples:
         assert "did you mean subsets" in capsys.readouterr().err
 
 
+def test_a_data_set_is_found_in_the_folder_that_is_named(tmp_path, capsys):
+    from mmsa_lib.data.sources.synthetic import build
+    from mmsa_lib.data.store import write_store
+
+    (tmp_path / "other").mkdir()
+    write_store(build(samples=(12, 6, 6), dims=(8, 8, 8), length=4, seed=1), tmp_path / "other" / "mine.h5")
+    words = ["train", "text_only", "--dataset", "mine", "--runs", str(tmp_path), "--set", "max_epochs=1", "--quiet"]
+    assert main(words) == 2
+    assert "unknown data set 'mine'" in capsys.readouterr().err
+    assert main([*words, "--set", f"data.folder={tmp_path / 'other'}"]) == 0
+
+
 def test_constant_is_answered_with_the_baselines(capsys):
     assert main(["train", "constant", "--json"]) == 0
     constants = json.loads(capsys.readouterr().out)["constants"]

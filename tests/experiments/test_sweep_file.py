@@ -431,13 +431,22 @@ def test_the_content_of_a_data_set_is_part_of_the_name(tmp_path, monkeypatch):
 
     monkeypatch.setenv("MMSA_LIB_DATA", str(tmp_path))
     (tmp_path / "stores").mkdir()
-    file = write_sweep(tmp_path / "s.yaml", notebook="06_train", parameters={"dataset": "own", "method": "text_only"})
+    asked = {"dataset": "own", "method": "text_only"}
+    file = write_sweep(tmp_path / "s.yaml", notebook="06_train", parameters=asked)
     names = []
     for seed in (1, 2, 1):
         write_store(build(samples=(12, 6, 6), dims=(8, 8, 8), length=4, seed=seed), tmp_path / "stores" / "own.h5")
         names.append(read_points(file)[0].id)
     assert names[0] != names[1]
     assert names[0] == names[2]
+    (tmp_path / "other").mkdir()
+    names = []
+    for seed in (1, 2):
+        write_store(build(samples=(12, 6, 6), dims=(8, 8, 8), length=4, seed=seed), tmp_path / "other" / "own.h5")
+        grid = {"data": [{}, {"folder": str(tmp_path / "other")}]}
+        names.append([p.id for p in read_points(write_sweep(file, notebook="06_train", parameters=asked, grid=grid))])
+    assert names[0][0] == names[1][0]
+    assert names[0][1] != names[1][1]
 
 
 def test_a_point_survives_the_way_to_another_machine(tmp_path):
