@@ -315,6 +315,8 @@ def _labelled(record: DatasetRecord, fold: str, number: int | None, seed: int) -
     if number is None and seed == 0:
         return None
     size = int((record.folds[fold] == "train").sum())
+    if number is None:
+        raise ConfigError(f"labelled_seed={seed!r} draws the samples of labelled; give labelled too, or leave it out")
     for name, value in (("labelled", number), ("labelled_seed", seed)):
         if isinstance(value, bool) or not isinstance(value, int):
             raise ConfigError(f"{name}={value!r} is no whole number; give one, or leave {name} out")

@@ -435,7 +435,7 @@ def test_few_labels_are_left_and_nothing_else_changes(small, record, in_memory, 
         ({"labelled": 2.5}, "labelled=2.5 is no whole number"),
         ({"labelled": True}, "labelled=True is no whole number"),
         ({"labelled": 5, "labelled_seed": -1}, "labelled_seed=-1 is below 0"),
-        ({"labelled_seed": 1}, "labelled=None is no whole number"),
+        ({"labelled_seed": 1}, "labelled_seed=1 draws the samples of labelled; give labelled too"),
     ],
 )
 def test_a_wrong_number_of_labels_is_refused_in_one_line(small, name, options, words):
