@@ -79,10 +79,18 @@ def _sorted(args: argparse.Namespace) -> tuple[list[RunResult], list]:
     for given in args.given[max(1, count) :]:
         if is_run(given, args.runs):
             raise ConfigError(f"{given} is a run and stands behind an input; name the runs first")
-        inputs.append(_lines() if given == "-" else Path(given))
-    return runs, [*inputs, *([args.text] if args.text else [])]
+        inputs.append(given)
+    several = len(inputs) + bool(args.text) > 1
+    inputs = [_lines("stdin_" * several) if given == "-" else Path(given) for given in inputs]
+    texts = [{"id": f"{'text_' * several}{row}", "text": text} for row, text in enumerate(args.text or (), 1)]
+    return runs, [*inputs, *([texts] if texts else [])]
 
 
-def _lines() -> list[dict[str, str]]:
-    """The sentences on stdin, one per line, called by their line."""
-    return [{"id": str(row), "text": line} for row, line in enumerate(sys.stdin, 1) if line.strip()]
+def _lines(before: str) -> list[dict[str, str]]:
+    """The sentences on stdin, one per line, called ``before`` and their line."""
+    try:
+        lines = list(sys.stdin)
+        "".join(lines).encode()  # what can't be decoded may be kept as it is
+    except UnicodeError as error:
+        raise ConfigError("stdin is no UTF-8 text; convert it (iconv -t UTF-8)") from error
+    return [{"id": f"{before}{row}", "text": line} for row, line in enumerate(lines, 1) if line.strip()]

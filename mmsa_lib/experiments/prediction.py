@@ -67,9 +67,10 @@ def predict(
         folder: where identifiers are looked for, by default the folder of runs.
 
     Returns:
-        ``id``; ``group`` and ``label`` where the inputs have them; ``prediction``, ``low``, ``high``, ``sd`` (over the
-        runs, NaN for one) and ``without_text``, ``without_audio``, ``without_vision``: the prediction as if the sample
-        lacked that modality, so that ``prediction - without_text`` is what text contributed (NaN where it isn't read).
+        ``id`` (the row where there is none, of several inputs ``<file>_<row>``); ``group`` and ``label`` where the
+        inputs have them; ``prediction``, ``low``, ``high``, ``sd`` (over the runs, NaN for one) and ``without_text``,
+        ``without_audio``, ``without_vision``: the prediction as if the sample lacked that modality, so that
+        ``prediction - without_text`` is what text contributed (NaN where it isn't read).
         Of classes and emotions ``prediction`` is the most probable name, ``probability_<name>`` follows, ``sd`` and
         ``without_...`` are of the probability of that name, and there is no interval. ``attrs["calibration"]`` says
         which half width the interval has, and from how many samples.
@@ -82,13 +83,14 @@ def predict(
     ensemble = Ensemble.of(runs, folder)
     kept = ensemble.modalities if modalities is None else ensemble.chosen(modalities)
     half = ensemble.half_width(interval)
-    tables, far = [], {}
-    for source in sources_of(inputs):
+    tables, far, sources = [], {}, sources_of(inputs)
+    for number, source in enumerate(sources, 1):
         if isinstance(source, Utterances):
             data, known = ensemble.fitted(source), {"group": source.groups or [""] * len(source)}
             known |= _labels(source.labels.cpu().numpy(), source.task)
         else:
-            with open_samples(source) as record:
+            stem = Path(source).stem if isinstance(source, str | Path) else f"input{number}"
+            with open_samples(source, f"{stem}_" if len(sources) > 1 else "") as record:
                 data = prepare(record, ensemble.preparation, ensemble.dims, ensemble.task)
                 known = {"group": record.groups} if record.groups != record.ids else {}
                 known |= {} if record.labels is None else _labels(record.labels, record.task)
@@ -261,7 +263,7 @@ def find_runs(run: Run, folder: Path | str | None = None) -> list[RunResult]:
     """The finished runs that a result, a folder, an identifier in ``folder``, or :data:`DEMO` means."""
     if isinstance(run, RunResult):
         return [find_run(run.folder)]
-    if str(run) == DEMO and not Path(DEMO).exists():
+    if str(run) == DEMO and not (Path(DEMO) / files.DONE).is_file():
         return [find_run(path) for path in sorted(DEMO_FOLDER.iterdir()) if path.is_dir()]
     return [find_run(run, folder)]
 

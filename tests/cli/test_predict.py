@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -61,6 +62,20 @@ def test_stdin_files_and_out(predicted, tmp_path, monkeypatch):
     assert (code, nothing) == (0, None)
     assert "2 predictions written" in err
     assert list(pd.read_csv(tmp_path / "p.csv")) == list(table)
+
+
+def test_inputs_without_ids_are_told_apart(predicted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("demo").mkdir()  # no run
+    for name in ("a", "b"):
+        Path(f"{name}.txt").write_text("great film\nawful film\n")
+        Path(f"{name}.json").write_text('[{"text": "great film"}]')
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\ngreat film\n"))
+    _, table, err = predicted("demo", "a.txt", "b.txt", "-", "--text", "mosi.csv")
+    assert list(table["id"]) == ["a_1", "a_2", "b_1", "b_2", "stdin_2", "text_1"], err
+    assert list(predicted("demo", "a.json", "b.json")[1]["id"]) == ["a_0", "b_0"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9"), "utf-8", "surrogateescape"))
+    assert "stdin is no UTF-8 text" in predicted("demo", "-")[2]
 
 
 def test_json_is_alone_on_stdout(capsys):

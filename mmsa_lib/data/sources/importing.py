@@ -318,7 +318,7 @@ def shown_labels(values: Sequence[Any]) -> np.ndarray | None:
         return None
     try:
         return np.array([float(x) if has_values(x) else np.nan for x in flat], np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return np.array([str(x).strip() if has_values(x) else "" for x in flat])
 
 

@@ -75,6 +75,7 @@ class Table(Fields):
         problems: what is wrong in the file, to be told together.
         files: that it was read from.
         row_splits: the split of each row, of tables of one split each; else empty.
+        placed: there are no ids; those of the table are places of rows.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Table(Fields):
     ):
         super().__init__(columns, str(path), key_of=key_of, own=_OWN)
         self.line, self.names, self.problems = line, list(columns), Problems()
-        self.files, self.row_splits = [path], []
+        self.files, self.row_splits, self.placed = [path], [], False
 
     def need(self, key: str, ids: list[str] | None = None) -> Any:
         """Take the column ``key``, which must have no empty cell.
@@ -148,13 +149,14 @@ def _open_tree(path: Path, notes: list[str]) -> tuple[Table, Reader]:
     columns, of_row = trees.columns_of(trees.read_tree(path), path)
     if of_row:
         columns["split"] = np.array(of_row)
-    if not {"id", "clip"} & {array_key(name, values) for name, values in columns.items()}:
+    placed = not {"id", "clip"} & {array_key(name, values) for name, values in columns.items()}
+    if placed:
         size = max((len(values) for values in columns.values() if np.ndim(values)), default=0)
         begin = {split: of_row.index(split) for split in {*of_row}}
         columns["id"] = np.array([row - begin.get(of_row[row], 0) if of_row else row for row in range(size)])
         notes.append("there are no ids: samples are called by their places")
     table, read_frames = _open_arrays(columns, path)
-    table.row_splits = of_row
+    table.row_splits, table.placed = of_row, placed
     table.files = [file for file in sorted(path.glob("*.pkl")) if path.is_dir()] or [path]
     return table, read_frames
 

@@ -15,7 +15,7 @@ from mmsa_lib.data.formats import MFN_FOLDER, NPY, PICKLE, kind_of
 from mmsa_lib.data.hdf5 import read_hdf5, scalars
 from mmsa_lib.data.record import MODALITIES, DatasetRecord, Modality
 from mmsa_lib.data.registry import GENERATED, store_path, stored
-from mmsa_lib.data.sources import mag_pickle, mfn_folder, mmsa_pickle, mult_pickle
+from mmsa_lib.data.sources import mag_pickle, mfn_folder, mmsa_pickle, mult_pickle, sample_files, trees
 from mmsa_lib.data.sources.columns import (
     as_name,
     entries_of,
@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 FIELDS = ("id", "text", "raw_text", "audio", "vision", "group", "label")
 """Of a sample in memory."""
 
+_ENDINGS = (*trees.ENDINGS, *sample_files.ENDINGS, ".txt")
+
 
 def sources_of(inputs: Any) -> list[Any]:
     """What is read one after the other: paths, tables, splits in memory, lists of samples (each a mapping).
@@ -69,17 +71,19 @@ def sources_of(inputs: Any) -> list[Any]:
 
 
 def _is_place(text: str) -> bool:
-    """Whether a text names a file, a folder or a data set rather than being a sentence."""
+    """Whether a text names a file, a folder or a data set, or looks like it, rather than being a sentence."""
     try:
         there = Path(text).exists()
     except (OSError, ValueError):
         there = False
-    return there or text in GENERATED or text in stored()
+    return there or text.lower().endswith(_ENDINGS) or text in GENERATED or text in stored()
 
 
 @contextmanager
-def open_samples(source: Any) -> Iterator[DatasetRecord]:
+def open_samples(source: Any, before: str = "") -> Iterator[DatasetRecord]:
     """The samples of one of :func:`sources_of`; features of a store are read while it is open.
+
+    Samples without ids are called by their row, with ``before`` in front.
 
     Yields:
         All samples of it; ``labels`` are numbers or texts as they are written, or ``None``.
@@ -88,7 +92,7 @@ def open_samples(source: Any) -> Iterator[DatasetRecord]:
         DataError: nothing can be read from it; names file, field and sample.
     """
     if not isinstance(source, str | Path):
-        yield _read_table(source, "input")
+        yield _read_table(source, "input", before)
         return
     path = Path(source)
     if str(source) in stored() or _is_store(path):
@@ -98,9 +102,9 @@ def open_samples(source: Any) -> Iterator[DatasetRecord]:
         raise ConfigError(f"{source} is generated; give one of its splits, load({str(source)!r})['test'] (--dataset)")
     elif not path.exists():
         shown = f"no file, folder or data set {str(source)!r}"
-        raise DataError(f"{shown}; check the path (a single word is predicted as {{'text': ...}}, with --text)")
+        raise DataError(f"{shown}; check the path (a sentence like that is given as {{'text': ...}}, with --text)")
     else:
-        yield _of_path(path)
+        yield _of_path(path, before)
 
 
 def _is_store(path: Path) -> bool:
@@ -110,58 +114,55 @@ def _is_store(path: Path) -> bool:
         return scalars(file.attrs, ["format"]).get("format") == FORMAT
 
 
-def _of_path(path: Path) -> DatasetRecord:
+def _of_path(path: Path, before: str) -> DatasetRecord:
     kind = kind_of(path)
     if path.suffix.lower() == ".txt":
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path} can't be read as UTF-8 text ({error}); save it as UTF-8") from error
-        rows = [{"id": str(row), "text": line} for row, line in enumerate(lines, 1) if line.strip()]
-        return _read_table(rows, str(path))
+        rows = [{"id": f"{before}{row}", "text": line} for row, line in enumerate(lines, 1) if line.strip()]
+        return _read_table(rows, str(path), before)
     if kind == NPY:
         raise DataError(
             f"{path} is an array that does not say of what; put it into audio/ID.npy beside a samples.csv with a "
             "column id, or give it in Python as {'audio': array}"
         )
     if kind == PICKLE:
-        return _read_pickle(path)
+        return _read_pickle(path, before)
     if kind == MFN_FOLDER or (path.is_dir() and any(file.suffix == ".h5" for file in path.iterdir())):
         return mfn_folder.read(path, str(path), unlabelled=True)
-    return _read_table(path, str(path))
+    return _read_table(path, str(path), before)
 
 
-def _read_pickle(path: Path) -> DatasetRecord:
+def _read_pickle(path: Path, before: str) -> DatasetRecord:
     """A pickle in a published layout, whole or a split of it; samples as dicts, such as MMSA-FET writes of one; or any
     that :mod:`.trees` reads."""
     tree = load(path)
     alone = not (isinstance(tree, Mapping) and SPLIT_OF.keys() & {as_name(key).lower() for key in tree})
     if alone and isinstance(tree, list | tuple) and tree and all(isinstance(one, Mapping) for one in tree):
-        return _read_table(list(tree), str(path))
+        return _read_table(list(tree), str(path), before)
     part = tree if alone else next(value for key, value in tree.items() if as_name(key).lower() in SPLIT_OF)
     fields = {field_of(key): value for key, value in part.items()} if isinstance(part, Mapping) else {}
     shapes = [np.ndim(value) for key, value in fields.items() if key in MODALITIES and isinstance(value, np.ndarray)]
     if alone and shapes and max(shapes) < 3 and not isinstance(fields.get("id"), list | tuple | np.ndarray):
-        return _read_table([{key: value for key, value in tree.items() if field_of(key) in FIELDS}], str(path))
+        return _read_table([{key: value for key, value in tree.items() if field_of(key) in FIELDS}], str(path), before)
     layout = recognise({"test": tree} if alone else tree)
     if (layout is None and (alone or not shapes)) or (alone and layout != "mag"):
-        return _read_table(path, str(path))
+        return _read_table(path, str(path), before)
     reader = {"mmsa": mmsa_pickle, "mag": mag_pickle}.get(layout or ("mmsa" if "id" in fields else "mult"), mult_pickle)
     try:
         record = reader.read(path, str(path), unlabelled=True)
     except OtherLayout:
-        return _read_table(path, str(path))
+        return _read_table(path, str(path), before)
     for note in record.notes:
         if note.startswith(DOUBT):
             log.warning("%s: %s", path, note.removeprefix(DOUBT))
     return record
 
 
-def _read_table(given: Path | pd.DataFrame | list[Mapping[str, Any]], name: str) -> DatasetRecord:
-    """A file or folder in one of the three forms of :mod:`.table`, a table of pandas, or samples in memory.
-
-    Ids are row numbers from 1 where there are none.
-    """
+def _read_table(given: Path | pd.DataFrame | list[Mapping[str, Any]], name: str, before: str) -> DatasetRecord:
+    """A file or folder in one of the three forms of :mod:`.table`, a table of pandas, or samples in memory."""
     notes: list[str] = []
     if isinstance(given, Path):
         table, read_frames = open_table(given, notes, None)
@@ -179,7 +180,9 @@ def _read_table(given: Path | pd.DataFrame | list[Mapping[str, Any]], name: str)
     if not count:
         raise DataError(f"{table.where}: there is no sample; give one")
     source, groups = Source(table.where, {"": table}, own_table=True, problems=table.problems), None
-    ids = [str(row) for row in range(1, count + 1)]
+    ids = [f"{before}{row}" for row in range(1, count + 1)]
+    if table.placed:
+        table.part["id"] = [f"{before}{place}" for place in table.part["id"]]
     if "id" in table or "clip" in table:
         ids, groups = ids_of(table, notes, "")
     source.name_samples({"": ids}, groups, np.full(count, "test"))

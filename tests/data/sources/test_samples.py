@@ -116,6 +116,8 @@ def test_tables(tmp_path):
         assert np.array_equal(other.features["audio"].values, record.features["audio"].values)
     (tmp_path / "l.csv").write_text("id,label,text\n1,0.5,good\n2,-1,bad\n")
     assert opened(None, tmp_path, "l.csv").labels.tolist() == [0.5, -1]
+    with open_samples([{"text": "good", "label": 10**400}]) as huge:
+        assert huge.labels.tolist() == [str(10**400)]
     (tmp_path / "l.csv").write_text("id,label,text\n1,happy,good\n2,sad,bad\n")
     assert opened(None, tmp_path, "l.csv").labels.tolist() == ["happy", "sad"]
 
@@ -166,5 +168,6 @@ def test_sources(tmp_path):
     (tmp_path / "a good.csv").touch()
     assert sources_of(str(tmp_path / "a good.csv")) == [str(tmp_path / "a good.csv")]
     assert sources_of([tmp_path, ["one two"]]) == [tmp_path, [{"text": "one two"}]]
+    assert sources_of("my samples.csv") == ["my samples.csv"], "a mistyped path is no sentence"
     with pytest.raises(MMSAError, match="no sample"):
         sources_of([])
