@@ -310,7 +310,7 @@ def read_points(path: Path | str) -> list[Point]:
 
     Raises:
         ConfigError, UnknownNameError: the file is no sweep, a parameter is unknown or ill-typed, or a run that it asks
-            for can't exist (unknown method, setting or data option); names the point.
+            for can't exist (unknown method, setting or data option) or stands there under two names; names the point.
     """
     sweep = read_sweep(path)
     notebook = find_notebook(sweep, path)
@@ -335,9 +335,12 @@ def read_points(path: Path | str) -> list[Point]:
             own = _own_identity(values.get("method"))
             point_id = digest({"notebook": code.identity, "parameters": decisive, "data": data, **own})[:12]
             changed = {key: value for key, value in values.items() if value != defaults[key]}
-            points.setdefault(point_id, Point(
+            known = points.setdefault(point_id, Point(
                 point_id, str(notebook), changed, **names, varied=choice.varied, timeout=sweep.timeout, unbuilt=unbuilt,
             ))  # fmt: skip
+            both = {known.ablation, choice.ablation}
+            if len(both) > 1 and not any(not name or name.startswith(TRIAL) for name in both):
+                raise ConfigError(f"the same run as ablation {known.ablation}; change one of them or leave it out")
             where = f"{path}: "
     except MMSAError as error:
         raise type(error)(f"{where}{error}") from None

@@ -288,7 +288,8 @@ def test_cells_with_magics_are_read_and_cells_that_are_no_python_count_with_all_
 
 
 def test_equal_points_are_executed_once(ids):
-    assert len(ids(ablations={"full": {}, "same": {"rate": 0.1}}, seeds=[1, 2])) == 2
+    blocks = [{"name": "a"}, {"name": "b", "parameters": {"rate": 0.1}}]
+    assert len(ids(ablations={"full": {}}, blocks=blocks, seeds=[1, 2])) == 2
 
 
 @pytest.mark.parametrize(
@@ -298,6 +299,7 @@ def test_equal_points_are_executed_once(ids):
         ({"grid": {"rate": ["fast"]}}, ConfigError, r"parameter 'rate' cannot be 'fast'"),
         ({"grid": {"seed": [1.5]}}, ConfigError, r"parameter 'seed' cannot be 1\.5"),
         ({"ablations": {"bad": {"name": 3}}}, ConfigError, r"ablation bad: .*parameter 'name' cannot be 3"),
+        ({"ablations": {"a": {}, "b": {"rate": 0.1}}}, ConfigError, "ablation b: the same run as ablation a"),
         ({"blocks": [{"name": "b", "parameters": {"rate.x": 1}}]}, ConfigError, r"parameter 'rate' cannot be"),
         ({"parameters": {"profile": "huge"}}, UnknownNameError, "unknown profile"),
         ({"parameters": {"seed": True}}, ConfigError, "parameter 'seed' cannot be True: true is no number"),
