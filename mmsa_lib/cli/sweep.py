@@ -85,11 +85,10 @@ def run(args: argparse.Namespace) -> int:
 def _options(args: argparse.Namespace) -> dict[str, Any]:
     """Options of the executor; those of another executor are an error."""
     common = {"workers": args.workers, "threads": args.threads, "warm": not args.cold}
-    dask = {"--scheduler": args.scheduler, "--cluster": args.cluster != "local"}
-    dask |= {"--cluster-option": args.cluster_option, "--resources": args.resources}
     slurm = {"--tasks": args.tasks, "--at-once": args.at_once, "--sbatch": args.sbatch}
-    elsewhere = {} if args.executor == "dask" else dict.fromkeys((name for name in dask if dask[name]), "dask")
-    elsewhere |= dict.fromkeys((name for name in slurm if slurm[name]), "slurm-script (or --emit-slurm PATH)")
+    elsewhere = {} if args.executor == "dask" else dict.fromkeys(_of_dask(args), "dask")
+    given = (name for name, value in slurm.items() if value not in (None, []))
+    elsewhere |= dict.fromkeys(given, "slurm-script (or --emit-slurm PATH)")
     for name, owner in elsewhere.items():
         raise ConfigError(f"{name} belongs to --executor {owner}")
     if args.executor != "dask":
@@ -101,6 +100,13 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     options = _pairs("--cluster-option", args.cluster_option)
     dask = {"scheduler": args.scheduler or "", "cluster": args.cluster, "cluster_options": options}
     return {**common, **dask, "resources": resources}
+
+
+def _of_dask(args: argparse.Namespace) -> list[str]:
+    """The options of ``--executor dask`` that are given."""
+    dask = {"--scheduler": args.scheduler, "--cluster": args.cluster != "local"}
+    dask |= {"--cluster-option": args.cluster_option, "--resources": args.resources}
+    return [name for name, value in dask.items() if value]
 
 
 def _pairs(name: str, items: list[str]) -> dict[str, Any]:
@@ -147,13 +153,16 @@ def _emit(args: argparse.Namespace) -> int:
     from mmsa_lib.files import write_text
     from mmsa_lib.paths import runs_folder
 
+    lost = {"--executor dask": args.executor == "dask", "--shard": args.shard, "--workers": args.workers is not None}
+    for name in (*(name for name, given in lost.items() if given), *_of_dask(args)):
+        raise ConfigError(f"{name} has no effect on an array script, each task of which runs one share; leave it out")
     runs = Path(args.runs or runs_folder()).resolve()
     points = choose(read_points(args.file), args.only)
     refuse_unbuilt(points)
     flags = {"--retry-failed": args.retry_failed, "--cold": args.cold, "--no-keep-going": not args.keep_going}
     arguments = [flag for flag, given in flags.items() if given]
     arguments += ["--only", *args.only] if args.only else []
-    kept = ("MMSA_LIB_DATA", "MMSA_LIB_MASKS", "MMSA_LIB_MIRROR")
+    kept = ("MMSA_LIB_DATA", "MMSA_LIB_MASKS", "MMSA_LIB_MIRROR", "MMSA_LIB_PLUGINS")
     text = slurm_script(
         args.file, runs, len(points), tasks=args.tasks, at_once=args.at_once, threads=args.threads, sbatch=args.sbatch,
         arguments=arguments, environment={name: os.environ[name] for name in kept if os.environ.get(name)},

@@ -75,6 +75,11 @@ def test_a_sweep_prints_its_summary_and_exits_with_1_where_a_point_failed(folder
         ({}, ["--executor", "dask", "--cluster-option", "queue"], "--cluster-option"),
         ({}, ["--executor", "dsak"], "invalid choice"),
         ({}, ["--emit-slurm", "x.sh", "--sbatch=gpu"], "is no option of sbatch"),
+        ({}, ["--emit-slurm", "x.sh", "--shard", "0/2"], "--shard has no effect on an array script"),
+        ({}, ["--emit-slurm", "x.sh", "--executor", "dask"], "--executor dask has no effect on an array script"),
+        ({}, ["--executor", "slurm-script", "--workers", "2"], "--workers has no effect on an array script"),
+        ({}, ["--emit-slurm", "x.sh", "--resources", "GPU=1"], "--resources has no effect on an array script"),
+        ({}, ["--tasks", "0"], "--tasks belongs to --executor slurm-script"),
         ({}, ["--emit-slurm", "x.sh", "--tasks", "0"], "tasks must be at least 1"),
     ],
 )

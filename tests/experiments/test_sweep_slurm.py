@@ -41,6 +41,7 @@ def header(text):
 
 def test_the_script_says_what_it_needs(lab, capsys, monkeypatch):
     monkeypatch.setenv("MMSA_LIB_DATA", "/some where/data")
+    monkeypatch.setenv("MMSA_LIB_PLUGINS", "/mine.py")
     lab.write(range(5), grid={"rate": [0.1, 0.2]})
     options = ["--tasks", "4", "--at-once", "2", "--threads", "3", "--sbatch=--partition=gpu", "--sbatch=--gres=gpu:1"]
     path = emit(lab, *options, "--cold", "--retry-failed", "--only", "rate=0.1")
@@ -51,7 +52,7 @@ def test_the_script_says_what_it_needs(lab, capsys, monkeypatch):
         "--job-name=mmsa-s", "--array=0-3%2", "--cpus-per-task=3", f"--output='{logs}/slurm-%A_%a.log'",
         "--partition=gpu", "--gres=gpu:1",
     ]  # fmt: skip
-    assert "export MMSA_LIB_DATA='/some where/data'" in text
+    assert "export MMSA_LIB_DATA='/some where/data'\nexport MMSA_LIB_PLUGINS=/mine.py\n" in text
     last = shlex.split(text.replace("\\\n", "").splitlines()[-1])
     assert last[:6] == ["exec", sys.executable, "-m", "mmsa_lib", "sweep", str(lab.file)]
     assert last[last.index("--shard") + 1] == "$SLURM_ARRAY_TASK_ID/4"
