@@ -99,6 +99,7 @@ class Transcripts:
     def __init__(self, given: Path | str | None, kind: str, clips: Collection[str]):
         self.path = None if given is None else Path(given).expanduser()
         self.known: dict[str, Transcript] = {}
+        self.files: dict[Path, dict[str, list[Path]]] = {}  # of a folder, by stem
         if self.path is None:
             return
         first = next(iter(clips))
@@ -134,8 +135,12 @@ class Transcripts:
         """The file of clip ``name`` in the folder."""
         *above, last = name.split("$_$")
         stems = {self.path: {name}, self.path.joinpath(*above): {last, name}}
-        files = [place / child for place in stems if place.is_dir() for child in sorted(os.listdir(place))]
-        found = [file for file in files if file.suffix.lower() in ENDINGS and file.stem in stems[file.parent]]
+        for place in stems.keys() - self.files.keys():  # listed once for all clips
+            self.files[place] = {}
+            for child in sorted(os.listdir(place)) if place.is_dir() else ():
+                if (file := place / child).suffix.lower() in ENDINGS:
+                    self.files[place].setdefault(file.stem, []).append(file)
+        found = [file for place in stems for stem in sorted(stems[place]) for file in self.files[place].get(stem, ())]
         if len(found) > 1:
             raise DataError(f"{found[0]} and {found[1].name} are both of clip {name!r}; keep one of them")
         return found[0] if found else None

@@ -1,5 +1,6 @@
 """Transcripts: every form gives the same words at the same times, and what is wrong is told in one line."""
 
+import os
 import re
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from mmsa_lib.data.transcripts import (
     Span,
     Transcript,
+    Transcripts,
     check_times,
     read_transcript,
     within,
@@ -134,6 +136,18 @@ def test_a_text_has_no_times_and_a_table_of_many_clips_is_told_apart(tmp_path):
     assert read_transcript(tmp_path / "b.csv") == {"v$_$1": Transcript("it's good"), "v$_$2": Transcript("bad")}
     (tmp_path / "c.csv").write_text("id,start,end,word\nx,1,2,b\ny,0,1,c\nx,0,1,a\n")
     assert read_transcript(tmp_path / "c.csv")["x"].spans == (Span(0, 1, "a"), Span(1, 2, "b"))
+
+
+def test_a_folder_is_listed_once_for_all_clips(tmp_path, monkeypatch):
+    clips = [f"v{i % 2}$_${i}" for i in range(6)]
+    for clip in clips:
+        (tmp_path / clip[:2]).mkdir(exist_ok=True)
+        (tmp_path / clip[:2] / f"{clip[5:]}.txt").write_text(clip)
+    listed, listdir = [], os.listdir
+    monkeypatch.setattr(os, "listdir", lambda place: listed.append(place) or listdir(place))
+    transcripts = Transcripts(tmp_path, "transcript", clips)
+    assert [transcripts.read(clip).text for clip in clips] == clips
+    assert sorted(listed) == [tmp_path, tmp_path / "v0", tmp_path / "v1"]
 
 
 @pytest.mark.parametrize(
