@@ -11,7 +11,8 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -209,7 +210,7 @@ def _sources(media: Iterable[Path | str]) -> dict[str, Path]:
         path = Path(given).expanduser()
         inside = [path]
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+            inside = sorted(p for p in _below(path) if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
             if not inside:
                 raise DataError(f"{path} holds no video or audio file ({', '.join(sorted(SUFFIXES))}); check the path")
         for file in inside:
@@ -221,6 +222,18 @@ def _sources(media: Iterable[Path | str]) -> dict[str, Path]:
     if not found:
         raise DataError("no video or audio file is given")
     return found
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The files below a folder, also in folders that are linked; a link to a folder above it is not followed."""
+    above = {str(folder): {os.path.realpath(folder)}}
+    for place, folders, names in os.walk(folder, followlinks=True):
+        yield from (Path(place, name) for name in names)
+        for name in list(folders):
+            inner = os.path.join(place, name)
+            if (real := os.path.realpath(inner)) in above[place]:
+                folders.remove(name)
+            above[inner] = {*above[place], real}
 
 
 def _digest(path: Path, options: Options, *texts: Transcript | None) -> str:
@@ -337,14 +350,14 @@ class _Folder:
     """The folder of samples; one process at a time writes into it."""
 
     def __init__(self, path: Path, options: Options, given: set[str]):
-        self.path, self.options, self.saved = path, options, monotonic()
+        self.path, self.options, self.given, self.saved = path, options, given, monotonic()
         self.clips: dict[str, Any] = {}
         self.rows: dict[str, dict[str, str]] = {}  # of samples.csv, with the columns that the user added
         self.about: dict[str, Any] = {}
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"cannot write {path}: {error.strerror}; choose another folder with --out") from error
+
+    def _read(self) -> None:
+        """What lies in the folder already."""
+        path, options, given = self.path, self.options, self.given
         if (path / RECORD).exists():
             try:
                 record = json.loads((path / RECORD).read_text(encoding="utf-8"))
@@ -370,11 +383,20 @@ class _Folder:
     def __enter__(self) -> _Folder:
         self.lock = FileLock(self.path / ".lock")
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             self.lock.acquire(timeout=0)
         except Timeout:
             raise ConfigError(
                 f"another process extracts into {self.path}; wait for it, or choose another --out"
             ) from None
+        except OSError as error:
+            raise DataError(f"cannot write {self.path}: {error.strerror}; choose another folder with --out") from error
+        try:
+            self._read()
+        except BaseException:
+            self.clips = {}  # nothing is to be written
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -393,9 +415,19 @@ class _Folder:
         return entry.get("digest") == digest and all((self.path / m / f"{sample}.npy").is_file() for m, sample in rows)
 
     def add(self, clip: Clip, path: Path, digest: str, model: Path | None) -> None:
-        """Write the samples of a clip in the place of earlier ones of it."""
+        """Write the samples of a clip in the place of earlier ones of it.
+
+        Raises:
+            DataError: another clip has a sample of that id.
+        """
         made = samples_of(clip, self.options.aligned)
-        old = {sample["id"] for sample in self.clips.pop(clip.name, {}).get("samples", [])}
+        old = {sample["id"] for sample in self.clips.get(clip.name, {}).get("samples", [])}
+        others = {sample["id"] for sample, _, _ in made if sample["id"] in self.rows} - old
+        for other, entry in self.clips.items() if others else ():
+            if twice := others & {sample["id"] for sample in entry["samples"]}:
+                said = f"{path} and {entry['file']} (clip {other!r}) would both give sample {min(twice)!r}"
+                raise DataError(f"{said}; rename one of them, or choose another folder with --out")
+        self.clips.pop(clip.name, None)
         for name in old | {sample["id"] for sample, _, _ in made}:
             for file in (f"audio/{name}.npy", f"vision/{name}.npy", f"words/{name}.csv"):
                 (self.path / file).unlink(missing_ok=True)

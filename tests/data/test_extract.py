@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data.media_files import RATE, write_video, write_wav
+from filelock import FileLock
 
 from mmsa_lib.data import extract as module
 from mmsa_lib.data import extractors
@@ -194,6 +195,25 @@ def test_names_and_transcripts_that_fit_nothing_are_refused(extract, tmp_path):
         extract(tmp_path, transcript=tmp_path / "texts")
     with pytest.raises(ConfigError, match="fps=0"):
         extract(tmp_path, fps=0)
+
+
+def test_linked_folders_are_read_and_no_clip_takes_the_sample_of_another(extract, tmp_path):
+    for name in ("media/a/1.wav", "media/a.wav", "far/b/2.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_wav(tmp_path / name, 0.5)
+    (tmp_path / "media" / "far").symlink_to(tmp_path / "far")
+    (tmp_path / "far" / "circle").symlink_to(tmp_path / "media")
+    (tmp_path / "cuts").mkdir()
+    (tmp_path / "cuts" / "a.csv").write_text("start,end,text\n0,0.2,good\n0.2,0.4,film\n")
+    found = extract(tmp_path / "media", segments=tmp_path / "cuts")
+    assert found.done == ["a$_$1", "far$_$b$_$2"] == [sample["id"] for sample in found.samples]
+    ((file, said),) = found.failed.items()
+    assert f"{file} and 1.wav (clip 'a$_$1') would both give sample 'a$_$1'; rename one of them" in said
+    with pytest.raises(ConfigError, match="samples of other options"):
+        extract(tmp_path / "media" / "a.wav", aligned=False)
+    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(ConfigError, match="another process"):
+        extract(tmp_path / "media" / "a.wav")
+    assert len(extract(tmp_path / "media", segments=tmp_path / "cuts").skipped) == 2  # the lock was given back
 
 
 # ---- speech recognition
