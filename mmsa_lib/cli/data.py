@@ -87,13 +87,18 @@ def info_of(args: argparse.Namespace) -> int:
     """``data info``."""
     from mmsa_lib.data.record import describe
     from mmsa_lib.data.registry import store_path
-    from mmsa_lib.data.store import read_store
+    from mmsa_lib.data.store import open_store
+    from mmsa_lib.data.validate import refuse_problems
 
     record, path = _generated(args.name), None
     if record is None:
         path = store_path(args.name)
-        record = read_store(path)
-    found = {**describe(record), "path": path and str(path)}
+        with open_store(path) as store:  # features are read run of rows by run of rows
+            refuse_problems(store.record, str(path))
+            found = describe(store.record)
+    else:
+        found = describe(record)
+    found["path"] = path and str(path)
     return answer(args, found, _info_lines(found))
 
 
