@@ -6,11 +6,13 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from ruamel.yaml import YAML
 
 from mmsa_lib.data.loading import load
 from mmsa_lib.data.missing import stochastic_missing
@@ -84,9 +86,15 @@ class RunConfig(BaseModel):
 
     @field_validator("config", "data", mode="before")
     @classmethod
-    def _plain(cls, values: Any) -> Any:
+    def _plain(cls, values: Any, info: ValidationInfo) -> Any:
         # Tuples and lists mean the same here; after a round trip through JSON or YAML only lists are left.
-        return json.loads(json.dumps(values)) if isinstance(values, Mapping) else values
+        plain = {}
+        for key, value in values.items() if isinstance(values, Mapping) else ():
+            try:
+                plain[key] = json.loads(json.dumps(value, default=_plain_value))
+            except TypeError as error:
+                raise ConfigError(f"{info.field_name}.{key}={value!r} is no plain value: {error}") from None
+        return plain if isinstance(values, Mapping) else values
 
     @field_validator("seed", mode="wrap")
     @classmethod
@@ -223,7 +231,10 @@ class RunConfig(BaseModel):
 
     def to_yaml(self) -> str:
         """As YAML; :meth:`from_file` reads it back."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=True)
+        writer, text = YAML(typ="safe", pure=True), StringIO()  # as the reader: PyYAML leaves 1e-3 and 0o17 unquoted
+        writer.default_flow_style = writer.allow_unicode = False
+        writer.dump(self.model_dump(mode="json"), text)
+        return text.getvalue()
 
     @classmethod
     def from_file(cls, path: Path | str) -> RunConfig:
@@ -280,6 +291,13 @@ class RunConfig(BaseModel):
             if key in known[candidate]:
                 return candidate, key
         raise unknown_name(f"setting of {method}", key, {name for names in known.values() for name in names})
+
+
+def _plain_value(value: Any) -> Any:
+    """A path as text, a scalar of numpy as Python's."""
+    if isinstance(value, Path | np.generic):
+        return str(value) if isinstance(value, Path) else value.item()
+    raise TypeError("give text, numbers, lists or mappings")
 
 
 def data_options(dataset: str) -> dict[str, tuple[Any, Any]]:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmsa_lib.data.task import regression
@@ -12,9 +14,10 @@ from mmsa_lib.experiments.results import in_words, values_of
 from mmsa_lib.methods import create
 
 
+@pytest.mark.parametrize("label", ["", "1e-3", "0o17", "1E5", "no", "null", "läufe: 1"])
 @pytest.mark.parametrize("suffix", ["json", "yaml"])
-def test_round_trip_through_files(small_config, tmp_path, suffix):
-    config = small_config(config={"learning_rate": 1e-5}, settings={"patience": 3}, seed=7)
+def test_round_trip_through_files(small_config, tmp_path, suffix, label):
+    config = small_config(config={"learning_rate": 1e-5}, settings={"patience": 3}, seed=7, label=label)
     path = tmp_path / f"run.{suffix}"
     path.write_text(config.to_json() if suffix == "json" else config.to_yaml())
     again = RunConfig.from_file(path)
@@ -45,6 +48,7 @@ def test_files_that_hold_no_configuration(tmp_path, text):
         ({"method": "self_mm", "config": {"learning_rat": 1}}, "did you mean .*learning_rate"),
         ({"method": "self_mm", "config": {"learning_rate": "fast"}}, "learning_rate='fast'"),
         ({"method": "self_mm", "settings": {"patienc": 1}}, "did you mean patience"),
+        ({"method": "self_mm", "config": {"dropout": {1, 2}}}, r"config.dropout=\{1, 2\} is no plain value: give text"),
         ({"method": "self_mm", "data": {"tex": "words"}}, "data option of synthetic 'tex'; did you mean text"),
         ({"method": "self_mm", "data": {"standardise": "maybe"}}, "data.standardise='maybe'"),
         ({"method": "self_mm", "dataset": "mosi", "data": {"samples": [1, 1, 1]}}, "data option of mosi 'samples'"),
@@ -65,6 +69,11 @@ def test_mistakes_are_one_clear_line(values, message):
     with pytest.raises(ConfigError, match=message) as caught:
         RunConfig(**values)
     assert "\n" not in str(caught.value)
+
+
+def test_paths_and_scalars_of_numpy_are_plain_values():
+    config = RunConfig(method="text_only", config={"hidden": np.int64(32)}, data={"folder": Path("stores")})
+    assert config == RunConfig(method="text_only", config={"hidden": 32}, data={"folder": "stores"})
 
 
 def test_fine_tuning_implies_tokens_of_the_same_model():
