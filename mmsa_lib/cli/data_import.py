@@ -63,15 +63,26 @@ def register(commands: argparse._SubParsersAction) -> None:
 
 
 def _let_layout_out(parser: argparse.ArgumentParser) -> None:
-    """Read ``import FILE ...`` as ``import auto FILE ...``."""
+    """Read ``import FILE ...`` as ``import auto FILE ...``, also where options stand before FILE."""
     parse = parser.parse_known_args
 
     def parse_known_args(args: Any = None, namespace: Any = None) -> Any:
-        first = args[0] if args else ""
-        has_layout = first in READERS or first.startswith("-") or not os.path.lexists(first)
+        first = _first_word(parser, list(args or ()))
+        has_layout = not first or first in READERS or not os.path.lexists(first)
         return parse(args if has_layout else ["auto", *args], namespace)
 
     parser.parse_known_args = parse_known_args  # type: ignore[method-assign]
+
+
+def _first_word(parser: argparse.ArgumentParser, left: list[str]) -> str:
+    """The first word that is neither an option nor a value of one; empty where there is none."""
+    while left:
+        if not (word := left.pop(0)).startswith("-"):
+            return word
+        option = parser._option_string_actions.get(word)
+        all_values = next((i for i, value in enumerate(left) if value.startswith("-")), len(left))
+        del left[: {None: 1, "+": all_values}.get(option.nargs, option.nargs) if option else 0]
+    return ""
 
 
 def add_reading(bring: argparse.ArgumentParser) -> None:

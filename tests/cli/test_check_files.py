@@ -99,9 +99,15 @@ def test_the_layout_is_told_from_the_file(run, tmp_path, first):
     (tmp_path / "mmsa.pkl").write_bytes(pickle.dumps(tree))
     for layout in ("mult", "mmsa"):
         words = [first, f"{layout}.pkl"] if first else [f"{layout}.pkl"]
-        code, out, err = run("data", "import", *words, "--name", layout)
-        assert code == 0, err
-        assert f"read as {layout}: pickle of M" in out
+        name = ["--name", layout]
+        for line in (
+            [*words, *name],
+            [*name, "--range", "-3", "3", "--force", *words],
+            [*words[:-1], *name, words[-1]],
+        ):
+            code, out, err = run("data", "import", *line)
+            assert code == 0, err
+            assert f"read as {layout}: pickle of M" in out
     code, _, err = run("data", "import", "none.pkl", "--name", "x")
     assert code == 2
     assert "invalid choice: 'none.pkl'" in err
