@@ -26,6 +26,12 @@ _YAML = "tag:yaml.org,2002:"
 _PLAIN = {_YAML + name for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge")}
 
 
+def refuse_special(path: Path) -> None:
+    """Raise a DataError where ``path`` is neither file nor folder, such as a pipe: reading it may never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise DataError(f"{path} is neither a file nor a folder; save what it gives to a file")
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of the content of a file, 64 hexadecimal digits.
 
@@ -96,6 +102,7 @@ def read_yaml(path: Path) -> Any:
         ConfigError: no such file, too large, no text, or not YAML; names file and line.
     """
     try:
+        refuse_special(path)
         size = path.stat().st_size
         text = path.read_text(encoding="utf-8-sig") if size <= MOST_BYTES else ""
     except FileNotFoundError:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mmsa_lib.files import refuse_special
+
 COMPUTATIONAL_SEQUENCE = (
     "a computational sequence (.csd) of the CMU-Multimodal SDK, one part of a data set; 'mmsa-lib data build mosi' "
     "reads the labels and words of CMU-MOSI from such files; align others with the SDK and save ids, splits, labels "
@@ -51,13 +53,18 @@ _WEB_PAGE = (
 
 
 def kind_of(path: Path | str) -> str:
-    """What a file or folder seems to be and the way on, to follow "it seems to be"; "" where nothing is known of it."""
+    """What a file or folder seems to be and the way on, to follow "it seems to be"; "" where nothing is known of it.
+
+    Raises:
+        DataError: it is neither, and reading it may never end.
+    """
     path = Path(path)
     if is_dangling(path):
         return f"a link to {os.readlink(path)}, which is not here; fetch the data itself (git annex get, dvc pull)"
     try:
         if path.is_dir():
             return _folder(path)
+        refuse_special(path)
         with path.open("rb") as stream:
             head = stream.read(_HEAD)
     except OSError:

@@ -115,6 +115,7 @@ notebooks run nope -> unknown notebook
 """A wrong command line, and what the answer must say."""
 
 FILES = ["nofile", "folder", "empty", "random", "dangling", "loop", "é/ü", "x" * 5000, "table.csv/x", "a\nb", "\udcff"]
+FILES += ["pipe"] if hasattr(os, "mkfifo") else []
 READERS = ["data info", "data check", "train early_fusion --dataset", "predict", "results table", "sweep --dry-run"]
 READERS += [f"data import {layout} --name x" for layout in ("mmsa", "mult", "mag", "mfn", "table")]
 """Commands that take the path of a file last."""
@@ -132,6 +133,8 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
     (tmp_path / "dangling").symlink_to("nowhere")
     (tmp_path / "loop").symlink_to("loop")
+    if "pipe" in FILES:
+        os.mkfifo(tmp_path / "pipe")
     (tmp_path / "good.pkl").write_bytes(pickle.dumps(mmsa_tree()))
     write_store(record(), tmp_path / "mine.h5")
 
