@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -13,7 +14,10 @@ from mmsa_lib.errors import ConfigError, unknown_name
 
 TRIAL = "trial_"
 DIGITS = 3
-"""Significant digits of a drawn number: it reads well, and the last bits of a logarithm don't matter."""
+"""Significant digits of a drawn number, more in a narrow range: it reads well, and last bits don't matter."""
+
+LARGEST = 1e300
+"""Of the ends of a range, so that its width is a number."""
 
 MOST_TRIALS = 1000
 
@@ -71,8 +75,8 @@ def _check(where: str, given: Any) -> None:
     for key in set(given) - {"low", "high", "log"}:
         raise unknown_name(f"key of {where}", str(key), ("low", "high", "log"))
     low, high, log = given["low"], given["high"], given.get("log", False)
-    if any(isinstance(end, bool) or not isinstance(end, int | float) or not np.isfinite(end) for end in (low, high)):
-        raise ConfigError(f"{where}: low and high must be numbers, not {low!r} and {high!r}")
+    if any(isinstance(end, bool) or not isinstance(end, int | float) or not abs(end) <= LARGEST for end in (low, high)):
+        raise ConfigError(f"{where}: low and high must be numbers, not {low!r:.40} and {high!r:.40}")
     if not isinstance(log, bool):
         raise ConfigError(f"{where}: log must be true or false, not {log!r}")
     if not low < high or (log and low <= 0):
@@ -92,4 +96,6 @@ def _value(given: Any, share: float) -> Any:
 
 
 def _rounded(value: float, low: float, high: float) -> float:
-    return float(min(max(float(f"{value:.{DIGITS}g}"), low), high))
+    narrow = max(0, math.floor(math.log10(max(-low, high) / (high - low))))
+    digits = DIGITS + narrow + 1 if narrow else DIGITS
+    return float(min(max(float(f"{value:.{digits}g}"), low), high))

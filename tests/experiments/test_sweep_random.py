@@ -53,6 +53,14 @@ def test_draws_are_different_in_their_ranges_and_spread_as_asked():
     assert [values["rate"] for values in few][:50] == [values["rate"] for values in drawn][:50]  # of itself alone
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.999, 0.9999), (1000.5, 1001.5), (-1001.5, -1000.5), (1.0, 1.0 + 1e-9)])
+@pytest.mark.parametrize("log", [False, True])
+def test_a_narrow_range_is_drawn_from_as_finely_as_a_wide_one(low, high, log):
+    space = {"rate": {"low": low, "high": high, "log": log and low > 0}}
+    drawn = [values["rate"] for values in Random(n=50, seed=1, space=space).trials().values()]
+    assert low <= min(drawn) < low + 0.1 * (high - low) < high - 0.1 * (high - low) < max(drawn) <= high
+
+
 def test_all_of_a_small_space_is_found_and_more_is_refused():
     space = {"a": ["x", "y"], "b": {"low": 1, "high": 3}}
     assert len(Random(n=6, seed=0, space=space).trials()) == 6
@@ -91,6 +99,7 @@ def test_draws_join_the_ablations_and_are_combined_with_grid_and_seeds(tmp_path)
         ({"random": {"n": 1, "seed": 1, "space": {"rate": {"low": 2, "high": 1}}}}, "< high must hold, not 2 and 1"),
         ({"random": {"n": 1, "seed": 1, "space": {"r": {"low": 0, "high": 1, "log": True}}}}, "0 < low < high"),
         ({"random": {"n": 1, "seed": 1, "space": {"rate": {"low": "a", "high": 1}}}}, "be numbers, not 'a' and 1"),
+        ({"random": {"n": 1, "seed": 1, "space": {"rate": {"low": 1, "high": 10**400}}}}, "be numbers, not 1 and 1000"),
         ({"random": {"n": 9, "seed": 1, "space": {"rate": [1, 2]}}}, "about 2 different draws, not 9"),
         ({"random": {"n": 1, "seed": 1, "space": {"rate": [1]}}, "grid": {"rate": [1]}}, "in grid and in random"),
         ({"random": {"n": 1, "seed": 1, "space": {"rate": [1]}}, "ablations": {"trial_01": {}}}, "the name of a draw"),
