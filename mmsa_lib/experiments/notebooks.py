@@ -42,6 +42,9 @@ _INJECTED_TAG, _MARKER_TAG = "injected-parameters", "papermill-error-cell-tag"
 _WIDGETS = "application/vnd.jupyter.widget"
 _ENCODED = ("image/png", "image/jpeg", "application/pdf")
 
+MOST_SECONDS = 10_000_000
+"""Of a timeout, some four months; what waits for threads takes no number without a bound."""
+
 
 @dataclass(frozen=True)
 class CellFailure:
@@ -127,11 +130,11 @@ def execute(
 
     Raises:
         ConfigError: no such notebook, or unknown or ill-typed parameters, before a kernel starts; or a timeout that
-            is not positive.
+            is not positive or more than :data:`MOST_SECONDS`.
         RunError: the launcher was closed before the end.
     """
-    if not timeout > 0:
-        raise ConfigError(f"timeout must be a positive number of seconds, not {timeout}")
+    if not 0 < timeout <= MOST_SECONDS:
+        raise ConfigError(f"timeout must be a positive number of seconds up to {MOST_SECONDS:,}, not {timeout}")
     notebook = Path(notebook)
     source = read_notebook(notebook, lessons)
     model = parameters_model(source, notebook.name)

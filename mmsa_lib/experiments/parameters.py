@@ -18,7 +18,7 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
 
 from mmsa_lib.errors import ConfigError, unknown_name
 from mmsa_lib.experiments.fingerprint import parse
@@ -97,7 +97,7 @@ def parameters_model(notebook: NotebookNode, name: str = "notebook") -> type[Bas
         if field in fields:
             raise ConfigError(f"{name}: parameter {field!r} is defined twice; keep one line")
         fields[field] = (annotation, default)
-    model = _model(fields)
+    model = _model(fields, name)
     try:
         model()
     except ValidationError as error:
@@ -142,7 +142,9 @@ def typed_parameters(model: type[BaseModel], given: Mapping[str, Any], name: str
             json.dumps(value, allow_nan=False)
         except ValueError as error:
             reason = "nan and infinity are no numbers here" if "JSON compliant" in str(error) else error
-            raise ConfigError(f"{name}: parameter {key!r} cannot be {_shown(given[key])}: {reason}") from None
+            raise ConfigError(
+                f"{name}: parameter {key!r} cannot be {_shown(given.get(key, value))}: {reason}"
+            ) from None
     if values.get("profile", PROFILES[0]) not in PROFILES:
         raise unknown_name("profile", values["profile"], PROFILES)
     seed = values.get("seed")
@@ -170,7 +172,8 @@ def open_page(page: dict[str, Any], *modules: str) -> None:
                 f"this page needs the folder {module}/ of a checkout of the project, which the installed library does "
                 f"not bring; in a checkout run `pip install -e .[lab]`, or set PYTHONPATH to the checkout"
             )
-    model = _model({name: (kind, ...) for name, kind in page.get("__annotations__", {}).items()})
+    kinds = page.get("__annotations__", {})
+    model = _model({name: (kind, ...) for name, kind in kinds.items()}, "this page")
     page.update(typed_parameters(model, {name: page[name] for name in model.model_fields}, "this page"))
 
 
@@ -235,9 +238,16 @@ def check_data(data: Mapping[str, Any], *, needs: Collection[str] = (), sample: 
         raise ConfigError(f"sample={sample} is not there; the training split has {count} samples, 0 to {count - 1}")
 
 
-def _model(fields: dict[str, Any]) -> type[BaseModel]:
+def _model(fields: dict[str, Any], name: str) -> type[BaseModel]:
     """A model of parameters; ``fields`` holds type and default of each, or ``...`` where it must be given."""
     config = ConfigDict(extra="forbid", validate_default=True, protected_namespaces=())
+    for field, (kind, _) in fields.items():
+        if field.startswith("model_") and hasattr(BaseModel, field):
+            raise ConfigError(f"{name}: parameter {field!r} has a name that pydantic needs; give it another")
+        try:
+            TypeAdapter(kind)
+        except (PydanticUserError, TypeError, AttributeError):
+            raise ConfigError(f"{name}: the annotation of parameter {field!r} is no type; give one in full") from None
     return create_model("Parameters", __config__=config, **fields)
 
 

@@ -56,7 +56,7 @@ from mmsa_lib.experiments.fingerprint import (
     own_code,
     parse,
 )
-from mmsa_lib.experiments.notebooks import notebook_paths
+from mmsa_lib.experiments.notebooks import MOST_SECONDS, notebook_paths
 from mmsa_lib.experiments.parameters import PARAMETERS_TAG, merge, parameters_model, read_notebook, typed_parameters
 from mmsa_lib.files import read_yaml
 
@@ -116,7 +116,7 @@ class SweepFile(_Part):
 
     notebook: str
     description: str = ""
-    timeout: float = Field(default=3600, gt=0, le=10_000_000, strict=True)
+    timeout: float = Field(default=3600, gt=0, le=MOST_SECONDS, strict=True)
     minutes: float | None = Field(default=None, gt=0)
     presets: dict[str, dict[str, dict[str, dict[str, Any]]]] = Field(default_factory=dict)
     blocks: list[Block] = Field(default_factory=list)

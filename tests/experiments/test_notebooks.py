@@ -127,8 +127,9 @@ def test_run_all_refuses_what_it_cannot_do_before_it_starts(tmp_path, no_kernel)
         run_all(parameters={"sed": 1}, folder=tmp_path)
     with pytest.raises(ConfigError, match="jobs must be at least 1"):
         run_all(jobs=0, folder=tmp_path)
-    with pytest.raises(ConfigError, match="timeout must be a positive number"):
-        execute(tmp_path / "00_a.ipynb", timeout=0)
+    for timeout in (0, 1e10, float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match="timeout must be a positive number of seconds up to 10,000,000"):
+            execute(tmp_path / "00_a.ipynb", timeout=timeout)
     with pytest.raises(ConfigError, match=r"parameter 'seed' cannot be 1\.5"):
         execute(tmp_path / "00_a.ipynb", {"seed": 1.5})
     with pytest.raises(UnknownNameError, match="unknown notebook '00_b'"):

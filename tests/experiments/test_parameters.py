@@ -85,6 +85,11 @@ def test_values_of_another_type_are_refused_by_name(name, given):
     assert "\n" not in str(caught.value)
 
 
+def test_an_infinite_default_is_refused_by_name():
+    with pytest.raises(ConfigError, match=r"my\.ipynb: parameter 'x' cannot be inf: nan and infinity are no numbers"):
+        typed_parameters(parameters_model(notebook("x: float = 1e999")), {}, "my.ipynb")
+
+
 def test_a_misspelt_name_is_an_error_with_the_nearest_names():
     with pytest.raises(UnknownNameError, match=r"unknown parameter of my\.ipynb 'modalites'; did you mean modalities"):
         typed(modalites=[])
@@ -109,6 +114,10 @@ def test_profiles_are_the_three_known_ones():
         ("seed: int = 1\nseed: int = 2", "defined twice"),
         ("_seed: int = 1", "underscore"),
         ("seed: int =", "not Python, line 1"),
+        ("seed: Optional = None", "the annotation of parameter 'seed' is no type"),
+        ("seed: Literal = 3", "the annotation of parameter 'seed' is no type"),
+        ("seed: list[0] = []", "the annotation of parameter 'seed' is no type"),
+        ("model_config: int = 3", "parameter 'model_config' has a name that pydantic needs"),
     ],
 )
 def test_a_malformed_cell_is_an_error_that_names_the_line(cell, reason):
