@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -324,7 +325,8 @@ def clean(
 
     Args:
         notebook: an nbformat 4 notebook.
-        replacements: text to replace in outputs, such as folders of this machine; longer keys are replaced first.
+        replacements: text to replace in outputs, such as folders of this machine, where no longer name begins with
+            it; longer keys are replaced first.
         keep_stderr: keep what cells wrote to standard error, which helps to understand a failure.
 
     Returns:
@@ -388,7 +390,7 @@ def _replace(value: Any, pairs: list[tuple[str, str]]) -> Any:
     """``value`` with the replacements made in every text in it; encoded images are not text."""
     if isinstance(value, str):
         for old, new in pairs:
-            value = value.replace(old, new)
+            value = re.sub(rf"{re.escape(old)}(?![\w-]|\.\w)", lambda _, new=new: new, value)  # whole names of folders
         return value
     if isinstance(value, list):
         return [_replace(part, pairs) for part in value]

@@ -198,7 +198,7 @@ def test_cleaning_removes_what_changes_between_runs():
         nbformat.v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "bar"}),
         nbformat.v4.new_output(
             "execute_result",
-            {"text/plain": "/home/me/x", "image/png": "ab/home/me=="},
+            {"text/plain": "/home/me/x /home/meg/x /home/me.x /home/me.", "image/png": "ab/home/me=="},
             execution_count=7,
             metadata={"image/png": {"alt": "A curve", "width": 3}, "papermill": {}},
         ),
@@ -214,7 +214,7 @@ def test_cleaning_removes_what_changes_between_runs():
         "metadata": {},
         "outputs": [
             {
-                "data": {"image/png": "ab/home/me==", "text/plain": "~/x"},
+                "data": {"image/png": "ab/home/me==", "text/plain": "~/x /home/meg/x /home/me.x ~."},
                 "execution_count": 1,
                 "metadata": {"image/png": {"alt": "A curve"}},
                 "output_type": "execute_result",
