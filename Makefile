@@ -82,7 +82,7 @@ figures: setup  ## redraw figures/ from data/results and data/published
 figures-check: setup  ## fail if a committed figure differs from what its data give
 	$(BIN)/mmsa-lib figures --check
 
-results: setup  ## run all sweeps that are not finished into RUNS (about 12 hours of two cores), then `make curate`
+results: setup  ## run all sweeps that are not finished into RUNS (about 9 hours of two cores), then `make curate`
 	$(BIN)/python -m companion run $(RUNS) --workers $(JOBS)
 	$(MAKE) curate RUNS=$(RUNS)
 

@@ -41,8 +41,8 @@ TEST = ("tested", "data", "results", "metric", "direction", "smallest", "sweep")
 DIRECTIONS = {"lower": ("mae", -1), "higher": ("corr", 1)}
 """Claimed direction to a metric of that direction, which stands for columns that are no metric, and to its sign."""
 
-SUPPORTED, NOT_SUPPORTED, UNTESTABLE, NOT_YET = (
-    "supported", "not supported", "cannot be tested here", "not yet measured"
+SUPPORTED, NOT_SUPPORTED, UNTESTABLE, NOT_YET, NO_VERDICT = (
+    "supported", "not supported", "cannot be tested here", "not yet measured", "no verdict"
 )  # fmt: skip
 
 HEAD = """# Claims of the four papers
@@ -52,9 +52,9 @@ compares them. Claims are told in our words; where they stand is in the last col
 
 *Supported*: the comparison shows a difference in the claimed direction (Holm's correction; where there is an interval
 over test items too, it leaves out 0), and it is at least the smallest that counts. *Not supported*: anything else, and
-why. *Not exercised*: the term pulled on the encoders less than 1 % as hard as the task, so nothing was tested. Effects
-are the first side minus the second, with 95 % intervals over seeds, or over seeds and test items (marked †). Which
-differences a design can show is in [power](./power.md).
+why. *Not exercised*: the term pulled on the encoders less than 1 % as hard as the task, so nothing was tested. *No
+verdict*: a switch that was only tried. Effects are the first side minus the second, with 95 % intervals over seeds, or
+over seeds and test items (marked †). Which differences a design can show is in [power](./power.md).
 """
 
 
@@ -263,7 +263,8 @@ def _outcome(row: Mapping[str, Any], found: Mapping[str, Any] | None) -> dict[st
         shown = f"in the claimed direction, but smaller than {smallest:g}" if as_claimed else "the opposite is shown"
         return {**numbers, "verdict": NOT_SUPPORTED, "detail": shown}
     if found["verdict"] != NO_DIFFERENCE:
-        return {**numbers, "verdict": NOT_YET, "detail": f"{found['verdict']}; {command}"}
+        why = f"{found['verdict']}; name it in block `primary` of {row['sweep']}.yaml before it is run"
+        return {**numbers, "verdict": NO_VERDICT, "detail": why}
     excluded = (high if sign > 0 else -low) < smallest
     word = "is excluded" if excluded else "is not excluded"
     return {**numbers, "verdict": NOT_SUPPORTED, "detail": f"{NO_DIFFERENCE}; an effect of {smallest:g} {word}"}

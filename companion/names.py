@@ -63,8 +63,10 @@ def color(method: str) -> str:
 
 
 def readable(label: str) -> str:
-    """A label as words: ``chosen_weights`` is ``chosen weights``."""
-    return label.replace("_", " ")
+    """A label as words: ``no_hal`` is ``no hal``."""
+    return {"no_teacher": "no teacher, no frf", "no_teacher_frf": "no teacher, with frf"}.get(
+        label, label.replace("_", " ")
+    )
 
 
 def called(line: str) -> str:

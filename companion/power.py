@@ -41,8 +41,9 @@ MEASURED = """## The spread, as measured
 Standard deviation over seeds of paired differences in mean absolute error on complete test samples, in the
 committed comparisons (`sweep_ablations_comparison.csv`, `sweep_main_comparison.csv`), of a method those with the most
 seeds: the median over comparisons and the largest. The last column is how many times as wide the interval over seeds
-*and test items* is as that over seeds alone (median): a verdict needs both to leave out 0, and only more test items
-narrow the former.
+*and test items* is as that over seeds alone (median): a verdict needs both to leave out 0. Where it is well above 1,
+only more test items narrow the former; near or below 1 the seeds decide. (It can be below 1: the interval over seeds is
+a t interval, the other a bootstrap, which makes the spread of few runs too small.)
 """
 
 SHOWN = """## What each design can show

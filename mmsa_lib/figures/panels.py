@@ -26,6 +26,7 @@ VERDICTS: dict[str, Style] = {
     "better": {"color": palette.GREEN, "label": "better"},
     "worse": {"color": palette.VERMILLION, "label": "worse"},
     "no difference shown": {"color": palette.GREY, "mfc": "white", "label": "no difference shown"},
+    "exploratory": {"color": palette.GREY, "mfc": "white", "marker": "D", "ms": 4, "label": "exploratory, no verdict"},
 }
 
 
