@@ -121,6 +121,10 @@ def write(args: argparse.Namespace) -> int:
         raise ConfigError(f"--summary writes CSV, and {args.target} asks for {kind}; leave --summary out")
     if args.summary and args.by is not None:
         raise ConfigError("--summary writes columns of its own; leave --by out")
+    if not args.summary and args.resamples != RESAMPLES:
+        raise ConfigError("--resamples is of the bootstrap of --summary; add --summary or leave --resamples out")
+    if not args.summary and kind == "csv" and args.across_code:
+        raise ConfigError("exported rows say which code made each; add --summary or leave --across-code out")
     if kind != "csv":
         _write_file(args.target, _table_of_cell(args, chosen).to(kind))
         return _say_failed(args)

@@ -260,8 +260,9 @@ def _constants(args: argparse.Namespace) -> int:
         raise ConfigError("the constant baselines have no settings; leave --set out")
     if args.missing != "none" or args.protocols != ["complete"]:
         raise ConfigError("what is missing changes no constant; leave --missing and --protocols out")
-    if args.device or args.oracle or args.force or args.label or args.seeds != [1111]:
-        raise ConfigError("constant baselines are not trained; leave --device, --oracle, --force, --label, --seeds out")
+    if args.device or args.oracle or args.force or args.label or args.runs or args.seeds != [1111]:
+        unused = "--device, --oracle, --force, --label, --runs, --seeds"
+        raise ConfigError(f"constant baselines are not trained; leave {unused} out")
     rows = constant_rows(load(args.dataset, args.fold))
     _check_metrics(args.metrics or (), set(rows["metric"]))
     rows = _only(rows, args.metrics)

@@ -89,6 +89,7 @@ predict demo --text '' -> argument --text: is empty
 train early_fusion --metrics mea -> unknown metric 'mea'; did you mean mae
 train early_fusion --metrics mae --set task=emotions -> unknown metric 'mae'
 train constant --oracle -> not trained
+train constant --runs runs -> not trained
 train constant --set a=1 -> no settings
 train constant --protocols frames -> changes no constant
 train constant --metrics mea -> unknown metric 'mea'

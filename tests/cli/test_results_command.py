@@ -239,6 +239,9 @@ class TestExport:
         ("export RUNS OUT/x.tex --summary", "leave --summary out"),
         ("export RUNS OUT/x.tex --label a", "leave --label out"),
         ("export RUNS OUT/x.csv --summary --by", "leave --by out"),
+        ("export RUNS OUT/x.csv --resamples 20", "leave --resamples out"),
+        ("export RUNS OUT/x.tex --resamples 20", "leave --resamples out"),
+        ("export RUNS OUT/x.csv --across-code", "leave --across-code out"),
     ],
 )
 def test_mistakes_are_one_line(words, reason, folder, tmp_path, refused):
