@@ -20,6 +20,7 @@ import pandas as pd
 from companion import names
 from companion.readme import markdown
 from companion.shared import SWEEPS
+from companion.sweeps import EXPLORATORY
 from mmsa_lib.errors import DataError, unknown_name
 from mmsa_lib.evaluation.levels import COMPLETE
 from mmsa_lib.evaluation.statistics import BETTER, NO_DIFFERENCE, WORSE, judged
@@ -262,9 +263,11 @@ def _outcome(row: Mapping[str, Any], found: Mapping[str, Any] | None) -> dict[st
             return {**numbers, "verdict": SUPPORTED, "detail": ""}
         shown = f"in the claimed direction, but smaller than {smallest:g}" if as_claimed else "the opposite is shown"
         return {**numbers, "verdict": NOT_SUPPORTED, "detail": shown}
-    if found["verdict"] != NO_DIFFERENCE:
+    if found["verdict"] == EXPLORATORY:
         why = f"{found['verdict']}; name it in block `primary` of {row['sweep']}.yaml before it is run"
         return {**numbers, "verdict": NO_VERDICT, "detail": why}
+    if found["verdict"] != NO_DIFFERENCE:
+        return {**numbers, "verdict": NOT_YET, "detail": f"{found['verdict']}; {command}"}
     excluded = (high if sign > 0 else -low) < smallest
     word = "is excluded" if excluded else "is not excluded"
     return {**numbers, "verdict": NOT_SUPPORTED, "detail": f"{NO_DIFFERENCE}; an effect of {smallest:g} {word}"}

@@ -5,7 +5,7 @@ import pytest
 from written_runs import result_frame, result_rows
 
 from companion import claims
-from companion.claims import COLUMNS, NOT_SUPPORTED, NOT_YET, SUPPORTED, UNTESTABLE
+from companion.claims import COLUMNS, NO_VERDICT, NOT_SUPPORTED, NOT_YET, SUPPORTED, UNTESTABLE
 from mmsa_lib.errors import DataError
 from mmsa_lib.experiments.summaries import COMPARISON_COLUMNS, NOT_EXERCISED, compare
 from mmsa_lib.paths import project_root
@@ -107,6 +107,7 @@ def test_numbers_are_those_of_compare_and_corrected_within_a_paper(results):
         ({"verdict": NOT_EXERCISED}, NOT_EXERCISED, (0.02, 0.2, True)),
         ({"verdict": "worse", "item_low": float("nan"), "item_high": float("nan")}, SUPPORTED, (0.05, 0.15, False)),
         ({"verdict": "too few seeds (1, 2 needed)", "n": 1}, NOT_YET, (0.02, 0.2, True)),
+        ({"verdict": "exploratory"}, NO_VERDICT, (0.02, 0.2, True)),
     ],
 )
 def test_a_table_of_comparisons_keeps_its_verdict(results, own, verdict, shown):
