@@ -12,7 +12,6 @@ from typing import Any, get_type_hints
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
-from ruamel.yaml import YAML
 
 from mmsa_lib.data.loading import load
 from mmsa_lib.data.missing import stochastic_missing
@@ -231,6 +230,8 @@ class RunConfig(BaseModel):
 
     def to_yaml(self) -> str:
         """As YAML; :meth:`from_file` reads it back."""
+        from ruamel.yaml import YAML  # it sets filters of warnings, which a kernel's cells would see
+
         writer, text = YAML(typ="safe", pure=True), StringIO()  # as the reader: PyYAML leaves 1e-3 and 0o17 unquoted
         writer.default_flow_style = writer.allow_unicode = False
         writer.dump(self.model_dump(mode="json"), text)
