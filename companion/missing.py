@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from companion import names
-from companion.shared import RESULTS, best_possible, floor_lines, run_folders, write_table
+from companion.shared import RESULTS, best_constant, best_possible, floor_lines, run_folders, write_table
 from mmsa_lib.data.task import emotions
 from mmsa_lib.errors import DataError
 from mmsa_lib.evaluation.baselines import constant_metrics
@@ -184,11 +184,8 @@ def control_effects(summaries: pd.DataFrame, control: str = CONTROL) -> pd.DataF
 
 
 def best_constants(results: pd.DataFrame, metric: str = METRIC) -> dict[str, float]:
-    """Data set to the score of the best constant that was fitted to training labels (draws from them don't count)."""
-    rows = results[is_constant(results) & (results["metric"] == metric)].dropna(subset=["value"])
-    rows = rows[rows["method"].str.startswith("constant_") & (rows["method"] != "constant_prior")]
-    values = rows.groupby(rows["dataset"].map(names.DATA), sort=False)["value"]
-    return (values.max() if describe(metric).higher_is_better else values.min()).to_dict()
+    """:func:`~companion.shared.best_constant` of all constant baselines in ``results``."""
+    return best_constant(results[is_constant(results)], metric)
 
 
 def printed_subsets(published: pd.DataFrame, source: str, dataset: str, metric: str = "f1") -> Table:
@@ -362,7 +359,7 @@ def draw_subsets(results: pd.DataFrame, metric: str = METRIC) -> tuple[Figure, p
     wide = rows.assign(line=lines).pivot_table(index="line", columns="level", values="mean", sort=False)
     wide = wide[[level for level in SUBSETS if level in wide]].rename(columns=SUBSETS)
     wide.insert(wide.shape[1] - 1, AVERAGE, wide.iloc[:, :-1].mean(axis=1))
-    (wide.loc[CONSTANT],) = best_constants(results, metric).values()
+    wide.loc[CONSTANT] = best_constants(results, metric)[rows["data"].iloc[0]]
     higher, percent = described.higher_is_better, described.percent
     wide = ((100 if percent else 1) * wide).round(6)  # a mean of equal numbers is that number
     floor = wide.iloc[-1, -1]

@@ -28,6 +28,9 @@ METHODS = tuple(COLORS)
 FREE = ("#44AA99", "#AA4499", "#CC6677", "#117733")
 """Colours of methods of somebody else, of Paul Tol's muted palette."""
 
+TIMED = "_timed"
+"""What the key of a data set of :data:`DATA` ends with where the timing of words is its sound."""
+
 CALLED = {
     "text_only": "text only", "early_fusion": "early fusion", "late_fusion": "late fusion", "mult": "MulT",
     "misa": "MISA", "self_mm": "Self-MM", "modal_alignment": "modal alignment", "contrastive_mmcl": "contrastive MMCL",
@@ -84,7 +87,7 @@ def line(method: str, name: str = "") -> str:
 def data_of(rows: pd.DataFrame) -> pd.Series:
     """Key of :data:`DATA` for each row."""
     options = rows["data_options"].map(json.loads)
-    timed = options.map(lambda own: "_timed" if own.get("audio") == "timing" else "")
+    timed = options.map(lambda own: TIMED if own.get("audio") == "timing" else "")
     return rows["dataset"] + timed + options.map(lambda own: "_emotions" if own.get("task") == "emotions" else "")
 
 

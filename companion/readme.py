@@ -95,7 +95,7 @@ def gaps(folder: Path) -> str:
             found = [cells.get((name, training, names.DATA[key]), "–") for key in tables]
             if set(found) != {"–"}:
                 lines.append([_called(method, labels[name]), words, *found])
-    best = [next(iter(missing.best_constants(rows).values())) for rows in tables.values()]
+    best = [missing.best_constants(rows)[names.DATA[key]] for key, rows in tables.items()]
     lines.append(["best constant, fitted to training labels", "–", *(f"{value:.3f}" for value in best)])
     return markdown(
         ["MAE ↓, mean over missing rates 0 to .9", "trained on", *(names.DATA[key] for key in tables)], lines

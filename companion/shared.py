@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from companion import names
 from mmsa_lib.data.batch import Modality, Utterances
 from mmsa_lib.errors import DataError
+from mmsa_lib.evaluation.metrics import metric as describe
 from mmsa_lib.evaluation.statistics import summarise_seeds
 from mmsa_lib.experiments import files
 from mmsa_lib.experiments.results import DECIMALS, collect, collect_terms, is_constant, named
@@ -79,6 +80,19 @@ def best_possible(bayes: pd.DataFrame) -> dict[str, float]:
     """
     rows = bayes[(bayes["split"] == "test") & (bayes["modalities"] == "text+audio+vision")]
     return {names.DATA[row.dataset]: row.mae for row in rows.itertuples() if row.dataset in names.DATA}
+
+
+def best_constant(rows: pd.DataFrame, metric: str) -> dict[str, float]:
+    """Display name of a data set to the score of the best constant that was fitted to training labels.
+
+    Args:
+        rows: ``dataset, method, metric, value`` of constant baselines; draws from the training labels don't count.
+        metric: its key.
+    """
+    rows = rows[(rows["metric"] == metric) & rows["method"].str.startswith("constant_")].dropna(subset=["value"])
+    values = rows[rows["method"] != "constant_prior"].groupby("dataset")["value"]
+    best = values.max() if describe(metric).higher_is_better else values.min()
+    return {title: best[key] for name, title in names.DATA.items() if (key := name.removesuffix(names.TIMED)) in best}
 
 
 def constant_floor(results: pd.DataFrame, constant: str = "constant_median") -> pd.DataFrame:

@@ -23,6 +23,7 @@ from companion import names
 from companion.shared import (
     RESULTS,
     SWEEPS,
+    best_constant,
     best_possible,
     constant_floor,
     floor_lines,
@@ -372,11 +373,9 @@ def main_results(
     rows, described = summary[(summary["metric"] == metric) & (summary["n"] > 0)], describe(metric)
     constant = rows["constant"].astype(bool)
     lines = with_lines(rows[~constant])
-    best = rows[constant & rows["method"].str.startswith("constant_")].groupby("dataset")["mean"]
     linear = ridge[(ridge["metric"] == metric) & (ridge["input"] == ridge["dataset"].map(RIDGE))]
-    panels = lines.drop_duplicates("data").set_index("data")
     baselines = {
-        "best constant": panels["dataset"].map(best.max() if described.higher_is_better else best.min()).to_dict(),
+        "best constant": best_constant(rows[constant].rename(columns={"mean": "value"}), metric),
         "ridge regression": linear.set_index(linear["dataset"].map(names.DATA))["value"].to_dict(),
         "best possible": best_possible(bayes) if metric == PRIMARY else {},
     }
