@@ -189,8 +189,7 @@ def tokenize(
         DataError: the model can't be found.
     """
     encoded = _encode(transcripts, model, max_length)
-    words = [_word_of_token(text, spans) for text, spans in zip(transcripts, encoded["offset_mapping"], strict=True)]
-    if cut := _count_cut(transcripts, words, max_length):
+    if cut := _count_cut(transcripts, encoded["offset_mapping"], max_length):
         log.warning(cut)
     return _pad(encoded["input_ids"], special_tokens(model)[0])
 
@@ -277,7 +276,7 @@ def _compute(level: Level, transcripts: Sequence[str], model: str, max_length: i
     rows = _run(encoder, encoded["input_ids"], words, special_tokens(model)[0], per_word=level == "word")
     empty = np.zeros((1, encoder.config.hidden_size), dtype=np.float32)
     lengths = np.array([max(1, len(row)) for row in rows], dtype=np.int64)
-    cut = _count_cut(transcripts, words, max_length)
+    cut = _count_cut(transcripts, encoded["offset_mapping"], max_length)
     features = FeatureSet(
         modality="text",
         values=np.concatenate([row if len(row) else empty for row in rows] or [empty[:0]]),
@@ -349,10 +348,10 @@ def _pool(states: Tensor, words: Tensor, per_word: bool) -> Tensor:
     return sums / position.bincount(minlength=len(present)).unsqueeze(-1)
 
 
-def _count_cut(transcripts: Sequence[str], words: Sequence[Sequence[int]], max_length: int) -> str:
+def _count_cut(transcripts: Sequence[str], spans: Sequence[Sequence[tuple[int, int]]], max_length: int) -> str:
     """How many words lie behind the last token that was kept, in words; empty if none."""
-    full = [(text, seen) for text, seen in zip(transcripts, words, strict=True) if len(seen) == max_length]
-    cut = [len(words_of(text)) - 1 - max(seen, default=-1) for text, seen in full]
+    full = [(text, own) for text, own in zip(transcripts, spans, strict=True) if len(own) == max_length]
+    cut = [len(words_of(text)) - 1 - max(_word_of_token(text, own), default=-1) for text, own in full]
     samples = sum(count > 0 for count in cut)
     return (
         f"{sum(cut)} words of {samples} transcripts lie beyond max_length={max_length} and are cut" if samples else ""
